@@ -1,0 +1,59 @@
+# Set-up is a plain venv with exact pins; every target makes it first when it is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check stubs clean
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Named after the checkout's path: a venv that was copied or moved points at the old one.
+STAMP := $(VENV)/installed-$(shell pwd | cksum | cut -d' ' -f1)
+
+# Tests run WORKERS processes of one thread each.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -q
+PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
+
+help: ## print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with the command .venv/bin/vicinal
+
+# The stamp comes last, so that what was broken off is done again.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "vicinal needs Python 3.11, 3.12 or 3.13: set PYTHON=python3.x")'
+	@rm -f $(VENV)/installed-*
+	@$(RUN) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "installing what requirements.lock pins into $(VENV), about 2 minutes"
+	@$(RUN) -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	@$(RUN) -m pip install -q --disable-pip-version-check -r requirements.lock
+	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(RUN) -m pip check
+	@touch $@
+	@echo "installed: $(VENV)/bin/vicinal"
+
+demo: install ## the whole path on MovieLens 100K, with real processes (ARGS="…" passes options)
+	@$(VENV)/bin/vicinal demo $(ARGS)
+
+test: install ## the fast tests
+	@$(PYTEST) $(PARALLEL) -m "not realdata and not slow" $(ARGS)
+
+test-all: install ## every test; those on real ratings need VICINAL_DATA
+	@$(PYTEST) $(PARALLEL) $(ARGS)
+
+check: install ## lint, format, types, generated stubs, import directions
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@$(RUN) proto/generate.py --check
+	@$(PYTEST) tests/test_imports.py
+
+stubs: install ## regenerate common/wire/ from proto/
+	@$(RUN) proto/generate.py
+
+clean: ## remove .venv and every cache
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

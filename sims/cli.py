@@ -1,0 +1,166 @@
+"""The command `vicinal`.
+
+A command is one line in COMMANDS and one module in sims/commands that exposes a Typer app
+named `app`. An app with one command is invoked by the name in COMMANDS alone
+(`vicinal evaluate …`), an app with several by that name and theirs (`vicinal data fetch …`).
+A module is imported when its command runs, so that `vicinal --help` answers at once.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. What fails ends in one line on
+stderr that says what to do; `vicinal --debug …` prints the traceback before it.
+"""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, NamedTuple
+
+import click
+import typer
+
+from common.errors import VicinalError
+from common.threads import limit_threads
+
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """Where a command's app is, and its line in `vicinal --help`."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "sims.commands.demo",
+        "The whole path with real processes: poison, train, defend on devices, one table.",
+    ),
+    "data": Command("sims.commands.data", "Fetch or describe a data set of ratings."),
+    "attack": Command("sims.commands.attack", "Write a profiles file: the ratings of fake users."),
+    "evaluate": Command(
+        "sims.commands.evaluate", "Measure one attack against one defense on one data set."
+    ),
+    "serve": Command("sims.commands.serve", "Run the gRPC server that ships offload packages."),
+    "device": Command("sims.commands.device", "Run users' devices against a server."),
+    "simulate": Command("sims.commands.simulate", "Run a fleet of clients in Flower's simulation."),
+}
+
+app = typer.Typer(
+    name="vicinal",
+    help="Real-time Vicinal Defense: repair a poisoned recommender at inference, user by user.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    suggest_commands=False,  # click suggests already
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vicinal {version('vicinal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of what fails.")
+    ] = False,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before the command; `run` reads them from the context."""
+
+
+def register(name: str, entry: Command) -> None:
+    """Add a stand-in for a command, which hands every argument on to the module's own app."""
+
+    def load_and_invoke(context: typer.Context) -> None:
+        command = typer.main.get_command(import_module(entry.module).app)
+        with command.make_context(name, list(context.args), parent=context.parent) as inner:
+            command.invoke(inner)
+
+    app.command(
+        name,
+        help=entry.summary,
+        add_help_option=False,
+        context_settings={
+            "allow_extra_args": True,
+            "allow_interspersed_args": False,
+            "ignore_unknown_options": True,
+        },
+    )(load_and_invoke)
+
+
+for _name, _entry in COMMANDS.items():
+    register(_name, _entry)
+
+
+def _usage_line(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "vicinal"
+    return f"{error.format_message().rstrip('.')} (see `{path} --help`)"
+
+
+def _system_line(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.ENOSPC:
+        reason += "; free some space and run it again"
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _fail(error: BaseException, line: str, code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    typer.echo(f"vicinal: {' '.join(line.split())}", err=True)
+    return code
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` (without the program's name) ask for; its exit code."""
+    limit_threads()
+    root = typer.main.get_command(app)
+    debug = False
+    try:
+        with root.make_context("vicinal", list(arguments)) as context:
+            debug = bool(context.params["debug"])
+            root.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(error, f"error: {_usage_line(error)}", error.exit_code, debug=debug)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _fail(error, "interrupted", INTERRUPTED, debug=debug)
+    except VicinalError as error:
+        return _fail(error, f"error: {error}", error.exit_code, debug=debug)
+    except BrokenPipeError:
+        # Whoever read the output has left; Python's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(error, f"error: {_system_line(error)}", 1, debug=debug)
+    except Exception as error:  # noqa: BLE001 - the last stop: a line, not a traceback
+        name = type(error).__name__
+        line = f"error: unexpected {name}: {error} (a bug; `vicinal --debug …` shows where)"
+        return _fail(error, line, 1, debug=debug)
+    return 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Who may import what, read from the source; what importing costs, seen in a fresh interpreter.
+
+proto -> common -> {server, client} -> sims -> tests; server and client never meet.
+"""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# For each folder: the folders that it may import, and the third-party packages; None is any.
+FOLDERS: dict[str, set[str]] = {
+    "proto": set(),
+    "common": {"common"},
+    "server": {"common", "server"},
+    "client": {"common", "client"},
+    "sims": {"common", "server", "client", "sims"},
+}
+WIRE_LIBRARIES = {"numpy", "google", "safetensors", "array_api_compat", "threadpoolctl"}
+LIBRARIES: dict[str, set[str] | None] = {
+    "proto": {"grpc_tools"},
+    "common": WIRE_LIBRARIES,
+    "server": None,
+    "client": WIRE_LIBRARIES | {"grpc"},
+    "sims": None,
+}
+# The one file that may import more than its folder does.
+EXTRA_LIBRARIES = {"client/flower_app.py": {"flwr"}}
+
+# What `from <package> import *` gives: each package's public names.
+PUBLIC_NAMES: dict[str, list[str]] = {
+    "common": [],
+    "common.wire": [],
+    "server": [],
+    "client": [],
+    "sims": [],
+    "sims.attacks": [],
+    "sims.commands": [],
+}
+
+HEAVY = {"torch", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
+
+
+def imported_names(source: str) -> set[str]:
+    """Top-level names of all absolute imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise AssertionError(f"line {node.lineno}: a relative import")
+            names.add((node.module or "").split(".")[0])
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in {"__import__", "import_module", "importlib.import_module"}
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            names.add(str(node.args[0].value).split(".")[0])
+    return names
+
+
+def forbidden(path: str, source: str) -> set[str]:
+    """What the file at `path` (below the root) imports and may not."""
+    folder = path.split("/", maxsplit=1)[0]
+    names = imported_names(source) - sys.stdlib_module_names
+    ours = names & {*FOLDERS, "tests"}
+    wrong = ours - FOLDERS[folder]
+    allowed = LIBRARIES[folder]
+    if allowed is not None:
+        extra = EXTRA_LIBRARIES.get(path, set())
+        if path.startswith("common/wire/") and path.endswith("_pb2_grpc.py"):
+            extra = {"grpc"}
+        wrong |= names - ours - allowed - extra
+    return wrong
+
+
+def sources() -> Iterator[str]:
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", list(sources()))
+def test_imports_go_one_way(path: str) -> None:
+    assert forbidden(path, (ROOT / path).read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "wrong"),
+    [
+        ("common/a.py", "import server.tally", {"server"}),
+        ("common/a.py", "import grpc", {"grpc"}),
+        ("common/wire/a_pb2_grpc.py", "import grpc", set()),
+        ("common/a.py", "def f():\n    from torch import nn", {"torch"}),
+        ("server/a.py", "from client.rank import top", {"client"}),
+        ("server/a.py", "import torch, numpy", set()),
+        ("client/a.py", "import flwr.client", {"flwr"}),
+        ("client/flower_app.py", "import flwr.client", set()),
+        ("client/a.py", "import importlib\nimportlib.import_module('torch.nn')", {"torch"}),
+        ("sims/a.py", "import tests.conftest", {"tests"}),
+        ("sims/a.py", "import server, client, common, ray", set()),
+        ("proto/a.py", "import common", {"common"}),
+    ],
+)
+def test_a_wrong_import_is_seen(path: str, source: str, wrong: set[str]) -> None:
+    assert forbidden(path, source) == wrong
+
+
+def loaded_by(modules: list[str]) -> set[str]:
+    """Top-level names in sys.modules after importing `modules` in a fresh interpreter."""
+    code = f"import {', '.join(modules)}, sys; print(*{{m.split('.')[0] for m in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def modules_of(folder: str, *, without: tuple[str, ...] = ()) -> list[str]:
+    paths = (ROOT / folder).rglob("*.py")
+    names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
+    return sorted(name.removesuffix(".__init__") for name in names if name not in without)
+
+
+def test_a_device_loads_nothing_heavy() -> None:
+    modules = modules_of("common") + modules_of("client", without=("client.flower_app",))
+    assert loaded_by(modules) & (HEAVY | {"server", "sims"}) == set()
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    assert loaded_by(["sims.cli"]) & (HEAVY | {"numpy", "grpc", "server", "client"}) == set()
+
+
+@pytest.mark.parametrize("package", PUBLIC_NAMES)
+def test_public_names_are_pinned(package: str) -> None:
+    module = importlib.import_module(package)
+    names = list(getattr(module, "__all__", []))
+    assert names == PUBLIC_NAMES[package]
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_every_package_is_known() -> None:
+    packages = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert packages == set(PUBLIC_NAMES)
