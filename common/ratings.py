@@ -1,0 +1,205 @@
+"""The rating matrix: who rated what, on which scale.
+
+Shapes: U users, I items, N observed ratings.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from common.errors import InputError
+
+MAX_LEVELS = 256
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """A grid of ratings: minimum, minimum + step, …, maximum, in the data set's own units.
+
+    A rating is stored as its *level* (0 for the minimum) and used as a fraction of the
+    maximum, so that every rating lies in (0, 1].
+
+    >>> RatingScale(1, 5, 1).fractions.tolist()
+    [0.20000000298023224, 0.4000000059604645, 0.6000000238418579, 0.800000011920929, 1.0]
+    """
+
+    minimum: float
+    maximum: float
+    step: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.minimum < self.maximum < np.inf) or not self.step > 0:
+            raise InputError(
+                f"rating scale {self}: needs 0 < minimum < maximum and a positive step"
+            )
+        if self.level_count > MAX_LEVELS:
+            raise InputError(f"rating scale {self}: more than {MAX_LEVELS} levels")
+        if not np.isclose(self.minimum + self.step * (self.level_count - 1), self.maximum):
+            raise InputError(f"rating scale {self}: the maximum is not on the grid")
+
+    @property
+    def level_count(self) -> int:
+        return round((self.maximum - self.minimum) / self.step) + 1
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """Every rating of the grid in the data set's units, by level."""
+        return self.minimum + self.step * np.arange(self.level_count, dtype=np.float64)
+
+    @cached_property
+    def fractions(self) -> NDArray[np.float32]:
+        """Every rating of the grid as a fraction of the maximum, by level."""
+        return (self.values / self.maximum).astype(np.float32)
+
+    def levels(self, values: ArrayLike) -> NDArray[np.uint8]:
+        """The levels of ratings given in the data set's units.
+
+        Raises InputError when a value is not on the grid.
+        """
+        exact = (np.asarray(values, dtype=np.float64) - self.minimum) / self.step
+        rounded = np.rint(exact)
+        ok = (np.abs(exact - rounded) < 1e-3) & (rounded >= 0) & (rounded < self.level_count)
+        if not ok.all():
+            bad = np.asarray(values).reshape(-1)[np.flatnonzero(~ok.reshape(-1))[0]]
+            raise InputError(f"rating {bad} is not on the scale {self}")
+        return rounded.astype(np.uint8)
+
+    def nearest_levels(self, values: ArrayLike) -> NDArray[np.uint8]:
+        """The levels nearest to any finite values, clipped to the scale."""
+        exact = (np.asarray(values, dtype=np.float64) - self.minimum) / self.step
+        return np.clip(np.rint(exact), 0, self.level_count - 1).astype(np.uint8)
+
+    def __str__(self) -> str:
+        return f"{self.minimum:g}–{self.maximum:g} in steps of {self.step:g}"
+
+
+@dataclass(frozen=True)
+class RatingMatrix:
+    """Observed ratings Ω in compressed rows; items ascend within a row, one rating a pair.
+
+    indptr int64 [U+1], items int32 [N], levels uint8 [N] on `scale`. Ids are the names that
+    users and items had where the ratings came from; without them the index is the name.
+    """
+
+    indptr: NDArray[np.int64]
+    items: NDArray[np.int32]
+    levels: NDArray[np.uint8]
+    item_count: int
+    scale: RatingScale
+    user_ids: tuple[str, ...] | None = None
+    item_ids: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        indptr, items = self.indptr, self.items
+        if indptr.ndim != 1 or len(indptr) < 1 or indptr[0] != 0 or indptr[-1] != len(items):
+            raise InputError("rating matrix: row pointers do not fit the ratings")
+        if len(self.levels) != len(items) or (np.diff(indptr) < 0).any():
+            raise InputError("rating matrix: rows of negative length or missing ratings")
+        if len(items) and (items.min() < 0 or items.max() >= self.item_count):
+            raise InputError(f"rating matrix: an item index is outside 0–{self.item_count - 1}")
+        if len(items) and int(self.levels.max()) >= self.scale.level_count:
+            raise InputError(f"rating matrix: a rating is above the scale {self.scale}")
+        row_starts = np.zeros(len(items), dtype=bool)
+        row_starts[indptr[:-1][np.diff(indptr) > 0]] = True
+        if (~row_starts[1:] & (np.diff(items) <= 0)).any():
+            raise InputError("rating matrix: items do not ascend within a row")
+
+    @classmethod
+    def from_triples(
+        cls,
+        users: ArrayLike,
+        items: ArrayLike,
+        levels: ArrayLike,
+        *,
+        user_count: int,
+        item_count: int,
+        scale: RatingScale,
+        user_ids: tuple[str, ...] | None = None,
+        item_ids: tuple[str, ...] | None = None,
+    ) -> "RatingMatrix":
+        """Build from (user index, item index, level) triples in any order.
+
+        Raises InputError for an index out of range or a pair that occurs twice.
+        """
+        rows = np.asarray(users, dtype=np.int64)
+        columns = np.asarray(items, dtype=np.int32)
+        if len(rows) and (rows.min() < 0 or rows.max() >= user_count):
+            raise InputError(f"rating matrix: a user index is outside 0–{user_count - 1}")
+        order = np.lexsort((columns, rows))
+        indptr = np.zeros(user_count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=user_count), out=indptr[1:])
+        return cls(
+            indptr,
+            columns[order],
+            np.asarray(levels, dtype=np.uint8)[order],
+            item_count,
+            scale,
+            user_ids,
+            item_ids,
+        )
+
+    @property
+    def user_count(self) -> int:
+        return len(self.indptr) - 1
+
+    def __len__(self) -> int:
+        """Number of observed ratings."""
+        return len(self.items)
+
+    @cached_property
+    def ratings(self) -> NDArray[np.float32]:
+        """Every rating as a fraction of the scale's maximum, [N]."""
+        return self.scale.fractions[self.levels]
+
+    @cached_property
+    def users(self) -> NDArray[np.int64]:
+        """The user index of every rating, [N]."""
+        return np.repeat(np.arange(self.user_count), np.diff(self.indptr))
+
+    def items_of(self, user: int) -> NDArray[np.int32]:
+        """The items that a user rated, ascending."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+    def item_counts(self) -> NDArray[np.int64]:
+        """Number of ratings of every item, [I]: its popularity."""
+        return np.bincount(self.items, minlength=self.item_count)
+
+    def rows(self, users: ArrayLike) -> "RatingMatrix":
+        """The rows of some users, in the order given; ids of users are dropped."""
+        chosen = np.asarray(users, dtype=np.int64)
+        starts, lengths = self.indptr[chosen], np.diff(self.indptr)[chosen]
+        indptr = np.zeros(len(chosen) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        take = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return RatingMatrix(
+            indptr, self.items[take], self.levels[take], self.item_count, self.scale
+        )
+
+    def stack(self, below: "RatingMatrix") -> "RatingMatrix":
+        """These users followed by those of another matrix over the same items and scale."""
+        if below.item_count != self.item_count or below.scale != self.scale:
+            raise InputError("rating matrices over different items or scales cannot be stacked")
+        return RatingMatrix(
+            np.concatenate([self.indptr, self.indptr[-1] + below.indptr[1:]]),
+            np.concatenate([self.items, below.items]),
+            np.concatenate([self.levels, below.levels]),
+            self.item_count,
+            self.scale,
+        )
+
+    def dense(self) -> NDArray[np.float32]:
+        """Ratings as fractions of the maximum, zero where there is none, [U, I]."""
+        table = np.zeros((self.user_count, self.item_count), dtype=np.float32)
+        table[self.users, self.items] = self.ratings
+        return table
+
+    def digest(self) -> str:
+        """SHA-256 over shape, scale and every rating; ids do not count."""
+        scale = (self.scale.minimum, self.scale.maximum, self.scale.step)
+        hasher = hashlib.sha256(repr((self.item_count, scale)).encode())
+        for array in (self.indptr, self.items, self.levels):
+            hasher.update(np.ascontiguousarray(array).tobytes())
+        return hasher.hexdigest()

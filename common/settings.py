@@ -1,0 +1,87 @@
+"""How the vicinal defense is set, and the two presets."""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from common.errors import InputError
+
+StepRule = Literal["row-scaled", "adagrad"]
+STEP_RULES: Final = ("row-scaled", "adagrad")
+
+
+@dataclass(frozen=True)
+class VicinalSettings:
+    """One way to fine-tune on a neighborhood (paper, Algorithm 1, lines 7–13).
+
+    neighbors       k: rows in a neighborhood, the user itself included
+    unrated_weight  α: weight of the items that a neighbor did not rate, pulled towards 0;
+                    0 is the paper's objective
+    steps           T: fine-tuning steps
+    step_rule       row-scaled: every row steps by its own curvature, no learning rate;
+                    adagrad: the optimiser of training, from a fresh state
+    learning_rate   of adagrad; row-scaled has none
+    min_support     m: an item's ratings count only if at least m of the k neighbors rated it
+    proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
+    """
+
+    neighbors: int
+    unrated_weight: float
+    steps: int
+    step_rule: StepRule = "row-scaled"
+    learning_rate: float = 0.0
+    min_support: int = 1
+    proximal_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, what: str) -> None:
+            if not holds:
+                raise InputError(f"vicinal settings: {what}")
+
+        require(self.neighbors >= 1, f"k must be at least 1, got {self.neighbors}")
+        require(
+            0 <= self.unrated_weight <= 1,
+            f"unrated weight must lie in 0–1, got {self.unrated_weight}",
+        )
+        require(self.steps >= 0, f"steps must not be negative, got {self.steps}")
+        require(self.step_rule in STEP_RULES, f"step rule must be one of {', '.join(STEP_RULES)}")
+        require(
+            (self.learning_rate > 0) == (self.step_rule == "adagrad"),
+            "adagrad needs a positive learning rate, row-scaled takes none",
+        )
+        require(
+            1 <= self.min_support <= self.neighbors,
+            f"min support must lie in 1–k, got {self.min_support} of {self.neighbors}",
+        )
+        require(
+            0 <= self.proximal_weight < float("inf"),
+            f"proximal weight must not be negative, got {self.proximal_weight}",
+        )
+
+
+PRESETS: Final[dict[str, VicinalSettings]] = {
+    "paper": VicinalSettings(
+        neighbors=12, unrated_weight=0.0, steps=25, step_rule="adagrad", learning_rate=0.3
+    ),
+    "vicinal": VicinalSettings(neighbors=150, unrated_weight=0.2, steps=25, min_support=6),
+}
+
+
+def preset(
+    name: str,
+    *,
+    neighbors: int | None = None,
+    steps: int | None = None,
+    unrated_weight: float | None = None,
+    min_support: int | None = None,
+) -> VicinalSettings:
+    """A preset by name, with some of its values replaced. Raises InputError."""
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    chosen = PRESETS[name]
+    return replace(
+        chosen,
+        neighbors=chosen.neighbors if neighbors is None else neighbors,
+        steps=chosen.steps if steps is None else steps,
+        unrated_weight=chosen.unrated_weight if unrated_weight is None else unrated_weight,
+        min_support=chosen.min_support if min_support is None else min_support,
+    )
