@@ -1,0 +1,127 @@
+"""Where a server keeps its model versions: one folder each, named by digest.
+
+    STORE/lock                                 held by the process that uses the store
+    STORE/versions/DIGEST/model.safetensors    what devices fetch; its SHA-256 is DIGEST
+    STORE/versions/DIGEST/users.safetensors    user parameters, which never leave
+    STORE/trained/TRAINING_DIGEST              the DIGEST that a training gave
+
+Every file is written whole under another name first, users before the version and the
+version before the pointer, so that a crash leaves nothing that looks finished.
+"""
+
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from common.errors import InputError
+from common.files import write_file
+from common.model_version import ModelVersion, decode_version, encode_version, version_digest
+from server.training import Tables, TrainedModel, tables_digest
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A version and the user parameters beside it; `path` holds the version's bytes."""
+
+    version: ModelVersion
+    user_parameters: dict[str, NDArray[np.float32]]
+    path: Path
+
+
+@final
+class ModelStore:
+    """A folder of model versions for one process at a time; use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Raises InputError when another process uses the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read(32).strip() or "unknown"
+            lock.close()
+            raise InputError(
+                f"store {self.folder} is in use by process {owner}: "
+                "stop it or choose another --store"
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def save(self, trained: TrainedModel) -> StoredModel:
+        """Store a trained model. Raises OSError, as for a full disk; nothing is left then."""
+        data = encode_version(trained.manifest, trained.shared_parameters)
+        digest = version_digest(data)
+        folder = self.folder / "versions" / digest
+        tables = {
+            name: np.ascontiguousarray(table) for name, table in trained.user_parameters.items()
+        }
+        write_file(folder / "users.safetensors", save(tables))
+        write_file(folder / "model.safetensors", data)
+        pointer = self.folder / "trained" / trained.manifest.training_digest
+        write_file(pointer, digest.encode())
+        return self.load(digest)
+
+    def find(self, training_digest: str) -> StoredModel | None:
+        """The version that a training gave earlier; None when there is none, or it is damaged."""
+        try:
+            digest = (self.folder / "trained" / training_digest).read_text()
+            return self.load(digest)
+        except (OSError, InputError, UnicodeDecodeError):
+            return None
+
+    def load(self, digest: str) -> StoredModel:
+        """Raises InputError when the version is not here, or is not what its name says."""
+        if not _DIGEST.fullmatch(digest):
+            raise InputError(f"{digest[:80]!r} is not the name of a model version")
+        folder = self.folder / "versions" / digest
+        try:
+            version = decode_version(
+                (folder / "model.safetensors").read_bytes(), expected_digest=digest
+            )
+            users = load((folder / "users.safetensors").read_bytes())
+        except OSError as error:
+            raise InputError(
+                f"store {self.folder}: version {digest[:12]} is missing ({error.strerror})"
+            ) from error
+        except SafetensorError as error:
+            raise InputError(
+                f"store {self.folder}: user parameters of {digest[:12]} are damaged"
+            ) from error
+        _check_users(users, version)
+        return StoredModel(version, users, folder / "model.safetensors")
+
+
+def _check_users(users: Tables, version: ModelVersion) -> None:
+    if tables_digest(users) != version.manifest.user_digest:
+        raise InputError(f"store: user parameters of {version.digest[:12]} do not match it")

@@ -1,0 +1,76 @@
+"""The server's side of the defense: neighborhoods for devices, or whole answers.
+
+Shapes: U users (fakes among them, unknown to the server), I items, K recommended items.
+"""
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.neighborhood import Neighborhood
+from common.ranking import top_items
+from common.ratings import RatingMatrix
+from common.settings import VicinalSettings
+from common.vicinal import tuned_scores
+from server.model_store import StoredModel
+from server.offload import Offloader
+
+
+@final
+class Recommender:
+    """A model version with the ratings that it was trained on.
+
+    ratings     every row that training saw; the first `user_count` can be asked for
+    user_count  real users; what comes after them is only ever somebody's neighbor
+    """
+
+    def __init__(self, stored: StoredModel, ratings: RatingMatrix, user_count: int) -> None:
+        manifest = stored.version.manifest
+        if (manifest.users, manifest.items) != (ratings.user_count, ratings.item_count):
+            raise InputError("the model version was trained on other ratings")
+        self.version = stored.version
+        self.path = stored.path
+        self.ratings = ratings
+        self.user_count = user_count
+        self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
+        self._offloader = Offloader(ratings, stored.user_parameters, embeddings(stored))
+
+    def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
+        """What a device needs to answer for one user.
+
+        Raises InputError for an unknown user, and for more neighbors than there are users.
+        """
+        self._check_user(user)
+        return self._offloader.neighborhood(user, settings)
+
+    def recommend(
+        self, user: int, settings: VicinalSettings, list_length: int
+    ) -> NDArray[np.int64]:
+        """The top K that the user's device would find, best first. Raises InputError."""
+        scores = tuned_scores(self.version.served, self.neighborhood(user, settings), settings)
+        return top_items(scores, self.ratings.items_of(user), list_length)
+
+    def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
+        """The top K of the model as it was trained. Raises InputError."""
+        self._check_user(user)
+        alone = VicinalSettings(neighbors=1, unrated_weight=0.0, steps=0)
+        scores = self.version.served.plain_scores(self._offloader.neighborhood(user, alone))
+        return top_items(scores, self.ratings.items_of(user), list_length)
+
+    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
+        return self._offloader.index.neighbors(users, count)
+
+    def _check_user(self, user: int) -> None:
+        if not 0 <= user < self.user_count:
+            raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")
+
+
+def embeddings(stored: StoredModel) -> NDArray[np.float32]:
+    """Where users lie for the neighbor search, [U, d]."""
+    version = stored.version
+    parameters = {**version.parameters, **stored.user_parameters}
+    encoded: NDArray[np.float32] = version.served.model.encode(parameters, None)
+    return encoded

@@ -1,0 +1,134 @@
+"""Training of a base model by masked rating regression, as published.
+
+    L = mean over Ω of (r̂_ui − r_ui)²
+
+Zeros are not ratings. The trainer does not know whether some of its users are fakes.
+
+Shapes: U users, I items, N ratings, d embedding width.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.errors import VicinalError
+from common.model_version import Manifest
+from common.models import model_named
+from common.ratings import RatingMatrix
+
+Tables = Mapping[str, NDArray[np.float32]]
+
+
+class TrainingSettings(BaseModel):
+    """How a base model is trained; the defaults give the published regime for mf.
+
+    The optimiser decides how much an attack bites: with a large Adagrad step the targets'
+    few ratings dominate, as in the paper's tables.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "mf"
+    seed: int = Field(default=0, ge=0)
+    width: int = Field(default=64, ge=1, le=4096, description="embedding width d")
+    learning_rate: float = Field(default=10.0, gt=0, description="of Adagrad")
+    initial_accumulator: float = Field(default=0.1, ge=0, description="of Adagrad")
+    batch: int = Field(default=4096, ge=1, description="ratings per step")
+    epochs: int = Field(default=25, ge=1)
+
+    def digest(self, ratings: RatingMatrix) -> str:
+        """SHA-256 of all that decides the result of training."""
+        text = self.model_dump_json() + ratings.digest()
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Parameters after training; `user_parameters` have one row per trained user."""
+
+    manifest: Manifest
+    shared_parameters: Tables
+    user_parameters: Tables
+
+
+def train(
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedModel:
+    """Train on all ratings given; the same ratings and settings give the same parameters.
+
+    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model,
+    VicinalError when the parameters do not stay finite.
+    """
+    model = model_named(settings.model)
+    # A sum's order depends on the number of threads, and a version's name on the sum.
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(settings.seed)
+    user_shapes = model.user_shapes(ratings.user_count, settings.width)
+    shared_shapes = model.shared_shapes(ratings.item_count, settings.width)
+    parameters = {
+        name: _xavier(shape, generator) for name, shape in {**user_shapes, **shared_shapes}.items()
+    }
+    optimizer = torch.optim.Adagrad(
+        parameters.values(),
+        lr=settings.learning_rate,
+        initial_accumulator_value=settings.initial_accumulator,
+    )
+    users = torch.from_numpy(ratings.users)
+    items = torch.from_numpy(ratings.items.astype(np.int64))
+    targets = torch.from_numpy(ratings.ratings.copy())
+    for epoch in range(settings.epochs):
+        order = torch.randperm(len(targets), generator=generator)
+        for batch in order.split(settings.batch):
+            rows = {name: parameters[name][users[batch]] for name in user_shapes}
+            embedding = model.encode({**parameters, **rows}, None)
+            predicted = model.decode_pairs(parameters, embedding, items[batch])
+            loss = (predicted - targets[batch]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        if progress is not None:
+            progress(epoch + 1, settings.epochs)
+    tables = {name: table.detach().numpy() for name, table in parameters.items()}
+    if not all(np.isfinite(table).all() for table in tables.values()):
+        raise VicinalError(
+            f"training of {settings.model} diverged: "
+            f"lower the learning rate ({settings.learning_rate:g})"
+        )
+    user_parameters = {name: tables[name] for name in user_shapes}
+    scale = ratings.scale
+    manifest = Manifest(
+        model=settings.model,
+        users=ratings.user_count,
+        items=ratings.item_count,
+        width=settings.width,
+        minimum=float(scale.minimum),
+        maximum=float(scale.maximum),
+        step=float(scale.step),
+        training_digest=settings.digest(ratings),
+        user_digest=tables_digest(user_parameters),
+    )
+    return TrainedModel(manifest, {name: tables[name] for name in shared_shapes}, user_parameters)
+
+
+def tables_digest(tables: Tables) -> str:
+    """SHA-256 over named arrays."""
+    hasher = hashlib.sha256()
+    for name in sorted(tables):
+        hasher.update(f"{name}{tables[name].shape}".encode())
+        hasher.update(np.ascontiguousarray(tables[name]).tobytes())
+    return hasher.hexdigest()
+
+
+def _xavier(shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Parameter:
+    table = torch.empty(shape)
+    torch.nn.init.xavier_uniform_(table, generator=generator)
+    return torch.nn.Parameter(table)
