@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class Manifest:
         if set(fields) != set(cls.__dataclass_fields__):
             raise InputError("model version: the manifest lacks fields or has unknown ones")
         for name, field in cls.__dataclass_fields__.items():
-            _require_type(name, fields[name], field.type)
+            _require_type(name, fields[name], cast(type, field.type))
         manifest = cls(**fields)
         if min(manifest.users, manifest.items, manifest.width) < 1 or manifest.dtype != "float32":
             raise InputError("model version: the manifest names an empty or unknown model")
@@ -85,7 +85,7 @@ class Manifest:
         return manifest
 
 
-def _require_type(name: str, value: Any, kind: Any) -> None:
+def _require_type(name: str, value: object, kind: type) -> None:
     accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise InputError(f"model version: {name} in the manifest is not a {kind.__name__}")

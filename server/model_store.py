@@ -10,8 +10,10 @@ version before the pointer, so that a crash leaves nothing that looks finished.
 """
 
 import fcntl
+import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +26,36 @@ from safetensors.numpy import load, save
 
 from common.errors import InputError
 from common.files import write_file
-from common.model_version import ModelVersion, decode_version, encode_version, version_digest
-from server.training import Tables, TrainedModel, tables_digest
+from common.model_version import (
+    Manifest,
+    ModelVersion,
+    decode_version,
+    encode_version,
+    version_digest,
+)
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+Tables = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Parameters after training; `user_parameters` have one row per trained user."""
+
+    manifest: Manifest
+    shared_parameters: Tables
+    user_parameters: Tables
+
+
+def tables_digest(tables: Tables) -> str:
+    """SHA-256 over named arrays."""
+    hasher = hashlib.sha256()
+    for name in sorted(tables):
+        hasher.update(f"{name}{tables[name].shape}".encode())
+        hasher.update(np.ascontiguousarray(tables[name]).tobytes())
+    return hasher.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,12 +121,17 @@ class ModelStore:
         return self.load(digest)
 
     def find(self, training_digest: str) -> StoredModel | None:
-        """The version that a training gave earlier; None when there is none, or it is damaged."""
-        try:
-            digest = (self.folder / "trained" / training_digest).read_text()
-            return self.load(digest)
-        except (OSError, InputError, UnicodeDecodeError):
+        """The version that a training gave earlier, or None.
+
+        Raises InputError when it was stored and is damaged now.
+        """
+        pointer = self.folder / "trained" / training_digest
+        if not pointer.exists():
             return None
+        try:
+            return self.load(pointer.read_text(errors="replace"))
+        except InputError as error:
+            raise InputError(f"{error}; delete {pointer} to train again") from error
 
     def load(self, digest: str) -> StoredModel:
         """Raises InputError when the version is not here, or is not what its name says."""

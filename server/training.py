@@ -8,21 +8,17 @@ Shapes: U users, I items, N ratings, d embedding width.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import VicinalError
 from common.model_version import Manifest
 from common.models import model_named
 from common.ratings import RatingMatrix
-
-Tables = Mapping[str, NDArray[np.float32]]
+from server.model_store import TrainedModel, tables_digest
 
 
 class TrainingSettings(BaseModel):
@@ -46,15 +42,6 @@ class TrainingSettings(BaseModel):
         """SHA-256 of all that decides the result of training."""
         text = self.model_dump_json() + ratings.digest()
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """Parameters after training; `user_parameters` have one row per trained user."""
-
-    manifest: Manifest
-    shared_parameters: Tables
-    user_parameters: Tables
 
 
 def train(
@@ -87,13 +74,13 @@ def train(
     targets = torch.from_numpy(ratings.ratings.copy())
     for epoch in range(settings.epochs):
         order = torch.randperm(len(targets), generator=generator)
-        for batch in order.split(settings.batch):
+        for batch in torch.split(order, settings.batch):
             rows = {name: parameters[name][users[batch]] for name in user_shapes}
             embedding = model.encode({**parameters, **rows}, None)
             predicted = model.decode_pairs(parameters, embedding, items[batch])
             loss = (predicted - targets[batch]).square().mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         if progress is not None:
             progress(epoch + 1, settings.epochs)
@@ -117,15 +104,6 @@ def train(
         user_digest=tables_digest(user_parameters),
     )
     return TrainedModel(manifest, {name: tables[name] for name in shared_shapes}, user_parameters)
-
-
-def tables_digest(tables: Tables) -> str:
-    """SHA-256 over named arrays."""
-    hasher = hashlib.sha256()
-    for name in sorted(tables):
-        hasher.update(f"{name}{tables[name].shape}".encode())
-        hasher.update(np.ascontiguousarray(tables[name]).tobytes())
-    return hasher.hexdigest()
 
 
 def _xavier(shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Parameter:

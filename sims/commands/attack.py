@@ -1,0 +1,48 @@
+"""`vicinal attack`: write a profiles file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims import options
+
+app = typer.Typer()
+
+
+@app.command()
+def attack(
+    name: Annotated[str, typer.Argument(help="random average uniform mixrand.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write (CSV).")],
+    dataset: options.DatasetOption = "ml-100k",
+    targets: options.TargetsOption = None,
+    attack_size: options.AttackSizeOption = 0.03,
+    seed: options.SeedOption = 0,
+) -> None:
+    """Write a profiles file: the ratings of fake users who promote the targets.
+
+    The attack is made on the training part of the data set's split, as `evaluate` makes it;
+    give the file to any command with --attack file:PATH.
+    """
+    from server.profiles import write_profiles
+    from sims.experiment import Experiment, prepare
+
+    prepared = prepare(
+        Experiment(
+            dataset=dataset,
+            attack=name,
+            seed=seed,
+            targets=options.parse_targets(targets),
+            attack_size=attack_size,
+        )
+    )
+    profiles = prepared.profiles
+    if profiles is None or name.startswith("file:"):
+        raise typer.BadParameter("name an attack that makes profiles")
+    write_profiles(output, profiles)
+    counts = prepared.split.train.item_counts()
+    typer.echo(
+        f"{output}: {profiles.ratings.user_count} profiles, {len(profiles.ratings)} ratings; "
+        "targets (ratings so far): "
+        + ", ".join(f"{target} ({counts[target]})" for target in profiles.targets)
+    )

@@ -1,0 +1,131 @@
+"""`vicinal data`: fetch a public data set into the cache, or say what a data set looks like."""
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from server.datasets import Dataset
+
+# server.datasets loads polars: it is imported where a command runs, so that --help answers at once.
+app = typer.Typer(help="Fetch or describe a data set of ratings.", no_args_is_help=True)
+
+NAME_HELP = "ml-100k, ml-1m, filmtrust, yelp, synthetic[:UxI[xN]], or a rating file."
+
+
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="ml-100k or ml-1m.")],
+) -> None:
+    """Fetch a data set into the cache (VICINAL_CACHE), verified; print where it is."""
+    from server.datasets import KNOWN, cache_folder  # noqa: PLC0415
+    from server.fetching import fetch  # noqa: PLC0415
+
+    if name in KNOWN and (supply := KNOWN[name].supply):
+        raise InputError(f"{name} cannot be fetched: {supply}")
+    fetched = fetch(name, cache_folder(), progress=True)
+    typer.echo(f"{fetched.path}  (from {fetched.source})")
+
+
+@app.command("describe")
+def describe_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of synthetic ratings.")] = 0,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN:MAX[:STEP]",
+            help="Scale of a rating file; without it the first usual one that holds every "
+            "rating: 1:5, 0.5:5:0.5, 1:8, 1:10, 0.5:10:0.5.",
+        ),
+    ] = None,
+) -> None:
+    """Say what a data set looks like: its size, scale, popularity and split."""
+    from server.datasets import load_dataset  # noqa: PLC0415
+    from server.rating_scales import parse_scale  # noqa: PLC0415
+
+    dataset = load_dataset(
+        name, seed=seed, scale=None if scale is None else parse_scale(scale), progress=not as_json
+    )
+    description = describe(dataset)
+    if as_json:
+        typer.echo(json.dumps(description, indent=2))
+    else:
+        _print_table(description)
+
+
+def describe(dataset: "Dataset") -> dict[str, Any]:
+    """Facts about a data set, ready for JSON; ratings and mean are in the data set's units."""
+    import numpy as np  # noqa: PLC0415
+
+    ratings = dataset.ratings
+    per_user = np.diff(ratings.indptr)
+    scale = ratings.scale
+    times = dataset.timestamps
+    return {
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "users": ratings.user_count,
+        "items": ratings.item_count,
+        "ratings": len(ratings),
+        "density": len(ratings) / (ratings.user_count * ratings.item_count),
+        "scale": {"minimum": scale.minimum, "maximum": scale.maximum, "step": scale.step},
+        "mean": float(scale.values[ratings.levels].mean()),
+        "ratings_per_user": _quantiles(per_user),
+        "ratings_per_item": _quantiles(ratings.item_counts()),
+        "users_with_one_rating": int((per_user == 1).sum()),
+        "items_with_1_to_4_ratings": int(np.isin(ratings.item_counts(), range(1, 5)).sum()),
+        "timestamps": None if times is None else [_day(times.min()), _day(times.max())],
+        "split": "random" if dataset.held_out is None else "published",
+        "digest": ratings.digest(),
+    }
+
+
+def _quantiles(counts: "NDArray[Any]") -> dict[str, float]:
+    import numpy as np  # noqa: PLC0415
+
+    names = {"min": 0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p99": 0.99, "max": 1}
+    values = np.quantile(counts, list(names.values()))
+    return {name: float(value) for name, value in zip(names, values, strict=True)}
+
+
+def _day(seconds: float) -> str:
+    """The date (UTC) of a time in seconds, or the number where no calendar reaches it."""
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return str(int(seconds))
+
+
+def _print_table(description: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    scale = description["scale"]
+    shown = {
+        **description,
+        "density": f"{description['density']:.4%}",
+        "scale": "{minimum:g}–{maximum:g} in steps of {step:g}".format(**scale),
+        "mean": f"{description['mean']:.3f}",
+        "timestamps": " to ".join(description["timestamps"] or ["none"]),
+        "digest": description["digest"][:16],
+    }
+    for key in ("ratings_per_user", "ratings_per_item"):
+        shown[key] = ", ".join(f"{name} {value:g}" for name, value in description[key].items())
+    for key in ("users", "items", "ratings"):
+        shown[key] = f"{description[key]:,}"
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in shown.items():
+        # Names of files may hold what rich would take for markup.
+        table.add_row(key.replace("_", " "), Text(str(value)))
+    Console().print(table)

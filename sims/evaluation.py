@@ -1,0 +1,146 @@
+"""Robustness and accuracy of one experiment, in process, over all cores.
+
+Each user is answered as a device would answer: neighborhood, fine-tuning, top K, counts.
+
+Shapes: U users, K recommended items, t target items.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.device import answer
+from client.local_ratings import LocalRatings
+from common.ranking import Counts, count_user, top_items
+from common.ratings import RatingMatrix
+from common.settings import VicinalSettings
+from common.threads import limit_threads
+from server.recommender import Recommender
+from sims.progress import Report, quiet
+
+Condition = Literal["clean", "clean_defended", "undefended", "defended"]
+# Small enough that progress moves, large enough that sending it costs nothing.
+USERS_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Counts over users, and the seconds that each user took, [U]."""
+
+    counts: Counts
+    seconds: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What workers need: both models, what devices know, and what is counted."""
+
+    recommenders: dict[Literal["clean", "poisoned"], Recommender]
+    local: LocalRatings
+    settings: VicinalSettings
+    watched: tuple[int, ...]
+    list_length: int
+
+    def answer(self, condition: Condition, user: int) -> Counts:
+        """One user's counts under one condition."""
+        recommender = self.recommenders["clean" if condition.startswith("clean") else "poisoned"]
+        rated, held_out = self.local.train.items_of(user), self.local.held_out_of(user)
+        if condition in ("clean", "undefended"):
+            items = recommender.recommend_undefended(user, self.list_length)
+            return count_user(items, rated, self.watched, held_out)
+        return answer(
+            recommender.version,
+            recommender.neighborhood(user, self.settings),
+            self.settings,
+            rated=rated,
+            held_out=held_out,
+            watched=self.watched,
+            list_length=self.list_length,
+        ).counts
+
+
+_bench: Bench | None = None
+
+
+def _start_worker(bench: Bench) -> None:
+    global _bench  # noqa: PLW0603  # a worker process serves one bench
+    limit_threads()
+    _bench = bench
+
+
+def _measure_task(condition: Condition, users: list[int]) -> tuple[Counts, list[float]]:
+    assert _bench is not None
+    counts, seconds = Counts.none(len(_bench.watched)), []
+    for user in users:
+        start = time.perf_counter()
+        counts += _bench.answer(condition, user)
+        seconds.append(time.perf_counter() - start)
+    return counts, seconds
+
+
+def measure(
+    bench: Bench,
+    conditions: Sequence[Condition],
+    users: NDArray[np.int64],
+    *,
+    processes: int | None = None,
+    progress: Report = quiet,
+) -> dict[Condition, Measured]:
+    """Answer every user under every condition; counts do not depend on `processes`."""
+    nothing = Counts.none(len(bench.watched))
+    counts = dict.fromkeys(conditions, nothing)
+    seconds: dict[Condition, list[float]] = {condition: [] for condition in conditions}
+    count = processes or os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        count, mp_context=context, initializer=_start_worker, initargs=(bench,)
+    ) as pool:
+        tasks = {
+            pool.submit(_measure_task, condition, part): condition
+            for condition in conditions
+            for part in _parts(users)
+        }
+        try:
+            done = 0
+            for task in as_completed(tasks):
+                part_counts, part_seconds = task.result()
+                counts[tasks[task]] += part_counts
+                seconds[tasks[task]] += part_seconds
+                done += len(part_seconds)
+                progress("recommend", done, len(conditions) * len(users))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {
+        condition: Measured(counts[condition], np.array(seconds[condition]))
+        for condition in conditions
+    }
+
+
+def _parts(users: NDArray[np.int64]) -> Iterator[list[int]]:
+    for start in range(0, len(users), USERS_PER_TASK):
+        yield users[start : start + USERS_PER_TASK].tolist()
+
+
+def popularity(
+    ratings: RatingMatrix,
+    local: LocalRatings,
+    users: NDArray[np.int64],
+    watched: tuple[int, ...],
+    list_length: int,
+) -> Counts:
+    """The counts of recommending what most users of `ratings` rated."""
+    scores = ratings.item_counts().astype(np.float32)
+    counts = Counts.none(len(watched))
+    for user in users.tolist():
+        rated = local.train.items_of(user)
+        items = top_items(scores, rated, list_length)
+        counts += count_user(items, rated, watched, local.held_out_of(user))
+    return counts

@@ -1,0 +1,135 @@
+"""One experiment: a data set, an attack on it, and the models trained with and without.
+
+Everything that measures or serves starts here, so that `evaluate`, `serve`, `simulate` and
+`demo` speak of the same ratings, targets and model versions when their options agree.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.local_ratings import LocalRatings
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from server.datasets import load_dataset
+from server.model_store import ModelStore
+from server.profiles import Profiles, read_profiles
+from server.recommender import Recommender
+from server.splits import Split, leave_one_out
+from server.training import TrainingSettings, train
+from sims.attacks import make_profiles
+from sims.attacks.profile import ATTACK_SIZE, choose_targets
+from sims.progress import Report, quiet
+
+NO_ATTACK: Final = "none"
+FILE_PREFIX: Final = "file:"
+# A held-out item was liked from this share of the maximum on: 4 of 5, 6 of 8.
+LIKED: Final = 0.75
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is attacked and how.
+
+    dataset      a name or a file (server.datasets)
+    attack       a name of sims.attacks, `none`, or `file:PATH` of a profiles file
+    seed         of split, targets, attack and training; each draws from a stream of its own
+    targets      zero-based item indices; None draws five unpopular items from the seed
+    attack_size  fakes as a share of real users
+    list_length  K
+    """
+
+    dataset: str = "ml-100k"
+    model: str = "mf"
+    attack: str = "mixrand"
+    seed: int = 0
+    targets: tuple[int, ...] | None = None
+    attack_size: float = ATTACK_SIZE
+    list_length: int = 50
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Ratings, profiles and what to measure; train() gives the models.
+
+    watched  target items, whose hit ratio is measured
+    local    what the users' devices know: own ratings and the held-out item
+    """
+
+    experiment: Experiment
+    source: str
+    split: Split
+    profiles: Profiles | None
+    watched: tuple[int, ...]
+    local: LocalRatings
+
+    @property
+    def poisoned(self) -> RatingMatrix:
+        """What a server trains on: real users first, then fakes."""
+        real = self.split.train
+        return real if self.profiles is None else real.stack(self.profiles.ratings)
+
+    @property
+    def user_count(self) -> int:
+        return self.split.train.user_count
+
+    def train(
+        self, store: ModelStore, *, clean: bool = False, progress: Report = quiet
+    ) -> Recommender:
+        """The model of the poisoned (or the clean) ratings, from the store if it is there."""
+        ratings = self.split.train if clean else self.poisoned
+        settings = TrainingSettings(model=self.experiment.model, seed=self.experiment.seed)
+        stored = store.find(settings.digest(ratings))
+        if stored is None:
+            what = "train on clean ratings" if clean else "train"
+            stored = store.save(
+                train(ratings, settings, progress=lambda done, all_: progress(what, done, all_))
+            )
+        return Recommender(stored, ratings, self.user_count)
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Load, split and attack. Raises InputError for anything that does not fit."""
+    if experiment.list_length < 1:
+        raise InputError(f"K = {experiment.list_length}: recommend at least one item")
+    dataset = load_dataset(experiment.dataset, seed=experiment.seed)
+    split = leave_one_out(dataset, seed=experiment.seed)
+    profiles = _profiles(experiment, split.train)
+    if profiles is not None:
+        watched = profiles.targets
+    elif experiment.targets is not None:
+        watched = experiment.targets
+    else:
+        watched = choose_targets(split.train, rng=np.random.default_rng(experiment.seed))
+    return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
+
+
+def local_ratings(split: Split) -> LocalRatings:
+    """What each user's own device knows in this split."""
+    return LocalRatings(split.train, split.held_out.items, liked(split))
+
+
+def liked(split: Split) -> NDArray[np.bool_]:
+    """Whether each user's held-out rating reaches the threshold, [U]."""
+    fractions = split.train.scale.fractions[split.held_out.levels]
+    return (fractions >= LIKED) & (split.held_out.items >= 0)
+
+
+def _profiles(experiment: Experiment, train_ratings: RatingMatrix) -> Profiles | None:
+    if experiment.attack == NO_ATTACK:
+        return None
+    if experiment.attack.startswith(FILE_PREFIX):
+        path = Path(experiment.attack.removeprefix(FILE_PREFIX))
+        return read_profiles(
+            path, train_ratings.item_count, train_ratings.scale, targets=experiment.targets
+        )
+    return make_profiles(
+        experiment.attack,
+        train_ratings,
+        seed=experiment.seed,
+        targets=experiment.targets,
+        attack_size=experiment.attack_size,
+    )

@@ -1,0 +1,47 @@
+"""Progress of what takes longer than two seconds."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+# Called with what is being done, how much of it is done, and how much there is.
+Report = Callable[[str, int, int], None]
+
+
+def quiet(_what: str, _done: int, _total: int) -> None:
+    """A Report that shows nothing."""
+
+
+@contextmanager
+def shown() -> Iterator[Report]:
+    """Bars on stderr, one for each thing that is done; plain lines where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = (TextColumn("{task.description:<26}"), BarColumn(30), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _lines(console: Console) -> Report:
+    """A line when something begins and when it is done."""
+    begun: set[str] = set()
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in begun:
+            begun.add(what)
+            console.print(f"{what} …", highlight=False)
+        if done == total:
+            console.print(f"{what}: done ({total})", highlight=False)
+
+    return report
