@@ -198,7 +198,8 @@ class RatingMatrix:
 
     def digest(self) -> str:
         """SHA-256 over shape, scale and every rating; ids do not count."""
-        scale = (self.scale.minimum, self.scale.maximum, self.scale.step)
+        # 1 and 1.0 are one scale, but two texts.
+        scale = tuple(map(float, (self.scale.minimum, self.scale.maximum, self.scale.step)))
         hasher = hashlib.sha256(repr((self.item_count, scale)).encode())
         for array in (self.indptr, self.items, self.levels):
             hasher.update(np.ascontiguousarray(array).tobytes())

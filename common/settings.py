@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 from common.errors import InputError
 
-StepRule = Literal["row-scaled", "adagrad"]
-STEP_RULES: Final = ("row-scaled", "adagrad")
+StepRule = Literal["curvature", "adagrad"]
+STEP_RULES: Final = ("curvature", "adagrad")
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class VicinalSettings:
     unrated_weight  α: weight of the items that a neighbor did not rate, pulled towards 0;
                     0 is the paper's objective
     steps           T: fine-tuning steps
-    step_rule       row-scaled: every row steps by its own curvature, no learning rate;
+    step_rule       curvature: every row steps by a bound of its own curvature, no learning rate;
                     adagrad: the optimiser of training, from a fresh state
-    learning_rate   of adagrad; row-scaled has none
+    learning_rate   of adagrad; curvature has none
     min_support     m: an item's ratings count only if at least m of the k neighbors rated it
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
     """
@@ -27,7 +27,7 @@ class VicinalSettings:
     neighbors: int
     unrated_weight: float
     steps: int
-    step_rule: StepRule = "row-scaled"
+    step_rule: StepRule = "curvature"
     learning_rate: float = 0.0
     min_support: int = 1
     proximal_weight: float = 0.0
@@ -46,7 +46,7 @@ class VicinalSettings:
         require(self.step_rule in STEP_RULES, f"step rule must be one of {', '.join(STEP_RULES)}")
         require(
             (self.learning_rate > 0) == (self.step_rule == "adagrad"),
-            "adagrad needs a positive learning rate, row-scaled takes none",
+            "adagrad needs a positive learning rate, curvature takes none",
         )
         require(
             1 <= self.min_support <= self.neighbors,

@@ -21,7 +21,7 @@ Table = NDArray[np.float32]
 # Guards the division where a gradient has always been zero.
 ADAGRAD_EPSILON: Final = np.float32(1e-10)
 
-# A step that made the objective worse is retried with half the learning rate, this often.
+# A run of steps that made the objective worse is retried with half the learning rate, this often.
 MAX_HALVINGS = 30
 
 
@@ -92,37 +92,59 @@ class _Copy:
         return scores
 
 
-def _row_scaled_steps(copy: _Copy, steps: int) -> None:
-    """Alternate users and items; each row's step is divided by the trace of its Hessian.
+def _curvature_steps(copy: _Copy, steps: int) -> None:
+    """Alternate users and items; each row's step is divided by a bound of its own curvature.
 
-    The trace bounds the row's curvature, so no step raises the objective, for any k, α and
-    data, and 1/|Ω_N| cancels.
+    A row's Hessian is one part that all rows share, α times the Gram matrix of the other
+    side, plus a part of its own observed ratings, which its trace bounds. With the shared part
+    diagonalized once, every row is stepped by the inverse of its own bound. So no step raises
+    the objective, for any k, α and data; there is no learning rate, and 1/|Ω_N| cancels.
+
+    Rows without a rating have no part of their own; the mean curvature stands in for it, or
+    one step would take all of them to 0, all alike.
     """
-    weights, proximal = copy.weights, copy.proximal
+    one = copy.users.dtype.type(1)
+    observed = (copy.weights == one).astype(copy.users.dtype)
+    own, proximal = one - copy.alpha, copy.proximal
+    identity = np.eye(len(copy.map), dtype=copy.map.dtype)
     for _ in range(steps):
-        pull = copy.rest_pull()
-        gradient = copy.residual() @ copy.items + copy.users @ pull
+        rest = copy.rest_pull()
+        gradient = copy.residual() @ copy.items + copy.users @ rest
         gradient += proximal * (copy.users - copy.users_start)
-        curvature = weights @ np.einsum("td,td->t", copy.items, copy.items)
-        curvature += np.trace(pull) + proximal
-        copy.users -= _scaled(gradient, curvature)
+        shared = _Shared(rest + copy.alpha * (copy.items.T @ copy.items))
+        bound = own * (observed @ np.einsum("td,td->t", copy.items, copy.items))
+        copy.users -= shared.divide(gradient, bound, proximal)
 
         gradient = copy.residual().T @ copy.users
         gradient += proximal * (copy.items - copy.items_start)
-        squares = np.einsum("kd,kd->k", copy.users, copy.users)
-        copy.items -= _scaled(gradient, squares @ weights + proximal)
+        shared = _Shared(copy.alpha * (copy.users.T @ copy.users))
+        bound = own * (np.einsum("kd,kd->k", copy.users, copy.users) @ observed)
+        copy.items -= shared.divide(gradient, bound, proximal)
 
-        curvature_rest = copy.alpha * squares.sum() + proximal
-        if curvature_rest > 0:
-            gradient = copy.alpha * (copy.users.T @ (copy.users @ copy.map))
-            gradient += proximal * (copy.map - np.eye(len(copy.map), dtype=copy.map.dtype))
-            copy.map -= gradient / curvature_rest
+        pull = shared.matrix @ copy.map + proximal * (copy.map - identity)
+        copy.map -= shared.divide(pull.T, np.zeros_like(pull[0]), proximal).T
 
 
-def _scaled(gradient: Table, curvature: Table) -> Table:
-    """Rows of the gradient over their curvature; a flat row has no gradient and stays."""
-    gradient /= np.where(curvature > 0, curvature, 1)[:, None]
-    return gradient
+@final
+class _Shared:
+    """The part S [d, d] of a Hessian that all rows share, diagonalized."""
+
+    def __init__(self, matrix: Table) -> None:
+        self.matrix = matrix
+        values, self._vectors = np.linalg.eigh(matrix)
+        self._values = np.maximum(values, 0)
+
+    def divide(self, gradient: Table, bound: Table, proximal: np.floating) -> Table:
+        """Rows g_r (S + (bound_r + proximal)·1)⁻¹, [R, d]; 0 where there is no curvature.
+
+        A bound of 0 says that the row has no rating: it becomes the mean of S's eigenvalues.
+        """
+        bound = np.where(bound > 0, bound, self._values.mean()) + proximal
+        curvature = self._values + bound[:, None]
+        rotated = gradient @ self._vectors
+        rotated /= np.where(curvature > 0, curvature, 1)
+        divided: Table = rotated @ self._vectors.T
+        return divided
 
 
 def _adagrad_steps(copy: _Copy, steps: int, learning_rate: float) -> None:
@@ -168,8 +190,8 @@ def fine_tune_mf(
         )
 
     copy = fresh()
-    if settings.step_rule == "row-scaled":
-        _row_scaled_steps(copy, settings.steps)
+    if settings.step_rule == "curvature":
+        _curvature_steps(copy, settings.steps)
         return copy.scores(items)
     start, learning_rate = copy.objective(), settings.learning_rate
     for _ in range(MAX_HALVINGS):

@@ -1,0 +1,115 @@
+"""What a server says of itself: the version it serves and how devices are to use it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+from common.errors import InputError
+from common.model_version import MAX_BYTES, Manifest
+from common.settings import VicinalSettings
+from common.wire import offload_pb2 as wire
+from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
+
+# A device does as many steps as it is told, so somebody has to say where that ends.
+MAX_STEPS: Final = 10_000
+# What a version's file may hold beside its tensors: the safetensors header.
+MAX_HEADER_BYTES: Final = 1 << 20
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """The current model version, whom it can be asked for, and what is measured.
+
+    version         name of the model version: the SHA-256 of its bytes
+    version_bytes   their number
+    ratings_digest  SHA-256 of the real users' training ratings
+    user_count      real users: 0 … user_count − 1 can be asked for
+    list_length     K, the items in a recommendation
+    watched         items whose hit ratio is measured
+    presets         ways to fine-tune that can be asked for, by name
+    """
+
+    version: str
+    version_bytes: int
+    manifest: Manifest
+    ratings_digest: str
+    user_count: int
+    list_length: int
+    watched: tuple[int, ...]
+    presets: Mapping[str, VicinalSettings]
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, what: str) -> None:
+            if not holds:
+                raise InputError(f"server description: {what}")
+
+        manifest = self.manifest
+        tensors = sum(4 * prod(shape) for shape in manifest.shared_shapes().values())
+        header = self.version_bytes - tensors
+        require(is_digest(self.version), "the version's name is not a SHA-256")
+        require(is_digest(self.ratings_digest), "the ratings' digest is not a SHA-256")
+        require(
+            0 < header <= MAX_HEADER_BYTES and self.version_bytes <= MAX_BYTES,
+            f"{self.version_bytes} bytes do not fit a model of {tensors}",
+        )
+        require(
+            1 <= self.user_count <= manifest.users,
+            f"{self.user_count} users, but the model has {manifest.users}",
+        )
+        require(self.list_length >= 1, "the list length is 0")
+        require(
+            all(0 <= item < manifest.items for item in self.watched),
+            f"a watched item is outside 0–{manifest.items - 1}",
+        )
+        for name, settings in self.presets.items():
+            require(
+                settings.neighbors <= MAX_NEIGHBORS and settings.steps <= MAX_STEPS,
+                f"preset {name[:40]!r} asks for more than {MAX_NEIGHBORS} neighbors "
+                f"or {MAX_STEPS} steps",
+            )
+
+    def preset(self, name: str) -> VicinalSettings:
+        """Raises InputError for a preset that the server does not offer."""
+        if name not in self.presets:
+            offered = ", ".join(self.presets)
+            raise InputError(f"unknown preset {name[:40]!r}: the server offers {offered}")
+        return self.presets[name]
+
+
+def is_digest(text: str) -> bool:
+    """Whether the text can be the name of a version, and so of a file."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def description_to_wire(description: Description) -> wire.Description:
+    return wire.Description(
+        version=description.version,
+        version_bytes=description.version_bytes,
+        manifest=description.manifest.to_json(),
+        ratings_digest=description.ratings_digest,
+        user_count=description.user_count,
+        list_length=description.list_length,
+        watched_items=description.watched,
+        presets=[preset_to_wire(name, how) for name, how in description.presets.items()],
+    )
+
+
+def description_from_wire(message: wire.Description) -> Description:
+    """Raises InputError for anything that no server would say."""
+    presets = {preset.name: preset_from_wire(preset) for preset in message.presets}
+    if len(presets) != len(message.presets):
+        raise InputError("server description: two presets of one name")
+    return Description(
+        message.version,
+        message.version_bytes,
+        Manifest.from_json(message.manifest),
+        message.ratings_digest,
+        message.user_count,
+        message.list_length,
+        tuple(message.watched_items),
+        presets,
+    )

@@ -1,0 +1,1 @@
+"""Shared fixtures: small, read-only, made from seeds."""
