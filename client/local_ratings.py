@@ -5,6 +5,7 @@ Shapes: U users on this device file, I items.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.errors import InputError
+from common.files import write_file
 from common.ranking import HeldOutItem
 from common.ratings import RatingMatrix, RatingScale
+
+MAX_BYTES: Final = 4 << 30
+_DTYPES: Final = {
+    "indptr": np.int64,
+    "items": np.int32,
+    "levels": np.uint8,
+    "held_out": np.int32,
+    "held_out_liked": np.uint8,
+    "scale": np.float64,
+    "item_count": np.int64,
+}
 
 
 @dataclass(frozen=True)
@@ -43,9 +56,13 @@ class LocalRatings:
 
 
 def write_local_ratings(path: Path, local: LocalRatings) -> None:
-    """Write a device file (safetensors); LocalRatings come back from read_local_ratings."""
+    """Write a device file (safetensors), whole or not at all; read_local_ratings reads it.
+
+    Raises OSError.
+    """
     scale = local.train.scale
-    path.write_bytes(
+    write_file(
+        path,
         save(
             {
                 "indptr": local.train.indptr,
@@ -53,17 +70,24 @@ def write_local_ratings(path: Path, local: LocalRatings) -> None:
                 "levels": local.train.levels,
                 "held_out": local.held_out.astype(np.int32),
                 "held_out_liked": local.held_out_liked.astype(np.uint8),
-                "scale": np.array([scale.minimum, scale.maximum, scale.step]),
+                "scale": np.array([scale.minimum, scale.maximum, scale.step], dtype=np.float64),
                 "item_count": np.array([local.train.item_count], dtype=np.int64),
             }
-        )
+        ),
     )
 
 
 def read_local_ratings(path: Path) -> LocalRatings:
     """Raises InputError when the file is not a device file."""
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
         tables = load(path.read_bytes())
+        for name, dtype in _DTYPES.items():
+            if tables[name].dtype != dtype or tables[name].ndim != 1:
+                raise InputError(
+                    f"{path}: {name} is {tables[name].dtype}, not a row of {np.dtype(dtype)}"
+                )
         train = RatingMatrix(
             tables["indptr"],
             tables["items"],

@@ -1,0 +1,28 @@
+"""Pauses between attempts to reach a server."""
+
+import time
+from typing import Final, final
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+@final
+class Retry:
+    """Growing pauses until a number of seconds has passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def remaining(self) -> float:
+        """Seconds left; never so few that a call could not be made."""
+        return max(self._end - time.monotonic(), FIRST_PAUSE_SECONDS)
+
+    def pause(self) -> bool:
+        """Sleep for a while; False, at once, when no time is left for it."""
+        if time.monotonic() + self._pause >= self._end:
+            return False
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        return True

@@ -1,0 +1,189 @@
+"""Many users' devices played by one process or by several, and what they came to.
+
+With several, each child process has its own connection and shares the folder of versions. A
+child ends when its parent does, however that ends.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from client.connection import Connection
+from client.local_ratings import LocalRatings, read_local_ratings
+from client.session import Answered, Session
+from client.version_store import VersionStore
+from common.errors import InputError, VicinalError
+from common.ranking import Counts
+from common.threads import limit_threads
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """Whom to answer for, and how.
+
+    server   HOST:PORT
+    ratings  device file (client.local_ratings)
+    store    folder of model versions
+    """
+
+    server: str
+    ratings: Path
+    store: Path
+    preset: str
+    users: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What all users came to.
+
+    cold_bytes  received for the model version; 0 when the store had it
+    """
+
+    version: str
+    answered: tuple[Answered, ...]
+    counts: Counts
+    cold_bytes: int
+
+
+def parse_users(text: str) -> tuple[int, ...]:
+    """`0-99,120` as indices. Raises InputError.
+
+    >>> parse_users("0-2,7")
+    (0, 1, 2, 7)
+    """
+    users: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise InputError(f"users {text[:80]!r}: give indices and ranges, as in 0-99,120")
+        low, high = int(first), int(last or first)
+        if not low <= high < 1 << 32:
+            raise InputError(f"users {part[:80]!r}: the first must not be above the last")
+        if high - low >= 1 << 24:
+            raise InputError(f"users {part[:80]!r}: more than {1 << 24} at once")
+        users.extend(range(low, high + 1))
+    if len(set(users)) != len(users):
+        raise InputError(f"users {text[:80]!r}: each only once")
+    return tuple(users)
+
+
+def answer_users(
+    run: DeviceRun, *, processes: int = 1, progress: Progress | None = None
+) -> Outcome:
+    """Answer for all users of a run; `progress` is called with (users done, users).
+
+    Raises InputError, VicinalError; no process is left behind, whatever happens.
+    """
+    local = read_local_ratings(run.ratings)
+    with Connection(run.server) as connection:
+        # Before any child starts: what is wrong is said once, and the version fetched once.
+        session = Session(connection, VersionStore(run.store), local, preset=run.preset)
+        session.check(run.users)
+        version, cold_bytes = session.version.digest, session.cold_bytes
+        watched = len(session.description.watched)
+        if processes == 1:
+            batches = session.answer(run.users)
+            answered = _collect(batches, len(run.users), progress)
+            cold_bytes = session.cold_bytes
+    if processes > 1:
+        answered = _collect(_answer_in_children(run, processes), len(run.users), progress)
+    counts = Counts.none(watched)
+    for one in answered:
+        counts += one.counts
+    return Outcome(version, tuple(answered), counts, cold_bytes)
+
+
+def _collect(
+    batches: Generator[list[Answered], None, None], total: int, progress: Progress | None
+) -> list[Answered]:
+    answered: list[Answered] = []
+    # Closed at once, also after an interrupt, so that no child outlives the call.
+    with closing(batches):
+        for batch in batches:
+            answered += batch
+            if progress is not None:
+                progress(len(answered), total)
+    return sorted(answered, key=lambda one: one.user)
+
+
+def _answer_in_children(run: DeviceRun, processes: int) -> Generator[list[Answered], None, None]:
+    """Batches from child processes as they come."""
+    context = multiprocessing.get_context("spawn")
+    children: dict[Pipe, BaseProcess] = {}
+    # Ctrl-C reaches a whole terminal: children ignore it, from their first instruction on, and
+    # are stopped by this process.
+    at_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for place in range(processes):
+            users = run.users[place::processes]
+            if not users:
+                continue
+            ours, theirs = context.Pipe(duplex=False)
+            part = DeviceRun(run.server, run.ratings, run.store, run.preset, users)
+            child = context.Process(target=_run_child, args=(part, theirs), daemon=True)
+            child.start()
+            theirs.close()
+            children[ours] = child
+    finally:
+        signal.signal(signal.SIGINT, at_interrupt)
+    try:
+        open_pipes = list(children)
+        while open_pipes:
+            for pipe in wait(open_pipes):
+                assert isinstance(pipe, Pipe)
+                message = _received(pipe, children[pipe])
+                if message is None:
+                    open_pipes.remove(pipe)
+                else:
+                    yield message
+    finally:
+        for started in children.values():
+            started.terminate()
+        for started in children.values():
+            started.join()
+
+
+def _received(pipe: Pipe, child: BaseProcess) -> list[Answered] | None:
+    """A batch, or None when the child has finished. Raises what the child raised."""
+    try:
+        message: list[Answered] | VicinalError | None = pipe.recv()
+    except EOFError:
+        child.join()
+        raise VicinalError(
+            f"device process {child.pid} ended without an answer (exit code {child.exitcode})"
+        ) from None
+    if isinstance(message, VicinalError):
+        raise message
+    return message
+
+
+def _run_child(run: DeviceRun, pipe: Pipe) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    limit_threads()
+    try:
+        local: LocalRatings = read_local_ratings(run.ratings)
+        with Connection(run.server) as connection:
+            session = Session(connection, VersionStore(run.store), local, preset=run.preset)
+            for batch in session.answer(run.users):
+                pipe.send(batch)
+        pipe.send(None)
+    except VicinalError as error:
+        pipe.send(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,72 @@
+"""What `vicinal device` says of its users: a table, and the same as JSON."""
+
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from client.run import Outcome
+
+# Of a latency, in percent of requests.
+QUANTILES = {"p50": 50.0, "p99": 99.0}
+
+
+def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
+    """Counts, shares, seconds and bytes; latency is per user, from request to ranking."""
+    counts = outcome.counts
+    waited = np.array([one.waited for one in outcome.answered])
+    computed = np.array([one.computed for one in outcome.answered])
+    packages = np.array([one.received for one in outcome.answered])
+    return {
+        "version": outcome.version,
+        "preset": preset,
+        "users": len(outcome.answered),
+        "counts": {
+            "eligible": list(counts.eligible),
+            "hits": list(counts.hits),
+            "users": counts.users,
+            "user_hits": counts.user_hits,
+            "liked": counts.liked,
+            "liked_hits": counts.liked_hits,
+        },
+        "hit_ratio": counts.hit_ratio,
+        "hit_ratio_per_target": list(counts.hit_ratio_per_item),
+        "accuracy": counts.accuracy,
+        "accuracy_thresholded": counts.accuracy_thresholded,
+        "seconds": {
+            what: {name: float(np.percentile(times, part)) for name, part in QUANTILES.items()}
+            for what, times in (
+                ("per_user", waited + computed),
+                ("package", waited),
+                ("tune_and_rank", computed),
+            )
+        },
+        "bytes": {
+            "cold": outcome.cold_bytes,
+            "per_request_mean": float(packages.mean()),
+            "per_request_max": int(packages.max()),
+        },
+    }
+
+
+def device_table(outcome: Outcome, preset: str) -> Table:
+    """The same for a terminal."""
+    report = device_json(outcome, preset)
+    size, seconds = report["bytes"], report["seconds"]
+    table = Table(title=f"preset {preset}, version {outcome.version[:12]}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("users answered", str(report["users"]))
+    table.add_row("hit ratio of watched items", f"{report['hit_ratio']:.4f}")
+    table.add_row("accuracy", f"{report['accuracy']:.4f}")
+    table.add_row("accuracy, liked items", f"{report['accuracy_thresholded']:.4f}")
+    for what, label in (
+        ("per_user", "latency per user"),
+        ("package", "… waiting for the package"),
+        ("tune_and_rank", "… fine-tuning and ranking"),
+    ):
+        p50, p99 = (1000 * seconds[what][name] for name in QUANTILES)
+        table.add_row(f"{label}, p50 / p99", f"{p50:.1f} / {p99:.1f} ms")
+    table.add_row("bytes for the model version", f"{size['cold']:,}")
+    table.add_row("bytes per request, mean", f"{size['per_request_mean']:,.0f}")
+    return table
