@@ -30,6 +30,7 @@ class Recommender:
         manifest = stored.version.manifest
         if (manifest.users, manifest.items) != (ratings.user_count, ratings.item_count):
             raise InputError("the model version was trained on other ratings")
+        self.stored = stored
         self.version = stored.version
         self.path = stored.path
         self.ratings = ratings

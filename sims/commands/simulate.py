@@ -1,0 +1,87 @@
+"""`vicinal simulate`: a fleet of clients in Flower's simulation."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims import options
+
+app = typer.Typer()
+
+
+@app.command()
+def simulate(
+    clients: Annotated[
+        int, typer.Option("--clients", min=1, help="Virtual clients who share out the users.")
+    ] = 100,
+    dataset: options.DatasetOption = "ml-100k",
+    model: options.ModelOption = "mf",
+    attack: options.AttackOption = "mixrand",
+    preset: options.PresetOption = "vicinal",
+    k: options.NeighborsOption = None,
+    steps: options.StepsOption = None,
+    unrated_weight: options.UnratedWeightOption = None,
+    min_support: options.MinSupportOption = None,
+    targets: options.TargetsOption = None,
+    attack_size: options.AttackSizeOption = 0.03,
+    list_length: options.ListLengthOption = 50,
+    seed: options.SeedOption = 0,
+    store: options.StoreOption = Path("runs/store"),
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="Clients at work at a time; default: cores."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Keeps the fleet's files, the result and the logs.")
+    ] = Path("runs/simulate"),
+    prepare_only: Annotated[
+        bool,
+        typer.Option("--prepare-only", help="Write the fleet's files; print the `flwr run`."),
+    ] = False,
+    json_file: options.JsonOption = None,
+) -> None:
+    """Run a fleet of clients in Flower's simulation.
+
+    Every user is answered by a Flower client from a neighborhood and its own ratings; the
+    clients report counts. Starts its own Flower and stops it again.
+    """
+    from rich.console import Console
+
+    from common.files import write_file
+    from common.settings import preset as preset_named
+    from server.model_store import ModelStore
+    from sims.experiment import Experiment, prepare
+    from sims.fleet_results import fleet_json, fleet_table
+    from sims.progress import shown
+    from sims.simulation import command_line, run_fleet, write_files
+
+    settings = preset_named(
+        preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
+    )
+    prepared = prepare(
+        Experiment(
+            dataset, model, attack, seed, options.parse_targets(targets), attack_size, list_length
+        )
+    )
+    with shown() as progress:
+        with ModelStore(store) as opened:
+            recommender = prepared.train(opened, progress=progress)
+        if prepare_only:
+            files = write_files(folder, prepared, recommender, clients, preset, settings)
+            typer.echo(command_line(files, clients))
+            return
+        result = run_fleet(
+            folder,
+            prepared,
+            recommender,
+            clients=clients,
+            preset=preset,
+            settings=settings,
+            processes=processes,
+            report=progress,
+        )
+    Console().print(fleet_table(prepared, result))
+    if json_file is not None:
+        write_file(json_file, (json.dumps(fleet_json(prepared, result), indent=2) + "\n").encode())

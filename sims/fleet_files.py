@@ -1,0 +1,83 @@
+"""The files of a fleet: what its server app, its client apps and `flwr run` read.
+
+FOLDER/deployment/                 the server's (server.deployment)
+FOLDER/devices/P-of-N.safetensors  client P's own ratings and held-out items
+FOLDER/run-config.toml             the server app's run config, for `flwr run --run-config`
+FOLDER/result.json                 where the server app writes what it counted
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+
+from client.local_ratings import LocalRatings, write_local_ratings
+from common.errors import InputError
+from common.files import write_file
+from common.settings import VicinalSettings
+from common.wire.fleet import partition_file_name
+from server.deployment import write_deployment
+from server.recommender import Recommender
+
+
+@dataclass(frozen=True)
+class FleetFiles:
+    """Where everything lies, absolute: Flower's processes work elsewhere."""
+
+    folder: Path
+
+    @property
+    def run_config(self) -> Path:
+        return self.folder / "run-config.toml"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+
+def write_fleet_files(
+    folder: Path,
+    recommender: Recommender,
+    local: LocalRatings,
+    *,
+    clients: int,
+    preset: str,
+    settings: VicinalSettings,
+    watched: tuple[int, ...],
+    list_length: int,
+) -> FleetFiles:
+    """Write them for `clients` clients, who share out the real users among themselves.
+
+    Raises InputError when there are more clients than users or k is too large, OSError when a
+    file cannot be written.
+    """
+    users = recommender.user_count
+    if not 1 <= clients <= users:
+        raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
+    recommender.neighborhood(0, settings)  # refuses now what every client would be refused
+    files = FleetFiles(folder.resolve())
+    write_deployment(files.folder / "deployment", recommender)
+    for partition in range(clients):
+        own = np.arange(partition, users, clients)
+        path = files.folder / "devices" / partition_file_name(partition, clients)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_local_ratings(
+            path,
+            LocalRatings(local.train.rows(own), local.held_out[own], local.held_out_liked[own]),
+        )
+    config = {
+        "deployment": str(files.folder / "deployment"),
+        "device-ratings": str(files.folder / "devices"),
+        "result": str(files.result),
+        "clients": clients,
+        "preset": preset,
+        "neighbors": settings.neighbors,
+        "steps": settings.steps,
+        "unrated-weight": settings.unrated_weight,
+        "min-support": settings.min_support,
+        "list-length": list_length,
+        "watched-items": " ".join(map(str, watched)),
+    }
+    write_file(files.run_config, tomli_w.dumps(config).encode())
+    return files

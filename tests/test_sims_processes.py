@@ -1,0 +1,97 @@
+"""Processes that detach themselves are found and stopped, and no others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sims.processes import interruptible, marked_processes, stop_processes, uninterrupted
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="marks are read from /proc"
+)
+
+# A child that leaves its parent's session and outlives it, without the mark in its environment
+# when told so; its grandchild ignores SIGTERM.
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+DAEMON = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], env={{}}, start_new_session=True)
+time.sleep(60)
+"""
+LAUNCHER = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {DAEMON!r}], start_new_session=True)
+"""
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    name = f"VICINAL_TEST_MARK={uuid.uuid4()}"
+    yield name
+    stop_processes(name, grace=0)
+
+
+def start(code: str, mark: str) -> subprocess.Popen[bytes]:
+    name, _, value = mark.partition("=")
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, name: value})
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_a_detached_tree_is_stopped_and_a_bystander_is_not(mark: str) -> None:
+    bystander = start("import time; time.sleep(60)", mark + "-other")
+    try:
+        assert start(LAUNCHER, mark).wait(timeout=20) == 0
+        # The daemon carries the mark, its child is known by its parent alone.
+        assert until(lambda: len(marked_processes(mark)) == 2)
+        time.sleep(0.3)  # the stubborn one needs a moment to become so
+        pids = {process.pid for process in marked_processes(mark)}
+        stop_processes(mark, grace=0.5)
+        assert marked_processes(mark) == set()
+        assert not any(Path(f"/proc/{pid}/cmdline").exists() and alive(pid) for pid in pids)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def alive(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"
+
+
+def test_a_root_counts_without_a_mark() -> None:
+    process = start("import time; time.sleep(60)", "UNRELATED=1")
+    assert {p.pid for p in marked_processes("NO_SUCH_MARK=1", [process.pid])} == {process.pid}
+    stop_processes("NO_SUCH_MARK=1", [process.pid], grace=5)
+    assert process.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_this_process_is_never_among_them() -> None:
+    assert os.getpid() not in {p.pid for p in marked_processes("NO_SUCH_MARK=1", [os.getpid()])}
+
+
+def test_sigterm_ends_a_block_as_ctrl_c_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_clean_up_is_not_broken_off() -> None:
+    with uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
