@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from common.models import Model
 from common.neighborhood import Neighborhood
 from common.settings import VicinalSettings
-from common.vicinal_mf import fine_tune_mf
+from common.vicinal_mf import eigenbasis, fine_tune_mf
 
 
 @final
@@ -36,6 +36,11 @@ class ServedModel:
         """QᵀQ over all items, [d, d]."""
         items = self.parameters["item_embedding"]
         return items.T @ items
+
+    @cached_property
+    def item_basis(self) -> NDArray[np.float32]:
+        """Eigenvectors of QᵀQ, [d, d]."""
+        return eigenbasis(self.item_gram)
 
     def plain_scores(self, neighborhood: Neighborhood) -> NDArray[np.float32]:
         """The undefended model's scores of row 0 for every item, [I]."""
@@ -55,6 +60,7 @@ def _tune_mf(
         neighborhood.user_parameters["user_embedding"],
         served.parameters["item_embedding"],
         served.item_gram,
+        served.item_basis,
         neighborhood.ratings,
         settings,
     )

@@ -92,58 +92,70 @@ class _Copy:
         return scores
 
 
-def _curvature_steps(copy: _Copy, steps: int) -> None:
+def _curvature_steps(copy: _Copy, basis: Table, steps: int) -> None:
     """Alternate users and items; each row's step is divided by a bound of its own curvature.
 
     A row's Hessian is one part that all rows share, α times the Gram matrix of the other
-    side, plus a part of its own observed ratings, which its trace bounds. With the shared part
-    diagonalized once, every row is stepped by the inverse of its own bound. So no step raises
-    the objective, for any k, α and data; there is no learning rate, and 1/|Ω_N| cancels.
+    side, plus a part of its own observed ratings, which its trace bounds. In a basis where the
+    shared part is nearly diagonal, Gershgorin's bound makes it so: every row is stepped by the
+    inverse of its own bound, and no step raises the objective, for any k, α and data. There is
+    no learning rate, and 1/|Ω_N| cancels.
 
-    Rows without a rating have no part of their own; the mean curvature stands in for it, or
-    one step would take all of them to 0, all alike.
+    Users step in the eigenbasis of the model's items (`basis`), items in that of the users
+    after their first step; a basis may be old, the bounds are new at every step. Rows
+    without a rating have no part of their own: the mean curvature stands in for it, or one
+    step would take all of them to 0, all alike.
     """
     one = copy.users.dtype.type(1)
     observed = (copy.weights == one).astype(copy.users.dtype)
     own, proximal = one - copy.alpha, copy.proximal
     identity = np.eye(len(copy.map), dtype=copy.map.dtype)
+    user_basis: Table | None = None
     for _ in range(steps):
         rest = copy.rest_pull()
         gradient = copy.residual() @ copy.items + copy.users @ rest
         gradient += proximal * (copy.users - copy.users_start)
-        shared = _Shared(rest + copy.alpha * (copy.items.T @ copy.items))
+        shared = _Shared(rest + copy.alpha * (copy.items.T @ copy.items), basis)
         bound = own * (observed @ np.einsum("td,td->t", copy.items, copy.items))
         copy.users -= shared.divide(gradient, bound, proximal)
 
         gradient = copy.residual().T @ copy.users
         gradient += proximal * (copy.items - copy.items_start)
-        shared = _Shared(copy.alpha * (copy.users.T @ copy.users))
+        gram = copy.users.T @ copy.users
+        user_basis = eigenbasis(gram) if user_basis is None else user_basis
+        gram *= copy.alpha
+        shared = _Shared(gram, user_basis)
         bound = own * (np.einsum("kd,kd->k", copy.users, copy.users) @ observed)
         copy.items -= shared.divide(gradient, bound, proximal)
 
-        pull = shared.matrix @ copy.map + proximal * (copy.map - identity)
+        pull = gram @ copy.map + proximal * (copy.map - identity)
         copy.map -= shared.divide(pull.T, np.zeros_like(pull[0]), proximal).T
+
+
+def eigenbasis(gram: Table) -> Table:
+    """Orthonormal eigenvectors of a Gram matrix, in columns, [d, d]."""
+    return np.linalg.eigh(gram)[1]
 
 
 @final
 class _Shared:
-    """The part S [d, d] of a Hessian that all rows share, diagonalized."""
+    """The part S [d, d] of a Hessian that all rows share, bounded by a diagonal in a basis."""
 
-    def __init__(self, matrix: Table) -> None:
-        self.matrix = matrix
-        values, self._vectors = np.linalg.eigh(matrix)
-        self._values = np.maximum(values, 0)
+    def __init__(self, matrix: Table, basis: Table) -> None:
+        self._basis = basis
+        # Gershgorin: a symmetric matrix is at most the diagonal of its absolute row sums.
+        self._bounds = np.abs(basis.T @ matrix @ basis).sum(axis=1)
+        self._mean = np.trace(matrix) / len(matrix)
 
     def divide(self, gradient: Table, bound: Table, proximal: np.floating) -> Table:
-        """Rows g_r (S + (bound_r + proximal)·1)⁻¹, [R, d]; 0 where there is no curvature.
+        """Rows g_r (S + (bound_r + proximal)·1)⁻¹, with S bounded, [R, d]; 0 where all is flat.
 
-        A bound of 0 says that the row has no rating: it becomes the mean of S's eigenvalues.
+        A bound of 0 says that the row has no rating: it becomes S's mean eigenvalue.
         """
-        bound = np.where(bound > 0, bound, self._values.mean()) + proximal
-        curvature = self._values + bound[:, None]
-        rotated = gradient @ self._vectors
+        curvature = np.where(bound > 0, bound, self._mean)[:, None] + proximal + self._bounds
+        rotated = gradient @ self._basis
         rotated /= np.where(curvature > 0, curvature, 1)
-        divided: Table = rotated @ self._vectors.T
+        divided: Table = (rotated @ self._basis.T).astype(gradient.dtype, copy=False)
         return divided
 
 
@@ -167,13 +179,18 @@ def _adagrad_steps(copy: _Copy, steps: int, learning_rate: float) -> None:
 
 
 def fine_tune_mf(
-    users: Table, items: Table, gram: Table, ratings: RatingMatrix, settings: VicinalSettings
+    users: Table,
+    items: Table,
+    gram: Table,
+    basis: Table,
+    ratings: RatingMatrix,
+    settings: VicinalSettings,
 ) -> Table:
     """Scores of all items for row 0 after `settings.steps` steps on the neighborhood, [I].
 
-    users [k, d] and items [I, d] are the model's embeddings, gram = itemsᵀ items, ratings the
-    k rows. The result is finite and its objective not above the model's own: a run of
-    adagrad that ends higher is repeated with half the learning rate.
+    users [k, d] and items [I, d] are the model's embeddings, gram = itemsᵀ items and basis its
+    eigenbasis, ratings the k rows. The result is finite and its objective not above the
+    model's own: a run of adagrad that ends higher is repeated with half the learning rate.
     """
 
     def fresh() -> _Copy:
@@ -191,7 +208,7 @@ def fine_tune_mf(
 
     copy = fresh()
     if settings.step_rule == "curvature":
-        _curvature_steps(copy, settings.steps)
+        _curvature_steps(copy, basis, settings.steps)
         return copy.scores(items)
     start, learning_rate = copy.objective(), settings.learning_rate
     for _ in range(MAX_HALVINGS):

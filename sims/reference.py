@@ -14,7 +14,7 @@ import torch
 from common.neighborhood import Neighborhood
 from common.settings import VicinalSettings
 from common.vicinal import ServedModel
-from common.vicinal_mf import ADAGRAD_EPSILON, MAX_HALVINGS
+from common.vicinal_mf import ADAGRAD_EPSILON, MAX_HALVINGS, eigenbasis
 
 
 @final
@@ -87,13 +87,19 @@ def _adagrad(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float)
 
 
 def _curvature(copy: VicinalCopy, settings: VicinalSettings) -> None:
-    """Step users, then items, each row by the inverse of S + b·1 (common.vicinal_mf)."""
+    """Step users, then items, each row by the inverse of its bound (common.vicinal_mf)."""
     users, items = copy.tables["user_embedding"], copy.tables["item_embedding"]
-    count = max(int(copy.observed.sum()), 1)
-    proximal = settings.proximal_weight * count
+    item_basis, user_basis = _basis(items), None
     for _ in range(settings.steps):
-        _step(copy, users, items, copy.observed, settings, proximal, count)
-        _step(copy, items, users, copy.observed.T, settings, proximal, count)
+        _step(copy, users, items, copy.observed, item_basis, settings)
+        user_basis = _basis(users) if user_basis is None else user_basis
+        _step(copy, items, users, copy.observed.T, user_basis, settings)
+
+
+def _basis(rows: torch.Tensor) -> torch.Tensor:
+    # numpy's, because eigenvectors of equal eigenvalues are anybody's choice.
+    table = rows.detach().numpy()
+    return torch.from_numpy(eigenbasis(table.T @ table))
 
 
 def _step(
@@ -101,19 +107,20 @@ def _step(
     rows: torch.nn.Parameter,
     others: torch.nn.Parameter,
     observed: torch.Tensor,
+    basis: torch.Tensor,
     settings: VicinalSettings,
-    proximal: float,
-    count: int,
 ) -> None:
     (gradient,) = torch.autograd.grad(copy.objective(settings), rows)
-    alpha = settings.unrated_weight
-    fixed = others.detach()
+    alpha, fixed = settings.unrated_weight, others.detach()
+    count = max(int(copy.observed.sum()), 1)
     shared = alpha * fixed.T @ fixed
     own = (1 - alpha) * observed.to(fixed.dtype) @ fixed.square().sum(1)
     # A row without a rating is damped by the mean curvature instead.
-    own = torch.where(own > 0, own, shared.trace() / len(shared)) + proximal
+    own = torch.where(own > 0, own, shared.trace() / len(shared))
+    own = own + settings.proximal_weight * count
     # Without any curvature the gradient is 0, and 0 divided by anything will do.
     own = torch.where(own + shared.trace() > 0, own, 1)
-    bounds = shared + own[:, None, None] * torch.eye(len(shared), dtype=shared.dtype)
+    diagonal = (basis.T @ shared @ basis).abs().sum(1).diag()
+    bounds = basis @ diagonal @ basis.T + own[:, None, None] * torch.eye(len(shared)).to(own)
     with torch.no_grad():
         rows.sub_(count / 2 * torch.linalg.solve(bounds, gradient[..., None])[..., 0])

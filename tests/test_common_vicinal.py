@@ -174,7 +174,12 @@ def test_one_step_by_hand() -> None:
     ratings = RatingMatrix.from_triples([0], [0], [4], user_count=1, item_count=2, scale=SCALE)
     items = np.array([[1.0], [2.0]])
     scores = fine_tune_mf(
-        np.array([[1.0]]), items, items.T @ items, ratings, VicinalSettings(1, 0.5, 1)
+        np.array([[1.0]]),
+        items,
+        items.T @ items,
+        np.eye(1),
+        ratings,
+        VicinalSettings(1, 0.5, 1),
     )
     np.testing.assert_allclose(scores, [1.0, 1 / 3], rtol=1e-12)
 

@@ -1,0 +1,127 @@
+"""`vicinal demo`: poison, train, defend on devices, one table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sims import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer()
+
+ROWS = {
+    "clean": "clean model",
+    "undefended": "undefended",
+    "defended_paper": "defended, preset paper",
+    "defended_vicinal": "defended, preset vicinal",
+    "popularity": "popularity ranking",
+}
+
+
+@app.command()
+def demo(
+    dataset: options.DatasetOption = "ml-100k",
+    seed: options.SeedOption = 0,
+    runs: Annotated[Path, typer.Option("--runs", help="Folder for the results.")] = Path("runs"),
+) -> None:
+    """Poison real ratings, train on them, and let devices defend every user.
+
+    Starts one server process and four device processes on loopback. When no source of the data
+    set answers, it says so and runs on synthetic ratings. Results, logs and a picture are kept
+    in a folder of their own.
+    """
+    import json
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    import tomli_w
+    from rich.console import Console
+    from rich.panel import Panel
+
+    from common.files import write_file
+    from common.settings import PRESETS
+    from sims.demo import DEVICES, choose_experiment, run_demo
+    from sims.figures import before_and_after
+    from sims.progress import shown
+
+    console = Console()
+    experiment, substitute = choose_experiment(dataset, seed)
+    if substitute is not None:
+        console.print(
+            Panel(
+                f"{substitute.reason}\n\nThe demo runs on SYNTHETIC ratings instead.",
+                title=f"{dataset} cannot be had",
+                border_style="bold red",
+                width=80,
+            )
+        )
+    folder = runs / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-demo")
+    folder.mkdir(parents=True)
+    config: dict[str, Any] = {
+        "experiment": {name: value for name, value in asdict(experiment).items() if value},
+        "presets": {name: asdict(settings) for name, settings in PRESETS.items()},
+        "devices": DEVICES,
+    }
+    write_file(folder / "config.toml", tomli_w.dumps(config).encode())
+    with shown() as report:
+        results = run_demo(experiment, folder, report)
+    write_file(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    title = (
+        f"{results['dataset']} · {results['model']} · {results['attack']} · "
+        f"{results['users']} users · seed {results['seed']}"
+    )
+    before_and_after(
+        results["hit_ratio"],
+        results["accuracy"],
+        title=title,
+        list_length=experiment.list_length,
+        path=folder / "before-and-after.png",
+    )
+    console.print(outcome_table(results, title, experiment.list_length))
+    console.print(cost_table(results))
+    console.print(f"{results['source']}; {results['seconds']:.0f} s; results in {folder}")
+
+
+def outcome_table(results: dict[str, Any], title: str, length: int) -> "Table":
+    """Hit ratio and accuracy by condition."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items"):
+        table.add_column(heading, justify="right")
+    parts = ("hit_ratio", "accuracy", "accuracy_thresholded")
+    for name, label in ROWS.items():
+        style = "bold" if name == "defended_vicinal" else None
+        table.add_row(label, *(f"{results[part][name]:.3f}" for part in parts), style=style)
+    return table
+
+
+def cost_table(results: dict[str, Any]) -> "Table":
+    """Latency on either side and bytes shipped, by preset."""
+    from rich.table import Table
+
+    presets = list(results["latency_seconds"])
+    table = Table(title="per user", title_justify="left")
+    table.add_column("")
+    for preset in presets:
+        table.add_column(f"preset {preset}", justify="right")
+    for key, label in (
+        ("device", "device: request to ranking"),
+        ("device_tune_and_rank", "device: fine-tune and rank"),
+        ("server", "server-side answer"),
+    ):
+        cells = []
+        for preset in presets:
+            seconds = results["latency_seconds"][preset][key]
+            cells.append(f"{1000 * seconds['p50']:.1f} / {1000 * seconds['p99']:.1f} ms")
+        table.add_row(f"{label}, p50 / p99", *cells)
+    sizes = results["bytes"]
+    table.add_row("bytes, cold (the model, once)", *[f"{sizes['cold']:,}"] * len(presets))
+    table.add_row(
+        "bytes per request, mean", *(f"{sizes[f'per_request_{name}']:,.0f}" for name in presets)
+    )
+    return table

@@ -1,0 +1,58 @@
+"""Pictures of results, for files (PNG or SVG by the file's name)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+# Conditions in the order of the story, and how a picture names them.
+LABELS: Final = {
+    "clean": "clean",
+    "undefended": "undefended",
+    "defended_paper": "defended\n(paper)",
+    "defended_vicinal": "defended\n(vicinal)",
+    "popularity": "popularity",
+}
+# Attack in red, defense in green, references in grey; apart in lightness too.
+COLORS: Final = {
+    "clean": "#9a9a9a",
+    "undefended": "#b2182b",
+    "defended_paper": "#7fbf7b",
+    "defended_vicinal": "#1b7837",
+    "popularity": "#c9c9c9",
+}
+
+
+def before_and_after(
+    hit_ratio: Mapping[str, float],
+    accuracy: Mapping[str, float],
+    *,
+    title: str,
+    list_length: int,
+    path: Path,
+) -> None:
+    """Bars of hit ratio and accuracy by condition, side by side. Raises OSError."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    panels = (
+        (f"hit ratio of target items @{list_length} (lower is better)", hit_ratio),
+        (f"accuracy @{list_length} (higher is better)", accuracy),
+    )
+    for axis, (heading, values) in zip(axes, panels, strict=True):
+        names = [name for name in LABELS if name in values]
+        bars = axis.bar(
+            [LABELS[name] for name in names],
+            [values[name] for name in names],
+            color=[COLORS[name] for name in names],
+        )
+        axis.bar_label(bars, fmt="%.3f", padding=2, fontsize=9)
+        axis.set_title(heading, fontsize=10)
+        axis.set_ylim(0, max(1.08 * max(values.values()), 0.1))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(axis="x", labelsize=8, length=0)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
