@@ -14,16 +14,17 @@ from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingScale
+from common.tables import read_tables
 from common.vicinal import ServedModel
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 4 << 30
+MAX_COUNT: Final = 2**31 - 1
 _METADATA_KEY: Final = "vicinal"
 
 
@@ -76,8 +77,9 @@ class Manifest:
         for name, field in cls.__dataclass_fields__.items():
             _require_type(name, fields[name], cast(type, field.type))
         manifest = cls(**fields)
-        if min(manifest.users, manifest.items, manifest.width) < 1 or manifest.dtype != "float32":
-            raise InputError("model version: the manifest names an empty or unknown model")
+        counts = (manifest.users, manifest.items, manifest.width)
+        if min(counts) < 1 or max(counts) > MAX_COUNT or manifest.dtype != "float32":
+            raise InputError("model version: the manifest names an empty, huge or unknown model")
         _ = manifest.scale
         size = sum(4 * math.prod(shape) for shape in manifest.shared_shapes().values())
         if size > MAX_BYTES:
@@ -129,10 +131,7 @@ def decode_version(data: bytes, *, expected_digest: str) -> ModelVersion:
             "damaged or truncated"
         )
     manifest = Manifest.from_json(_metadata(data))
-    try:
-        parameters = load(data)
-    except SafetensorError as error:
-        raise InputError(f"model version: not a safetensors file ({error})") from error
+    parameters = read_tables(data, "model version")
     _check_shapes(parameters, manifest.shared_shapes())
     return ModelVersion(digest, manifest, parameters)
 

@@ -16,12 +16,13 @@ def top_items(
 ) -> NDArray[np.int64]:
     """The `count` best unrated items, best first; equal scores rank by item index.
 
-    Fewer are returned when fewer are unrated. Raises VicinalError for a score that is NaN.
+    Fewer are returned when fewer are unrated. Raises VicinalError for a score that is NaN or
+    infinite: −∞ is what masks a rated item.
     """
+    if not np.isfinite(scores).all():
+        raise VicinalError("ranking: a score is not a finite number")
     masked = scores.copy()
     masked[rated] = -np.inf
-    if np.isnan(masked).any():
-        raise VicinalError("ranking: a score is not a number")
     count = min(count, len(scores) - len(rated))
     if count <= 0:
         return np.empty(0, dtype=np.int64)

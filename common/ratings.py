@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from common.errors import InputError
 
 MAX_LEVELS = 256
+MAX_RATING = 1e6
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class RatingScale:
     step: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.minimum < self.maximum < np.inf) or not self.step > 0:
+        if not (0 < self.minimum < self.maximum <= MAX_RATING and 0 < self.step <= MAX_RATING):
             raise InputError(
-                f"rating scale {self}: needs 0 < minimum < maximum and a positive step"
+                f"rating scale: needs 0 < minimum < maximum ≤ {MAX_RATING:g} and a positive step"
             )
-        if self.level_count > MAX_LEVELS:
+        # Before dividing, which a tiny step would make overflow.
+        if self.maximum - self.minimum >= MAX_LEVELS * self.step:
             raise InputError(f"rating scale {self}: more than {MAX_LEVELS} levels")
         if not np.isclose(self.minimum + self.step * (self.level_count - 1), self.maximum):
             raise InputError(f"rating scale {self}: the maximum is not on the grid")
@@ -61,10 +63,11 @@ class RatingScale:
         """
         exact = (np.asarray(values, dtype=np.float64) - self.minimum) / self.step
         rounded = np.rint(exact)
-        ok = (np.abs(exact - rounded) < 1e-3) & (rounded >= 0) & (rounded < self.level_count)
+        with np.errstate(invalid="ignore"):  # infinity less infinity is off the grid too
+            ok = (np.abs(exact - rounded) < 1e-3) & (rounded >= 0) & (rounded < self.level_count)
         if not ok.all():
             bad = np.asarray(values).reshape(-1)[np.flatnonzero(~ok.reshape(-1))[0]]
-            raise InputError(f"rating {bad} is not on the scale {self}")
+            raise InputError(f"rating {bad:g} is not on the scale {self}")
         return rounded.astype(np.uint8)
 
     def nearest_levels(self, values: ArrayLike) -> NDArray[np.uint8]:
@@ -74,6 +77,14 @@ class RatingScale:
 
     def __str__(self) -> str:
         return f"{self.minimum:g}–{self.maximum:g} in steps of {self.step:g}"
+
+
+def _indices(values: ArrayLike, count: int, what: str) -> NDArray[np.int64]:
+    """Raises InputError for one outside 0–(count − 1), before a narrower type could wrap it."""
+    indices = np.asarray(values)
+    if indices.size and (indices.min() < 0 or indices.max() >= count):
+        raise InputError(f"rating matrix: a {what} index is outside 0–{count - 1}")
+    return indices.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,8 @@ class RatingMatrix:
         indptr, items = self.indptr, self.items
         if indptr.ndim != 1 or len(indptr) < 1 or indptr[0] != 0 or indptr[-1] != len(items):
             raise InputError("rating matrix: row pointers do not fit the ratings")
-        if len(self.levels) != len(items) or (np.diff(indptr) < 0).any():
+        # Compared, not subtracted: differences of hostile row pointers would overflow.
+        if len(self.levels) != len(items) or (indptr[1:] < indptr[:-1]).any():
             raise InputError("rating matrix: rows of negative length or missing ratings")
         if len(items) and (items.min() < 0 or items.max() >= self.item_count):
             raise InputError(f"rating matrix: an item index is outside 0–{self.item_count - 1}")
@@ -124,17 +136,16 @@ class RatingMatrix:
 
         Raises InputError for an index out of range or a pair that occurs twice.
         """
-        rows = np.asarray(users, dtype=np.int64)
-        columns = np.asarray(items, dtype=np.int32)
-        if len(rows) and (rows.min() < 0 or rows.max() >= user_count):
-            raise InputError(f"rating matrix: a user index is outside 0–{user_count - 1}")
+        rows = _indices(users, user_count, "user")
+        columns = _indices(items, item_count, "item").astype(np.int32)
+        graded = _indices(levels, scale.level_count, "rating").astype(np.uint8)
         order = np.lexsort((columns, rows))
         indptr = np.zeros(user_count + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=user_count), out=indptr[1:])
         return cls(
             indptr,
             columns[order],
-            np.asarray(levels, dtype=np.uint8)[order],
+            graded[order],
             item_count,
             scale,
             user_ids,

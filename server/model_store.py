@@ -21,21 +21,23 @@ from typing import IO, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from common.errors import InputError
 from common.files import write_file
 from common.model_version import (
+    MAX_BYTES,
     Manifest,
     ModelVersion,
     decode_version,
     encode_version,
     version_digest,
 )
+from common.tables import read_tables
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-
+# What safetensors puts before the tensors.
+_MAX_HEADER: Final = 1 << 20
 
 Tables = Mapping[str, NDArray[np.float32]]
 
@@ -81,7 +83,7 @@ class ModelStore:
         lock = (self.folder / "lock").open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.seek(0)
             owner = lock.read(32).strip() or "unknown"
             lock.close()
@@ -107,7 +109,7 @@ class ModelStore:
             self._lock = None
 
     def save(self, trained: TrainedModel) -> StoredModel:
-        """Store a trained model. Raises OSError, as for a full disk; nothing is left then."""
+        """Store a trained model. Raises OSError, as for a full disk; `find` finds nothing then."""
         data = encode_version(trained.manifest, trained.shared_parameters)
         digest = version_digest(data)
         folder = self.folder / "versions" / digest
@@ -139,22 +141,24 @@ class ModelStore:
             raise InputError(f"{digest[:80]!r} is not the name of a model version")
         folder = self.folder / "versions" / digest
         try:
-            version = decode_version(
-                (folder / "model.safetensors").read_bytes(), expected_digest=digest
-            )
-            users = load((folder / "users.safetensors").read_bytes())
+            version = decode_version(_read(folder / "model.safetensors"), expected_digest=digest)
+            data = _read(folder / "users.safetensors")
         except OSError as error:
             raise InputError(
                 f"store {self.folder}: version {digest[:12]} is missing ({error.strerror})"
             ) from error
-        except SafetensorError as error:
+        users = read_tables(data, f"store {self.folder}: user parameters of {digest[:12]}")
+        manifest = version.manifest
+        shapes = {name: table.shape for name, table in users.items() if table.dtype == np.float32}
+        expected = manifest.user_shapes(manifest.users)
+        if shapes != expected or tables_digest(users) != manifest.user_digest:
             raise InputError(
-                f"store {self.folder}: user parameters of {digest[:12]} are damaged"
-            ) from error
-        _check_users(users, version)
+                f"store {self.folder}: user parameters of {digest[:12]} do not match it"
+            )
         return StoredModel(version, users, folder / "model.safetensors")
 
 
-def _check_users(users: Tables, version: ModelVersion) -> None:
-    if tables_digest(users) != version.manifest.user_digest:
-        raise InputError(f"store: user parameters of {version.digest[:12]} do not match it")
+def _read(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES + _MAX_HEADER:
+        raise InputError(f"{path}: larger than a model version can be")
+    return path.read_bytes()

@@ -31,7 +31,7 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "mf"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     width: int = Field(default=64, ge=1, le=4096, description="embedding width d")
     learning_rate: float = Field(default=10.0, gt=0, description="of Adagrad")
     initial_accumulator: float = Field(default=0.1, ge=0, description="of Adagrad")
