@@ -1,23 +1,28 @@
 """Writing files whole or not at all."""
 
+import errno
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write through a temporary name, so that `path` is complete or absent, even after a crash.
 
-    Raises OSError; nothing is left behind then.
+    A link is followed. Raises OSError; nothing is left behind then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    whole = path.resolve()
+    if whole.exists() and not whole.is_file():
+        # A rename would put a file in the place of /dev/stdout and its like.
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    temporary = whole.with_name(f".{whole.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as opened:
+        with temporary.open("xb") as opened:
             opened.write(data)
             opened.flush()
             os.fsync(opened.fileno())
-        Path(temporary).replace(path)
+        os.replace(temporary, whole)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
