@@ -30,11 +30,12 @@ class NeighborIndex:
         total = len(self._embeddings)
         if not 1 <= count <= total:
             raise InputError(f"k = {count} neighbors asked of {total} users: choose 1–{total}")
-        _, found = self._index.search(self._embeddings[asked], count)
-        for row, user in zip(found, asked, strict=True):
+        nearest = np.empty((len(asked), count), dtype=np.int64)
+        for row, user in zip(nearest, asked.tolist(), strict=True):
+            # One by one: faiss computes distances of many queries at once in another way, and a
+            # user's neighbors must not depend on who else is asked for.
+            _, found = self._index.search(self._embeddings[user : user + 1], count)
             # A twin at distance 0 may stand before the user itself, or push it out.
-            place = np.flatnonzero(row == user)
-            end = int(place[0]) if len(place) else count - 1
-            row[1 : end + 1] = row[:end].copy()
-            row[0] = user
-        return found
+            others = found[0][found[0] != user]
+            row[0], row[1:] = user, others[: count - 1]
+        return nearest
