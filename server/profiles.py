@@ -13,6 +13,8 @@ in the data set's units.
 """
 
 import hashlib
+import tokenize
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +25,25 @@ import numpy as np
 from common.errors import InputError
 from common.files import write_file
 from common.ratings import RatingMatrix, RatingScale
+from server.files import read_file
 
 MAX_BYTES: Final = 256 << 20
+MAX_USER: Final = 2**63 - 1
 _MAGIC: Final = "# vicinal profiles 1"
 _COLUMNS: Final = "user,item,rating"
+# What numpy raises for bytes that only look like .npy, found by writing such bytes.
+_NOT_A_TABLE: Final = (
+    ValueError,
+    OSError,
+    EOFError,
+    OverflowError,
+    TypeError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +60,11 @@ class Profiles:
 
     def __post_init__(self) -> None:
         if len(set(self.targets)) != len(self.targets):
-            raise InputError("profiles: a target is named twice")
+            raise InputError("a target is named twice")
         for target in self.targets:
             if not 0 <= target < self.ratings.item_count:
                 raise InputError(
-                    f"profiles: target {target} is not an item (0–{self.ratings.item_count - 1})"
+                    f"target {target} is not an item (0–{self.ratings.item_count - 1})"
                 )
 
 
@@ -76,32 +93,40 @@ def read_profiles(
 
     `targets` replaces the file's own. Raises InputError with file, line and reason.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such profiles file")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
+    data = read_file(path, limit=MAX_BYTES)
+    notes: dict[str, str] = {}
     if path.suffix == ".npy":
-        ratings, notes = _read_table(path, item_count, scale), {"attack": path.name}
+        ratings = _read_table(path, item_count, scale)
     else:
-        ratings, notes = _read_csv(path, item_count, scale)
+        ratings, notes = _parse_csv(path, data, item_count, scale)
+    named = notes.pop("targets", "")
     if targets is None:
-        try:
-            targets = tuple(int(word) for word in notes.pop("targets", "").split())
-        except ValueError as error:
-            raise InputError(f"{path}: targets are not item indices") from error
-    if not targets:
-        raise InputError(f"{path}: names no targets; give them with --targets 1485,1320,…")
+        targets = _parse_targets(path, named)
     if ratings.user_count == 0:
         raise InputError(f"{path}: holds no profile")
     notes.setdefault("attack", path.name)
-    return Profiles(ratings, targets, notes)
+    try:
+        return Profiles(ratings, targets, notes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _read_csv(
-    path: Path, item_count: int, scale: RatingScale
+def _parse_targets(path: Path, text: str) -> tuple[int, ...]:
+    try:
+        targets = tuple(int(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise InputError(f"{path}: targets {text[:60]!r} are not item indices") from error
+    if not targets:
+        raise InputError(f"{path}: names no targets; give them with --targets 1485,1320,…")
+    return targets
+
+
+def _parse_csv(
+    path: Path, data: bytes, item_count: int, scale: RatingScale
 ) -> tuple[RatingMatrix, dict[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # A byte order mark comes from some spreadsheets.
+        lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file") from error
     start = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -116,35 +141,41 @@ def _read_csv(
     digest = notes.pop("digest", None)
     if digest is not None and digest != hashlib.sha256(body.encode()).hexdigest():
         raise InputError(f"{path}: damaged: its rows do not match its digest")
-    users, items, levels = [], [], []
+    rows: dict[tuple[int, int], int] = {}
     for number, line in enumerate(lines[start + 1 :], start=start + 2):
         try:
-            user, item, rating = line.split(",")
-            users.append(int(user))
-            items.append(int(item))
-            levels.append(int(scale.levels(float(rating))))
-        except (ValueError, OverflowError) as error:
-            raise InputError(f"{path}:{number}: not user,item,rating: {line[:60]!r}") from error
+            user, item, level = _parse_row(line, item_count, scale)
         except InputError as error:
             raise InputError(f"{path}:{number}: {error}") from error
-        if users[-1] < 0 or not 0 <= items[-1] < item_count:
-            raise InputError(
-                f"{path}:{number}: users count from 0, items lie in 0–{item_count - 1}"
-            )
-    names, rows = np.unique(np.array(users, dtype=np.int64), return_inverse=True)
-    try:
-        ratings = RatingMatrix.from_triples(
-            rows, items, levels, user_count=len(names), item_count=item_count, scale=scale
-        )
-    except InputError as error:
-        raise InputError(f"{path}: a profile rates an item twice") from error
+        if (user, item) in rows:
+            raise InputError(f"{path}:{number}: user {user} rates item {item} a second time")
+        rows[user, item] = level
+    pairs = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
+    names, users = np.unique(pairs[:, 0], return_inverse=True)
+    levels = list(rows.values())
+    ratings = RatingMatrix.from_triples(
+        users, pairs[:, 1], levels, user_count=len(names), item_count=item_count, scale=scale
+    )
     return ratings, notes
+
+
+def _parse_row(line: str, item_count: int, scale: RatingScale) -> tuple[int, int, int]:
+    """User, item and level. Raises InputError."""
+    try:
+        user_text, item_text, rating = line.split(",")
+        user, item, value = int(user_text), int(item_text), float(rating)
+    except ValueError as error:
+        raise InputError(f"not user,item,rating: {line[:60]!r}") from error
+    if not 0 <= user <= MAX_USER or not 0 <= item < item_count:
+        raise InputError(f"users count from 0, items lie in 0–{item_count - 1}: {line[:60]!r}")
+    return user, item, int(scale.levels(value))
 
 
 def _read_table(path: Path, item_count: int, scale: RatingScale) -> RatingMatrix:
     try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Mapped, so that a shape beyond the file's size is an error and no allocation.
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NOT_A_TABLE as error:
         raise InputError(f"{path}: not a .npy table of numbers") from error
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != item_count:
         raise InputError(f"{path}: expected a table of fakes × {item_count} items")
@@ -152,7 +183,7 @@ def _read_table(path: Path, item_count: int, scale: RatingScale) -> RatingMatrix
         raise InputError(f"{path}: holds values that are not numbers")
     users, items = np.nonzero(table)
     try:
-        levels = scale.levels(table[users, items] * scale.maximum)
+        levels = scale.levels(table[users, items].astype(np.float64) * scale.maximum)
     except InputError as error:
         raise InputError(f"{path}: {error} (values are ratings ÷ {scale.maximum:g})") from error
     return RatingMatrix.from_triples(
