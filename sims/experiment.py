@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from client.local_ratings import LocalRatings
 from common.errors import InputError
+from common.models import model_named
 from common.ratings import RatingMatrix
 from server.datasets import load_dataset
 from server.model_store import ModelStore
@@ -20,8 +21,8 @@ from server.profiles import Profiles, read_profiles
 from server.recommender import Recommender
 from server.splits import Split, leave_one_out
 from server.training import TrainingSettings, train
-from sims.attacks import make_profiles
-from sims.attacks.profile import ATTACK_SIZE, choose_targets
+from sims.attacks import attack_named, make_profiles, targets_of
+from sims.attacks.profile import ATTACK_SIZE
 from sims.progress import Report, quiet
 
 NO_ATTACK: Final = "none"
@@ -95,15 +96,16 @@ def prepare(experiment: Experiment) -> Prepared:
     """Load, split and attack. Raises InputError for anything that does not fit."""
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
-    dataset = load_dataset(experiment.dataset, seed=experiment.seed)
+    model_named(experiment.model)
+    if experiment.attack != NO_ATTACK and not experiment.attack.startswith(FILE_PREFIX):
+        attack_named(experiment.attack)
+    dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
     split = leave_one_out(dataset, seed=experiment.seed)
     profiles = _profiles(experiment, split.train)
     if profiles is not None:
         watched = profiles.targets
-    elif experiment.targets is not None:
-        watched = experiment.targets
     else:
-        watched = choose_targets(split.train, rng=np.random.default_rng(experiment.seed))
+        watched = targets_of(split.train, seed=experiment.seed, targets=experiment.targets)
     return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
 
 

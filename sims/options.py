@@ -37,7 +37,8 @@ AttackSizeOption = Annotated[
     float, typer.Option("--attack-size", help="Fakes as a share of real users, at most 0.5.")
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, help="Of split, targets, attack and training.")
+    int,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Of split, targets, attack and training."),
 ]
 ListLengthOption = Annotated[int, typer.Option("--list-length", help="K, items recommended.")]
 PresetOption = Annotated[
@@ -61,7 +62,8 @@ StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the results to this file.", metavar="FILE")
+    Path | None,
+    typer.Option("--json", dir_okay=False, help="Write the results to this file.", metavar="FILE"),
 ]
 
 

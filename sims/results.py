@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from common.ranking import Counts
 from common.settings import VicinalSettings
@@ -90,7 +91,8 @@ class Evaluation:
     def table(self) -> Table:
         """Hit ratio and accuracy by condition, at most 80 columns wide."""
         length = self.prepared.experiment.list_length
-        table = Table(title=self._title(), title_justify="left")
+        # As text: a file's name may hold what rich takes for markup.
+        table = Table(title=Text(self._title(), style="table.title"), title_justify="left")
         table.add_column("")
         for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items"):
             table.add_column(heading, justify="right")

@@ -63,9 +63,12 @@ class Budget:
         return cls(fakes, profile_size)
 
 
-def choose_targets(ratings: RatingMatrix, *, rng: np.random.Generator) -> tuple[int, ...]:
+def choose_targets(
+    ratings: RatingMatrix, *, rng: np.random.Generator, exclude: tuple[int, ...] = ()
+) -> tuple[int, ...]:
     """Five random unpopular items: few ratings, at least one. Raises InputError."""
     counts = ratings.item_counts()
+    counts[list(exclude)] = 0
     unpopular = np.flatnonzero((counts >= UNPOPULAR.start) & (counts < UNPOPULAR.stop))
     if len(unpopular) < TARGET_COUNT:
         raise InputError(

@@ -36,6 +36,34 @@ ATTACKS: Final[dict[str, Attack]] = {
 }
 
 
+def attack_named(name: str) -> Attack:
+    """Raises InputError for a name that is not in ATTACKS."""
+    if name not in ATTACKS:
+        near = get_close_matches(name, ATTACKS, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(
+            f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}, or file:PATH"
+        )
+    return ATTACKS[name]
+
+
+def targets_of(
+    ratings: RatingMatrix, *, seed: int, targets: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """The targets as named, else five drawn from the seed: the same ones for every attack.
+
+    Raises InputError for a target that is not an item or is named twice, and for none at all.
+    """
+    if targets is None:
+        return choose_targets(ratings, rng=_stream(seed, "targets"))
+    for target in targets:
+        if not 0 <= target < ratings.item_count:
+            raise InputError(f"target {target} is not an item (0–{ratings.item_count - 1})")
+    if not targets or len(set(targets)) != len(targets):
+        raise InputError("name at least one target, each once")
+    return targets
+
+
 def make_profiles(
     name: str,
     ratings: RatingMatrix,
@@ -49,21 +77,14 @@ def make_profiles(
     Raises InputError for an unknown attack, targets that cannot be promoted, or a budget that
     makes no sense.
     """
-    if name not in ATTACKS:
-        near = get_close_matches(name, ATTACKS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}")
-    if targets is None:
-        targets = choose_targets(ratings, rng=_stream(seed, "targets"))
-    for target in targets:
-        if not 0 <= target < ratings.item_count:
-            raise InputError(f"target {target} is not an item (0–{ratings.item_count - 1})")
+    attack = attack_named(name)
+    targets = targets_of(ratings, seed=seed, targets=targets)
     budget = Budget.of(ratings, targets, attack_size)
-    fakes = ATTACKS[name](ratings, targets, budget, rng=_stream(seed, name))
+    fakes = attack(ratings, targets, budget, rng=_stream(seed, name))
     notes = {
         "attack": name,
         "seed": str(seed),
-        "attack_size": str(budget.fakes),
+        "fakes": str(budget.fakes),
         "profile_size": str(budget.profile_size),
         "source_digest": ratings.digest(),
     }

@@ -13,7 +13,9 @@ app = typer.Typer()
 @app.command()
 def attack(
     name: Annotated[str, typer.Argument(help="random average uniform mixrand.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write (CSV).")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", dir_okay=False, help="The file to write (CSV).")
+    ],
     dataset: options.DatasetOption = "ml-100k",
     targets: options.TargetsOption = None,
     attack_size: options.AttackSizeOption = 0.03,
@@ -24,9 +26,12 @@ def attack(
     The attack is made on the training part of the data set's split, as `evaluate` makes it;
     give the file to any command with --attack file:PATH.
     """
+    from common.errors import VicinalError
     from server.profiles import write_profiles
+    from sims.attacks import attack_named
     from sims.experiment import Experiment, prepare
 
+    attack_named(name)
     prepared = prepare(
         Experiment(
             dataset=dataset,
@@ -37,8 +42,8 @@ def attack(
         )
     )
     profiles = prepared.profiles
-    if profiles is None or name.startswith("file:"):
-        raise typer.BadParameter("name an attack that makes profiles")
+    if profiles is None:
+        raise VicinalError(f"attack {name} made no profiles")
     write_profiles(output, profiles)
     counts = prepared.split.train.item_counts()
     typer.echo(

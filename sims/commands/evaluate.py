@@ -63,6 +63,12 @@ def evaluate(
         dataset, model, attack, seed, options.parse_targets(targets), attack_size, list_length
     )
     prepared = prepare(experiment)
+    if defense == "rvd" and settings.neighbors > prepared.user_count:
+        # The clean model has no fakes; told before minutes of training.
+        raise InputError(
+            f"k = {settings.neighbors} neighbors asked of {prepared.user_count} users: "
+            "choose a smaller --k"
+        )
     everybody = np.arange(prepared.user_count)
     chosen = everybody
     if users is not None and users < len(everybody):
@@ -101,6 +107,6 @@ def evaluate(
             train_seconds=trained - start,
             defend_seconds=time.perf_counter() - trained,
         )
-    Console().print(evaluation.table())
     if json_file is not None:
         write_file(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
+    Console().print(evaluation.table())
