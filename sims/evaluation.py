@@ -7,10 +7,15 @@ Shapes: U users, K recommended items, t target items.
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Literal
 
 import numpy as np
@@ -18,6 +23,7 @@ from numpy.typing import NDArray
 
 from client.device import answer
 from client.local_ratings import LocalRatings
+from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
@@ -32,7 +38,7 @@ USERS_PER_TASK = 16
 
 @dataclass(frozen=True)
 class Measured:
-    """Counts over users, and the seconds that each user took, [U]."""
+    """Counts over users, and the seconds that each user took, [U], in no order."""
 
     counts: Counts
     seconds: NDArray[np.float64]
@@ -71,8 +77,17 @@ _bench: Bench | None = None
 
 def _start_worker(bench: Bench) -> None:
     global _bench  # noqa: PLW0603  # a worker process serves one bench
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads()
     _bench = bench
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next task forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _measure_task(condition: Condition, users: list[int]) -> tuple[Counts, list[float]]:
@@ -93,7 +108,10 @@ def measure(
     processes: int | None = None,
     progress: Report = quiet,
 ) -> dict[Condition, Measured]:
-    """Answer every user under every condition; counts do not depend on `processes`."""
+    """Answer every user under every condition; counts do not depend on `processes`.
+
+    Raises VicinalError when a worker process dies.
+    """
     nothing = Counts.none(len(bench.watched))
     counts = dict.fromkeys(conditions, nothing)
     seconds: dict[Condition, list[float]] = {condition: [] for condition in conditions}
@@ -102,11 +120,12 @@ def measure(
     with ProcessPoolExecutor(
         count, mp_context=context, initializer=_start_worker, initargs=(bench,)
     ) as pool:
-        tasks = {
-            pool.submit(_measure_task, condition, part): condition
-            for condition in conditions
-            for part in _parts(users)
-        }
+        with _interrupts_held():
+            tasks = {
+                pool.submit(_measure_task, condition, part): condition
+                for condition in conditions
+                for part in _parts(users)
+            }
         try:
             done = 0
             for task in as_completed(tasks):
@@ -115,6 +134,10 @@ def measure(
                 seconds[tasks[task]] += part_seconds
                 done += len(part_seconds)
                 progress("recommend", done, len(conditions) * len(users))
+        except BrokenProcessPool as error:
+            raise VicinalError(
+                "a worker process died, perhaps for want of memory: try fewer --processes"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -122,6 +145,19 @@ def measure(
         condition: Measured(counts[condition], np.array(seconds[condition]))
         for condition in conditions
     }
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, which reaches all of a terminal's processes.
+
+    The one that started them answers it for all, after this.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _parts(users: NDArray[np.int64]) -> Iterator[list[int]]:
