@@ -4,13 +4,16 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from common.errors import InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from server.datasets import Dataset
 
 # server.datasets loads polars: it is imported where a command runs, so that --help answers at once.
@@ -24,8 +27,8 @@ def fetch_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ml-100k or ml-1m.")],
 ) -> None:
     """Fetch a data set into the cache (VICINAL_CACHE), verified; print where it is."""
-    from server.datasets import KNOWN, cache_folder  # noqa: PLC0415
-    from server.fetching import fetch  # noqa: PLC0415
+    from server.datasets import KNOWN, cache_folder
+    from server.fetching import fetch
 
     if name in KNOWN and (supply := KNOWN[name].supply):
         raise InputError(f"{name} cannot be fetched: {supply}")
@@ -48,8 +51,8 @@ def describe_command(
     ] = None,
 ) -> None:
     """Say what a data set looks like: its size, scale, popularity and split."""
-    from server.datasets import load_dataset  # noqa: PLC0415
-    from server.rating_scales import parse_scale  # noqa: PLC0415
+    from server.datasets import load_dataset
+    from server.rating_scales import parse_scale
 
     dataset = load_dataset(
         name, seed=seed, scale=None if scale is None else parse_scale(scale), progress=not as_json
@@ -63,8 +66,6 @@ def describe_command(
 
 def describe(dataset: "Dataset") -> dict[str, Any]:
     """Facts about a data set, ready for JSON; ratings and mean are in the data set's units."""
-    import numpy as np  # noqa: PLC0415
-
     ratings = dataset.ratings
     per_user = np.diff(ratings.indptr)
     scale = ratings.scale
@@ -88,9 +89,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     }
 
 
-def _quantiles(counts: "NDArray[Any]") -> dict[str, float]:
-    import numpy as np  # noqa: PLC0415
-
+def _quantiles(counts: NDArray[Any]) -> dict[str, float]:
     names = {"min": 0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p99": 0.99, "max": 1}
     values = np.quantile(counts, list(names.values()))
     return {name: float(value) for name, value in zip(names, values, strict=True)}
@@ -105,10 +104,6 @@ def _day(seconds: float) -> str:
 
 
 def _print_table(description: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
     scale = description["scale"]
     shown = {
         **description,

@@ -1,0 +1,136 @@
+"""Leave-one-out splits: one rating a user is taken away, to be found again by the recommender.
+
+Shapes: U users, I items, N observed ratings.
+"""
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.ratings import RatingMatrix
+
+if TYPE_CHECKING:  # server.datasets imports HeldOut from here
+    from server.datasets import Dataset
+
+KINDS = ("published", "random", "latest")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One item a user: items int32 [U], −1 where there is none; levels uint8 [U], 0 there."""
+
+    items: NDArray[np.int32]
+    levels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.items.ndim != 1 or self.items.shape != self.levels.shape:
+            raise InputError("held-out items: one item and one level a user are needed")
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The users who have a held-out item, ascending."""
+        return np.flatnonzero(self.items >= 0)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ratings to train on, and what was held out of them; `kind` is one of `KINDS`."""
+
+    train: RatingMatrix
+    held_out: HeldOut
+    kind: str
+
+
+def leave_one_out(dataset: "Dataset", *, kind: str | None = None, seed: int = 0) -> Split:
+    """Hold one rating of every user out; a user with a single rating keeps it.
+
+    `published` is the split that the data set's files carry, `random` draws uniformly from the
+    seed, `latest` takes the newest rating (among equally new ones the seed decides). None means
+    published where there is such a split, else random. Raises InputError for an unknown kind,
+    and for one that the data set has no files or timestamps for.
+    """
+    chosen = kind or ("random" if dataset.held_out is None else "published")
+    if chosen not in KINDS:
+        raise InputError(f"split {chosen!r}: use one of {', '.join(KINDS)}")
+    ratings = dataset.ratings
+    if chosen == "published":
+        if dataset.held_out is None:
+            raise InputError(f"{dataset.name} has no published split here; use random or latest")
+        return Split(without(ratings, dataset.held_out), dataset.held_out, chosen)
+    rng = _stream(seed, "leave-one-out")
+    if chosen == "random":
+        return _hold_out(ratings, _random_positions(ratings, rng), chosen)
+    if dataset.timestamps is None:
+        raise InputError(f"{dataset.name} has no timestamps, so no latest split; use random")
+    order = np.lexsort((rng.random(len(ratings)), dataset.timestamps, ratings.users))
+    last = order[ratings.indptr[1:][_divisible(ratings)] - 1]
+    return _hold_out(ratings, last, chosen)
+
+
+def hold_out_one(ratings: RatingMatrix, *, seed: int) -> Split:
+    """Draw one validation rating a user from training ratings, as `random` does.
+
+    Its stream is its own: the same seed as the test split's draws other positions.
+    """
+    positions = _random_positions(ratings, _stream(seed, "validation"))
+    return _hold_out(ratings, positions, "random")
+
+
+def without(ratings: RatingMatrix, held_out: HeldOut) -> RatingMatrix:
+    """The ratings but for the held-out ones; ids are kept.
+
+    Raises InputError when a held-out pair is not among the ratings.
+    """
+    if len(held_out.items) != ratings.user_count:
+        raise InputError(
+            f"held-out items of {len(held_out.items)} users do not fit {ratings.user_count}"
+        )
+    taken = ratings.items == held_out.items[ratings.users]
+    if taken.sum() != len(held_out.users):
+        rated = np.zeros(ratings.user_count, dtype=bool)
+        rated[ratings.users[taken]] = True
+        user = held_out.users[~rated[held_out.users]][0]
+        raise InputError(f"user {user} has not rated the held-out item {held_out.items[user]}")
+    kept = ~taken
+    indptr = np.zeros(ratings.user_count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(ratings.users[kept], minlength=ratings.user_count), out=indptr[1:])
+    return RatingMatrix(
+        indptr,
+        ratings.items[kept],
+        ratings.levels[kept],
+        ratings.item_count,
+        ratings.scale,
+        ratings.user_ids,
+        ratings.item_ids,
+    )
+
+
+def _stream(seed: int, name: str) -> np.random.Generator:
+    """A named child stream of a seed, so that two uses of one seed never share their draws."""
+    if seed < 0:
+        raise InputError(f"seed {seed}: must not be negative")
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def _divisible(ratings: RatingMatrix) -> NDArray[np.bool_]:
+    """Users who keep a rating when one is taken, [U]."""
+    return np.diff(ratings.indptr) >= 2
+
+
+def _random_positions(ratings: RatingMatrix, rng: np.random.Generator) -> NDArray[np.int64]:
+    """One position among the N ratings for every user who can spare one, ascending."""
+    users = _divisible(ratings)
+    return ratings.indptr[:-1][users] + rng.integers(0, np.diff(ratings.indptr)[users])
+
+
+def _hold_out(ratings: RatingMatrix, positions: NDArray[np.int64], kind: str) -> Split:
+    items = np.full(ratings.user_count, -1, dtype=np.int32)
+    levels = np.zeros(ratings.user_count, dtype=np.uint8)
+    users = ratings.users[positions]
+    items[users], levels[users] = ratings.items[positions], ratings.levels[positions]
+    held_out = HeldOut(items, levels)
+    return Split(without(ratings, held_out), held_out, kind)
