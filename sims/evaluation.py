@@ -127,13 +127,13 @@ def measure(
         count, mp_context=context, initializer=_start_worker, initargs=(bench, reader)
     )
     with reader, writer, pool:
-        with _interrupts_held():
-            tasks = {
-                pool.submit(_measure_task, condition, part): condition
-                for condition in conditions
-                for part in _parts(users)
-            }
         try:
+            with _interrupts_held():
+                tasks = {
+                    pool.submit(_measure_task, condition, part): condition
+                    for condition in conditions
+                    for part in _parts(users)
+                }
             done = 0
             for task in _completed(tasks):
                 part_counts, part_seconds = task.result()
