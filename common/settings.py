@@ -45,7 +45,9 @@ class VicinalSettings:
         require(self.steps >= 0, f"steps must not be negative, got {self.steps}")
         require(self.step_rule in STEP_RULES, f"step rule must be one of {', '.join(STEP_RULES)}")
         require(
-            (self.learning_rate > 0) == (self.step_rule == "adagrad"),
+            0 < self.learning_rate < float("inf")
+            if self.step_rule == "adagrad"
+            else self.learning_rate == 0,
             "adagrad needs a positive learning rate, curvature takes none",
         )
         require(
