@@ -40,7 +40,16 @@ PUBLIC_NAMES: dict[str, list[str]] = {
     "server": [],
     "client": [],
     "sims": [],
-    "sims.attacks": [],
+    "sims.attacks": [
+        "ATTACKS",
+        "Attack",
+        "Budget",
+        "attack_named",
+        "choose_targets",
+        "make_profiles",
+        "run_attack",
+        "targets_of",
+    ],
     "sims.commands": [],
 }
 

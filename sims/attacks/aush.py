@@ -184,7 +184,8 @@ def generator_loss(
 
 def _verdict(discriminator: nn.Module, profiles: torch.Tensor, truth: float) -> torch.Tensor:
     said: torch.Tensor = discriminator(profiles)
-    return binary_cross_entropy_with_logits(said, torch.full_like(said, truth))
+    entropy: torch.Tensor = binary_cross_entropy_with_logits(said, torch.full_like(said, truth))
+    return entropy
 
 
 def _network(

@@ -5,10 +5,14 @@ without retraining, how much each would lower the attacker's loss
 
     L = −Σ_t Σ_u Σ_{i∈top10(u)} log σ(r̂_ut − r̂_ui),
 
-and the best of `candidates` becomes a fake. With (s, t) = H⁻¹∇L of a surrogate fitted to the real
-ratings (sims.attacks.sensitivity), a candidate v with factor z and errors e_i = v_i − z·y_i moves
-the loss by Σ_i t_i·z e_i to first order. Since one rating moves an item that has few by far, the
-item's own normal equation is solved with z in it: each term is divided by 1 + z·A_i⁻¹z.
+and the best of `candidates` becomes a fake. With (s, t) = H⁻¹∇L of a surrogate
+(sims.attacks.sensitivity), a candidate v with factor z and errors e_i = v_i − z·y_i moves the
+loss by Σ_i t_i·z e_i to first order, and a little less when each item's own normal equation is
+solved with z in it: a term is divided by 1 + z·A_i⁻¹z.
+
+The surrogate is fitted to the real ratings and a first draft of the fakes, mixtures at random.
+On the real ratings alone a target has next to none, the first fake moves it by far, and no first
+order can tell how; beside other fakes it can, and beside others is where each one will stand.
 
 Shapes: U real users, I items, d width, N list length.
 """
@@ -76,9 +80,11 @@ def mixinf_attack(
     check("candidates", candidates, 1)
     check("list_length", list_length, 1)
     check("sweeps", sweeps, 1)
-    real = sparse(ratings)
-    factors = start(real, width=width, ridge=ridge, sweeps=FIRST_SWEEPS, rng=rng)
-    threat = estimator(real, factors, targets, list_length, sweeps)
+    room = budget.profile_size - len(targets)
+    draft = [_candidate(ratings, targets, room, rng) for _ in range(budget.fakes)]
+    both = sparse(ratings.stack(assemble(ratings, targets, draft)))
+    factors = start(both, width=width, ridge=ridge, sweeps=FIRST_SWEEPS, rng=rng)
+    threat = estimator(both, factors, ratings.user_count, targets, list_length, sweeps)
     highest = np.ones(len(targets))
 
     def change(candidate: Profile) -> float:
@@ -88,7 +94,6 @@ def mixinf_attack(
         rated = np.concatenate([items, np.array(targets, dtype=np.int64)])
         return threat.influence(rated, np.concatenate([graded, highest]))
 
-    room = budget.profile_size - len(targets)
     fakes = []
     for _ in range(budget.fakes):
         drawn = [_candidate(ratings, targets, room, rng) for _ in range(candidates)]
@@ -119,14 +124,21 @@ def attack_loss(
 
 
 def estimator(
-    real: Sparse, factors: Factors, targets: tuple[int, ...], list_length: int, sweeps: int
+    ratings: Sparse,
+    factors: Factors,
+    real_users: int,
+    targets: tuple[int, ...],
+    list_length: int,
+    sweeps: int,
 ) -> Threat:
-    """Prepare to estimate influences on a surrogate fitted to the real users."""
-    lists = top_lists(real, factors, list_length, without=targets)
-    _, by_predictions = attack_loss(factors, lists, targets)
-    by_users, by_items = by_predictions @ factors.items, by_predictions.T @ factors.users
-    found = sensitivity(real, factors, by_users, by_items, sweeps)
-    inverses = inverse_grams(real.T.tocsr(), factors.users, factors.ridge)
+    """Prepare to estimate influences on a surrogate; the loss is that of the real users."""
+    real = Factors(factors.users[:real_users], factors.items, factors.ridge)
+    lists = top_lists(ratings[:real_users], real, list_length, without=targets)
+    _, by_predictions = attack_loss(real, lists, targets)
+    by_users, by_items = np.zeros_like(factors.users), by_predictions.T @ real.users
+    by_users[:real_users] = by_predictions @ factors.items
+    found = sensitivity(ratings, factors, by_users, by_items, sweeps)
+    inverses = inverse_grams(ratings.T.tocsr(), factors.users, factors.ridge)
     return Threat(factors.items, found.items, inverses, factors.ridge)
 
 

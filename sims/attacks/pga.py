@@ -5,11 +5,12 @@ R and fakes M̃; the utility is what it predicts for the targets, R(M̃) = Σ_u 
 users and targets. Each fake starts with more candidate fillers than it may keep and random
 ratings on them:
 
-    repeat:  refit, warm;  M̃ ← project(M̃ + step · ∇R / max |∇R|)
+    repeat:  refit, warm;  drop fillers;  M̃ ← project(M̃ + step · ∇R / max |∇R|)
 
-and keeps the fillers whose presence raises the utility most. Li et al. hold users fixed in the
-derivative; here it goes through all factors (sims.attacks.sensitivity), since a filler moves a
-target's prediction only by way of the fake's own factor.
+Over the first half of the iterations the fillers whose presence raises the utility least are
+dropped until the rest is within the budget; over the second half the rest is tuned. Li et al.
+hold users fixed in the derivative; here it goes through all factors (sims.attacks.sensitivity),
+since a filler moves a target's prediction only by way of the fake's own factor.
 
 Shapes: F fakes, C candidates of a fake, U users, I items.
 """
@@ -44,23 +45,24 @@ def pga_attack(
     *,
     rng: np.random.Generator,
     width: int = 8,
-    ridge: float = 0.1,
-    iterations: int = 20,
-    step: float = 0.1,
+    ridge: float = 1.0,
+    iterations: int = 40,
+    step: float = 0.05,
     candidates: float = 3.0,
     sweeps: int = 3,
     values: str = "optimized",
 ) -> RatingMatrix:
     """Fillers and ratings by projected gradient ascent on what the surrogate predicts.
 
-    width, ridge  of the surrogate
+    width, ridge  of the surrogate; with little ridge it has many minima, and what raises the
+                  utility in the one at hand need not in the one that the victim reaches
     iterations    gradient steps
     step          largest change of a rating in one, as a fraction of the maximum
     candidates    fillers at the start, as a multiple of those kept
     sweeps        of the implicit derivative
     values        filler ratings: `optimized`, or `normal` for N(μ_i, σ_i) on the fillers found
     """
-    check("iterations", iterations, 0)
+    check("iterations", iterations, 1)
     check("step", step, 0, 1)
     check("candidates", candidates, 1)
     check("sweeps", sweeps, 1)
@@ -78,19 +80,20 @@ def pga_attack(
 
     real = sparse(ratings)
     factors = start(real, width=width, ridge=ridge, sweeps=FIRST_SWEEPS, rng=rng)
-    for _ in range(iterations):
+    for left in _schedule(count, room, iterations):
         factors, found = _respond(real, chosen, relaxed, targets, factors, sweeps)
         gradient = _on_fillers(found, chosen, real.shape[0])
+        worth = gradient * _errors(factors, chosen, relaxed, real.shape[0])
+        kept = np.sort(np.argsort(-worth, axis=1, kind="stable")[:, :left], axis=1)
+        chosen, relaxed, gradient = (
+            np.take_along_axis(table, kept, axis=1) for table in (chosen, relaxed, gradient)
+        )
         largest = np.abs(gradient).max(axis=1, keepdims=True, initial=1e-300)
         relaxed = np.clip(relaxed + step * gradient / largest, scale.minimum / scale.maximum, 1)
-    factors, found = _respond(real, chosen, relaxed, targets, factors, sweeps)
-    kept = np.argsort(-_worth(found, chosen, relaxed, real.shape[0]), axis=1)[:, :room]
-    best = np.take_along_axis(chosen, kept, axis=1)
+    final = relaxed * scale.maximum
     if values == "normal":
-        final = rng.normal(means[best], deviations[best])
-    else:
-        final = np.take_along_axis(relaxed, kept, axis=1) * scale.maximum
-    return assemble(ratings, targets, zip(best, final, strict=True))
+        final = rng.normal(means[chosen], deviations[chosen])
+    return assemble(ratings, targets, zip(chosen, final, strict=True))
 
 
 def utility_gradients(
@@ -101,6 +104,19 @@ def utility_gradients(
     by_users[:real_users] = factors.items[list(targets)].sum(axis=0)
     by_items[list(targets)] = factors.users[:real_users].sum(axis=0)
     return by_users, by_items
+
+
+def _schedule(count: int, room: int, iterations: int) -> list[int]:
+    """How many fillers are left after each iteration: `room` from half of them on.
+
+    >>> _schedule(30, 10, 6)
+    [24, 17, 10, 10, 10, 10]
+    """
+    dropping = (iterations + 1) // 2
+    return [
+        max(room, count - (count - room) * step // dropping) if step < dropping else room
+        for step in range(1, iterations + 1)
+    ]
 
 
 def _respond(
@@ -135,12 +151,10 @@ def _on_fillers(found: Sensitivity, chosen: NDArray[np.int64], real_users: int) 
     return found.of_values(rows, chosen.ravel()).reshape(chosen.shape)
 
 
-def _worth(
-    found: Sensitivity, chosen: NDArray[np.int64], relaxed: Floats, real_users: int
+def _errors(
+    factors: Factors, chosen: NDArray[np.int64], relaxed: Floats, real_users: int
 ) -> Floats:
-    """How the utility answers to the presence of each candidate, [F, C]."""
+    """What the surrogate misses of each candidate's rating, [F, C]."""
     rows = np.repeat(np.arange(len(chosen)) + real_users, chosen.shape[1])
-    factors = found.factors
     predicted = pair_products(factors.users, factors.items, rows, chosen.ravel())
-    errors = relaxed - predicted.reshape(chosen.shape)
-    return errors * _on_fillers(found, chosen, real_users)
+    return relaxed - predicted.reshape(chosen.shape)

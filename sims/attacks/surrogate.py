@@ -86,8 +86,7 @@ def grams(ratings: Sparse, factors: Floats, ridge: float) -> Floats:
 
 def inverse_grams(ratings: Sparse, factors: Floats, ridge: float) -> Floats:
     """The inverses of `grams`, [rows, d, d]."""
-    inverses: Floats = np.linalg.inv(grams(ratings, factors, ridge))
-    return inverses
+    return np.asarray(np.linalg.inv(grams(ratings, factors, ridge)), dtype=np.float64)
 
 
 def residuals(ratings: Sparse, factors: Factors) -> Sparse:

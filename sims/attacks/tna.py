@@ -181,16 +181,14 @@ def respond(
     columns = csr_array(ratings[:, compared].T)
     inverses = inverse_grams(columns, factors.users, factors.ridge)
     width = factors.items.shape[1]
-    projector: Floats = np.linalg.inv(
-        factors.items.T @ factors.items + factors.ridge * np.eye(width)
-    )
+    square = factors.items.T @ factors.items + factors.ridge * np.eye(width)
     return Response(
         users.users,
         factors.items,
         compared,
         places.reshape(lists.shape) + len(targets),
         inverses,
-        projector,
+        np.asarray(np.linalg.inv(square), dtype=np.float64),
         len(targets),
         softness,
     )
