@@ -76,14 +76,19 @@ def preset(
     unrated_weight: float | None = None,
     min_support: int | None = None,
 ) -> VicinalSettings:
-    """A preset by name, with some of its values replaced. Raises InputError."""
+    """A preset by name, with some of its values replaced. Raises InputError.
+
+    Another number of neighbors takes min_support along in proportion.
+    """
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     chosen = PRESETS[name]
+    k = chosen.neighbors if neighbors is None else neighbors
+    support = max(1, round(chosen.min_support * k / chosen.neighbors))
     return replace(
         chosen,
-        neighbors=chosen.neighbors if neighbors is None else neighbors,
+        neighbors=k,
         steps=chosen.steps if steps is None else steps,
         unrated_weight=chosen.unrated_weight if unrated_weight is None else unrated_weight,
-        min_support=chosen.min_support if min_support is None else min_support,
+        min_support=support if min_support is None else min_support,
     )

@@ -21,6 +21,9 @@ Table = NDArray[np.float32]
 # Guards the division where a gradient has always been zero.
 ADAGRAD_EPSILON: Final = np.float32(1e-10)
 
+# Of the mean eigenvalue; far above rounding, far below what a bound would notice.
+RAMP: Final = 0.01
+
 # A run of steps that made the objective worse is retried with half the learning rate, this often.
 MAX_HALVINGS = 30
 
@@ -133,8 +136,13 @@ def _curvature_steps(copy: _Copy, basis: Table, steps: int) -> None:
 
 
 def eigenbasis(gram: Table) -> Table:
-    """Orthonormal eigenvectors of a Gram matrix, in columns, [d, d]."""
-    return np.linalg.eigh(gram)[1]
+    """Orthonormal vectors that nearly diagonalize a Gram matrix, in columns, [d, d].
+
+    Where eigenvalues are equal, as 0 is with fewer rows than dimensions, eigenvectors are
+    whatever rounding makes of them; a small ramp on the diagonal lets every machine choose alike.
+    """
+    ramp = np.linspace(0, RAMP * np.trace(gram) / len(gram), len(gram), dtype=gram.dtype)
+    return np.linalg.eigh(gram + np.diag(ramp))[1]
 
 
 @final

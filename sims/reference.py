@@ -63,19 +63,25 @@ def reference_scores(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> torch.Tensor:
     """Scores of every item for row 0 after fine-tuning, [I]; what tuned_scores must return."""
+    return fine_tuned(served, neighborhood, settings).scores().detach()[0]
+
+
+def fine_tuned(
+    served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+) -> VicinalCopy:
+    """The copy after fine-tuning (line 12)."""
     learning_rate = settings.learning_rate
     start = float(VicinalCopy(served, neighborhood).objective(settings).detach())
     for _ in range(MAX_HALVINGS):
         copy = VicinalCopy(served, neighborhood)
-        if settings.step_rule == "adagrad":
-            _adagrad(copy, settings, learning_rate)
-        else:
+        if settings.step_rule == "curvature":
             _curvature(copy, settings)
-        end = float(copy.objective(settings).detach())
-        if settings.step_rule == "curvature" or end <= start:
-            return copy.scores().detach()[0]
+            return copy
+        _adagrad(copy, settings, learning_rate)
+        if float(copy.objective(settings).detach()) <= start:
+            return copy
         learning_rate /= 2
-    return VicinalCopy(served, neighborhood).scores().detach()[0]
+    return VicinalCopy(served, neighborhood)
 
 
 def _adagrad(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float) -> None:

@@ -179,7 +179,8 @@ def generator_loss(
     shilling = (written - 1).square().mean()
     counted = (true > 0) | (torch.rand(true.shape, generator=draws) < 0.5)
     reconstruction = ((written - true).square() * counted).sum() / counted.sum().clamp(min=1)
-    return adversarial + shilling + reconstruction
+    loss: torch.Tensor = adversarial + shilling + reconstruction
+    return loss
 
 
 def _verdict(discriminator: nn.Module, profiles: torch.Tensor, truth: float) -> torch.Tensor:
