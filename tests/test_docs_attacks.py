@@ -16,7 +16,7 @@ from sims.experiment import Experiment, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 HOW_TO = ROOT / "docs" / "how-to"
-DATASET = "synthetic:120x90"
+DATASET = "synthetic:200x400"
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def train_game(
 
             of_generator.zero_grad()
             loss = generator_loss(generator, discriminator, fillers, true, places, draws)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(loss, inputs=list(generator.parameters()))
             of_generator.step()
             summed += float(loss.detach()) * len(batch)
         losses.append(summed / len(profiles))
@@ -216,11 +216,10 @@ def _thin(
     """Templates with at most `kept` of their ratings, at random, none on selected items."""
     fillers = profiles.copy()
     fillers[:, chosen] = 0
-    # The `kept` largest random keys among rated items stay.
-    keys = np.where(fillers > 0, rng.random(fillers.shape, dtype=np.float32), -1.0)
-    if kept <= 0:
-        return np.zeros_like(fillers)
-    if kept < fillers.shape[1]:
-        least = np.partition(keys, -kept, axis=1)[:, [-kept]]
-        fillers[keys < np.maximum(least, 0)] = 0
+    rows, items = np.nonzero(fillers)
+    shuffled = np.lexsort((rng.random(len(rows)), rows))
+    lengths = np.bincount(rows, minlength=len(fillers))
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    dropped = shuffled[place >= kept]
+    fillers[rows[dropped], items[dropped]] = 0
     return fillers
