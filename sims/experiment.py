@@ -4,7 +4,8 @@ Everything that measures or serves starts here, so that `evaluate`, `serve`, `si
 `demo` speak of the same ratings, targets and model versions when their options agree.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from server.recommender import Recommender
 from server.splits import Split, leave_one_out
 from server.training import TrainingSettings, train
 from sims.attacks import attack_named, make_profiles, targets_of
+from sims.attacks.options import Value, resolve
 from sims.attacks.profile import ATTACK_SIZE
 from sims.progress import Report, quiet
 
@@ -35,12 +37,13 @@ LIKED: Final = 0.75
 class Experiment:
     """What is attacked and how.
 
-    dataset      a name or a file (server.datasets)
-    attack       a name of sims.attacks, `none`, or `file:PATH` of a profiles file
-    seed         of split, targets, attack and training; each draws from a stream of its own
-    targets      zero-based item indices; None draws five unpopular items from the seed
-    attack_size  fakes as a share of real users
-    list_length  K
+    dataset         a name or a file (server.datasets)
+    attack          a name of sims.attacks, `none`, or `file:PATH` of a profiles file
+    seed            of split, targets, attack and training; each draws from a stream of its own
+    targets         zero-based item indices; None draws five unpopular items from the seed
+    attack_size     fakes as a share of real users
+    list_length     K
+    attack_options  of the attack, by name (sims.attacks.options)
     """
 
     dataset: str = "ml-100k"
@@ -50,6 +53,7 @@ class Experiment:
     targets: tuple[int, ...] | None = None
     attack_size: float = ATTACK_SIZE
     list_length: int = 50
+    attack_options: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,9 @@ def prepare(experiment: Experiment) -> Prepared:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
     model_named(experiment.model)
     if experiment.attack != NO_ATTACK and not experiment.attack.startswith(FILE_PREFIX):
-        attack_named(experiment.attack)
+        resolve(experiment.attack, attack_named(experiment.attack), experiment.attack_options)
+    elif experiment.attack_options:
+        raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
     dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
     split = leave_one_out(dataset, seed=experiment.seed)
     profiles = _profiles(experiment, split.train)
@@ -134,4 +140,5 @@ def _profiles(experiment: Experiment, train_ratings: RatingMatrix) -> Profiles |
         seed=experiment.seed,
         targets=experiment.targets,
         attack_size=experiment.attack_size,
+        options=experiment.attack_options,
     )

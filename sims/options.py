@@ -21,8 +21,17 @@ AttackOption = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="random average uniform mixrand, none, or file:PATH of a profiles file.",
+        help="random average uniform aush pga tna mixrand mixinf vicinity, none, or "
+        "file:PATH of a profiles file.",
         metavar="NAME",
+    ),
+]
+AttackOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack-option",
+        help="An option of the attack, as hubs=4 (docs/how-to/attacks.md); repeat for several.",
+        metavar="NAME=VALUE",
     ),
 ]
 TargetsOption = Annotated[

@@ -47,6 +47,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "attack_named",
         "choose_targets",
         "make_profiles",
+        "run_attack",
         "targets_of",
     ],
     "sims.commands": [],

@@ -1,7 +1,14 @@
 """Attacks: what makes a profiles file."""
 
 from sims.attacks.profile import Budget, choose_targets
-from sims.attacks.registry import ATTACKS, Attack, attack_named, make_profiles, targets_of
+from sims.attacks.registry import (
+    ATTACKS,
+    Attack,
+    attack_named,
+    make_profiles,
+    run_attack,
+    targets_of,
+)
 
 __all__ = [
     "ATTACKS",
@@ -10,5 +17,6 @@ __all__ = [
     "attack_named",
     "choose_targets",
     "make_profiles",
+    "run_attack",
     "targets_of",
 ]

@@ -1,22 +1,28 @@
 """The attacks by name. To add one, write its module and name it here."""
 
 import zlib
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Final, Protocol
+from importlib import import_module
+from typing import Final, Protocol, cast
 
 import numpy as np
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.profiles import Profiles
-from sims.attacks.average import average_attack, uniform_attack
-from sims.attacks.mixrand import mixrand_attack
+from sims.attacks.options import KNOWLEDGE, Value, resolve
 from sims.attacks.profile import ATTACK_SIZE, Budget, choose_targets
-from sims.attacks.random import random_attack
+
+# Nobody to mix, and nobody to fit a surrogate to, with fewer users.
+LEAST_KNOWN_USERS: Final = 2
 
 
 class Attack(Protocol):
-    """Make the profiles [F, I] of an attack on real ratings [U, I]."""
+    """Make the profiles [F, I] of an attack on the real ratings [U, I] that it knows.
+
+    More keyword-only parameters, with defaults, are the attack's options (sims.attacks.options).
+    """
 
     def __call__(
         self,
@@ -28,11 +34,17 @@ class Attack(Protocol):
     ) -> RatingMatrix: ...
 
 
-ATTACKS: Final[dict[str, Attack]] = {
-    "random": random_attack,
-    "average": average_attack,
-    "uniform": uniform_attack,
-    "mixrand": mixrand_attack,
+# Where each attack is, module:function; imported when it runs, since some need torch.
+ATTACKS: Final[dict[str, str]] = {
+    "random": "sims.attacks.random:random_attack",
+    "average": "sims.attacks.average:average_attack",
+    "uniform": "sims.attacks.average:uniform_attack",
+    "aush": "sims.attacks.aush:aush_attack",
+    "pga": "sims.attacks.pga:pga_attack",
+    "tna": "sims.attacks.tna:tna_attack",
+    "mixrand": "sims.attacks.mixrand:mixrand_attack",
+    "mixinf": "sims.attacks.mixinf:mixinf_attack",
+    "vicinity": "sims.attacks.vicinity:vicinity_attack",
 }
 
 
@@ -44,7 +56,8 @@ def attack_named(name: str) -> Attack:
         raise InputError(
             f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}, or file:PATH"
         )
-    return ATTACKS[name]
+    module, _, function = ATTACKS[name].partition(":")
+    return cast(Attack, getattr(import_module(module), function))
 
 
 def targets_of(
@@ -71,24 +84,68 @@ def make_profiles(
     seed: int,
     targets: tuple[int, ...] | None = None,
     attack_size: float = ATTACK_SIZE,
+    options: Mapping[str, Value] | None = None,
 ) -> Profiles:
-    """Run an attack; the same arguments give the same profiles.
+    """Run an attack by name; the same arguments give the same profiles.
 
-    Raises InputError for an unknown attack, targets that cannot be promoted, or a budget that
-    makes no sense.
+    Raises InputError for an unknown attack, targets that cannot be promoted, a budget that
+    makes no sense, or an option that the attack does not have.
     """
-    attack = attack_named(name)
+    return run_attack(
+        attack_named(name),
+        ratings,
+        name=name,
+        seed=seed,
+        targets=targets,
+        attack_size=attack_size,
+        options=options,
+    )
+
+
+def run_attack(
+    attack: Attack,
+    ratings: RatingMatrix,
+    *,
+    name: str,
+    seed: int,
+    targets: tuple[int, ...] | None = None,
+    attack_size: float = ATTACK_SIZE,
+    options: Mapping[str, Value] | None = None,
+) -> Profiles:
+    """Run any attack, registered or not, within the budget; what it did goes into the notes.
+
+    Raises InputError as make_profiles does.
+    """
+    values, knowledge = resolve(name, attack, options or {})
     targets = targets_of(ratings, seed=seed, targets=targets)
     budget = Budget.of(ratings, targets, attack_size)
-    fakes = attack(ratings, targets, budget, rng=_stream(seed, name))
+    run = cast(Callable[..., RatingMatrix], attack)
+    known = _known(ratings, knowledge, seed)
+    fakes = run(known, targets, budget, rng=_stream(seed, name), **values)
+    resolved = {KNOWLEDGE: f"{knowledge:g}", **values}
     notes = {
         "attack": name,
         "seed": str(seed),
         "fakes": str(budget.fakes),
         "profile_size": str(budget.profile_size),
+        "options": " ".join(f"{key}={value}" for key, value in resolved.items()),
         "source_digest": ratings.digest(),
     }
     return Profiles(fakes, targets, notes)
+
+
+def _known(ratings: RatingMatrix, knowledge: float, seed: int) -> RatingMatrix:
+    """The real users whom the attacker knows, drawn from the seed: the same for every attack."""
+    count = min(round(knowledge * ratings.user_count), ratings.user_count)
+    if count < LEAST_KNOWN_USERS:
+        raise InputError(
+            f"attack option {KNOWLEDGE}={knowledge:g}: is {count} of {ratings.user_count} users, "
+            f"and no attack works with fewer than {LEAST_KNOWN_USERS}"
+        )
+    if count == ratings.user_count:
+        return ratings
+    rng = _stream(seed, KNOWLEDGE)
+    return ratings.rows(np.sort(rng.choice(ratings.user_count, count, replace=False)))
 
 
 def _stream(seed: int, name: str) -> np.random.Generator:

@@ -12,12 +12,15 @@ app = typer.Typer()
 
 @app.command()
 def attack(
-    name: Annotated[str, typer.Argument(help="random average uniform mixrand.")],
+    name: Annotated[
+        str, typer.Argument(help="random average uniform aush pga tna mixrand mixinf vicinity.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", dir_okay=False, help="The file to write (CSV).")
     ],
     dataset: options.DatasetOption = "ml-100k",
     targets: options.TargetsOption = None,
+    attack_option: options.AttackOptionsOption = None,
     attack_size: options.AttackSizeOption = 0.03,
     seed: options.SeedOption = 0,
 ) -> None:
@@ -29,6 +32,7 @@ def attack(
     from common.errors import VicinalError
     from server.profiles import write_profiles
     from sims.attacks import attack_named
+    from sims.attacks.options import parse_options
     from sims.experiment import Experiment, prepare
 
     attack_named(name)
@@ -39,6 +43,7 @@ def attack(
             seed=seed,
             targets=options.parse_targets(targets),
             attack_size=attack_size,
+            attack_options=parse_options(attack_option or []),
         )
     )
     profiles = prepared.profiles

@@ -17,6 +17,7 @@ def evaluate(
     dataset: options.DatasetOption = "ml-100k",
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
+    attack_option: options.AttackOptionsOption = None,
     defense: Annotated[str, typer.Option("--defense", help="rvd or none.")] = "rvd",
     preset: options.PresetOption = "vicinal",
     k: options.NeighborsOption = None,
@@ -49,6 +50,7 @@ def evaluate(
     from common.files import write_file
     from common.settings import preset as preset_named
     from server.model_store import ModelStore
+    from sims.attacks.options import parse_options
     from sims.evaluation import Bench, Condition, measure, popularity
     from sims.experiment import Experiment, prepare
     from sims.progress import shown
@@ -60,7 +62,14 @@ def evaluate(
         preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
     )
     experiment = Experiment(
-        dataset, model, attack, seed, options.parse_targets(targets), attack_size, list_length
+        dataset,
+        model,
+        attack,
+        seed,
+        options.parse_targets(targets),
+        attack_size,
+        list_length,
+        parse_options(attack_option or []),
     )
     prepared = prepare(experiment)
     if defense == "rvd" and settings.neighbors > prepared.user_count:

@@ -17,6 +17,7 @@ def serve(
     dataset: options.DatasetOption = "ml-100k",
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
+    attack_option: options.AttackOptionsOption = None,
     targets: options.TargetsOption = None,
     attack_size: options.AttackSizeOption = 0.03,
     list_length: options.ListLengthOption = 50,
@@ -62,6 +63,7 @@ def serve(
     from server.endpoint import Endpoint
     from server.model_store import ModelStore
     from server.service import OffloadService
+    from sims.attacks.options import parse_options
     from sims.experiment import Experiment, prepare
     from sims.progress import shown
 
@@ -69,7 +71,14 @@ def serve(
         preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
     )
     experiment = Experiment(
-        dataset, model, attack, seed, options.parse_targets(targets), attack_size, list_length
+        dataset,
+        model,
+        attack,
+        seed,
+        options.parse_targets(targets),
+        attack_size,
+        list_length,
+        parse_options(attack_option or []),
     )
     stopped = Event()
     prepared = prepare(experiment)

@@ -19,6 +19,7 @@ def simulate(
     dataset: options.DatasetOption = "ml-100k",
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
+    attack_option: options.AttackOptionsOption = None,
     preset: options.PresetOption = "vicinal",
     k: options.NeighborsOption = None,
     steps: options.StepsOption = None,
@@ -52,6 +53,7 @@ def simulate(
     from common.files import write_file
     from common.settings import preset as preset_named
     from server.model_store import ModelStore
+    from sims.attacks.options import parse_options
     from sims.experiment import Experiment, prepare
     from sims.fleet_results import fleet_json, fleet_table
     from sims.progress import shown
@@ -62,7 +64,14 @@ def simulate(
     )
     prepared = prepare(
         Experiment(
-            dataset, model, attack, seed, options.parse_targets(targets), attack_size, list_length
+            dataset,
+            model,
+            attack,
+            seed,
+            options.parse_targets(targets),
+            attack_size,
+            list_length,
+            parse_options(attack_option or []),
         )
     )
     with shown() as progress:
