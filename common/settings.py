@@ -45,7 +45,9 @@ class VicinalSettings:
         require(self.steps >= 0, f"steps must not be negative, got {self.steps}")
         require(self.step_rule in STEP_RULES, f"step rule must be one of {', '.join(STEP_RULES)}")
         require(
-            (self.learning_rate > 0) == (self.step_rule == "adagrad"),
+            0 < self.learning_rate < float("inf")
+            if self.step_rule == "adagrad"
+            else self.learning_rate == 0,
             "adagrad needs a positive learning rate, curvature takes none",
         )
         require(
@@ -89,17 +91,22 @@ def preset(
     unrated_weight: float | None = None,
     min_support: int | None = None,
 ) -> VicinalSettings:
-    """A model's preset by name, with some of its values replaced. Raises InputError."""
+    """A model's preset by name, with some of its values replaced. Raises InputError.
+
+    Another number of neighbors takes min_support along in proportion.
+    """
     if model not in PRESETS:
         raise InputError(f"unknown model {model!r}: choose one of {', '.join(PRESETS)}")
     presets = PRESETS[model]
     if name not in presets:
         raise InputError(f"unknown preset {name!r}: choose one of {', '.join(presets)}")
     chosen = presets[name]
+    k = chosen.neighbors if neighbors is None else neighbors
+    support = max(1, round(chosen.min_support * k / chosen.neighbors))
     return replace(
         chosen,
-        neighbors=chosen.neighbors if neighbors is None else neighbors,
+        neighbors=k,
         steps=chosen.steps if steps is None else steps,
         unrated_weight=chosen.unrated_weight if unrated_weight is None else unrated_weight,
-        min_support=chosen.min_support if min_support is None else min_support,
+        min_support=support if min_support is None else min_support,
     )

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 Table = NDArray[np.float32]
 
-TIE_BREAK: Final = 1e-4
+# Of the mean eigenvalue; far above rounding, far below what a bound would notice.
+RAMP: Final = 0.01
 
 
 def eigenbasis(gram: Table) -> Table:
-    """Orthonormal vectors, in columns, in which a Gram matrix is nearly diagonal, [d, d].
+    """Orthonormal vectors that nearly diagonalize a Gram matrix, in columns, [d, d].
 
-    Eigenvectors of one eigenvalue are anybody's choice, so rounding would decide: a slope of
-    the diagonal, far below the mean eigenvalue, decides instead.
+    Where eigenvalues are equal, as 0 is with fewer rows than dimensions, eigenvectors are
+    whatever rounding makes of them; a small ramp on the diagonal lets every machine choose alike.
     """
-    width = len(gram)
-    slope = TIE_BREAK * np.trace(gram) / width * np.linspace(0, 1, width)
-    return np.linalg.eigh(gram + np.diag(slope).astype(gram.dtype))[1]
+    ramp = np.linspace(0, RAMP * np.trace(gram) / len(gram), len(gram), dtype=gram.dtype)
+    return np.linalg.eigh(gram + np.diag(ramp))[1]
 
 
 @final

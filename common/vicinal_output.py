@@ -93,10 +93,10 @@ class OutputLayer:
         self._all = table
         self.start = table[self._held]
         self.items = self.start.copy()
-        self._map = np.eye(width, dtype=table.dtype)
+        self._map: Table = np.eye(width, dtype=table.dtype)
         # Behind a sigmoid, items that are not held do not move: α is 0, or all are held.
         none = sigmoid_output or all_items
-        self._rest_gram = np.zeros_like(gram) if none else gram - self.start.T @ self.start
+        self._rest_gram: Table = np.zeros_like(gram) if none else gram - self.start.T @ self.start
         self._signal = np.empty_like(self._targets)
         self._basis: Table | None = None
 
@@ -192,5 +192,6 @@ class OutputLayer:
 
     def _rest_pull(self) -> Table:
         """α Σ q_i q_iᵀ over items that are not held, with them where they are now, [d, d]."""
-        pull: Table = (self._map @ self._rest_gram @ self._map.T) * self._alpha
+        pull: Table = np.matmul(self._map @ self._rest_gram, self._map.T)
+        pull *= self._alpha
         return pull

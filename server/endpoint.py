@@ -1,4 +1,4 @@
-"""A port on loopback where an OffloadService answers, with the standard health service."""
+"""A port on loopback where the Offload service answers, with the standard health service."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -11,8 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from common.errors import InputError
 from common.wire.offload_pb2 import DESCRIPTOR
-from common.wire.offload_pb2_grpc import add_OffloadServicer_to_server
-from server.service import OffloadService
+from common.wire.offload_pb2_grpc import OffloadServicer, add_OffloadServicer_to_server
 
 SERVICE_NAME: Final = DESCRIPTOR.services_by_name["Offload"].full_name
 # Requests are small: the largest is a report, a few bytes per watched item.
@@ -28,7 +27,7 @@ class Endpoint:
     port  0 picks a free one; `endpoint.port` says which. Raises InputError when it is taken.
     """
 
-    def __init__(self, service: OffloadService, *, port: int = 0, threads: int = THREADS) -> None:
+    def __init__(self, service: OffloadServicer, *, port: int = 0, threads: int = THREADS) -> None:
         self._health = HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="offload"),

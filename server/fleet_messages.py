@@ -4,6 +4,7 @@ Flower drops what it cannot deliver and says nothing, so a reply that does not c
 missing when somebody compares what came with what was sent.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -15,6 +16,7 @@ from common.errors import VicinalError
 from common.wire.fleet import MODEL, PAYLOAD
 
 POLL_SECONDS: Final = 0.05
+_RAISED: Final = re.compile(r"^[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 
 
 def exchange(
@@ -81,5 +83,8 @@ def _addressee(message: Message) -> str:
 
 
 def _reason(reply: Message) -> str:
-    lines = [line for line in (reply.error.reason or "").splitlines() if line.strip()]
-    return f"error {reply.error.code}: {' '.join(lines)[:500] if lines else 'no reason given'}"
+    text = reply.error.reason or "no reason given"
+    # Ray sends a traceback, in which Flower's own exception comes last and says nothing new.
+    raised = [match for match in _RAISED.findall(text) if "ClientAppException" not in match]
+    said = raised[-1] if raised else " ".join(text.split())
+    return f"error {reply.error.code}: {said[:500]}"

@@ -4,30 +4,21 @@ A file is text in UTF-8 with one rating a line (or a parquet table). Quotes arou
 dropped; a separator inside quotes is not supported, so that line numbers stay exact.
 """
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
 from server import yelp_reviews
-from server.files import MIB, first_line, read_file
+from server.files import MIB, read_file
+from server.parquet_tables import read_table
+from server.rating_columns import COLUMN_NAMES, column_positions
 from server.rating_rows import MAX_ROWS, RatingRows, checked
 
 MAX_BYTES = 1024 * MIB
 PADDING = ' \t\r"'
-
-# What a column may be called; case, spaces, hyphens, underscores and a ":type" are ignored.
-COLUMN_NAMES = {
-    "user": ("user", "userid", "uid", "reviewerid"),
-    "item": ("item", "itemid", "iid", "movie", "movieid", "business", "businessid", "product",
-             "productid", "bookid", "asin"),
-    "rating": ("rating", "ratings", "stars", "score", "overall"),
-    "timestamp": ("timestamp", "time", "unixreviewtime"),
-}  # fmt: skip
 
 
 def parse_csv(data: bytes, name: str) -> RatingRows:
@@ -58,23 +49,7 @@ def parse_inter(data: bytes, name: str) -> RatingRows:
 
 def parse_parquet(data: bytes, name: str) -> RatingRows:
     """A parquet table whose ids are text or whole numbers."""
-    try:
-        lazy = pl.scan_parquet(io.BytesIO(data))
-        schema = lazy.collect_schema()
-        columns = {role: list(schema)[at] for role, at in _positions(list(schema), name).items()}
-        # The row count stands in the footer: known before anything is decompressed.
-        if (rows := lazy.select(pl.len()).collect().item()) > MAX_ROWS:
-            raise InputError(f"{name}: {rows} rows; at most {MAX_ROWS} are read")
-        for role, column in columns.items():
-            _refuse_type(name, role, column, schema[column])
-        table = lazy.select(
-            pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
-            *(_parquet_column(role, column, schema) for role, column in columns.items()),
-        ).collect()
-    except (PolarsError, PanicException, OSError, ValueError) as error:
-        # A damaged file can panic inside the reader; PanicException is not even an Exception.
-        raise InputError(f"{name}: not a parquet file ({first_line(error)})") from None
-    return checked(table, name, unit="row")
+    return checked(read_table(data, name), name, unit="row")
 
 
 PARSERS: dict[str, Callable[[bytes, str], RatingRows]] = {
@@ -120,7 +95,7 @@ def _delimited(data: bytes, name: str, separator: str) -> RatingRows:
     fields = [_plain(field) for field in text.split("\n", 1)[0].split(separator)]
     headed = not _holds_rating(fields)
     if headed:
-        positions = _positions(fields, f"{name} line 1")
+        positions = column_positions(fields, f"{name} line 1")
     else:
         positions = {role: at for at, role in enumerate(COLUMN_NAMES) if at < len(fields)}
     lines = pl.DataFrame({"text": [text]}).select(pl.col("text").str.split("\n").explode())
@@ -152,54 +127,5 @@ def _holds_rating(fields: list[str]) -> bool:
     return len(fields) <= len(COLUMN_NAMES)
 
 
-def _positions(names: list[str], where: str) -> dict[str, int]:
-    """Where the column of each role stands.
-
-    Raises InputError for an unknown column, a role played twice, or one that nobody plays.
-    """
-    roles = [_role(name) for name in names]
-    wanted = "user, item, rating and perhaps timestamp"
-    if not any(roles):
-        shown = ", ".join(map(repr, names))
-        raise InputError(f"{where}: neither a rating nor names of columns ({wanted}): {shown:.60}")
-    positions: dict[str, int] = {}
-    for at, (name, role) in enumerate(zip(names, roles, strict=True)):
-        if role is None or role in positions:
-            fault = "unknown" if role is None else "second"
-            raise InputError(f"{where}: {fault} column {name[:40]!r}; keep {wanted}")
-        positions[role] = at
-    if missing := [role for role in ("user", "item", "rating") if role not in positions]:
-        raise InputError(f"{where}: no column for {' and '.join(missing)}")
-    return positions
-
-
-def _role(name: str) -> str | None:
-    plain = name.split(":", maxsplit=1)[0].lower()
-    for ignored in " -_":
-        plain = plain.replace(ignored, "")
-    return next((role for role, names in COLUMN_NAMES.items() if plain in names), None)
-
-
 def _plain(field: str) -> str:
     return field.strip(PADDING)
-
-
-def _refuse_type(name: str, role: str, column: str, kind: pl.DataType) -> None:
-    text_like = isinstance(kind, pl.String | pl.Categorical | pl.Enum)
-    fits = {
-        "user": text_like or kind.is_integer(),
-        "item": text_like or kind.is_integer(),
-        "rating": kind.is_numeric(),
-        "timestamp": kind.is_numeric() or isinstance(kind, pl.Datetime),
-    }
-    if not fits[role]:
-        raise InputError(f"{name}: column {column[:40]!r} is {kind}, which is no {role}")
-
-
-def _parquet_column(role: str, column: str, schema: pl.Schema) -> pl.Expr:
-    expression = pl.col(column)
-    if role in ("user", "item"):
-        expression = expression.cast(pl.String)
-    elif isinstance(schema[column], pl.Datetime):
-        expression = expression.dt.epoch("s")
-    return expression.alias(role)

@@ -136,7 +136,9 @@ class _Server:
         deadline = time.monotonic() + START_SECONDS
         while not self._port_file.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise VicinalError(f"the server did not start (log: {self._folder / 'serve.log'})")
+                raise VicinalError(
+                    f"the server did not start: {_end_of(self._folder / 'serve.log')}"
+                )
             time.sleep(0.05)
         report("wait for the server", 1, 1)
 
@@ -170,7 +172,7 @@ class _Server:
                 report(what, min(counts.users, users - 1), users)
                 time.sleep(0.2)
         if process.returncode != 0:
-            raise VicinalError(f"the devices failed (log: {log})")
+            raise VicinalError(f"the devices failed: {_end_of(log)}")
         report(what, users, users)
         read: dict[str, Any] = json.loads(result.read_text())
         return read
@@ -241,7 +243,7 @@ def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_S
         report("stop the server", 0, 1)
         process.send_signal(signal.SIGTERM)
         if process.wait(GRACE_SECONDS) != 0:
-            raise VicinalError(f"the server did not end well (log: {folder / 'serve.log'})")
+            raise VicinalError(f"the server did not end well: {_end_of(folder / 'serve.log')}")
         report("stop the server", 1, 1)
     finally:
         with uninterrupted():
@@ -260,3 +262,9 @@ def _start(arguments: Sequence[str], log: Path, folder: Path) -> subprocess.Pope
             env=environment,
             start_new_session=True,
         )
+
+
+def _end_of(log: Path) -> str:
+    """The last line of a log, and where the rest is."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1].strip() if lines else 'it said nothing'} (log: {log})"

@@ -10,12 +10,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from typing import Literal
 
 import numpy as np
@@ -32,6 +34,7 @@ from server.recommender import Recommender
 from sims.progress import Report, quiet
 
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
+Answered = tuple[Counts, list[float]]
 # Small enough that progress moves, large enough that sending it costs nothing.
 USERS_PER_TASK = 16
 
@@ -75,22 +78,24 @@ class Bench:
 _bench: Bench | None = None
 
 
-def _start_worker(bench: Bench) -> None:
+def _start_worker(bench: Bench, parent: Connection) -> None:
     global _bench  # noqa: PLW0603  # a worker process serves one bench
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     limit_threads()
     _bench = bench
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next task forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _end_with(parent: Connection) -> None:
+    """End at once when the parent closes its end, or is killed and can say nothing more.
+
+    A pool asked to shut down lets its workers finish what they were given; one whose parent
+    was killed lets them wait for more forever.
+    """
+    wait([parent])
+    os._exit(1)
 
 
-def _measure_task(condition: Condition, users: list[int]) -> tuple[Counts, list[float]]:
+def _measure_task(condition: Condition, users: list[int]) -> Answered:
     assert _bench is not None
     counts, seconds = Counts.none(len(_bench.watched)), []
     for user in users:
@@ -117,18 +122,20 @@ def measure(
     seconds: dict[Condition, list[float]] = {condition: [] for condition in conditions}
     count = processes or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        count, mp_context=context, initializer=_start_worker, initargs=(bench,)
-    ) as pool:
-        with _interrupts_held():
-            tasks = {
-                pool.submit(_measure_task, condition, part): condition
-                for condition in conditions
-                for part in _parts(users)
-            }
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        count, mp_context=context, initializer=_start_worker, initargs=(bench, reader)
+    )
+    with reader, writer, pool:
         try:
+            with _interrupts_held():
+                tasks = {
+                    pool.submit(_measure_task, condition, part): condition
+                    for condition in conditions
+                    for part in _parts(users)
+                }
             done = 0
-            for task in as_completed(tasks):
+            for task in _completed(tasks):
                 part_counts, part_seconds = task.result()
                 counts[tasks[task]] += part_counts
                 seconds[tasks[task]] += part_seconds
@@ -139,6 +146,7 @@ def measure(
                 "a worker process died, perhaps for want of memory: try fewer --processes"
             ) from error
         except BaseException:
+            writer.close()
             pool.shutdown(cancel_futures=True)
             raise
     return {
@@ -147,12 +155,25 @@ def measure(
     }
 
 
+def _completed(tasks: Iterable[Future[Answered]]) -> Iterator[Future[Answered]]:
+    """The tasks as they complete.
+
+    Python answers Ctrl-C when its main thread wakes. Waiting without a timeout was seen to sleep
+    on until a task completed (native threads may take the signal), so this wakes of itself.
+    """
+    pending = set(tasks)
+    while pending:
+        finished, pending = futures.wait(pending, 0.5, futures.FIRST_COMPLETED)
+        yield from finished
+
+
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Processes started here never see Ctrl-C, which reaches all of a terminal's processes.
 
     The one that started them answers it for all, after this.
     """
+    resource_tracker.ensure_running()  # or it starts with the first process, and unblocks
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -50,7 +50,9 @@ class LocalFlower:
         self._superlink_log = logs / "superlink.log"
         self._checkout = checkout
         # Ray puts sockets below it, and a socket's path must be short.
-        self._folder = Path(tempfile.mkdtemp(prefix="vicinal-", dir=_short_temporary_folder()))
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="vicinal-flower-", dir=_short_temporary_folder())
+        )
         self._environment = _environment(self._folder)
         self._started: list[subprocess.Popen[str]] = []
 

@@ -1,4 +1,4 @@
-"""Choose the vicinal preset on validation items: `python -m sims.selection`.
+"""Choose the presets on validation items: `python -m sims.selection --preset vicinal`.
 
 From the training part of each data set's split one more item per user is held out, and other
 unpopular items are attacked than those that results are reported on. So neither a test item
@@ -40,12 +40,22 @@ MAX_HIT_RATIO: Final = 0.05
 SUPPORT_SHARE: Final = 1 / 25
 
 
-def candidates() -> Iterator[VicinalSettings]:
+def vicinal_candidates() -> Iterator[VicinalSettings]:
     """Neighbors × unrated weight × steps with support, and what comes of it without."""
     for k, alpha, steps in product((80, 150, 200, 300), (0.1, 0.2, 0.4), (4, 6)):
         yield VicinalSettings(k, alpha, steps, min_support=round(SUPPORT_SHARE * k))
     for k in (80, 150, 300):
         yield VicinalSettings(k, 0.2, 4)
+
+
+def paper_candidates() -> Iterator[VicinalSettings]:
+    """The paper's objective and k with Adagrad's learning rates, and with curvature steps."""
+    for rate in (0.03, 0.1, 0.3, 1.0, 10.0):
+        yield VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=rate)
+    yield VicinalSettings(12, 0.0, 25)
+
+
+CANDIDATES: Final = {"vicinal": vicinal_candidates, "paper": paper_candidates}
 
 
 @dataclass(frozen=True)
@@ -100,11 +110,14 @@ def main(
         "ml-100k",
         "filmtrust",
     ],
+    preset: Annotated[str, typer.Option(help="vicinal or paper.")] = "vicinal",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
 ) -> None:
     """Measure every candidate and print them as a Markdown table, best first."""
-    settings = list(candidates())
+    if preset not in CANDIDATES:
+        raise typer.BadParameter(f"choose one of {', '.join(CANDIDATES)}", param_hint="--preset")
+    settings = list(CANDIDATES[preset]())
     runs: dict[str, list[list[Run]]] = {name: [] for name in dataset}
     cells = list(product(dataset, range(seeds)))
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store, shown() as progress:
@@ -115,11 +128,13 @@ def main(
     ranked = sorted(range(len(settings)), key=lambda place: _rank(runs, place))
     console = Console(width=200, highlight=False)
     heads = [f"{name} HR (worst) | accuracy | ÷ popularity | ms" for name in dataset]
-    console.print(f"| k | α | steps | m | {' | '.join(heads)} |")
-    console.print("|" + "---|" * (4 + 4 * len(dataset)))
+    console.print(f"| k | α | steps | m | rate | {' | '.join(heads)} |")
+    console.print("|" + "---|" * (5 + 4 * len(dataset)))
     for place in ranked:
         one = settings[place]
+        rate = f"{one.learning_rate:g}" if one.learning_rate else "–"
         row = f"| {one.neighbors} | {one.unrated_weight:g} | {one.steps} | {one.min_support} |"
+        row += f" {rate} |"
         for name in dataset:
             mine = [run[place] for run in runs[name]]
             worst = max(run.hit_ratio for run in mine)
@@ -136,4 +151,6 @@ def _rank(runs: dict[str, list[list[Run]]], place: int) -> tuple[bool, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cli = typer.Typer(pretty_exceptions_enable=False)
+    cli.command()(main)
+    cli()

@@ -40,7 +40,15 @@ PUBLIC_NAMES: dict[str, list[str]] = {
     "server": [],
     "client": [],
     "sims": [],
-    "sims.attacks": [],
+    "sims.attacks": [
+        "ATTACKS",
+        "Attack",
+        "Budget",
+        "attack_named",
+        "choose_targets",
+        "make_profiles",
+        "targets_of",
+    ],
     "sims.commands": [],
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from in_process_grid import Deliver, Fault, InProcessGrid
 
@@ -222,6 +222,22 @@ def test_one_bad_client_of_twelve_ends_the_run(
     with pytest.raises(VicinalError, match=says):
         run(files, {FAULTY: fault})
     assert not files.result.exists()
+
+
+def test_the_reason_is_found_in_a_traceback(fleet: Fleet, tmp_path: Path) -> None:
+    def fail_as_ray_does(message: Message, deliver: Deliver) -> Message:
+        reason = (
+            "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::Actor.run()\n"
+            '  File "device.py", line 3, in answer\n'
+            "common.errors.InputError: no battery\n\n"
+            "The above exception was the direct cause of the following exception:\n\n"
+            "flwr.clientapp.client_app.ClientAppException: \n"
+            "Exception ClientAppException occurred. Message: no battery'>"
+        )
+        return Message(Error(code=2, reason=reason), reply_to=message)
+
+    with pytest.raises(VicinalError, match=r"error 2: common\.errors\.InputError: no battery$"):
+        run(write_files(tmp_path, fleet), {FAULTY: fail_as_ray_does})
 
 
 def test_a_fleet_that_is_too_small_is_not_served(fleet: Fleet, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 
 MAX_NEIGHBORS = 65_536
+# Fine-tuning makes tables of neighbors × touched items: a few kilobytes of rows, each of other
+# items, could ask for all memory there is. 2²⁸ cells are 1 GiB a table.
+MAX_CELLS = 1 << 28
 # A gap of up to 2³¹ needs five groups of seven bits.
 _MAX_VARINT = 5
 
@@ -39,6 +42,11 @@ def neighborhood_from_wire(message: wire.Neighborhood, manifest: Manifest) -> Ne
     lengths = np.fromiter(message.row_lengths, dtype=np.int64, count=rows)
     if lengths.max() > manifest.items or lengths.sum() != len(message.levels):
         raise InputError("offload package: row lengths do not fit the ratings")
+    if rows * min(len(message.levels), manifest.items) > MAX_CELLS:
+        raise InputError(
+            f"offload package: {rows} neighbors with {len(message.levels)} ratings "
+            f"need tables of more than {MAX_CELLS} cells"
+        )
     indptr = np.zeros(rows + 1, dtype=np.int64)
     np.cumsum(lengths, out=indptr[1:])
     gaps = decode_varints(message.items, len(message.levels))

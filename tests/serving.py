@@ -1,0 +1,210 @@
+"""A small recommender to serve in tests, and servers that misbehave; also a server process.
+
+    python tests/serving.py FOLDER PORT CHUNK_PAUSE
+
+serves `make_scene(FOLDER)` on PORT, pausing after every chunk, and writes what it is asked for
+into FOLDER: `ready`, `offset` of the last FetchModel, `chunks` sent.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import final
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from client.local_ratings import LocalRatings
+from common.model_version import Manifest, decode_version, encode_version, version_digest
+from common.ratings import RatingMatrix, RatingScale
+from common.settings import VicinalSettings
+from common.wire import offload_pb2 as wire
+from common.wire.offload_pb2_grpc import OffloadServicer
+from server.endpoint import Endpoint
+from server.model_store import StoredModel, tables_digest
+from server.recommender import Recommender
+from server.service import OffloadService
+
+USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
+WATCHED = (3, 17)
+SCALE = RatingScale(1, 5, 1)
+PRESETS = {
+    "paper": VicinalSettings(6, 0.0, 5, step_rule="adagrad", learning_rate=0.3),
+    "vicinal": VicinalSettings(12, 0.2, 5, min_support=2),
+    "crowd": VicinalSettings(USERS + FAKES + 1, 0.2, 5),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A recommender that can be served, the bytes of its version, and the users' devices."""
+
+    recommender: Recommender
+    data: bytes
+    local: LocalRatings
+
+    def service(self) -> OffloadService:
+        return OffloadService(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
+
+
+def make_scene(folder: Path, *, items: int = ITEMS, seed: int = 0) -> Scene:
+    """Random ratings and a random model from a seed; the version's file lies in `folder`."""
+    rng = np.random.default_rng(seed)
+    rated = rng.random((USERS + FAKES, items)) < min(0.3, 20 / items)
+    rated[:, -1] = False  # every user has an unrated item to hold out
+    rated[:, 5] = True
+    users, columns = np.nonzero(rated)
+    ratings = RatingMatrix.from_triples(
+        users,
+        columns,
+        rng.integers(0, SCALE.level_count, len(users)),
+        user_count=USERS + FAKES,
+        item_count=items,
+        scale=SCALE,
+    )
+    user_parameters = {"user_embedding": _table(rng, USERS + FAKES)}
+    manifest = Manifest(
+        model="mf",
+        users=USERS + FAKES,
+        items=items,
+        width=WIDTH,
+        minimum=1.0,
+        maximum=5.0,
+        step=1.0,
+        training_digest="0" * 64,
+        user_digest=tables_digest(user_parameters),
+    )
+    data = encode_version(manifest, {"item_embedding": _table(rng, items)})
+    path = folder / f"model-{seed}.safetensors"
+    path.write_bytes(data)
+    version = decode_version(data, expected_digest=version_digest(data))
+    recommender = Recommender(StoredModel(version, user_parameters, path), ratings, USERS)
+    held_out = np.array(
+        [rng.choice(np.flatnonzero(~rated[user])) for user in range(USERS)], dtype=np.int32
+    )
+    held_out[0] = -1
+    liked = (rng.random(USERS) < 0.5) & (held_out >= 0)
+    return Scene(recommender, data, LocalRatings(ratings.rows(np.arange(USERS)), held_out, liked))
+
+
+def _table(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
+    return rng.standard_normal((rows, WIDTH), dtype=np.float32) / np.float32(np.sqrt(WIDTH))
+
+
+Chunks = Iterator[wire.ModelChunk]
+Mangle = Callable[[Chunks, int], Chunks]
+
+
+def as_it_is(chunks: Chunks, _offset: int) -> Chunks:
+    return chunks
+
+
+@final
+class Misbehaving(OffloadServicer):
+    """A real service behind a real port, some of whose answers are changed on the way.
+
+    describe  changes the description; `mangle` the chunks of a fetch from an offset;
+    `before` is called before a package or a recommendation is made
+    """
+
+    def __init__(
+        self,
+        service: OffloadService,
+        *,
+        describe: Callable[[wire.Description], wire.Description] = lambda said: said,
+        mangle: Mangle = as_it_is,
+        package: Callable[[wire.OffloadPackage], wire.OffloadPackage] = lambda made: made,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._service = service
+        self._describe, self._mangle, self._package = describe, mangle, package
+        self._before = before
+        self.fetches: list[int] = []
+        self.reports: list[wire.ReportRequest] = []
+
+    def Describe(
+        self, request: wire.DescribeRequest, context: grpc.ServicerContext
+    ) -> wire.Description:
+        return self._describe(self._service.Describe(request, context))
+
+    def FetchModel(self, request: wire.FetchModelRequest, context: grpc.ServicerContext) -> Chunks:
+        self.fetches.append(request.offset)
+        yield from self._mangle(self._service.FetchModel(request, context), request.offset)
+
+    def GetPackage(
+        self, request: wire.PackageRequest, context: grpc.ServicerContext
+    ) -> wire.OffloadPackage:
+        self._before()
+        return self._package(self._service.GetPackage(request, context))
+
+    def Recommend(
+        self, request: wire.RecommendRequest, context: grpc.ServicerContext
+    ) -> wire.Recommendation:
+        self._before()
+        return self._service.Recommend(request, context)
+
+    def Report(
+        self, request: wire.ReportRequest, context: grpc.ServicerContext
+    ) -> wire.ReportReply:
+        self.reports.append(request)
+        reply = self._service.Report(request, context)
+        if len(self.reports) == 1 and self._lose_first_reply:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the reply was lost")
+        return reply
+
+    def GetTally(
+        self, request: wire.TallyRequest, context: grpc.ServicerContext
+    ) -> wire.TallyReply:
+        return self._service.GetTally(request, context)
+
+    _lose_first_reply = False
+
+    def lose_first_reply(self) -> None:
+        """Count the first report, and let its sender think that nobody heard it."""
+        self._lose_first_reply = True
+
+
+def serve_slowly(folder: Path, port: int, pause: float) -> None:
+    """Serve until killed; every chunk waits, so that a fetch can be caught half-way."""
+
+    def mangle(chunks: Chunks, offset: int) -> Chunks:
+        (folder / "offset").write_text(str(offset))
+        for count, chunk in enumerate(chunks, start=1):
+            yield chunk
+            (folder / "chunks").write_text(str(count))
+            time.sleep(pause)
+
+    service = make_scene(folder, items=LARGE_ITEMS).service()
+    with Endpoint(Misbehaving(service, mangle=mangle), port=port) as endpoint:
+        ready = folder / "ready.part"
+        ready.write_text(str(endpoint.port))
+        ready.replace(folder / "ready")
+        Event().wait()
+
+
+# Eight chunks of 512 KiB.
+LARGE_ITEMS = 8 * (512 << 10) // (4 * WIDTH)
+
+
+def flipped(chunk: wire.ModelChunk) -> wire.ModelChunk:
+    """The chunk with one bit changed in the middle."""
+    data = bytearray(chunk.data)
+    data[len(data) // 2] ^= 1
+    return wire.ModelChunk(offset=chunk.offset, data=bytes(data))
+
+
+def other_manifest(said: wire.Description) -> wire.Description:
+    """The description with a manifest of the same sizes that is not the version's own."""
+    manifest = replace(Manifest.from_json(said.manifest), training_digest="f" * 64)
+    changed = wire.Description()
+    changed.CopyFrom(said)
+    changed.manifest = manifest.to_json()
+    return changed
+
+
+if __name__ == "__main__":
+    serve_slowly(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,323 @@
+"""What a device makes of a server that misbehaves, dies, or is not there; over real gRPC."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from serving import (
+    LARGE_ITEMS,
+    Chunks,
+    Mangle,
+    Misbehaving,
+    Scene,
+    flipped,
+    make_scene,
+    other_manifest,
+)
+
+from client.connection import Connection, one_line
+from common.errors import InputError, VicinalError
+from common.ranking import Counts
+from common.wire import offload_pb2 as wire
+from server.endpoint import Endpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = Path(__file__).resolve().parent / "serving.py"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A version of several chunks."""
+    return make_scene(tmp_path_factory.mktemp("large"), items=LARGE_ITEMS)
+
+
+def first_shortened(chunks: Chunks) -> Chunks:
+    chunk = next(chunks)
+    yield wire.ModelChunk(offset=chunk.offset, data=chunk.data[:-1])
+    yield from chunks
+
+
+def first_flipped(chunks: Chunks) -> Chunks:
+    yield flipped(next(chunks))
+    yield from chunks
+
+
+def first_two_swapped(chunks: Chunks) -> Chunks:
+    first, second = next(chunks), next(chunks)
+    yield second
+    yield first
+    yield from chunks
+
+
+def last_left_out(chunks: Chunks) -> Chunks:
+    before = next(chunks)
+    for chunk in chunks:
+        yield before
+        before = chunk
+
+
+def one_too_many(chunks: Chunks) -> Chunks:
+    end = 0
+    for chunk in chunks:
+        end = chunk.offset + len(chunk.data)
+        yield chunk
+    yield wire.ModelChunk(offset=end, data=b"more")
+
+
+def empty_chunks(chunks: Chunks) -> Chunks:
+    while True:
+        yield wire.ModelChunk(offset=0)
+
+
+FAULTS: dict[str, Callable[[Chunks], Chunks]] = {
+    "do not follow": first_shortened,
+    "SHA-256": first_flipped,
+    "do not follow one": first_two_swapped,
+    "bytes came": last_left_out,
+    "more bytes than described": one_too_many,
+    "do not follow one another": empty_chunks,
+}
+
+
+def mangled(fault: Callable[[Chunks], Chunks], *, times: int) -> Mangle:
+    """The fault on the first `times` fetches, none afterwards."""
+    left = iter(range(times))
+
+    def mangle(chunks: Chunks, _offset: int) -> Chunks:
+        return chunks if next(left, None) is None else fault(chunks)
+
+    return mangle
+
+
+@pytest.mark.parametrize(("text", "fault"), FAULTS.items())
+def test_a_damaged_transfer_is_thrown_away_and_fetched_anew(
+    large: Scene, text: str, fault: Callable[[Chunks], Chunks]
+) -> None:
+    server = Misbehaving(large.service(), mangle=mangled(fault, times=2))
+    with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
+        fetched = connection.fetch_model(connection.describe())
+    assert fetched.data == large.data
+    assert server.fetches == [0, 0, 0]
+    assert fetched.received >= len(large.data)
+
+
+@pytest.mark.parametrize(("text", "fault"), FAULTS.items())
+def test_damage_every_time_is_given_up_with_the_reason(
+    large: Scene, text: str, fault: Callable[[Chunks], Chunks]
+) -> None:
+    server = Misbehaving(large.service(), mangle=mangled(fault, times=100))
+    with (
+        Endpoint(server) as endpoint,
+        Connection(endpoint.address) as connection,
+        pytest.raises(VicinalError, match=rf"arrived damaged 3 times \(.*{text}") as caught,
+    ):
+        connection.fetch_model(connection.describe())
+    assert not isinstance(caught.value, InputError)
+    assert len(server.fetches) == 3
+
+
+def test_a_manifest_that_does_not_match_is_refused(large: Scene) -> None:
+    server = Misbehaving(large.service(), describe=other_manifest)
+    with (
+        Endpoint(server) as endpoint,
+        Connection(endpoint.address) as connection,
+        pytest.raises(VicinalError, match="manifest it describes is not the one inside"),
+    ):
+        connection.fetch_model(connection.describe())
+
+
+def changed(said: wire.Description, **values: object) -> wire.Description:
+    copy = wire.Description()
+    copy.CopyFrom(said)
+    for name, value in values.items():
+        setattr(copy, name, value)
+    return copy
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"version": "../../x"},
+        {"version_bytes": 1 << 62},
+        {"version_bytes": 3},
+        {"manifest": "{}"},
+        {"manifest": "[" * 100_000},
+        {"user_count": 0},
+        {"user_count": 4_000_000_000},
+        {"list_length": 0},
+        {"ratings_digest": ""},
+    ],
+)
+def test_a_description_that_cannot_be_is_the_servers_fault(
+    large: Scene, values: dict[str, object]
+) -> None:
+    server = Misbehaving(large.service(), describe=lambda said: changed(said, **values))
+    with (
+        Endpoint(server) as endpoint,
+        Connection(endpoint.address) as connection,
+        pytest.raises(VicinalError) as caught,
+    ):
+        connection.describe()
+    assert not isinstance(caught.value, InputError)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def fewer_rows(made: wire.OffloadPackage) -> wire.OffloadPackage:
+    return wire.OffloadPackage(
+        version=made.version,
+        neighborhood=wire.Neighborhood(
+            row_lengths=[0], user_parameters={"user_embedding": b"\0" * 32}
+        ),
+    )
+
+
+def no_levels(made: wire.OffloadPackage) -> wire.OffloadPackage:
+    made.neighborhood.levels = b""
+    return made
+
+
+def not_finite(made: wire.OffloadPackage) -> wire.OffloadPackage:
+    rows = made.neighborhood.user_parameters["user_embedding"]
+    made.neighborhood.user_parameters["user_embedding"] = b"\xff" * len(rows)
+    return made
+
+
+def other_version(made: wire.OffloadPackage) -> wire.OffloadPackage:
+    made.version = "a" * 64
+    return made
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (fewer_rows, "1 rows"),
+        (no_levels, "row lengths"),
+        (not_finite, "not finite"),
+        (other_version, "another model version"),
+    ],
+)
+def test_a_package_that_cannot_be_is_the_servers_fault(
+    tmp_path: Path, change: Callable[[wire.OffloadPackage], wire.OffloadPackage], text: str
+) -> None:
+    server = Misbehaving(make_scene(tmp_path).service(), package=change)
+    with (
+        Endpoint(server) as endpoint,
+        Connection(endpoint.address) as connection,
+        pytest.raises(VicinalError, match=text) as caught,
+    ):
+        connection.package(connection.describe(), 0, "paper")
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_report_whose_reply_was_lost_counts_once(tmp_path: Path) -> None:
+    server = Misbehaving(make_scene(tmp_path).service())
+    server.lose_first_reply()
+    counts = Counts((1, 0), (1, 0), 1, 1, 0, 0)
+    with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
+        description = connection.describe()
+        assert not connection.report(description, "paper", "key", counts)
+        assert connection.tally(description, "paper") == (1, counts)
+    assert [request.key for request in server.reports] == ["key", "key"]
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "localhost:", ":1", "h:0", "h:65536", "h:x"])
+def test_an_address_needs_host_and_port(address: str) -> None:
+    with pytest.raises(InputError, match="HOST:PORT"):
+        Connection(address)
+
+
+def test_a_dead_server_is_given_up_in_time() -> None:
+    start = time.monotonic()
+    with (
+        Connection("127.0.0.1:1") as connection,
+        pytest.raises(VicinalError, match=r"no answer from a server at 127\.0\.0\.1:1"),
+    ):
+        connection.describe()
+    assert 5 < time.monotonic() - start < 10
+
+
+def test_a_silent_server_is_given_up_in_time(tmp_path: Path) -> None:
+    server = Misbehaving(make_scene(tmp_path).service(), before=lambda: time.sleep(2))
+    with (
+        Endpoint(server) as endpoint,
+        Connection(endpoint.address, patience=0.5) as connection,
+        pytest.raises(VicinalError, match="no answer"),
+    ):
+        connection.package(connection.describe(), 0, "paper")
+
+
+def test_a_strangers_text_becomes_one_short_line() -> None:
+    assert one_line("a\n\x1b[31m b" + "x" * 500).startswith("a ?[31m bxxx")
+    assert len(one_line("x" * 500)) == 200
+    assert one_line(None) == "no details"
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Path, int, float], tuple[subprocess.Popen[bytes], int]]]:
+    """Starts server processes, which are gone when the test is over."""
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, port: int, pause: float) -> tuple[subprocess.Popen[bytes], int]:
+        (folder / "ready").unlink(missing_ok=True)
+        server = subprocess.Popen(
+            [sys.executable, str(SERVER), str(folder), str(port), str(pause)],
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
+        servers.append(server)
+        wait_for(lambda: (folder / "ready").exists() or server.poll() is not None)
+        return server, int((folder / "ready").read_text())
+
+    yield start
+    for server in servers:
+        server.kill()
+        server.wait()
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_fetch_survives_a_server_that_is_killed_and_comes_back(
+    tmp_path: Path,
+    large: Scene,
+    started: Callable[[Path, int, float], tuple[subprocess.Popen[bytes], int]],
+) -> None:
+    server, port = started(tmp_path, 0, 0.3)
+    with Connection(f"127.0.0.1:{port}", patience=60) as connection, ThreadPoolExecutor(1) as pool:
+        description = connection.describe()
+        fetch = pool.submit(connection.fetch_model, description)
+        wait_for(lambda: (tmp_path / "chunks").exists() and chunks_sent(tmp_path) >= 3)
+        server.kill()
+        server.wait()
+        started(tmp_path, port, 0.0)
+        fetched = fetch.result(timeout=60)
+    assert fetched.data == large.data
+    resumed = int((tmp_path / "offset").read_text())
+    assert resumed >= 512 << 10, "the fetch began anew instead of where it had stopped"
+    assert fetched.received == len(large.data)
+
+
+def chunks_sent(folder: Path) -> int:
+    return int((folder / "chunks").read_text() or 0)
+
+
+def test_a_server_that_is_killed_and_stays_away_ends_the_fetch(
+    tmp_path: Path,
+    started: Callable[[Path, int, float], tuple[subprocess.Popen[bytes], int]],
+) -> None:
+    server, port = started(tmp_path, 0, 0.3)
+    with Connection(f"127.0.0.1:{port}", patience=1) as connection, ThreadPoolExecutor(1) as pool:
+        fetch = pool.submit(connection.fetch_model, connection.describe())
+        wait_for(lambda: (tmp_path / "chunks").exists() and chunks_sent(tmp_path) >= 2)
+        server.kill()
+        server.wait()
+        with pytest.raises(VicinalError, match="no answer from a server"):
+            fetch.result(timeout=30)

@@ -1,0 +1,132 @@
+"""Model versions on a device's disk."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import make_scene
+
+from client.version_store import VersionStore
+from common.errors import InputError, VicinalError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_what_was_saved_comes_back_verified(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path)
+    digest = scene.recommender.version.digest
+    store = VersionStore(tmp_path / "device")
+    assert store.load(digest) is None
+    store.save(digest, scene.data)
+    version = store.load(digest)
+    assert version is not None and version.manifest == scene.recommender.version.manifest
+    assert [path.name for path in store.folder.iterdir()] == [f"{digest}.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_file_is_deleted(tmp_path: Path, damage: str) -> None:
+    scene = make_scene(tmp_path)
+    digest = scene.recommender.version.digest
+    store = VersionStore(tmp_path / "device")
+    store.save(digest, scene.data)
+    data = bytearray(scene.data)
+    if damage == "flip":
+        data[-1] ^= 1
+    else:
+        del data[0 if damage == "empty" else -1 :]
+    store.path(digest).write_bytes(data)
+    assert store.load(digest) is None
+    assert not store.path(digest).exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, "a" * 63, "a" * 64 + "\n"])
+def test_only_a_digest_names_a_file(tmp_path: Path, name: str) -> None:
+    store = VersionStore(tmp_path)
+    with pytest.raises(InputError, match="not the name of a model version"):
+        store.load(name)
+    with pytest.raises(InputError, match="not the name of a model version"):
+        store.save(name, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_clear_error_and_nothing_is_left(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    scene = make_scene(tmp_path, items=4000)
+    store = VersionStore(small_disk / "device")
+    with pytest.raises(VicinalError, match=r"No space left on device.*choose another --store"):
+        store.save(scene.recommender.version.digest, scene.data)
+    assert list(store.folder.iterdir()) == []
+
+
+def test_a_file_size_limit_is_one_clear_error_and_nothing_is_left(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, items=4000)
+    (tmp_path / "data").write_bytes(scene.data)
+    code = (
+        "import sys; from pathlib import Path; from client.version_store import VersionStore\n"
+        "from common.errors import VicinalError\n"
+        f"store, data = VersionStore(Path({str(tmp_path / 'device')!r})), "
+        f"Path({str(tmp_path / 'data')!r}).read_bytes()\n"
+        f"try: store.save({scene.recommender.version.digest!r}, data)\n"
+        "except VicinalError as error: sys.exit(str(error))\n"
+    )
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "cannot write a model version" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "device").iterdir()) == []
+
+
+WRITE_AND_READ = """
+import sys
+from pathlib import Path
+from client.version_store import VersionStore
+store, data, digest = VersionStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
+for _ in range(30):
+    store.save(digest, data)
+    assert store.load(digest) is not None, "half a file was seen"
+"""
+
+
+def test_processes_that_share_a_folder_never_see_half_a_file(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, items=4000)
+    data = tmp_path / "data"
+    data.write_bytes(scene.data)
+    digest = scene.recommender.version.digest
+    command = [sys.executable, "-c", WRITE_AND_READ, str(tmp_path / "device"), str(data), digest]
+    writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert [path.name for path in (tmp_path / "device").iterdir()] == [f"{digest}.safetensors"]

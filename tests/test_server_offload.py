@@ -1,0 +1,83 @@
+"""Offload packages: the user's row first, anonymous rows after it, and only supported items."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import InputError
+from common.ratings import RatingMatrix, RatingScale
+from common.settings import VicinalSettings
+from server.offload import Offloader, supported
+from server.synthetic import synthetic
+
+RATINGS = synthetic(30, 40, seed=1)
+EMBEDDINGS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+OFFLOADER = Offloader(RATINGS, {"user_embedding": EMBEDDINGS}, EMBEDDINGS)
+
+
+def settings_of(neighbors: int, min_support: int = 1) -> VicinalSettings:
+    return VicinalSettings(neighbors, unrated_weight=0.1, steps=1, min_support=min_support)
+
+
+@given(st.integers(0, 29), st.integers(1, 30))
+def test_a_neighborhood_is_the_user_and_the_nearest(user: int, count: int) -> None:
+    neighborhood = OFFLOADER.neighborhood(user, settings_of(count))
+    assert len(neighborhood) == count
+    distances = ((EMBEDDINGS - EMBEDDINGS[user]) ** 2).sum(1)
+    nearest = np.sort(np.argsort(distances)[1:count])
+    # In the order of users: the rows must not tell who is nearest.
+    expected = [user, *nearest.tolist()]
+    np.testing.assert_array_equal(neighborhood.ratings.dense(), RATINGS.dense()[expected])
+    np.testing.assert_array_equal(
+        neighborhood.user_parameters["user_embedding"], EMBEDDINGS[expected]
+    )
+
+
+def test_a_neighborhood_carries_no_ids() -> None:
+    named = RatingMatrix(
+        RATINGS.indptr,
+        RATINGS.items,
+        RATINGS.levels,
+        RATINGS.item_count,
+        RATINGS.scale,
+        tuple(f"person {user}" for user in range(30)),
+    )
+    neighborhood = Offloader(named, {}, EMBEDDINGS).neighborhood(3, settings_of(5))
+    assert neighborhood.ratings.user_ids is None
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_supported_keeps_items_that_enough_rows_rated(seed: int, least: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.random((5, 7)) < rng.random(7)
+    users, items = np.nonzero(table)
+    rows = RatingMatrix.from_triples(
+        users,
+        items,
+        rng.integers(0, 5, len(users)),
+        user_count=5,
+        item_count=7,
+        scale=RatingScale(1, 5, 1),
+    )
+    expected = rows.dense() * (table.sum(0) >= least)
+    np.testing.assert_array_equal(supported(rows, least).dense(), expected)
+
+
+def test_min_support_applies_to_the_neighborhood() -> None:
+    whole = OFFLOADER.neighborhood(0, settings_of(10)).ratings
+    kept = OFFLOADER.neighborhood(0, settings_of(10, min_support=4)).ratings
+    assert 0 < len(kept) < len(whole)
+    counts = kept.item_counts()
+    assert counts[counts > 0].min() >= 4
+
+
+@pytest.mark.parametrize("user", [-1, 30])
+def test_an_unknown_user_is_refused(user: int) -> None:
+    with pytest.raises(InputError, match=rf"unknown user {user}: choose 0–29"):
+        OFFLOADER.neighborhood(user, settings_of(2))
+
+
+def test_more_neighbors_than_users_are_refused() -> None:
+    with pytest.raises(InputError, match="k = 31 neighbors asked of 30 users"):
+        OFFLOADER.neighborhood(0, settings_of(31))

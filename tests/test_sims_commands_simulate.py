@@ -1,0 +1,165 @@
+"""`vicinal simulate` with Flower's real processes: what it finds, and that nothing is left."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from client.device import answer
+from common.errors import VicinalError
+from common.ranking import Counts
+from common.settings import preset
+from server.model_store import ModelStore
+from sims.experiment import Experiment, prepare
+from sims.processes import marked_processes, stop_processes
+from sims.progress import quiet
+from sims.simulation import CHECKOUT, run_fleet
+
+DATASET = "synthetic:120x80"
+VICINAL = [sys.executable, "-m", "sims.cli"]
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """An environment variable that everything started by a test inherits."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("marks are read from /proc")
+    name = f"VICINAL_TEST_MARK={uuid.uuid4()}"
+    yield name
+    stop_processes(name, grace=0)
+
+
+def simulate(folder: Path, mark: str, *options: str) -> subprocess.Popen[str]:
+    name, _, value = mark.partition("=")
+    arguments = ["--dataset", DATASET, "--store", str(folder / "store")]
+    arguments += ["--folder", str(folder / "fleet"), "--json", str(folder / "out.json")]
+    return subprocess.Popen(
+        [*VICINAL, "simulate", *arguments, *options],
+        cwd=folder,
+        env={**os.environ, name: value, "PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def leftovers() -> set[Path]:
+    return set(Path("/tmp").glob("vicinal-flower-*"))
+
+
+def until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def in_process(folder: Path, list_length: int) -> Counts:
+    prepared = prepare(Experiment(dataset=DATASET, list_length=list_length))
+    with ModelStore(folder / "store") as store:
+        recommender = prepared.train(store)
+    settings, counts = preset("vicinal", neighbors=30), Counts.none(len(prepared.watched))
+    for user in range(recommender.user_count):
+        counts += answer(
+            recommender.version,
+            recommender.neighborhood(user, settings),
+            settings,
+            rated=prepared.local.train.items_of(user),
+            held_out=prepared.local.held_out_of(user),
+            watched=prepared.watched,
+            list_length=list_length,
+        ).counts
+    return counts
+
+
+@pytest.mark.slow
+def test_twenty_clients_count_what_one_process_counts(mark: str, tmp_path: Path) -> None:
+    before = leftovers()
+    process = simulate(tmp_path, mark, "--clients", "20", "--k", "30", "--list-length", "10")
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    result = json.loads((tmp_path / "out.json").read_bytes())
+    expected = in_process(tmp_path, 10)
+    assert result["counts"]["hits"] == list(expected.hits)
+    assert result["counts"]["eligible"] == list(expected.eligible)
+    assert result["counts"]["user_hits"] == expected.user_hits > 0
+    assert result["counts"]["liked_hits"] == expected.liked_hits
+    assert result["accuracy"]["defended"] == expected.accuracy
+    assert "HR@10" in out and "recommend" in err
+    assert marked_processes(mark) == set()
+    assert leftovers() <= before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(
+    number: signal.Signals, mark: str, tmp_path: Path
+) -> None:
+    before = leftovers()
+    process = simulate(tmp_path, mark, "--clients", "120", "--k", "30")
+    # The command, the SuperLink, `flwr run`, the simulation, and Ray's daemons.
+    assert until(lambda: len(marked_processes(mark)) >= 6, seconds=120)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.rstrip().endswith("vicinal: interrupted")
+    assert marked_processes(mark) == set()
+    assert leftovers() <= before
+
+
+@pytest.mark.slow
+def test_a_failed_run_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    # A checkout with an underscore, which Flower refuses as a name, and with a broken device.
+    checkout = tmp_path / "my_checkout"
+    for package in ("common", "server", "client"):
+        shutil.copytree(CHECKOUT / package, checkout / package)
+    shutil.copy(CHECKOUT / "pyproject.toml", checkout)
+    device = checkout / "client" / "device.py"
+    device.write_text(
+        device.read_text().replace(
+            "    scores = ", "    raise ValueError('no battery')\n    scores = "
+        )
+    )
+    before = leftovers()
+    prepared = prepare(Experiment(dataset=DATASET))
+    with ModelStore(tmp_path / "store") as store:
+        recommender = prepared.train(store)
+    with pytest.raises(VicinalError, match=r"replies missing: client .*no battery.*flower\.log"):
+        run_fleet(
+            tmp_path / "fleet",
+            prepared,
+            recommender,
+            clients=3,
+            preset="vicinal",
+            settings=preset("vicinal", neighbors=30),
+            report=quiet,
+            checkout=checkout,
+        )
+    assert (tmp_path / "fleet" / "flower.log").stat().st_size > 0
+    assert not (tmp_path / "fleet" / "result.json").exists()
+    assert leftovers() <= before
+
+
+def test_more_clients_than_users_are_refused(tmp_path: Path) -> None:
+    process = simulate(tmp_path, "UNUSED=1", "--clients", "121", "--k", "30")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.splitlines()[-1] == "vicinal: error: 121 clients for 120 users: choose 1–120"
+
+
+def test_prepare_only_writes_files_and_prints_what_to_run(tmp_path: Path) -> None:
+    options = ("--clients", "7", "--k", "30", "--prepare-only")
+    process = simulate(tmp_path, "UNUSED=1", *options)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith(f"flwr run {CHECKOUT} ") and "num-supernodes=7" in out
+    assert str(tmp_path / "fleet" / "run-config.toml") in out
+    assert len(list((tmp_path / "fleet" / "devices").iterdir())) == 7

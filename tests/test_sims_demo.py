@@ -1,0 +1,101 @@
+"""The demo, with the processes that it really starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import InputError
+from server import fetching
+from sims.demo import choose_experiment
+from sims.processes import marked_processes
+
+# The vicinal preset takes more neighbors than a smaller one has users.
+SMALL = "synthetic:250x300x6000"
+
+
+def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sims.cli", "demo", "--runs", str(runs), *arguments]
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def mark(runs: Path) -> str:
+    return f"VICINAL_DEMO={next(runs.iterdir()).resolve()}"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The folder of one demo that ran to its end, and what it printed."""
+    runs = tmp_path_factory.mktemp("demo")
+    process = start(runs, "--dataset", SMALL)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    yield next(runs.iterdir()), output
+
+
+@pytest.mark.slow
+def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    results = json.loads((folder / "results.json").read_text())
+    conditions = {"clean", "undefended", "defended_paper", "defended_vicinal", "popularity"}
+    for part in ("hit_ratio", "accuracy", "accuracy_thresholded"):
+        assert set(results[part]) == conditions
+    assert results["users"] == 250
+    assert results["hit_ratio"]["defended_vicinal"] <= results["hit_ratio"]["undefended"]
+    assert results["bytes"]["cold"] > 300 * 64 * 4
+    assert tomllib.loads((folder / "config.toml").read_text())["experiment"]["dataset"] == SMALL
+    assert (folder / "before-and-after.png").read_bytes().startswith(b"\x89PNG")
+    assert max(map(len, output.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_no_process(finished: tuple[Path, str]) -> None:
+    assert not marked_processes(f"VICINAL_DEMO={finished[0].resolve()}")
+
+
+@pytest.mark.slow
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
+    process = start(tmp_path, "--dataset", SMALL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/port")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert marked_processes(mark(tmp_path))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert not marked_processes(mark(tmp_path))
+
+
+def test_without_a_source_the_demo_says_why_and_takes_synthetic_ratings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("VICINAL_DATA", raising=False)
+    monkeypatch.setenv("VICINAL_CACHE", str(tmp_path))
+    # Nothing listens on port 9 of this machine.
+    dead = fetching.HttpFile("a dead source", "http://127.0.0.1:9/ml-100k.zip", "0" * 32, "x.zip")
+    monkeypatch.setitem(fetching.SOURCES, "ml-100k", (dead,))
+    experiment, substitute = choose_experiment("ml-100k", 0)
+    assert experiment.dataset == "synthetic"
+    assert experiment.targets is None
+    assert substitute is not None
+    assert "a dead source" in substitute.reason
+
+
+def test_a_data_set_that_cannot_be_used_is_no_reason_for_synthetic_ratings(tmp_path: Path) -> None:
+    broken = tmp_path / "ratings.csv"
+    broken.write_text("user,item,rating\n1,2,many\n")
+    with pytest.raises(InputError):
+        choose_experiment(str(broken), 0)

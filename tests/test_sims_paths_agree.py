@@ -1,0 +1,64 @@
+"""Four commands, three transports, one answer: to the last count, for the same options."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VICINAL = [sys.executable, "-m", "sims.cli"]
+EXPERIMENT = ["--dataset", "synthetic:250x300x6000", "--seed", "3", "--preset", "vicinal"]
+SHARES = ("hit_ratio", "accuracy", "accuracy_thresholded")
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run([*VICINAL, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def device_result(folder: Path) -> dict[str, Any]:
+    """`vicinal serve` and three device processes."""
+    port_file, ratings, output = folder / "port", folder / "ratings", folder / "device.json"
+    server = subprocess.Popen(
+        [*VICINAL, "serve", *EXPERIMENT, "--store", str(folder / "serve"), "--port", "0"]
+        + ["--port-file", str(port_file), "--device-ratings", str(ratings)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not port_file.exists():
+            assert server.poll() is None and time.monotonic() < deadline, server.stdout
+            time.sleep(0.1)
+        address = f"127.0.0.1:{port_file.read_text().strip()}"
+        run(
+            *("device", "--server", address, "--users", "0-249", "--processes", "3"),
+            *("--ratings", str(ratings), "--store", str(folder / "d"), "--json", str(output)),
+        )
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    result: dict[str, Any] = json.loads(output.read_text())
+    return result
+
+
+@pytest.mark.slow
+def test_in_process_grpc_and_flower_give_the_same_counts(tmp_path: Path) -> None:
+    evaluated, simulated = tmp_path / "evaluate.json", tmp_path / "simulate.json"
+    run("evaluate", *EXPERIMENT, "--store", str(tmp_path / "evaluate"), "--json", str(evaluated))
+    run(
+        *("simulate", *EXPERIMENT, "--clients", "10", "--store", str(tmp_path / "simulate")),
+        *("--folder", str(tmp_path / "fleet"), "--json", str(simulated)),
+    )
+    in_process = json.loads(evaluated.read_text())
+    flower = json.loads(simulated.read_text())
+    grpc = device_result(tmp_path)
+    for share in SHARES:
+        assert grpc[share] == in_process[share]["defended"]
+    assert flower["counts"] == grpc["counts"]
+    # The comparison means something: the attack shows, and the defense changes the answer.
+    assert in_process["hit_ratio"]["undefended"] > in_process["hit_ratio"]["defended"]
