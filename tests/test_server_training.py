@@ -78,9 +78,9 @@ def test_zeros_are_not_ratings(model: str) -> None:
     parameters = {**trained.shared_parameters, **trained.user_parameters}
     chosen = model_named(model)
     scores = chosen.decode(parameters, chosen.encode(parameters, ones.dense()))
-    # A model that minded the zeros would come to ⅓. A component of the graph of ratings may
-    # settle at (−1)·(−1), so signs may differ.
-    np.testing.assert_allclose(np.abs(scores), 1, atol=0.2)
+    # A model that minded the zeros would come to ⅓. Components of the graph of ratings are tied
+    # to each other by nothing: one may have another sign, or another scale.
+    np.testing.assert_allclose(np.abs(scores), 1, atol=0.4)
 
 
 def test_one_step_by_hand() -> None:
