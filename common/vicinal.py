@@ -6,8 +6,12 @@ The vicinal objective over a neighborhood N with ratings Ω_N (design of this pr
     L_N = (1/|Ω_N|) · [ Σ_{(v,i) ∈ Ω_N} (r̂_vi − r_vi)² + α · Σ_{v ∈ N, i unrated by v} r̂_vi² ]
           + λ‖θ − θ₀‖²
 
+A neighbor's ratings are its encoder's inputs too, as they are in the neighborhood.
+
 Nothing is updated in place: the model stays as it was, so there is nothing to restore
 (line 14). Run it on one BLAS thread (common.threads): the matrices are small.
+
+Shapes: k neighbors (row 0 is the user itself), I items, d embedding width.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,59 +24,113 @@ from numpy.typing import NDArray
 from common.models import Model
 from common.neighborhood import Neighborhood
 from common.settings import VicinalSettings
-from common.vicinal_mf import eigenbasis, fine_tune_mf
+from common.vicinal_adagrad import TouchedCopy, adagrad_steps
+from common.vicinal_curvature import eigenbasis
+from common.vicinal_encoder import DualEncoder
+from common.vicinal_output import OutputLayer
+
+Table = NDArray[np.float32]
+
+# A run of steps that made the objective worse is retried with half the learning rate, this often.
+MAX_HALVINGS: Final = 30
 
 
 @final
 class ServedModel:
     """The shared parameters of one model version and what all of its requests share."""
 
-    def __init__(self, model: Model, parameters: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(self, model: Model, parameters: Mapping[str, Table]) -> None:
         self.model = model
         self.parameters = parameters
 
     @cached_property
-    def item_gram(self) -> NDArray[np.float32]:
-        """QᵀQ over all items, [d, d]."""
+    def item_table(self) -> Table:
+        """The output layer's rows: q, and c as a last column where there are biases."""
         items = self.parameters["item_embedding"]
-        return items.T @ items
+        if not self.model.biases:
+            return items
+        return np.concatenate([items, self.parameters["item_bias"][:, None]], axis=1)
 
     @cached_property
-    def item_basis(self) -> NDArray[np.float32]:
-        """Eigenvectors of QᵀQ, [d, d]."""
-        return eigenbasis(self.item_gram)
+    def item_gram(self) -> Table:
+        """The Gram matrix of the output layer's rows, [d, d] or [d + 1, d + 1]."""
+        return self.item_table.T @ self.item_table
 
-    def plain_scores(self, neighborhood: Neighborhood) -> NDArray[np.float32]:
+    @cached_property
+    def item_basis(self) -> Table:
+        """Eigenvectors of QᵀQ, [d, d]."""
+        items = self.parameters["item_embedding"]
+        return eigenbasis(items.T @ items)
+
+    def plain_scores(self, neighborhood: Neighborhood) -> Table:
         """The undefended model's scores of row 0 for every item, [I]."""
         first = {name: rows[:1] for name, rows in neighborhood.user_parameters.items()}
         parameters = {**self.parameters, **first}
         ratings = neighborhood.ratings.rows([0]).dense()
-        scores: NDArray[np.float32] = self.model.decode(
-            parameters, self.model.encode(parameters, ratings)
-        )[0]
+        scores: Table = self.model.decode(parameters, self.model.encode(parameters, ratings))[0]
         return scores
-
-
-def _tune_mf(
-    served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
-) -> NDArray[np.float32]:
-    return fine_tune_mf(
-        neighborhood.user_parameters["user_embedding"],
-        served.parameters["item_embedding"],
-        served.item_gram,
-        served.item_basis,
-        neighborhood.ratings,
-        settings,
-    )
-
-
-FINE_TUNERS: Final[
-    dict[str, Callable[[ServedModel, Neighborhood, VicinalSettings], NDArray[np.float32]]]
-] = {"mf": _tune_mf}
 
 
 def tuned_scores(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
-) -> NDArray[np.float32]:
-    """Scores of every item for row 0 after fine-tuning a copy on the neighborhood, [I]."""
-    return FINE_TUNERS[served.model.name](served, neighborhood, settings)
+) -> Table:
+    """Scores of every item for row 0 after fine-tuning a copy on the neighborhood, [I].
+
+    They are finite, and the copy's objective is not above the model's own.
+    """
+    return STEP_RULES[settings.step_rule](served, neighborhood, settings)
+
+
+def _by_curvature(
+    served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+) -> Table:
+    """Alternate encoder and items; each row's step is divided by its own curvature bound."""
+    ratings = neighborhood.ratings
+    parameters = {**served.parameters, **neighborhood.user_parameters}
+    output = output_layer(served, neighborhood, settings)
+    proximal = settings.proximal_weight * max(len(ratings), 1)
+    encoder = DualEncoder(served.model, parameters, ratings, proximal=proximal)
+    for _ in range(settings.steps):
+        fit = encoder.step(output, served.item_basis)
+        output.step(fit, encoder.embedding)
+    return output.scores(encoder.embedding[0])
+
+
+def _by_adagrad(
+    served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+) -> Table:
+    """A run of steps that ends above its start is repeated with half the learning rate."""
+    parameters = {**served.parameters, **neighborhood.user_parameters}
+    start, learning_rate = np.inf, settings.learning_rate
+    for _ in range(MAX_HALVINGS):
+        output = output_layer(served, neighborhood, settings)
+        copy = TouchedCopy(served.model, parameters, neighborhood.ratings, output)
+        start = min(start, copy.objective(settings))
+        with np.errstate(over="ignore", invalid="ignore"):
+            adagrad_steps(copy, settings, learning_rate)
+            if copy.objective(settings) <= start:
+                return output.scores(copy.embedding()[0])
+        learning_rate /= 2
+    return served.plain_scores(neighborhood)
+
+
+STEP_RULES: Final[dict[str, Callable[[ServedModel, Neighborhood, VicinalSettings], Table]]] = {
+    "curvature": _by_curvature,
+    "adagrad": _by_adagrad,
+}
+
+
+def output_layer(
+    served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+) -> OutputLayer:
+    # Adagrad scales coordinates and a sigmoid bends, so untouched items would share no map.
+    linear = settings.step_rule == "curvature" and not served.model.sigmoid_output
+    return OutputLayer(
+        served.item_table,
+        served.item_gram,
+        neighborhood.ratings,
+        alpha=settings.unrated_weight,
+        proximal=settings.proximal_weight * max(len(neighborhood.ratings), 1),
+        sigmoid_output=served.model.sigmoid_output,
+        all_items=settings.unrated_weight > 0 and not linear,
+    )

@@ -76,11 +76,11 @@ class RunConfig(BaseModel):
             )
         return config
 
-    @property
-    def settings(self) -> VicinalSettings:
-        """Raises InputError."""
+    def settings(self, model: str) -> VicinalSettings:
+        """For one model, whose presets these are. Raises InputError."""
         return preset_named(
             self.preset,
+            model=model,
             neighbors=None if self.neighbors < 0 else self.neighbors,
             steps=None if self.steps < 0 else self.steps,
             unrated_weight=None if self.unrated_weight < 0 else self.unrated_weight,
@@ -106,7 +106,7 @@ def main(grid: Grid, context: Context) -> None:
     recommender = read_deployment(Path(config.deployment))
     job = FleetJob(
         preset=config.preset,
-        settings=config.settings,
+        settings=config.settings(recommender.version.manifest.model),
         list_length=config.list_length,
         watched=config.watched(recommender.ratings.item_count),
         clients=config.clients,

@@ -3,7 +3,7 @@
 Shapes: U users (fakes among them, unknown to the server), I items, K recommended items.
 """
 
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from common.settings import VicinalSettings
 from common.vicinal import tuned_scores
 from server.model_store import StoredModel
 from server.offload import Offloader
+
+# Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
+USERS_PER_CHUNK: Final = 256
 
 
 @final
@@ -36,7 +39,7 @@ class Recommender:
         self.ratings = ratings
         self.user_count = user_count
         self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
-        self._offloader = Offloader(ratings, stored.user_parameters, embeddings(stored))
+        self._offloader = Offloader(ratings, stored.user_parameters, embeddings(stored, ratings))
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """What a device needs to answer for one user.
@@ -69,9 +72,14 @@ class Recommender:
             raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")
 
 
-def embeddings(stored: StoredModel) -> NDArray[np.float32]:
-    """Where users lie for the neighbor search, [U, d]."""
+def embeddings(stored: StoredModel, ratings: RatingMatrix) -> NDArray[np.float32]:
+    """Where the users of `ratings` lie for the neighbor search, [U, d]."""
     version = stored.version
-    parameters = {**version.parameters, **stored.user_parameters}
-    encoded: NDArray[np.float32] = version.served.model.encode(parameters, None)
+    model, users = version.served.model, np.arange(ratings.user_count)
+    parts = []
+    for rows in np.split(users, range(USERS_PER_CHUNK, len(users), USERS_PER_CHUNK)):
+        own = {name: table[rows] for name, table in stored.user_parameters.items()}
+        seen = None if model.inputs == "none" else ratings.rows(rows).dense()
+        parts.append(model.encode({**version.parameters, **own}, seen))
+    encoded: NDArray[np.float32] = np.concatenate(parts)
     return encoded

@@ -9,20 +9,43 @@ Shapes: U users, I items, N ratings, d embedding width.
 
 import hashlib
 from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import VicinalError
 from common.model_version import Manifest
-from common.models import model_named
+from common.models import Model, model_named
 from common.ratings import RatingMatrix
 from server.model_store import TrainedModel, tables_digest
 
+# What a model's published regime has otherwise than mf's, which is the fields' defaults below.
+# Batches of models that read a user's ratings are users.
+REGIMES: Final[dict[str, dict[str, Any]]] = {
+    "mf": {},
+    "nsvd": {"learning_rate": 1.0, "batch": 64},
+    "autorec": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-3,
+        "batch": 64,
+        "epochs": 60,
+    },
+    "cdae": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-5,
+        "input_dropout": 0.5,
+        "batch": 64,
+        "epochs": 60,
+    },
+}
+
 
 class TrainingSettings(BaseModel):
-    """How a base model is trained; the defaults give the published regime for mf.
+    """How a base model is trained; what is not given is the model's published regime.
 
     The optimiser decides how much an attack bites: with a large Adagrad step the targets'
     few ratings dominate, as in the paper's tables.
@@ -33,10 +56,24 @@ class TrainingSettings(BaseModel):
     model: str = "mf"
     seed: int = Field(default=0, ge=0, lt=2**63)
     width: int = Field(default=64, ge=1, le=4096, description="embedding width d")
-    learning_rate: float = Field(default=10.0, gt=0, description="of Adagrad")
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    learning_rate: float = Field(default=10.0, gt=0)
     initial_accumulator: float = Field(default=0.1, ge=0, description="of Adagrad")
-    batch: int = Field(default=4096, ge=1, description="ratings per step")
+    weight_decay: float = Field(default=0.0, ge=0, description="added to gradients, times θ")
+    input_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of a user's ratings hidden from the encoder"
+    )
+    batch: int = Field(default=4096, ge=1, description="ratings a step; users, for encoders")
     epochs: int = Field(default=25, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _regime(cls, values: Any) -> Any:
+        """Fill in what the model's regime has otherwise than the fields' defaults."""
+        if not isinstance(values, dict):
+            return values
+        name = values.get("model", "mf")
+        return {**REGIMES.get(name if isinstance(name, str) else "", {}), **values}
 
     def digest(self, ratings: RatingMatrix) -> str:
         """SHA-256 of all that decides the result of training."""
@@ -62,25 +99,17 @@ def train(
     user_shapes = model.user_shapes(ratings.user_count, settings.width)
     shared_shapes = model.shared_shapes(ratings.item_count, settings.width)
     parameters = {
-        name: _xavier(shape, generator) for name, shape in {**user_shapes, **shared_shapes}.items()
+        name: _initial(shape, generator) for name, shape in {**user_shapes, **shared_shapes}.items()
     }
-    optimizer = torch.optim.Adagrad(
-        parameters.values(),
-        lr=settings.learning_rate,
-        initial_accumulator_value=settings.initial_accumulator,
-    )
-    users = torch.from_numpy(ratings.users)
-    items = torch.from_numpy(ratings.items.astype(np.int64))
-    targets = torch.from_numpy(ratings.ratings.copy())
+    optimizer = _optimizer(list(parameters.values()), settings)
+    loss_of = _pair_loss if model.inputs == "none" else _row_loss
+    examples = len(ratings) if model.inputs == "none" else ratings.user_count
     for epoch in range(settings.epochs):
-        order = torch.randperm(len(targets), generator=generator)
+        order = torch.randperm(examples, generator=generator)
         for batch in torch.split(order, settings.batch):
-            rows = {name: parameters[name][users[batch]] for name in user_shapes}
-            embedding = model.encode({**parameters, **rows}, None)
-            predicted = model.decode_pairs(parameters, embedding, items[batch])
-            loss = (predicted - targets[batch]).square().mean()
+            loss = loss_of(model, parameters, ratings, batch, settings.input_dropout, generator)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         if progress is not None:
             progress(epoch + 1, settings.epochs)
@@ -106,7 +135,70 @@ def train(
     return TrainedModel(manifest, {name: tables[name] for name in shared_shapes}, user_parameters)
 
 
-def _xavier(shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Parameter:
-    table = torch.empty(shape)
-    torch.nn.init.xavier_uniform_(table, generator=generator)
+Tensors = dict[str, torch.nn.Parameter]
+
+
+def _pair_loss(
+    model: Model,
+    parameters: Tensors,
+    ratings: RatingMatrix,
+    batch: torch.Tensor,
+    dropout: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Of some ratings, by their place in Ω; nothing is read that could be dropped."""
+    places = batch.numpy()
+    users, items = torch.from_numpy(ratings.users[places]), ratings.items[places].astype(np.int64)
+    embedding = model.encode(_of_users(model, parameters, users), None)
+    predicted = model.decode_pairs(parameters, embedding, torch.from_numpy(items))
+    loss: torch.Tensor = (predicted - torch.from_numpy(ratings.ratings[places])).square().mean()
+    return loss
+
+
+def _row_loss(
+    model: Model,
+    parameters: Tensors,
+    ratings: RatingMatrix,
+    batch: torch.Tensor,
+    dropout: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Of all ratings of some users."""
+    targets = torch.from_numpy(ratings.rows(batch.numpy()).dense())
+    observed = targets > 0
+    seen = targets
+    if dropout > 0:
+        kept = torch.rand(targets.shape, generator=generator) >= dropout
+        seen = targets * kept / (1 - dropout)
+    embedding = model.encode(_of_users(model, parameters, batch), seen)
+    predicted = model.decode(parameters, embedding)
+    gap = (predicted - targets)[observed]
+    loss: torch.Tensor = gap.square().sum() / max(len(gap), 1)
+    return loss
+
+
+def _of_users(model: Model, parameters: Tensors, users: torch.Tensor) -> dict[str, torch.Tensor]:
+    own = {name: parameters[name][users] for name in model.user_shapes(1, 1)}
+    return {**parameters, **own}
+
+
+def _optimizer(
+    parameters: list[torch.nn.Parameter], settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.Adagrad(
+        parameters,
+        lr=rate,
+        weight_decay=decay,
+        initial_accumulator_value=settings.initial_accumulator,
+    )
+
+
+def _initial(shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Parameter:
+    """Xavier's uniform for a table, zeros for a bias."""
+    table = torch.zeros(shape)
+    if len(shape) > 1:
+        torch.nn.init.xavier_uniform_(table, generator=generator)
     return torch.nn.Parameter(table)

@@ -80,7 +80,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         bench = Bench(
             {"clean": clean, "poisoned": poisoned},
             prepared.local,
-            PRESETS["vicinal"],
+            PRESETS[experiment.model]["vicinal"],
             prepared.watched,
             experiment.list_length,
         )
@@ -88,7 +88,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         counts: dict[str, Counts] = {name: one.counts for name, one in plain.items()}
         latency: dict[str, dict[str, dict[str, float]]] = {}
         sizes: dict[str, float] = {}
-        for preset in PRESETS:
+        for preset in PRESETS[experiment.model]:
             device = server.devices(preset, len(everybody), report)
             counts[f"defended_{preset}"] = server.reported(preset, device)
             latency[preset] = {

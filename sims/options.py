@@ -16,7 +16,7 @@ DatasetOption = Annotated[
         "--dataset", help="ml-100k ml-1m filmtrust yelp synthetic[:UxI] or a file.", metavar="NAME"
     ),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="mf.", metavar="NAME")]
+ModelOption = Annotated[str, typer.Option("--model", help="mf nsvd autorec cdae.", metavar="NAME")]
 AttackOption = Annotated[
     str,
     typer.Option(

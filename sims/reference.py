@@ -2,9 +2,10 @@
 
 A deep copy of the whole model is fine-tuned with autograd, every parameter of it, and thrown
 away (lines 12–14). Gradients come from autograd and curvature from dense matrices over all
-items; nothing here knows of touched items or shared maps.
+items; nothing here knows of touched items, shared maps or dual forms.
 
-Shapes: k neighbors, I items, d embedding width.
+Shapes: k neighbors, I items, d embedding width, F features of an encoder (one for each of its
+parameters' rows).
 """
 
 from typing import final
@@ -13,8 +14,15 @@ import torch
 
 from common.neighborhood import Neighborhood
 from common.settings import VicinalSettings
-from common.vicinal import ServedModel
-from common.vicinal_mf import ADAGRAD_EPSILON, MAX_HALVINGS, eigenbasis
+from common.vicinal import MAX_HALVINGS, ServedModel
+from common.vicinal_adagrad import ADAGRAD_EPSILON
+from common.vicinal_curvature import eigenbasis
+from common.vicinal_encoder import MAX_HALVINGS as MAX_STEP_HALVINGS
+from common.vicinal_encoder import MAX_MOVE, RIDGE, SLACK
+from common.vicinal_output import BOLD_SHARE, FLATTEST, SIGMOID_CURVATURE
+
+_ENCODER = ("input_embedding", "hidden_bias", "user_embedding")
+_OUTPUT = ("item_embedding", "item_bias")
 
 
 @final
@@ -33,29 +41,35 @@ class VicinalCopy(torch.nn.Module):
         self.start = {name: table.detach().clone() for name, table in self.tables.items()}
         self.ratings = torch.from_numpy(neighborhood.ratings.dense()).to(self.dtype)
         self.observed = self.ratings > 0
+        self.count = max(int(self.observed.sum()), 1)
 
     @property
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.start[next(iter(self.start))].dtype
         return dtype
 
-    def scores(self) -> torch.Tensor:
+    def embedding(self) -> torch.Tensor:
+        """[k, d]."""
+        encoded: torch.Tensor = self.model.encode(dict(self.tables), self.ratings)
+        return encoded
+
+    def scores(self, embedding: torch.Tensor | None = None) -> torch.Tensor:
         """Predicted ratings, [k, I]."""
-        parameters = dict(self.tables)
-        predicted: torch.Tensor = self.model.decode(
-            parameters, self.model.encode(parameters, self.ratings)
-        )
+        embedding = self.embedding() if embedding is None else embedding
+        predicted: torch.Tensor = self.model.decode(dict(self.tables), embedding)
         return predicted
+
+    def errors(self, settings: VicinalSettings, embedding: torch.Tensor) -> torch.Tensor:
+        """Weighted squared errors, [k, I]."""
+        predicted = self.scores(embedding)
+        unrated = settings.unrated_weight * predicted.square()
+        return torch.where(self.observed, (predicted - self.ratings).square(), unrated)
 
     def objective(self, settings: VicinalSettings) -> torch.Tensor:
         """L_N as common.vicinal states it."""
-        predicted = self.scores()
-        fit = (predicted - self.ratings)[self.observed].square().sum()
-        unrated = predicted[~self.observed].square().sum()
         moved = [table - self.start[name] for name, table in self.tables.items()]
         distance = torch.stack([change.square().sum() for change in moved]).sum()
-        count = max(int(self.observed.sum()), 1)
-        mean: torch.Tensor = (fit + settings.unrated_weight * unrated) / count
+        mean = self.errors(settings, self.embedding()).sum() / self.count
         return mean + settings.proximal_weight * distance
 
 
@@ -69,7 +83,7 @@ def reference_scores(
 def fine_tuned(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> VicinalCopy:
-    """The copy after fine-tuning (line 12)."""
+    """The fine-tuned copy."""
     learning_rate = settings.learning_rate
     start = float(VicinalCopy(served, neighborhood).objective(settings).detach())
     for _ in range(MAX_HALVINGS):
@@ -93,40 +107,164 @@ def _adagrad(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float)
 
 
 def _curvature(copy: VicinalCopy, settings: VicinalSettings) -> None:
-    """Step users, then items, each row by the inverse of its bound (common.vicinal_mf)."""
-    users, items = copy.tables["user_embedding"], copy.tables["item_embedding"]
-    item_basis, user_basis = _basis(items), None
+    """Step the encoder, then the items (common.vicinal_encoder, common.vicinal_output)."""
+    features = _features(copy)
+    gram = features @ features.T
+    ridge = 0.0 if copy.model.user_vector else RIDGE * float(gram.trace()) / len(gram) or 1.0
+    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=copy.dtype))
+    item_basis, row_basis = _basis(copy.tables["item_embedding"]), None
     for _ in range(settings.steps):
-        _step(copy, users, items, copy.observed, item_basis, settings)
-        user_basis = _basis(users) if user_basis is None else user_basis
-        _step(copy, items, users, copy.observed.T, user_basis, settings)
+        wanted = _wanted(copy, settings, features, inverse, item_basis)
+        before = _encoder_value(copy, settings)
+        start = {name: table.detach().clone() for name, table in copy.tables.items()}
+        for _ in range(MAX_STEP_HALVINGS):
+            change = inverse @ wanted
+            _move_encoder(copy, features.T @ change)
+            if _encoder_value(copy, settings) <= before * (1 + SLACK):
+                break
+            wanted = wanted / 2
+            for name, table in start.items():
+                copy.tables[name].data.copy_(table)
+        row_basis = _basis(_with_ones(copy)) if row_basis is None else row_basis
+        _step_items(copy, settings, row_basis)
+
+
+def _encoder_value(copy: VicinalCopy, settings: VicinalSettings) -> float:
+    """What the encoder's step must not raise: |Ω_N| · L_N without the items' own distance."""
+    distance = _moved_encoder(copy).square().sum()
+    value = copy.errors(settings, copy.embedding()).sum()
+    return float((value + settings.proximal_weight * copy.count * distance).detach())
+
+
+def _features(copy: VicinalCopy) -> torch.Tensor:
+    """φ [k, F] of every row: its pre-activation is φ θ, θ the encoder's tables as one, [F, d]."""
+    rows = len(copy.ratings)
+    parts = []
+    if copy.model.inputs != "none":
+        parts.append(copy.model.input_rows(copy.ratings))
+    if copy.model.biases:
+        parts.append(torch.ones(rows, 1, dtype=copy.dtype))
+    if copy.model.user_vector:
+        parts.append(torch.eye(rows, dtype=copy.dtype))
+    return torch.cat(parts, dim=1)
+
+
+def _moved_encoder(copy: VicinalCopy) -> torch.Tensor:
+    """How far the encoder's tables are from the model's, [F, d]."""
+    moved = [copy.tables[name] - copy.start[name] for name in _ENCODER if name in copy.tables]
+    return torch.cat([change.reshape(-1, change.shape[-1]) for change in moved]).detach()
+
+
+def _move_encoder(copy: VicinalCopy, change: torch.Tensor) -> None:
+    """Add [F, d] to the encoder's tables."""
+    with torch.no_grad():
+        for name in _ENCODER:
+            if name in copy.tables:
+                table = copy.tables[name]
+                rows = 1 if table.ndim == 1 else len(table)
+                table.add_(change[:rows].reshape(table.shape))
+                change = change[rows:]
+
+
+def _wanted(
+    copy: VicinalCopy,
+    settings: VicinalSettings,
+    features: torch.Tensor,
+    inverse: torch.Tensor,
+    basis: torch.Tensor,
+) -> torch.Tensor:
+    """The change of pre-activations that every row wants for itself, [k, d]."""
+    embedding = copy.embedding().detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(copy.errors(settings, embedding).sum() / 2, embedding)
+    hidden, items = embedding.detach(), copy.tables["item_embedding"].detach()
+    proximal = settings.proximal_weight * copy.count
+    slope = torch.ones_like(hidden)
+    if copy.model.sigmoid_hidden:
+        slope = (hidden * (1 - hidden)).clamp(min=torch.finfo(copy.dtype).tiny)
+    bounds = _bounds(copy, settings, items, copy.observed, basis, _bound(copy))
+    scale = float(features.square().sum()) / len(features) or 1.0
+    pull = inverse @ features @ _moved_encoder(copy)
+    step = _divided(gradient + proximal * pull / slope, bounds, proximal / scale)
+    return (-step / slope).clamp(-MAX_MOVE, MAX_MOVE) if copy.model.sigmoid_hidden else -step
+
+
+def _step_items(copy: VicinalCopy, settings: VicinalSettings, basis: torch.Tensor) -> None:
+    tables = [copy.tables[name] for name in _OUTPUT if name in copy.tables]
+    starts = [copy.start[name] for name in _OUTPUT if name in copy.tables]
+    proximal = settings.proximal_weight * copy.count
+    embedding, rows = copy.embedding().detach(), _with_ones(copy).detach()
+
+    def values() -> torch.Tensor:
+        moved = [table - start for table, start in zip(tables, starts, strict=True)]
+        distance = torch.stack([m.square().reshape(len(m), -1).sum(1) for m in moved]).sum(0)
+        return copy.errors(settings, embedding).sum(0) + proximal * distance
+
+    before = values()
+    gradients = torch.autograd.grad(before.sum() / 2, tables)
+    gradient = torch.cat([part.reshape(len(part), -1) for part in gradients], dim=1)
+    bound = torch.full((len(gradient),), _bound(copy), dtype=copy.dtype)
+    safe = _divided(
+        gradient, _bounds(copy, settings, rows, copy.observed.T, basis, bound), proximal
+    )
+    if not copy.model.sigmoid_output:
+        return _add(tables, -safe)
+    predicted = copy.scores().detach()
+    bound = (BOLD_SHARE * (predicted * (1 - predicted)).amax(0).square()).clamp(min=FLATTEST)
+    bold = _divided(
+        gradient, _bounds(copy, settings, rows, copy.observed.T, basis, bound), proximal
+    )
+    _add(tables, -bold)
+    worse = (values() > before).detach()[:, None]
+    return _add(tables, torch.where(worse, bold - safe, 0))
+
+
+def _bound(copy: VicinalCopy) -> float:
+    return SIGMOID_CURVATURE if copy.model.sigmoid_output else 1.0
+
+
+def _bounds(
+    copy: VicinalCopy,
+    settings: VicinalSettings,
+    others: torch.Tensor,
+    observed: torch.Tensor,
+    basis: torch.Tensor,
+    factor: torch.Tensor | float,
+) -> torch.Tensor:
+    """A bound of every row's half Hessian, [R, d, d], times its factor."""
+    shared = settings.unrated_weight * others.T @ others
+    own = (1 - settings.unrated_weight) * observed.to(copy.dtype) @ others.square().sum(1)
+    # A row without a rating is damped by the mean curvature instead.
+    own = torch.where(own > 0, own, shared.trace() / len(shared))
+    diagonal = (basis.T @ shared @ basis).abs().sum(1).diag()
+    eye = torch.eye(len(shared), dtype=copy.dtype)
+    bounds = basis @ diagonal @ basis.T + own[:, None, None] * eye
+    return torch.as_tensor(factor).reshape(-1, 1, 1) * bounds
+
+
+def _divided(gradient: torch.Tensor, bounds: torch.Tensor, proximal: float) -> torch.Tensor:
+    eye = torch.eye(bounds.shape[-1], dtype=bounds.dtype)
+    damped = bounds + proximal * eye
+    # Without any curvature the gradient is 0, and 0 divided by anything will do.
+    flat = damped.diagonal(dim1=1, dim2=2).sum(1) <= 0
+    damped = torch.where(flat[:, None, None], eye, damped)
+    solved: torch.Tensor = torch.linalg.solve(damped, gradient[..., None])[..., 0]
+    return solved
+
+
+def _with_ones(copy: VicinalCopy) -> torch.Tensor:
+    embedding = copy.embedding()
+    return torch.cat([embedding, torch.ones_like(embedding[:, : int(copy.model.biases)])], dim=1)
+
+
+def _add(tables: list[torch.nn.Parameter], change: torch.Tensor) -> None:
+    with torch.no_grad():
+        for table in tables:
+            columns = 1 if table.ndim == 1 else table.shape[1]
+            table.add_(change[:, :columns].reshape(table.shape))
+            change = change[:, columns:]
 
 
 def _basis(rows: torch.Tensor) -> torch.Tensor:
     # numpy's, because eigenvectors of equal eigenvalues are anybody's choice.
     table = rows.detach().numpy()
     return torch.from_numpy(eigenbasis(table.T @ table))
-
-
-def _step(
-    copy: VicinalCopy,
-    rows: torch.nn.Parameter,
-    others: torch.nn.Parameter,
-    observed: torch.Tensor,
-    basis: torch.Tensor,
-    settings: VicinalSettings,
-) -> None:
-    (gradient,) = torch.autograd.grad(copy.objective(settings), rows)
-    alpha, fixed = settings.unrated_weight, others.detach()
-    count = max(int(copy.observed.sum()), 1)
-    shared = alpha * fixed.T @ fixed
-    own = (1 - alpha) * observed.to(fixed.dtype) @ fixed.square().sum(1)
-    # A row without a rating is damped by the mean curvature instead.
-    own = torch.where(own > 0, own, shared.trace() / len(shared))
-    own = own + settings.proximal_weight * count
-    # Without any curvature the gradient is 0, and 0 divided by anything will do.
-    own = torch.where(own + shared.trace() > 0, own, 1)
-    diagonal = (basis.T @ shared @ basis).abs().sum(1).diag()
-    bounds = basis @ diagonal @ basis.T + own[:, None, None] * torch.eye(len(shared)).to(own)
-    with torch.no_grad():
-        rows.sub_(count / 2 * torch.linalg.solve(bounds, gradient[..., None])[..., 0])

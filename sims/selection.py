@@ -1,4 +1,4 @@
-"""Choose the presets on validation items: `python -m sims.selection --preset vicinal`.
+"""Choose the presets on validation items: `python -m sims.selection --model mf`.
 
 From the training part of each data set's split one more item per user is held out, and other
 unpopular items are attacked than those that results are reported on. So neither a test item
@@ -21,7 +21,8 @@ import typer
 from rich.console import Console
 
 from common.errors import InputError
-from common.settings import VicinalSettings
+from common.models import model_named
+from common.settings import PRESETS, VicinalSettings
 from server.datasets import load_dataset
 from server.model_store import ModelStore
 from server.splits import Split, hold_out_one, leave_one_out
@@ -41,19 +42,22 @@ TOLERANCE: Final = 0.02
 SUPPORT_SHARE: Final = 1 / 25
 
 
-def vicinal_candidates() -> Iterator[VicinalSettings]:
+def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
     """Neighbors × unrated weight × steps with support, and what comes of it without."""
-    for k, alpha, steps in product((80, 150, 200, 300), (0.1, 0.2, 0.4), (4, 6)):
+    # An encoder costs k² more, so the others start with fewer neighbors.
+    sizes = (80, 150, 200, 300) if model == "mf" else (40, 80, 150)
+    for k, alpha, steps in product(sizes, (0.05, 0.1, 0.2, 0.4), (4, 6)):
         yield VicinalSettings(k, alpha, steps, min_support=round(SUPPORT_SHARE * k))
-    for k in (80, 150, 300):
+    for k in sizes:
         yield VicinalSettings(k, 0.2, 4)
 
 
-def paper_candidates() -> Iterator[VicinalSettings]:
+def paper_candidates(model: str) -> Iterator[VicinalSettings]:
     """The paper's objective and k with Adagrad's learning rates, and with curvature steps."""
-    for rate in (0.03, 0.1, 0.3, 1.0, 10.0):
-        yield VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=rate)
-    yield VicinalSettings(12, 0.0, 25)
+    k = PRESETS[model]["paper"].neighbors
+    for steps, rate in product((25, 60), (0.03, 0.1, 0.3, 1.0, 10.0)):
+        yield VicinalSettings(k, 0.0, steps, step_rule="adagrad", learning_rate=rate)
+    yield VicinalSettings(k, 0.0, 25)
 
 
 CANDIDATES: Final = {"vicinal": vicinal_candidates, "paper": paper_candidates}
@@ -69,7 +73,7 @@ class Run:
     milliseconds: float
 
 
-def validation(dataset: str, seed: int) -> Prepared:
+def validation(dataset: str, seed: int, model: str = "mf") -> Prepared:
     """An experiment on what training may see. Raises InputError."""
     if dataset not in REPORTED_TARGETS:
         raise InputError(f"{dataset}: no reported targets; choose {', '.join(REPORTED_TARGETS)}")
@@ -78,7 +82,7 @@ def validation(dataset: str, seed: int) -> Prepared:
     targets = choose_targets(
         split.train, rng=np.random.default_rng(seed), exclude=REPORTED_TARGETS[dataset]
     )
-    experiment = Experiment(dataset, seed=seed, targets=targets)
+    experiment = Experiment(dataset, model, seed=seed, targets=targets)
     profiles = make_profiles("mixrand", split.train, seed=seed, targets=targets)
     return Prepared(experiment, "validation", split, profiles, targets, local_ratings(split))
 
@@ -111,6 +115,7 @@ def main(
         "ml-100k",
         "filmtrust",
     ],
+    model: Annotated[str, typer.Option(help="mf nsvd autorec cdae.")] = "mf",
     preset: Annotated[str, typer.Option(help="vicinal or paper.")] = "vicinal",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
@@ -118,13 +123,14 @@ def main(
     """Measure every candidate and print them as a Markdown table, best first."""
     if preset not in CANDIDATES:
         raise typer.BadParameter(f"choose one of {', '.join(CANDIDATES)}", param_hint="--preset")
-    settings = list(CANDIDATES[preset]())
+    model_named(model)
+    settings = list(CANDIDATES[preset](model))
     runs: dict[str, list[list[Run]]] = {name: [] for name in dataset}
     cells = list(product(dataset, range(seeds)))
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store, shown() as progress:
         for done, (name, seed) in enumerate(cells):
             progress("validate", done, len(cells))
-            runs[name].append(runs_of(validation(name, seed), store, users, settings))
+            runs[name].append(runs_of(validation(name, seed, model), store, users, settings))
         progress("validate", len(cells), len(cells))
     ranked = sorted(range(len(settings)), key=lambda place: _rank(runs, place))
     console = Console(width=200, highlight=False)

@@ -53,7 +53,7 @@ def test_gradients_of_pairs_and_of_the_whole_agree(model: Model) -> None:
     gradients = []
     for pairwise in (True, False):
         tensors = {name: torch.tensor(table, requires_grad=True) for name, table in tables.items()}
-        embedding = model.encode(tensors, torch.zeros(3, 5))
+        embedding = model.encode(tensors, torch.full((3, 5), 0.6))
         if pairwise:
             scores = model.decode_pairs(tensors, embedding, chosen)
         else:

@@ -26,7 +26,7 @@ DESCRIPTION = Description(
     user_count=18,
     list_length=10,
     watched=(3, 49),
-    presets=PRESETS,
+    presets=PRESETS["mf"],
 )
 
 
@@ -78,6 +78,6 @@ def test_two_presets_of_one_name_are_refused() -> None:
 
 
 def test_an_unknown_preset_is_named_with_those_there_are() -> None:
-    assert DESCRIPTION.preset("paper") == PRESETS["paper"]
+    assert DESCRIPTION.preset("paper") == PRESETS["mf"]["paper"]
     with pytest.raises(InputError, match="unknown preset 'papre': the server offers paper, vic"):
         DESCRIPTION.preset("papre")

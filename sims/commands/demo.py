@@ -62,7 +62,7 @@ def demo(
     folder.mkdir(parents=True)
     config: dict[str, Any] = {
         "experiment": {name: value for name, value in asdict(experiment).items() if value},
-        "presets": {name: asdict(settings) for name, settings in PRESETS.items()},
+        "presets": {name: asdict(settings) for name, settings in PRESETS[experiment.model].items()},
         "devices": DEVICES,
     }
     write_file(folder / "config.toml", tomli_w.dumps(config).encode())

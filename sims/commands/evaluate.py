@@ -59,7 +59,12 @@ def evaluate(
     if defense not in ("rvd", "none"):
         raise InputError(f"unknown defense {defense!r}: choose rvd or none")
     settings = preset_named(
-        preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
+        preset,
+        model=model,
+        neighbors=k,
+        steps=steps,
+        unrated_weight=unrated_weight,
+        min_support=min_support,
     )
     experiment = Experiment(
         dataset,

@@ -68,7 +68,12 @@ def serve(
     from sims.progress import shown
 
     settings = preset_named(
-        preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
+        preset,
+        model=model,
+        neighbors=k,
+        steps=steps,
+        unrated_weight=unrated_weight,
+        min_support=min_support,
     )
     experiment = Experiment(
         dataset,
@@ -86,7 +91,7 @@ def serve(
         recommender = prepared.train(opened, progress=progress)
         service = OffloadService(
             recommender,
-            presets={**PRESETS, preset: settings},
+            presets={**PRESETS[model], preset: settings},
             watched=prepared.watched,
             list_length=list_length,
         )

@@ -60,7 +60,12 @@ def simulate(
     from sims.simulation import command_line, run_fleet, write_files
 
     settings = preset_named(
-        preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
+        preset,
+        model=model,
+        neighbors=k,
+        steps=steps,
+        unrated_weight=unrated_weight,
+        min_support=min_support,
     )
     prepared = prepare(
         Experiment(

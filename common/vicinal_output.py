@@ -1,0 +1,197 @@
+"""The output layer of a copy that is being fine-tuned: items against embeddings.
+
+With linear scores only items that a neighbor rated ("touched") are held as rows. All other items
+feel the same pull, α z_v z_vᵀ summed over the neighborhood, so they move by one shared linear
+map M: q_i = M q_i⁰. Their share of the objective and of an embedding's gradient needs only their
+Gram matrix. A step costs O(k·T·d + d³), whatever the number of items. Behind a sigmoid the pull
+depends on the item, and with α > 0 every item is held.
+
+Biases are a last column of the item table, against a last column of ones in the embeddings.
+
+Shapes: k neighbors, T held items, I items, d width of the item table.
+"""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.models import sigmoid
+from common.ratings import RatingMatrix
+from common.vicinal_curvature import SharedCurvature, eigenbasis
+
+Table = NDArray[np.float32]
+
+# Half the second derivative of (σ(y) − r)² is at most this for every y and 0 ≤ r ≤ 1: it is
+# linear in r, and for r = 0 it is σ²(1 − σ)(2 − 3σ), largest where 12σ² − 15σ + 4 = 0.
+SIGMOID_CURVATURE: Final = 0.0771
+# Near y the curvature is about σ'(y)², often far less than the bound. An item tries a step by
+# this share of its largest first, and takes the bound's if that raises its objective.
+BOLD_SHARE: Final = 0.5
+# Where a sigmoid is flat, a step by its curvature would go anywhere.
+FLATTEST: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The copy at some embeddings.
+
+    The value is Σ_Ω (r̂ − r)² + α Σ r̂² over all items, |Ω_N| · L_N without the proximal term.
+
+    signal    half the value's derivative by every held score, [k, T]; a buffer of the layer
+    per_item  the value's part of every held item, [T]
+    rest      the value's part of all other items
+    slope     the largest derivative of any r̂ of an item by its score, [T] or 1
+    """
+
+    signal: Table
+    per_item: Table
+    rest: float
+    slope: Table
+
+    @property
+    def value(self) -> float:
+        return float(self.per_item.astype(np.float64).sum()) + self.rest
+
+
+@final
+class OutputLayer:
+    """Held items' rows, the other items' map, and how they fit embeddings.
+
+    table [I, d] is the model's, gram = tableᵀ table. `proximal` is λ·|Ω_N|, since the common
+    factor 1/|Ω_N| is left out here.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        gram: Table,
+        ratings: RatingMatrix,
+        *,
+        alpha: float,
+        proximal: float,
+        sigmoid_output: bool,
+        all_items: bool,
+    ) -> None:
+        count, width = table.shape
+        kind = table.dtype.type
+        self._held = np.arange(count) if all_items else np.unique(ratings.items)
+        column = np.empty(count, dtype=np.int64)
+        column[self._held] = np.arange(len(self._held))
+        cells = (ratings.users, column[ratings.items])
+        self._targets = np.zeros((ratings.user_count, len(self._held)), dtype=table.dtype)
+        self._targets[cells] = ratings.ratings
+        self._weights = np.full_like(self._targets, alpha)
+        self._weights[cells] = 1
+        self._observed = np.zeros_like(self._targets)
+        self._observed[cells] = 1
+
+        self._alpha, self._proximal = kind(alpha), kind(proximal)
+        self._sigmoid = sigmoid_output
+        self._bound = kind(SIGMOID_CURVATURE if sigmoid_output else 1)
+        self._all = table
+        self.start = table[self._held]
+        self.items = self.start.copy()
+        self._map: Table = np.eye(width, dtype=table.dtype)
+        # Behind a sigmoid, items that are not held do not move: α is 0, or all are held.
+        none = sigmoid_output or all_items
+        self._rest_gram: Table = np.zeros_like(gram) if none else gram - self.start.T @ self.start
+        self._signal = np.empty_like(self._targets)
+        self._basis: Table | None = None
+
+    def fit(self, embedding: Table) -> Fit:
+        """Against embeddings [k, d]; the signal is overwritten by the next call."""
+        signal = np.matmul(embedding, self.items.T, out=self._signal)
+        slopes = None
+        if self._sigmoid:
+            signal[:] = sigmoid(signal)
+            slopes = signal * (1 - signal)
+        gap = signal - self._targets
+        # Targets are zero where nothing is observed, and there the weight is α.
+        signal *= self._weights
+        signal -= self._targets
+        per_item: Table = np.einsum("kt,kt->t", signal, gap)
+        rest = float(np.vdot(embedding @ self._rest_pull(), embedding))
+        if slopes is None:
+            return Fit(signal, per_item, rest, np.ones_like(per_item))
+        signal *= slopes
+        return Fit(signal, per_item, rest, slopes.max(axis=0))
+
+    def embedding_gradient(self, fit: Fit, embedding: Table) -> Table:
+        """Half the derivative of `fit.value` by the embeddings, [k, d]."""
+        gradient: Table = fit.signal @ self.items + embedding @ self._rest_pull()
+        return gradient
+
+    def embedding_curvature(self, width: int) -> tuple[Table, Table]:
+        """Bounds of half the second derivative by the first `width` columns of an embedding.
+
+        The part that all rows share [width, width], and what each row's own ratings add, [k].
+        """
+        items = self.items[:, :width]
+        shared = self._rest_pull()[:width, :width] + self._alpha * (items.T @ items)
+        own = (1 - self._alpha) * (self._observed @ np.einsum("td,td->t", items, items))
+        return self._bound * shared, self._bound * own
+
+    def item_gradient(self, fit: Fit, embedding: Table) -> Table:
+        """Half the derivative of `fit.value` by the held items, [T, d]."""
+        gradient: Table = fit.signal.T @ embedding
+        return gradient
+
+    def step(self, fit: Fit, embedding: Table) -> None:
+        """Step every item by the inverse of a bound of its curvature.
+
+        `fit` is the layer's at `embedding`. The objective does not rise.
+        """
+        gradient = self.item_gradient(fit, embedding)
+        gradient += self._proximal * (self.items - self.start)
+        gram = embedding.T @ embedding
+        # A basis may be old: the bounds are new at every step.
+        self._basis = eigenbasis(gram) if self._basis is None else self._basis
+        gram *= self._alpha
+        shared = SharedCurvature(gram, self._basis)
+        own = (1 - self._alpha) * (np.einsum("kd,kd->k", embedding, embedding) @ self._observed)
+        change = shared.divide(gradient / self._bound, own, self._proximal / self._bound)
+        if self._sigmoid:
+            steep = np.maximum(BOLD_SHARE * fit.slope * fit.slope, FLATTEST)[:, None]
+            bold = shared.divide(gradient / steep, own, self._proximal / steep)
+            change = np.where(self._improved(bold, fit, embedding), bold, change)
+        self.items -= change
+
+        identity = np.eye(len(self._map), dtype=self._map.dtype)
+        pull = gram @ self._map + self._proximal * (self._map - identity)
+        self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
+
+    def distance(self) -> float:
+        """Squared distance of all items from the model's."""
+        moved = self._map - np.eye(len(self._map), dtype=self._map.dtype)
+        rest = np.vdot(moved @ self._rest_gram, moved)
+        return float(self._distances().astype(np.float64).sum() + rest)
+
+    def scores(self, embedding: Table) -> Table:
+        """Predicted ratings of every item for one embedding [d], [I]."""
+        scores: Table = self._all @ (self._map.T @ embedding)
+        scores[self._held] = self.items @ embedding
+        if self._sigmoid:
+            scores = sigmoid(scores)
+        return scores
+
+    def _improved(self, change: Table, fit: Fit, embedding: Table) -> NDArray[np.bool_]:
+        """Whether an item's part of the objective falls with its row of `change`, [T, 1]."""
+        before = fit.per_item + self._proximal * self._distances()
+        kept, self.items = self.items, self.items - change
+        after = self.fit(embedding).per_item + self._proximal * self._distances()
+        self.items = kept
+        improved: NDArray[np.bool_] = (after <= before)[:, None]
+        return improved
+
+    def _distances(self) -> Table:
+        moved = self.items - self.start
+        squared: Table = np.einsum("td,td->t", moved, moved)
+        return squared
+
+    def _rest_pull(self) -> Table:
+        """α Σ q_i q_iᵀ over items that are not held, with them where they are now, [d, d]."""
+        pull: Table = np.matmul(self._map @ self._rest_gram, self._map.T)
+        pull *= self._alpha
+        return pull
