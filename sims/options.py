@@ -25,6 +25,14 @@ AttackOption = Annotated[
         metavar="NAME",
     ),
 ]
+DefenseOption = Annotated[
+    str,
+    typer.Option(
+        "--defense",
+        help="none rvd apr ltsmf rmf unrated, or a robust training with rvd: rmf+rvd.",
+        metavar="NAME",
+    ),
+]
 TargetsOption = Annotated[
     str | None,
     typer.Option(

@@ -146,6 +146,7 @@ def test_the_digest_changes_with_anything_that_decides_the_result(model: str) ->
         "initial_accumulator",
         "batch",
         "epochs",
+        "robust",
     }
 
 

@@ -17,6 +17,7 @@ def serve(
     dataset: options.DatasetOption = "ml-100k",
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
+    defense: options.DefenseOption = "rvd",
     targets: options.TargetsOption = None,
     attack_size: options.AttackSizeOption = 0.03,
     list_length: options.ListLengthOption = 50,
@@ -46,7 +47,8 @@ def serve(
     """Train a model, or take it from the store, and serve it to devices.
 
     Both presets can be asked for; --k, --steps, --unrated-weight and --min-support change the
-    one that --preset names. SIGTERM and Ctrl-C let calls under way finish, then end it.
+    one that --preset names. Without rvd in --defense devices rank with the model as it was
+    trained. SIGTERM and Ctrl-C let calls under way finish, then end it.
     """
     import os
     import signal
@@ -62,9 +64,11 @@ def serve(
     from server.endpoint import Endpoint
     from server.model_store import ModelStore
     from server.service import OffloadService
+    from sims.defenses import defense_named
     from sims.experiment import Experiment, prepare
     from sims.progress import shown
 
+    chain = defense_named(defense, model=model)
     settings = preset_named(
         preset, neighbors=k, steps=steps, unrated_weight=unrated_weight, min_support=min_support
     )
@@ -74,10 +78,12 @@ def serve(
     stopped = Event()
     prepared = prepare(experiment)
     with ModelStore(store) as opened, shown() as progress:
-        recommender = prepared.train(opened, progress=progress)
+        recommender = prepared.train(opened, robust=chain.robust, progress=progress)
         service = OffloadService(
             recommender,
-            presets={**PRESETS, preset: settings},
+            presets={
+                name: chain.settings(each) for name, each in {**PRESETS, preset: settings}.items()
+            },
             watched=prepared.watched,
             list_length=list_length,
         )
