@@ -89,7 +89,7 @@ def test_apr_steps_along_both_gradients_by_hand() -> None:
     moved = factors_of(Apr(epsilon=0.2, weight=0.7, warm_up=0), whole)
     table = ratings().dense().astype(np.float64)
 
-    def gradients(users: np.ndarray, items: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+    def gradients(users: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
         gap = np.where(table > 0, users @ items.T - table, 0) * 2 / len(ratings())
         return [gap @ items, gap.T @ users]
 

@@ -1,17 +1,18 @@
 """Defenses by name: what they parse to, what they leave alone, what they reach."""
 
 import json
+import os
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
 
 from common.errors import InputError
 from common.model_version import encode_version
-from common.settings import PRESETS, preset
+from common.settings import preset
 from common.vicinal import tuned_scores
 from server.model_store import ModelStore, StoredModel, tables_digest
-from server.robust import Rmf
 from server.training import TrainingSettings, train
 from sims.cli import run
 from sims.defenses import DEFENSES, defense_named
@@ -68,7 +69,7 @@ def test_without_rvd_devices_rank_with_the_model_as_it_is(tmp_path: Path) -> Non
     with ModelStore(tmp_path) as store:
         recommender = prepared.train(store)
     served = recommender.version.served
-    for settings in PRESETS.values():
+    for settings in (preset("vicinal"), preset("paper")):
         told = defense_named("rmf").settings(settings)
         assert defense_named("rmf+rvd").settings(settings) is settings
         found = tuned_scores(served, recommender.neighborhood(3, told), told)
@@ -179,12 +180,21 @@ def test_a_model_that_cannot_be_trained_so_is_refused_before_the_data(
         assert "did you mean rmf" in capsys.readouterr().err.replace("\n", " ")
 
 
-# HR@50 and accuracy@50, all users, seed 0, as measured and with room for other machines' sums.
-BANDS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
+# HR@50 and accuracy@50 at seed 0: measured on all users as in the comments, with room for sums in
+# another order and, with rvd, for the sample of users.
+BANDS: Final = {
+    "apr": ((0.85, 1.0), (0.14, 0.23)),  # 0.962, 0.183
+    "ltsmf": ((0.0, 0.05), (0.23, 0.32)),  # 0.000, 0.278
+    "rmf": ((0.0, 0.15), (0.18, 0.29)),  # 0.040, 0.233
+    "unrated": ((0.0, 0.05), (0.50, 0.62)),  # 0.003, 0.561
+    "ltsmf+rvd": ((0.0, 0.08), (0.45, 0.64)),  # 0.021, 0.544
+    "rmf+rvd": ((0.0, 0.08), (0.43, 0.63)),  # 0.013, 0.528
+}
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
+@pytest.mark.skipif("VICINAL_DATA" not in os.environ, reason="needs VICINAL_DATA")
 @pytest.mark.parametrize("name", BANDS)
 def test_measured_bands_on_ml_100k(tmp_path: Path, name: str) -> None:
     targets = (1485, 1320, 821, 1562, 1531)
@@ -193,11 +203,10 @@ def test_measured_bands_on_ml_100k(tmp_path: Path, name: str) -> None:
     with ModelStore(tmp_path) as store:
         model = prepared.train(store, robust=defense.robust)
     bench = Bench(
-        {"poisoned": model}, prepared.local, PRESETS["vicinal"], targets, 50, rvd=defense.rvd
+        {"poisoned": model}, prepared.local, preset("vicinal"), targets, 50, rvd=defense.rvd
     )
-    users = np.arange(prepared.user_count)
+    users = np.arange(0, prepared.user_count, 6 if defense.rvd else 1)
     counts = measure(bench, ["defended"], users)["defended"].counts
     (lowest, highest), (least, most) = BANDS[name]
     assert lowest <= counts.hit_ratio <= highest
     assert least <= counts.accuracy <= most
-    assert Rmf().rank == 12 or name != "rmf"

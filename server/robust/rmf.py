@@ -101,7 +101,8 @@ def fit_biases(ratings: RatingMatrix, damping: float) -> Biases:
     def damped(rows: NDArray[np.int64], left: Table, count: int) -> Table:
         numbers = np.bincount(rows, minlength=count) + damping
         sums = np.bincount(rows, weights=left, minlength=count)
-        return np.divide(sums, numbers, out=np.zeros(count), where=numbers > 0)
+        means: Table = np.divide(sums, numbers, out=np.zeros(count), where=numbers > 0)
+        return means
 
     columns = ratings.items.astype(np.int64)
     items = damped(columns, values - mean, ratings.item_count)
