@@ -8,18 +8,20 @@ Shapes: U users, I items, N ratings, d embedding width.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.model_version import Manifest
 from common.models import Model, model_named
 from common.ratings import RatingMatrix
-from server.model_store import TrainedModel, tables_digest
+from server.model_store import Tables, TrainedModel, tables_digest
+from server.robust import Robust, robust_factors
+from server.robust.descent import Descent
 
 # What a model's published regime has otherwise than mf's, which is the fields' defaults below.
 # Batches of models that read a user's ratings are users.
@@ -65,6 +67,7 @@ class TrainingSettings(BaseModel):
     )
     batch: int = Field(default=4096, ge=1, description="ratings a step; users, for encoders")
     epochs: int = Field(default=25, ge=1)
+    robust: Robust | None = Field(default=None, description="robust training; None is plain")
 
     @model_validator(mode="before")
     @classmethod
@@ -89,12 +92,15 @@ def train(
 ) -> TrainedModel:
     """Train on all ratings given; the same ratings and settings give the same parameters.
 
-    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model,
-    VicinalError when the parameters do not stay finite.
+    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model and
+    for one that cannot be trained robustly, VicinalError when the parameters do not stay finite.
     """
     model = model_named(settings.model)
     # A sum's order depends on the number of threads, and a version's name on the sum.
     torch.set_num_threads(1)
+    if settings.robust is not None:
+        factors = robust_factors(ratings, settings.robust, _descent(settings), progress)
+        return _trained(ratings, settings, factors)
     generator = torch.Generator().manual_seed(settings.seed)
     user_shapes = model.user_shapes(ratings.user_count, settings.width)
     shared_shapes = model.shared_shapes(ratings.item_count, settings.width)
@@ -113,26 +119,54 @@ def train(
             optimizer.step()
         if progress is not None:
             progress(epoch + 1, settings.epochs)
+    return _trained(ratings, settings, parameters)
+
+
+def require_trainable(model: str, robust: Robust | None) -> None:
+    """Raises InputError for a robust training that the model does not have."""
+    if robust is not None and model != "mf":
+        raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
+
+
+def _descent(settings: TrainingSettings) -> Descent:
+    require_trainable(settings.model, settings.robust)
+    return Descent(
+        seed=settings.seed,
+        width=settings.width,
+        learning_rate=settings.learning_rate,
+        initial_accumulator=settings.initial_accumulator,
+        batch=settings.batch,
+        epochs=settings.epochs,
+    )
+
+
+def _trained(
+    ratings: RatingMatrix, settings: TrainingSettings, parameters: Mapping[str, torch.Tensor]
+) -> TrainedModel:
+    """Parameters with the manifest that says what they are. Raises VicinalError."""
     tables = {name: table.detach().numpy() for name, table in parameters.items()}
     if not all(np.isfinite(table).all() for table in tables.values()):
         raise VicinalError(
             f"training of {settings.model} diverged: "
             f"lower the learning rate ({settings.learning_rate:g})"
         )
-    user_parameters = {name: tables[name] for name in user_shapes}
+    user_names = model_named(settings.model).user_shapes(1, 1)
+    own: Tables = {name: table for name, table in tables.items() if name in user_names}
+    shared: Tables = {name: table for name, table in tables.items() if name not in user_names}
     scale = ratings.scale
     manifest = Manifest(
         model=settings.model,
         users=ratings.user_count,
         items=ratings.item_count,
-        width=settings.width,
+        # A robust training is of mf, and rmf's width follows from its rank.
+        width=own["user_embedding"].shape[1] if settings.robust else settings.width,
         minimum=float(scale.minimum),
         maximum=float(scale.maximum),
         step=float(scale.step),
         training_digest=settings.digest(ratings),
-        user_digest=tables_digest(user_parameters),
+        user_digest=tables_digest(own),
     )
-    return TrainedModel(manifest, {name: tables[name] for name in shared_shapes}, user_parameters)
+    return TrainedModel(manifest, shared, own)
 
 
 Tensors = dict[str, torch.nn.Parameter]

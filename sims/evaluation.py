@@ -34,6 +34,8 @@ from server.recommender import Recommender
 from sims.progress import Report, quiet
 
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
+# What a model was trained on.
+Source = Literal["clean", "poisoned"]
 Answered = tuple[Counts, list[float]]
 # Small enough that progress moves, large enough that sending it costs nothing.
 USERS_PER_TASK = 16
@@ -49,19 +51,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """What workers need: both models, what devices know, and what is counted."""
+    """What workers need: the models, what devices know, and what is counted.
 
-    recommenders: dict[Literal["clean", "poisoned"], Recommender]
+    robust  the models of the defended conditions where those are trained robustly
+    rvd     whether the defended conditions fine-tune; else they are a robust model as it is
+    """
+
+    recommenders: dict[Source, Recommender]
     local: LocalRatings
     settings: VicinalSettings
     watched: tuple[int, ...]
     list_length: int
+    robust: dict[Source, Recommender] | None = None
+    rvd: bool = True
 
     def answer(self, condition: Condition, user: int) -> Counts:
         """One user's counts under one condition."""
-        recommender = self.recommenders["clean" if condition.startswith("clean") else "poisoned"]
+        defended = condition in ("clean_defended", "defended")
+        models = self.robust if defended and self.robust is not None else self.recommenders
+        recommender = models["clean" if condition.startswith("clean") else "poisoned"]
         rated, held_out = self.local.train.items_of(user), self.local.held_out_of(user)
-        if condition in ("clean", "undefended"):
+        if not (defended and self.rvd):
             items = recommender.recommend_undefended(user, self.list_length)
             return count_user(items, rated, self.watched, held_out)
         return answer(

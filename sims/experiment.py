@@ -20,6 +20,7 @@ from server.datasets import load_dataset
 from server.model_store import ModelStore
 from server.profiles import Profiles, read_profiles
 from server.recommender import Recommender
+from server.robust import Robust
 from server.splits import Split, leave_one_out
 from server.training import TrainingSettings, train
 from sims.attacks import attack_named, make_profiles, targets_of
@@ -82,14 +83,25 @@ class Prepared:
         return self.split.train.user_count
 
     def train(
-        self, store: ModelStore, *, clean: bool = False, progress: Report = quiet
+        self,
+        store: ModelStore,
+        *,
+        clean: bool = False,
+        robust: Robust | None = None,
+        progress: Report = quiet,
     ) -> Recommender:
-        """The model of the poisoned (or the clean) ratings, from the store if it is there."""
+        """The model of the poisoned (or the clean) ratings, from the store if it is there.
+
+        `robust` is a robust training; None is the plain one.
+        """
         ratings = self.split.train if clean else self.poisoned
-        settings = TrainingSettings(model=self.experiment.model, seed=self.experiment.seed)
+        settings = TrainingSettings(
+            model=self.experiment.model, seed=self.experiment.seed, robust=robust
+        )
         stored = store.find(settings.digest(ratings))
         if stored is None:
-            what = "train on clean ratings" if clean else "train"
+            what = "train" if robust is None else f"train {robust.method}"
+            what += " on clean ratings" if clean else ""
             stored = store.save(
                 train(ratings, settings, progress=lambda done, all_: progress(what, done, all_))
             )

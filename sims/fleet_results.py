@@ -7,7 +7,7 @@ from rich.table import Table
 from sims.experiment import Prepared
 
 
-def fleet_json(prepared: Prepared, result: dict[str, Any]) -> dict[str, Any]:
+def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict[str, Any]:
     """The server app's result with the keys that `vicinal evaluate` writes, as far as known."""
     experiment, settings = prepared.experiment, result["settings"]
     return {
@@ -16,7 +16,7 @@ def fleet_json(prepared: Prepared, result: dict[str, Any]) -> dict[str, Any]:
         "split": prepared.split.kind,
         "model": experiment.model,
         "attack": experiment.attack,
-        "defense": "rvd",
+        "defense": defense,
         "preset": result["preset"],
         "seed": experiment.seed,
         "k": settings["neighbors"],
@@ -37,7 +37,7 @@ def fleet_json(prepared: Prepared, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def fleet_table(prepared: Prepared, result: dict[str, Any]) -> Table:
+def fleet_table(prepared: Prepared, result: dict[str, Any], defense: str) -> Table:
     """Hit ratio and accuracy, at most 80 columns wide."""
     experiment, length = prepared.experiment, result["list_length"]
     title = (
@@ -49,7 +49,7 @@ def fleet_table(prepared: Prepared, result: dict[str, Any]) -> Table:
     for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items", "seconds"):
         table.add_column(heading, justify="right")
     table.add_row(
-        f"defended ({result['preset']})",
+        f"defense {defense} ({result['preset']})",
         f"{result['hit_ratio']:.3f}",
         f"{result['accuracy']:.3f}",
         f"{result['accuracy_thresholded']:.3f}",

@@ -34,6 +34,14 @@ AttackOptionsOption = Annotated[
         metavar="NAME=VALUE",
     ),
 ]
+DefenseOption = Annotated[
+    str,
+    typer.Option(
+        "--defense",
+        help="none rvd apr ltsmf rmf unrated, or a robust training with rvd: rmf+rvd.",
+        metavar="NAME",
+    ),
+]
 TargetsOption = Annotated[
     str | None,
     typer.Option(

@@ -38,6 +38,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
     "common": [],
     "common.wire": [],
     "server": [],
+    "server.robust": ["Apr", "Ltsmf", "Rmf", "Robust", "Unrated", "robust_factors"],
     "client": [],
     "sims": [],
     "sims.attacks": [

@@ -157,6 +157,7 @@ def test_the_digest_changes_with_anything_that_decides_the_result(model: str) ->
         "input_dropout",
         "batch",
         "epochs",
+        "robust",
     }
 
 

@@ -139,7 +139,7 @@ def test_a_file_name_with_markup_is_shown_as_it_is(
         (["--attack", "mixrant"], "unknown attack 'mixrant': did you mean mixrand?"),
         (["--attack", "file:/no/such"], "/no/such: no such file"),
         (["--preset", "papers"], "unknown preset 'papers'"),
-        (["--defense", "rdv"], "unknown defense 'rdv'"),
+        (["--defense", "rdv"], "unknown defense 'rdv': did you mean rvd?"),
         (["--k", "81"], "k = 81 neighbors asked of 80 users: choose a smaller --k"),
         (["--k", "0", "--min-support", "1"], "k must be at least 1"),
         (["--k", "1", "--min-support", "2"], "min support must lie in 1–k"),

@@ -18,7 +18,7 @@ def evaluate(
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
     attack_option: options.AttackOptionsOption = None,
-    defense: Annotated[str, typer.Option("--defense", help="rvd or none.")] = "rvd",
+    defense: options.DefenseOption = "rvd",
     preset: options.PresetOption = "vicinal",
     k: options.NeighborsOption = None,
     steps: options.StepsOption = None,
@@ -50,14 +50,15 @@ def evaluate(
     from common.files import write_file
     from common.settings import preset as preset_named
     from server.model_store import ModelStore
+    from server.recommender import Recommender
     from sims.attacks.options import parse_options
-    from sims.evaluation import Bench, Condition, measure, popularity
+    from sims.defenses import NO_DEFENSE, defense_named
+    from sims.evaluation import Bench, Condition, Source, measure, popularity
     from sims.experiment import Experiment, prepare
     from sims.progress import shown
     from sims.results import Evaluation
 
-    if defense not in ("rvd", "none"):
-        raise InputError(f"unknown defense {defense!r}: choose rvd or none")
+    chain = defense_named(defense, model=model)
     settings = preset_named(
         preset,
         model=model,
@@ -77,7 +78,7 @@ def evaluate(
         parse_options(attack_option or []),
     )
     prepared = prepare(experiment)
-    if defense == "rvd" and settings.neighbors > prepared.user_count:
+    if chain.rvd and settings.neighbors > prepared.user_count:
         # The clean model has no fakes; told before minutes of training.
         raise InputError(
             f"k = {settings.neighbors} neighbors asked of {prepared.user_count} users: "
@@ -90,20 +91,34 @@ def evaluate(
     with ModelStore(store) as opened, shown() as progress:
         start = time.perf_counter()
         poisoned = prepared.train(opened, progress=progress)
-        clean = prepared.train(opened, clean=True, progress=progress)
+        models: dict[Source, Recommender] = {
+            "clean": prepared.train(opened, clean=True, progress=progress),
+            "poisoned": poisoned,
+        }
+        defended = models
+        if chain.robust is not None:
+            defended = {
+                source: prepared.train(
+                    opened, clean=source == "clean", robust=chain.robust, progress=progress
+                )
+                for source in models
+            }
         trained = time.perf_counter()
         bench = Bench(
-            {"clean": clean, "poisoned": poisoned},
+            models,
             prepared.local,
             settings,
             prepared.watched,
             list_length,
+            defended,
+            chain.rvd,
         )
         conditions: list[Condition] = ["clean", "undefended"]
         share = 0.0
-        if defense == "rvd":
+        if chain.name != NO_DEFENSE:
             conditions += ["clean_defended", "defended"]
-            nearest = poisoned.nearest(chosen, settings.neighbors)[:, 1:]
+        if chain.rvd:
+            nearest = defended["poisoned"].nearest(chosen, settings.neighbors)[:, 1:]
             share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
         measured = measure(bench, conditions, chosen, processes=processes, progress=progress)
         popular = popularity(
@@ -113,7 +128,7 @@ def evaluate(
             prepared,
             measured,
             popular,
-            defense=defense,
+            defense=chain.name,
             preset=preset,
             settings=settings,
             users=len(chosen),

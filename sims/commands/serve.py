@@ -18,6 +18,7 @@ def serve(
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
     attack_option: options.AttackOptionsOption = None,
+    defense: options.DefenseOption = "rvd",
     targets: options.TargetsOption = None,
     attack_size: options.AttackSizeOption = 0.03,
     list_length: options.ListLengthOption = 50,
@@ -47,7 +48,8 @@ def serve(
     """Train a model, or take it from the store, and serve it to devices.
 
     Both presets can be asked for; --k, --steps, --unrated-weight and --min-support change the
-    one that --preset names. SIGTERM and Ctrl-C let calls under way finish, then end it.
+    one that --preset names. Without rvd in --defense devices rank with the model as it was
+    trained. SIGTERM and Ctrl-C let calls under way finish, then end it.
     """
     import os
     import signal
@@ -64,9 +66,11 @@ def serve(
     from server.model_store import ModelStore
     from server.service import OffloadService
     from sims.attacks.options import parse_options
+    from sims.defenses import defense_named
     from sims.experiment import Experiment, prepare
     from sims.progress import shown
 
+    chain = defense_named(defense, model=model)
     settings = preset_named(
         preset,
         model=model,
@@ -88,10 +92,13 @@ def serve(
     stopped = Event()
     prepared = prepare(experiment)
     with ModelStore(store) as opened, shown() as progress:
-        recommender = prepared.train(opened, progress=progress)
+        recommender = prepared.train(opened, robust=chain.robust, progress=progress)
         service = OffloadService(
             recommender,
-            presets={**PRESETS[model], preset: settings},
+            presets={
+                name: chain.settings(each)
+                for name, each in {**PRESETS[model], preset: settings}.items()
+            },
             watched=prepared.watched,
             list_length=list_length,
         )

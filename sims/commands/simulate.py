@@ -20,6 +20,7 @@ def simulate(
     model: options.ModelOption = "mf",
     attack: options.AttackOption = "mixrand",
     attack_option: options.AttackOptionsOption = None,
+    defense: options.DefenseOption = "rvd",
     preset: options.PresetOption = "vicinal",
     k: options.NeighborsOption = None,
     steps: options.StepsOption = None,
@@ -46,7 +47,8 @@ def simulate(
     """Run a fleet of clients in Flower's simulation.
 
     Every user is answered by a Flower client from a neighborhood and its own ratings; the
-    clients report counts. Starts its own Flower and stops it again.
+    clients report counts. Without rvd in --defense they rank with the model as it was trained.
+    Starts its own Flower and stops it again.
     """
     from rich.console import Console
 
@@ -54,11 +56,13 @@ def simulate(
     from common.settings import preset as preset_named
     from server.model_store import ModelStore
     from sims.attacks.options import parse_options
+    from sims.defenses import defense_named
     from sims.experiment import Experiment, prepare
     from sims.fleet_results import fleet_json, fleet_table
     from sims.progress import shown
     from sims.simulation import command_line, run_fleet, write_files
 
+    chain = defense_named(defense, model=model)
     settings = preset_named(
         preset,
         model=model,
@@ -67,6 +71,7 @@ def simulate(
         unrated_weight=unrated_weight,
         min_support=min_support,
     )
+    settings = chain.settings(settings)
     prepared = prepare(
         Experiment(
             dataset,
@@ -81,7 +86,7 @@ def simulate(
     )
     with shown() as progress:
         with ModelStore(store) as opened:
-            recommender = prepared.train(opened, progress=progress)
+            recommender = prepared.train(opened, robust=chain.robust, progress=progress)
         if prepare_only:
             files = write_files(folder, prepared, recommender, clients, preset, settings)
             typer.echo(command_line(files, clients))
@@ -96,6 +101,9 @@ def simulate(
             processes=processes,
             report=progress,
         )
-    Console().print(fleet_table(prepared, result))
+    Console().print(fleet_table(prepared, result, chain.name))
     if json_file is not None:
-        write_file(json_file, (json.dumps(fleet_json(prepared, result), indent=2) + "\n").encode())
+        write_file(
+            json_file,
+            (json.dumps(fleet_json(prepared, result, chain.name), indent=2) + "\n").encode(),
+        )

@@ -1,0 +1,73 @@
+"""The settings of each robust training; all are part of a training's digest."""
+
+from typing import Annotated, Literal, final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_FIXED = ConfigDict(extra="forbid", frozen=True)
+
+
+@final
+class Apr(BaseModel):
+    """Adversarial training (He et al. 2018, "Adversarial Personalized Ranking", eq. 6–9).
+
+    In the form for ratings: L(θ) + λ L(θ + Δ), Δ the worst change of at most ε a row.
+    """
+
+    model_config = _FIXED
+
+    method: Literal["apr"] = "apr"
+    epsilon: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="ε, norm of a row")
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="λ of the loss at Δ")
+    warm_up: int = Field(default=10, ge=0, description="epochs before, with λ = 0")
+
+
+@final
+class Ltsmf(BaseModel):
+    """Least trimmed squares (Cheng and Hurley 2010, "Robust Collaborative Recommendation …").
+
+    Only the h = ⌈(1 − τ) N⌉ ratings of the smallest residuals are fitted.
+    """
+
+    model_config = _FIXED
+
+    method: Literal["ltsmf"] = "ltsmf"
+    trimmed: float = Field(default=0.1, ge=0, lt=1, description="τ, share of ratings left out")
+    regularization: float = Field(
+        default=1e-4, ge=0, allow_inf_nan=False, description="of squared rows, trimmed or not"
+    )
+    warm_up: int = Field(default=5, ge=0, description="epochs before, on all ratings")
+
+
+@final
+class Rmf(BaseModel):
+    """Robust matrix factorization (Bampis et al. 2017): R ≈ UUᵀR.
+
+    R is the whole matrix of ratings, as the paper's Appendix C has it, or with `biases` what is
+    left over after global mean and biases. An attack moves its targets' biases first, so that
+    its hit ratio is near 1 with them (docs/decisions/0011-robust-baselines.md).
+    """
+
+    model_config = _FIXED
+
+    method: Literal["rmf"] = "rmf"
+    rank: int = Field(default=12, ge=1, le=1024, description="columns of U")
+    rounds: int = Field(default=50, ge=1, description="imputations of what is not rated")
+    updates: int = Field(default=20, ge=1, description="multiplicative updates in a round")
+    biases: bool = Field(default=False, description="take mean and biases out of R before")
+    damping: float = Field(
+        default=25.0, ge=0, allow_inf_nan=False, description="ratings that pull a bias to 0"
+    )
+
+
+@final
+class Unrated(BaseModel):
+    """The base model trained with the vicinal objective's unrated weight on all users."""
+
+    model_config = _FIXED
+
+    method: Literal["unrated"] = "unrated"
+    weight: float = Field(default=0.1, ge=0, le=1, description="α of what is not rated")
+
+
+Robust = Annotated[Apr | Ltsmf | Rmf | Unrated, Field(discriminator="method")]

@@ -1,0 +1,70 @@
+"""Defenses by name: robust trainings, the vicinal defense, and both together.
+
+`rvd` repairs at inference whatever was trained; `rmf+rvd` trains robustly and then repairs.
+"""
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Final
+
+from common.errors import InputError
+from common.settings import VicinalSettings
+from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training import require_trainable
+
+RVD: Final = "rvd"
+NO_DEFENSE: Final = "none"
+
+# What each name trains; none and rvd leave the training as it is.
+DEFENSES: Final[dict[str, Robust | None]] = {
+    NO_DEFENSE: None,
+    RVD: None,
+    "apr": Apr(),
+    "ltsmf": Ltsmf(),
+    "rmf": Rmf(),
+    "unrated": Unrated(),
+}
+
+
+@dataclass(frozen=True)
+class Defense:
+    """A defense: the robust training of the model, if any, and whether RVD follows."""
+
+    robust: Robust | None
+    rvd: bool
+
+    @property
+    def name(self) -> str:
+        """As --defense takes it, training first."""
+        parts = [self.robust.method] if self.robust is not None else []
+        return "+".join(parts + [RVD] * self.rvd) or NO_DEFENSE
+
+    def settings(self, settings: VicinalSettings) -> VicinalSettings:
+        """What devices are to be told: without RVD, to rank with the model as it is."""
+        if self.rvd:
+            return settings
+        return replace(settings, neighbors=1, steps=0, unrated_weight=0.0, min_support=1)
+
+
+def defense_named(text: str, *, model: str = "mf") -> Defense:
+    """Parse `rmf`, `rvd`, `rmf+rvd`, …, for a model.
+
+    Raises InputError for an unknown name, parts that do not go together, and a robust training
+    that the model does not have.
+    """
+    names = text.split("+")
+    for name in names:
+        if name not in DEFENSES:
+            near = get_close_matches(name, DEFENSES, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(
+                f"unknown defense {name!r}: {hint}choose one of {', '.join(DEFENSES)}, "
+                "or a robust training and rvd, as in rmf+rvd"
+            )
+    trainings = [robust for name in names if (robust := DEFENSES[name]) is not None]
+    others = len(names) - len(trainings)
+    if len(trainings) > 1 or others > 1 or (NO_DEFENSE in names and len(names) > 1):
+        raise InputError(f"defense {text!r}: combine one robust training with rvd, as in rmf+rvd")
+    robust = trainings[0] if trainings else None
+    require_trainable(model, robust)
+    return Defense(robust, RVD in names)
