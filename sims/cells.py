@@ -1,0 +1,191 @@
+"""One cell: an experiment, a defense on it, and who is asked.
+
+`vicinal evaluate` measures one cell, `vicinal grid` many of them with much in common: what is
+measured once goes into a memo, and is not measured again for a cell that needs the same.
+"""
+
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.settings import VicinalSettings
+from server.model_store import ModelStore
+from server.recommender import Recommender
+from sims.evaluation import Bench, Condition, Measured, popularity
+from sims.experiment import NO_ATTACK, Experiment, Prepared
+from sims.progress import Report, quiet
+from sims.results import Evaluation
+
+DEFENSES = ("none", "rvd")
+RVD = "rvd"
+
+# Answers users [U] under conditions: evaluation.measure or evaluation.measure_here.
+Measurer = Callable[[Bench, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]]
+Memo = MutableMapping[str, Measured]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured.
+
+    defense   a name, or names joined by +
+    preset    what `settings` began as
+    settings  of the vicinal defense; without it, nothing reads them
+    users     size of a random sample; None asks everybody
+    """
+
+    experiment: Experiment
+    defense: str
+    preset: str
+    settings: VicinalSettings
+    users: int | None = None
+
+    @property
+    def fine_tunes(self) -> bool:
+        return RVD in self.defense.split("+")
+
+    def memo_key(self, condition: Condition, watched: tuple[int, ...]) -> str:
+        """Everything that decides what is measured under a condition."""
+        clean, defended = condition.startswith("clean"), condition in ("defended", "clean_defended")
+        experiment = self.experiment
+        if clean:
+            experiment = replace(experiment, attack=NO_ATTACK, attack_size=0, targets=watched)
+        training = [part for part in self.defense.split("+") if part not in DEFENSES]
+        settings = self.settings if defended else None
+        return repr((condition, experiment, training, watched, settings, self.users))
+
+
+def check_defense(defense: str) -> None:
+    """Raises InputError for a defense that there is not."""
+    if defense not in DEFENSES:
+        raise InputError(f"unknown defense {defense!r}: choose {' or '.join(reversed(DEFENSES))}")
+
+
+def check_cell(cell: Cell, prepared: Prepared) -> None:
+    """Tell before minutes of training what cannot be measured.
+
+    Raises InputError for a defense that there is not, and for more neighbors than users.
+    """
+    check_defense(cell.defense)
+    # Of the real users: the clean model has no fakes.
+    if cell.fine_tunes and cell.settings.neighbors > prepared.user_count:
+        raise InputError(
+            f"k = {cell.settings.neighbors} neighbors asked of {prepared.user_count} users: "
+            "choose a smaller --k"
+        )
+
+
+def evaluate_cell(
+    cell: Cell,
+    prepared: Prepared,
+    store: ModelStore,
+    measurer: Measurer,
+    *,
+    memo: Memo | None = None,
+    progress: Report = quiet,
+) -> Evaluation:
+    """Train, or take from the store, and measure; `prepared` is of the cell's experiment.
+
+    Raises InputError as check_cell does.
+    """
+    check_cell(cell, prepared)
+    users = sample(prepared, cell.users)
+    run = _Run(cell, prepared, store, measurer, {} if memo is None else memo, progress)
+    poisoned = run.recommender(clean=False)
+    conditions: list[Condition] = ["clean", "undefended"]
+    start, share = time.perf_counter(), 0.0
+    if cell.fine_tunes:
+        conditions += ["clean_defended", "defended"]
+        nearest = poisoned.nearest(users, cell.settings.neighbors)[:, 1:]
+        share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
+    measured = run.measured(conditions, users)
+    length = cell.experiment.list_length
+    popular = popularity(poisoned.ratings, prepared.local, users, prepared.watched, length)
+    trained = run.train_seconds
+    return Evaluation.of(
+        prepared,
+        measured,
+        popular,
+        defense=cell.defense,
+        preset=cell.preset,
+        settings=cell.settings,
+        users=len(users),
+        fake_neighbor_share=share,
+        train_seconds=trained,
+        defend_seconds=time.perf_counter() - start - run.clean_train_seconds,
+    )
+
+
+def measure_clean(
+    cell: Cell, prepared: Prepared, store: ModelStore, measurer: Measurer, memo: Memo
+) -> None:
+    """Measure into `memo` what all attacks on the same data, model and seed share."""
+    users = sample(prepared, cell.users)
+    conditions: list[Condition] = ["clean", "clean_defended"] if cell.fine_tunes else ["clean"]
+    _Run(cell, prepared, store, measurer, memo, quiet).measured(conditions, users)
+
+
+def sample(prepared: Prepared, count: int | None) -> NDArray[np.int64]:
+    """Users drawn from the experiment's seed, in order; all of them without a count."""
+    everybody = np.arange(prepared.user_count)
+    if count is None or count >= len(everybody):
+        return everybody
+    rng = np.random.default_rng(prepared.experiment.seed)
+    return np.sort(rng.choice(everybody, count, replace=False))
+
+
+@final
+class _Run:
+    """One cell's models and measurements, each made when it is first asked for."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        prepared: Prepared,
+        store: ModelStore,
+        measurer: Measurer,
+        memo: Memo,
+        progress: Report,
+    ) -> None:
+        self._cell, self._prepared, self._store = cell, prepared, store
+        self._measurer, self._memo, self._progress = measurer, memo, progress
+        self._models: dict[bool, Recommender] = {}
+        self.train_seconds = 0.0
+        self.clean_train_seconds = 0.0
+
+    def recommender(self, *, clean: bool) -> Recommender:
+        if clean not in self._models:
+            start = time.perf_counter()
+            self._models[clean] = self._prepared.train(
+                self._store, clean=clean, progress=self._progress
+            )
+            seconds = time.perf_counter() - start
+            self.train_seconds += seconds
+            self.clean_train_seconds += seconds if clean else 0.0
+        return self._models[clean]
+
+    def measured(
+        self, conditions: Sequence[Condition], users: NDArray[np.int64]
+    ) -> dict[Condition, Measured]:
+        watched = self._prepared.watched
+        keys = {name: self._cell.memo_key(name, watched) for name in conditions}
+        missing = [name for name, key in keys.items() if key not in self._memo]
+        if missing:
+            bench = Bench(
+                {
+                    "clean" if clean else "poisoned": self.recommender(clean=clean)
+                    for clean in {name.startswith("clean") for name in missing}
+                },
+                self._prepared.local,
+                self._cell.settings,
+                watched,
+                self._cell.experiment.list_length,
+            )
+            for name, part in self._measurer(bench, missing, users).items():
+                self._memo[keys[name]] = part
+        return {name: self._memo[key] for name, key in keys.items()}
