@@ -127,10 +127,8 @@ class FixedItems:
         """The one of least norm where there are several."""
         gram = self.items.T @ self.items / len(self.ratings)
         wanted = self.items.T @ self.ratings / len(self.ratings)
-        solution: Vector = np.linalg.lstsq(
-            gram + self.ridge * np.eye(gram.shape[0]), wanted, rcond=1e-10
-        )[0]
-        return solution
+        gram += self.ridge * np.eye(len(gram))
+        return np.asarray(np.linalg.lstsq(gram, wanted, rcond=1e-10)[0], dtype=np.float64)
 
     def regularity(self, radius: float) -> Regularity:
         """On a ball around 0, for any part of the entries."""

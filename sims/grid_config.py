@@ -98,7 +98,9 @@ class GridConfig(BaseModel):
             k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
             if k is None and name == PAPER:
                 k = paper_k(experiment.dataset, experiment.model)
-            for neighbors, weight in product(self.neighbors or [k], self.unrated_weights or [None]):
+            ks: list[int | None] = [*self.neighbors] or [k]
+            weights: list[float | None] = [*self.unrated_weights] or [None]
+            for neighbors, weight in product(ks, weights):
                 settings = settings_of(experiment.model, name, neighbors, weight)
                 cell = Cell(experiment, defense, name, settings, self.users)
                 yield cell

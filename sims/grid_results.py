@@ -22,6 +22,16 @@ from sims.cells import Cell
 FORMAT: Final = 1
 MAX_BYTES: Final = 1 << 20
 CELLS: Final = "cells"
+_MEASURED: Final = (
+    "users",
+    "fakes",
+    "targets",
+    "hit_ratio",
+    "accuracy",
+    "accuracy_thresholded",
+    "fake_neighbor_share",
+    "seconds",
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -42,9 +52,11 @@ class CellResult(BaseModel):
     unrated_weight: float
     steps: int
     list_length: int
+    attack_size: float
     error: str = ""
     users: int = 0
     fakes: int = 0
+    targets: list[int] = []
     hit_ratio: dict[str, Share] = {}
     accuracy: dict[str, Share] = {}
     accuracy_thresholded: dict[str, Share] = {}
@@ -65,10 +77,7 @@ class CellResult(BaseModel):
 def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") -> CellResult:
     """From an evaluation's JSON, or from an error."""
     experiment, settings = cell.experiment, cell.settings
-    names = ("users", "fakes", "hit_ratio", "accuracy", "accuracy_thresholded", "seconds")
-    measured = {
-        name: evaluation[name] for name in (*names, "fake_neighbor_share") if evaluation is not None
-    }
+    measured = {} if evaluation is None else {name: evaluation[name] for name in _MEASURED}
     return CellResult(
         format=FORMAT,
         dataset=experiment.dataset,
@@ -81,6 +90,7 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         unrated_weight=settings.unrated_weight,
         steps=settings.steps,
         list_length=experiment.list_length,
+        attack_size=experiment.attack_size,
         error=error,
         **measured,
     )

@@ -1,4 +1,4 @@
-"""A Ray of its own for one grid: quiet, on loopback, and gone afterwards."""
+"""A Ray of its own for one grid: quiet, closed to others, and gone afterwards."""
 
 import os
 import secrets
@@ -33,6 +33,9 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
     """
     mark = secrets.token_hex(8)
     added = {**_ENVIRONMENT, _MARK: mark}
+    if address is None:
+        # Ray listens on all interfaces and runs what it is sent: only from us.
+        added |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
     # Sockets lie below it, and a socket's path must be short.
@@ -46,7 +49,6 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
             "num_gpus": 0,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
             "_temp_dir": folder,
         }
         try:
