@@ -71,10 +71,18 @@ def draw_embeddings(
 def scatter(layout: NDArray[np.float64], real: int, *, title: str, path: Path) -> None:
     """Points [U + F, 2], real users first. Raises InputError and OSError."""
     figure, axis = plt.subplots(figsize=(6.4, 6.0), layout="constrained")
-    axis.scatter(*layout[:real].T, s=9, color="#7aa6c2", linewidths=0, label=f"users ({real})")
+    axis.scatter(
+        layout[:real, 0],
+        layout[:real, 1],
+        s=9,
+        color="#7aa6c2",
+        linewidths=0,
+        label=f"users ({real})",
+    )
     fakes = len(layout) - real
     axis.scatter(
-        *layout[real:].T,
+        layout[real:, 0],
+        layout[real:, 1],
         s=26,
         color="#b2182b",
         marker="X",

@@ -106,9 +106,7 @@ def _lines(
 ) -> None:
     positions = sorted({position(one) for one in cells})
     if len(positions) < 2:
-        raise InputError(
-            f"the results hold one value of {name.split(',', maxsplit=1)[0]}: nothing to draw"
-        )
+        raise InputError(f"the results hold one value of {name}: nothing to draw")
     first = cells[0]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     panels = (
@@ -116,7 +114,7 @@ def _lines(
         ("accuracy", "accuracy", "higher"),
     )
     for axis, (metric, heading, better) in zip(axes, panels, strict=True):
-        for number, attack in enumerate(dict.fromkeys(one.attack for one in cells)):
+        for number, attack in enumerate(sorted({one.attack for one in cells})):
             here = [one for one in cells if one.attack == attack]
             points = [
                 (at, _mean([one for one in here if position(one) == at], metric, "defended"))
@@ -133,12 +131,14 @@ def _lines(
         if scale == "symlog":
             least = min(at for at in positions if at > 0)
             axis.set_xscale("symlog", linthresh=least, linscale=0.5)
+            axis.set_xlim(-0.3 * least if positions[0] == 0 else least / 1.3, 1.3 * positions[-1])
         else:
             axis.set_xscale(scale)
         axis.set_xticks(positions, [f"{at:g}" for at in positions])
         axis.minorticks_off()
-        axis.set_ylim(bottom=0)
-        axis.margins(y=0.08)
+        # Whole markers at 0, too, and no lines of nothing but 0 blown up.
+        top = max(1.06 * axis.get_ylim()[1], 0.05)
+        axis.set_ylim(-0.03 * top, top)
         axis.set_xlabel(name)
         axis.set_title(f"{heading} @{first.list_length} ({better} is better)", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)

@@ -7,6 +7,7 @@ FOLDER/results.parquet    all of them, flat (export)
 
 import fcntl
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,7 +122,13 @@ def read_result(path: Path) -> CellResult:
                 "another --folder"
             )
         return CellResult.model_validate(found)
-    except (ValueError, RecursionError, ValidationError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path}: damaged ({where}: {first['msg']}); delete it to run the cell again"
+        ) from None
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: damaged ({reason}); delete it to run the cell again") from None
 
@@ -138,8 +145,6 @@ def read_results(folder: Path) -> list[CellResult]:
 
 def write_parquet(path: Path, results: list[CellResult]) -> None:
     """Raises OSError."""
-    import io  # noqa: PLC0415
-
     import polars as pl  # noqa: PLC0415 - heavy, and for this only
 
     buffer = io.BytesIO()
