@@ -23,6 +23,7 @@ from sims.evaluation import measure_here
 from sims.experiment import NO_ATTACK, prepare
 from sims.grid_config import GridConfig
 from sims.grid_results import CellResult, cell_path, locked, read_result, result_of, write_result
+from sims.processes import interruptible
 from sims.progress import Report
 from sims.ray_session import ray_session
 
@@ -58,7 +59,7 @@ def run_grid(
             load_dataset(dataset, progress=True)
         shown = _Shown(report, cells, todo)
         if todo:
-            with ray_session(processes=processes, address=address) as ray:
+            with interruptible(), ray_session(processes=processes, address=address) as ray:
                 for cell, result in _run(ray, todo, folder.resolve() / STORES):
                     write_result(cell_path(folder, cell), result)
                     shown.done(cell)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
     added = {**_ENVIRONMENT, _MARK: mark}
     if address is None:
         # Ray listens on all interfaces and runs what it is sent: only from us.
-        added |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        added |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
     # Sockets lie below it, and a socket's path must be short.
@@ -66,6 +67,12 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@cache
+def _token() -> str:
+    # One for all sessions of this process, because Ray reads it once.
+    return secrets.token_hex(32)
 
 
 def _stop(mark: str) -> None:
