@@ -55,9 +55,10 @@ class Cell:
         experiment = self.experiment
         if clean:
             experiment = replace(experiment, attack=NO_ATTACK, attack_size=0, targets=watched)
-        training = [part for part in self.defense.split("+") if part not in DEFENSES]
+        # What is not defended is the plainly trained model.
+        robust = [part for part in self.defense.split("+") if defended and part not in DEFENSES]
         settings = self.settings if defended else None
-        return repr((condition, experiment, training, watched, settings, self.users))
+        return repr((condition, experiment, robust, watched, settings, self.users))
 
 
 def check_defense(defense: str) -> None:
