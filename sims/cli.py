@@ -44,6 +44,10 @@ COMMANDS = {
     "evaluate": Command(
         "sims.commands.evaluate", "Measure one attack against one defense on one data set."
     ),
+    "grid": Command(
+        "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."
+    ),
+    "figure": Command("sims.commands.figure", "Draw a picture of results, as PNG or SVG."),
     "serve": Command("sims.commands.serve", "Run the gRPC server that ships offload packages."),
     "device": Command("sims.commands.device", "Run users' devices against a server."),
     "simulate": Command("sims.commands.simulate", "Run a fleet of clients in Flower's simulation."),

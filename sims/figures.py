@@ -1,5 +1,6 @@
 """Pictures of results, for files (PNG or SVG by the file's name)."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,12 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from common.errors import InputError
+from common.files import write_file
+
+KINDS: Final = ("png", "svg")
 
 # Conditions in the order of the story, and how a picture names them.
 LABELS: Final = {
@@ -35,7 +42,10 @@ def before_and_after(
     list_length: int,
     path: Path,
 ) -> None:
-    """Bars of hit ratio and accuracy by condition, side by side. Raises OSError."""
+    """Bars of hit ratio and accuracy by condition, side by side.
+
+    Raises InputError for a file that is neither PNG nor SVG, and OSError.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     panels = (
         (f"hit ratio of target items @{list_length} (lower is better)", hit_ratio),
@@ -54,5 +64,17 @@ def before_and_after(
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(axis="x", labelsize=8, length=0)
     figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write and close a figure. Raises InputError for another kind of file, and OSError."""
+    kind = path.suffix.lower().removeprefix(".")
+    buffer = io.BytesIO()
+    try:
+        if kind not in KINDS:
+            raise InputError(f"{path}: name a file that ends in .{' or .'.join(KINDS)}")
+        figure.savefig(buffer, format=kind, dpi=150)
+    finally:
+        plt.close(figure)
+    write_file(path, buffer.getvalue())

@@ -1,0 +1,76 @@
+"""`vicinal grid`: many cells, in parallel, beside the paper's."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def grid(
+    config: Annotated[
+        Path, typer.Argument(help="What to run (TOML), as configs/smoke.toml.", metavar="CONFIG")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Keeps the results; default: runs/grid/DIGEST."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Cells at a time; default: cores.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="A Ray cluster to run on; default: one of its own here."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the cells again that failed.")
+    ] = False,
+) -> None:
+    """Run data sets × models × attacks × defenses × presets × seeds; print tables.
+
+    A cell that has a result is not run again, so that an interrupted grid goes on where it
+    stopped. The folder holds results.parquet and tables.md in the end.
+    """
+    import os
+
+    from rich.console import Console
+
+    from common.errors import VicinalError
+    from common.files import write_file
+    from sims.grid import run_grid
+    from sims.grid_config import read_config
+    from sims.grid_results import write_parquet
+    from sims.grid_table import failures, pages
+    from sims.progress import shown
+
+    asked = read_config(config)
+    folder = folder or Path("runs/grid") / asked.digest()
+    with shown() as report:
+        results = run_grid(
+            asked,
+            folder,
+            report=report,
+            processes=processes or os.cpu_count() or 1,
+            address=address,
+            retry_failed=retry_failed,
+        )
+    write_parquet(folder / "results.parquet", results)
+    tables = pages(asked, results)
+    failed = failures(results)
+    text = "\n".join(page.markdown() for page in tables)
+    if failed:
+        text += "\nFailed:\n\n" + "".join(f"- {line}\n" for line in failed)
+    write_file(folder / "tables.md", text.encode())
+    console = Console()
+    for page in tables:
+        console.print(page.table())
+    console.print(f"{len(results)} cells in {folder}", markup=False, highlight=False)
+    if failed:
+        for line in failed:
+            console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
+        raise VicinalError(
+            f"{len(failed)} of {len(results)} cells failed (see above); "
+            "run it again with --retry-failed once mended"
+        )

@@ -1,0 +1,82 @@
+"""A grid's TOML: the cells it asks for, and what is refused with which line."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from common.errors import InputError
+from sims.grid_config import GridConfig, read_config
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = 'datasets = ["ml-100k"]\nattacks = ["random", "average"]\n'
+
+
+def config_of(tmp_path: Path, text: str) -> GridConfig:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    return read_config(path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_committed_configs_have_known_keys(path: Path) -> None:
+    config = GridConfig.model_validate(tomllib.loads(path.read_text()))
+    assert len(config.cells()) >= 8
+
+
+def test_every_combination_is_a_cell_once(tmp_path: Path) -> None:
+    cells = config_of(tmp_path, BASE + "seeds = [0, 1]\n").cells()
+    # Without rvd a preset changes nothing: none once, rvd with two presets.
+    assert len(cells) == 2 * 2 * 3
+    assert len({repr(cell) for cell in cells}) == len(cells)
+
+
+def test_the_paper_preset_takes_the_paper_s_k_unless_told_otherwise(tmp_path: Path) -> None:
+    text = 'datasets = ["filmtrust"]\nattacks = ["random"]\ndefenses = ["rvd"]\n'
+    ks = {cell.preset: cell.settings.neighbors for cell in config_of(tmp_path, text).cells()}
+    assert ks["paper"] == 650
+    text += "[k.paper.filmtrust]\nmf = 20\n[k.vicinal.filmtrust]\nmf = 30\n"
+    ks = {cell.preset: cell.settings.neighbors for cell in config_of(tmp_path, text).cells()}
+    assert ks == {"paper": 20, "vicinal": 30}
+
+
+def test_ablations_go_through_their_values(tmp_path: Path) -> None:
+    text = BASE + 'defenses = ["rvd"]\npresets = ["vicinal"]\nneighbors = [6, 60]\n'
+    cells = config_of(tmp_path, text + "unrated_weights = [0.0, 0.5]\n").cells()
+    found = {(cell.settings.neighbors, cell.settings.unrated_weight) for cell in cells}
+    assert found == {(6, 0.0), (6, 0.5), (60, 0.0), (60, 0.5)}
+
+
+def test_the_folder_s_name_follows_what_is_measured(tmp_path: Path) -> None:
+    first = config_of(tmp_path, BASE)
+    assert config_of(tmp_path, BASE + 'title = "x"\n').digest() == first.digest()
+    assert config_of(tmp_path, BASE + "users = 9\n").digest() != first.digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (BASE + 'defences = ["rvd"]\n', "did you mean defenses?"),
+        (BASE + 'models = ["fm"]\n', "did you mean mf?"),
+        (BASE + 'presets = ["papers"]\n', "did you mean paper?"),
+        (BASE + 'defenses = ["rvb"]\n', "unknown defense 'rvb'"),
+        ('datasets = ["ml-100k"]\nattacks = ["avrage"]\n', "did you mean average?"),
+        (BASE + "attack_size = 0.0\n", "attack_size: input should be greater than 0"),
+        (BASE + "attack_size = 0.6\n", "attack_size: input should be less than or equal to 0.5"),
+        (BASE + "seeds = []\n", "seeds: "),
+        (BASE + "[k.vicinal.ml-1m]\nmf = 3\n", "k.vicinal: unknown 'ml-1m'"),
+        (BASE + "[targets]\nml-10k = [1]\n", "did you mean ml-100k?"),
+        ("datasets = [", "not TOML"),
+        ('attacks = ["random"]\n', "datasets: field required"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config_of(tmp_path, text)
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+    assert str(tmp_path / "grid.toml") in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_config(tmp_path / "no.toml")
