@@ -64,7 +64,7 @@ PRESETS: Final[dict[str, VicinalSettings]] = {
     "paper": VicinalSettings(
         neighbors=12, unrated_weight=0.0, steps=25, step_rule="adagrad", learning_rate=0.3
     ),
-    "vicinal": VicinalSettings(neighbors=150, unrated_weight=0.2, steps=25, min_support=6),
+    "vicinal": VicinalSettings(neighbors=200, unrated_weight=0.4, steps=4, min_support=8),
 }
 
 
