@@ -64,6 +64,15 @@ def test_the_budget_is_kept(name: str, targets: tuple[int, ...] | None) -> None:
     assert sizes.max() >= 0.4 * len(real) / real.user_count
 
 
+@pytest.mark.parametrize("rating_count", [300, 360])
+def test_a_profile_with_room_for_no_filler_or_one_is_made(name: str, rating_count: int) -> None:
+    small = synthetic(60, 80, rating_count, seed=1)
+    targets = (1, 2, 3, 4, 5)
+    fakes = make_profiles(name, small, seed=0, targets=targets, attack_size=0.1).ratings
+    assert np.diff(fakes.indptr).max() <= rating_count // 60
+    assert (fakes.dense()[:, list(targets)] == 1).all()
+
+
 def test_every_fake_rates_every_target_at_the_maximum_once(name: str) -> None:
     profiles = make_profiles(name, ratings(), seed=1)
     table = profiles.ratings.dense()
