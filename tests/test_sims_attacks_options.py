@@ -1,11 +1,15 @@
 """Options of attacks: what is taken, what is refused, and that they have an effect."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from server.profiles import read_profiles
 from server.synthetic import synthetic
+from sims import cli
 from sims.attacks import ATTACKS, Budget, attack_named, make_profiles, run_attack
 from sims.attacks.options import declared, parse_options
 from sims.attacks.random import random_attack
@@ -118,3 +122,40 @@ def test_words_of_the_command_line() -> None:
     ):
         with pytest.raises(InputError, match=message):
             parse_options(words)
+
+
+DATASET = "synthetic:150x200"
+
+
+def test_the_command_line_hands_options_to_the_attack(tmp_path: Path) -> None:
+    path = tmp_path / "fakes.csv"
+    options = ["--attack-option", "hubs=2", "--attack-option", "knowledge=0.5"]
+    assert cli.run(["attack", "vicinity", "-o", str(path), "--dataset", DATASET, *options]) == 0
+    profiles = read_profiles(path, REAL.item_count + 50, REAL.scale)
+    assert profiles.notes["options"] == "knowledge=0.5 k=40 hubs=2 model=mf"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["attack", "vicinity", "-o", "FILE", "--attack-option", "hub=2"],
+            "vicinity has no option 'hub': did you mean hubs? it has k, hubs, model, knowledge",
+        ),
+        (["attack", "random", "-o", "FILE", "--attack-option", "k"], "write name=value"),
+        (["evaluate", "--attack", "none", "--attack-option", "k=2"], "attack none has no options"),
+        (
+            ["evaluate", "--attack", "file:fakes.csv", "--attack-option", "k=2"],
+            "attack file:fakes.csv has no options: leave out --attack-option",
+        ),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(
+    arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fakes.csv"
+    words = [word.replace("FILE", str(path)) for word in arguments]
+    assert cli.run([*words, "--dataset", DATASET]) == 2
+    errors = capsys.readouterr().err
+    assert line in errors and errors.count("\n") == 1
+    assert not path.exists()
