@@ -65,19 +65,19 @@ class VicinalSettings:
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(150, 0.2, 25, min_support=6),
+        "vicinal": VicinalSettings(200, 0.4, 4, min_support=8),
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 60, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(150, 0.2, 6, min_support=6),
+        "vicinal": VicinalSettings(150, 0.4, 4, min_support=6),
     },
     "autorec": {
-        "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.1),
-        "vicinal": VicinalSettings(80, 0.1, 6, min_support=3),
+        "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
+        "vicinal": VicinalSettings(80, 0.2, 4, min_support=3),
     },
     "cdae": {
-        "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
-        "vicinal": VicinalSettings(80, 0.1, 8, min_support=3),
+        "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=3.0),
+        "vicinal": VicinalSettings(40, 0.2, 4, min_support=2),
     },
 }
 
