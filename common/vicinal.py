@@ -78,7 +78,7 @@ def tuned_scores(
 
     They are finite, and the copy's objective is not above the model's own.
     """
-    return STEP_RULES[settings.step_rule](served, neighborhood, settings)
+    return FINE_TUNERS[settings.step_rule](served, neighborhood, settings)
 
 
 def _by_curvature(
@@ -114,7 +114,7 @@ def _by_adagrad(
     return served.plain_scores(neighborhood)
 
 
-STEP_RULES: Final[dict[str, Callable[[ServedModel, Neighborhood, VicinalSettings], Table]]] = {
+FINE_TUNERS: Final[dict[str, Callable[[ServedModel, Neighborhood, VicinalSettings], Table]]] = {
     "curvature": _by_curvature,
     "adagrad": _by_adagrad,
 }

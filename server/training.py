@@ -31,7 +31,7 @@ REGIMES: Final[dict[str, dict[str, Any]]] = {
     "autorec": {
         "optimizer": "adam",
         "learning_rate": 1e-3,
-        "weight_decay": 1e-3,
+        "weight_decay": 1e-5,
         "batch": 64,
         "epochs": 60,
     },
