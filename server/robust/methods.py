@@ -45,7 +45,7 @@ class Rmf(BaseModel):
 
     R is the whole matrix of ratings, as the paper's Appendix C has it, or with `biases` what is
     left over after global mean and biases. An attack moves its targets' biases first, so that
-    its hit ratio is near 1 with them (docs/decisions/0011-robust-baselines.md).
+    its hit ratio is near 1 with them (docs/decisions/0008-robust-baselines.md).
     """
 
     model_config = _FIXED
