@@ -57,7 +57,9 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
     seconds = time.perf_counter() - start
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[│\s]*([a-z]+)  +\S", done.stdout, flags=re.MULTILINE)
-    assert listed == ["demo", "data", "attack", "evaluate", "serve", "device", "simulate"]
+    assert listed == (
+        ["demo", "data", "attack", "evaluate", "grid", "figure", "serve", "device", "simulate"]
+    )
     assert list(COMMANDS) == listed
     assert seconds < 3, "torch alone takes longer to load; on an idle core this is 0.4 s"
 
