@@ -73,7 +73,7 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(40, 0.1, 4, min_support=2),
+        "vicinal": VicinalSettings(40, 0.05, 4, min_support=2),
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=3.0),

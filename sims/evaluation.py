@@ -200,11 +200,21 @@ def _interrupts_held() -> Iterator[None]:
     The one that started them answers it for all, after this.
     """
     resource_tracker.ensure_running()  # or it starts with the first process, and unblocks
+    arrived: list[int] = []
+    # The mask is for the processes started here. In this process a thread of a library may take
+    # the signal all the same, so the answer to it is put off too, where it would be given.
+    main = threading.current_thread() is threading.main_thread()
+    if main:
+        before = signal.signal(signal.SIGINT, lambda number, _frame: arrived.append(number))
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _parts(users: NDArray[np.int64]) -> Iterator[list[int]]:

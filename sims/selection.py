@@ -39,15 +39,15 @@ REPORTED_TARGETS: Final = {
 MAX_HIT_RATIO: Final = 0.05
 TOLERANCE: Final = 0.02
 # Min support as a share of the neighbors, so that it follows k.
-SUPPORT_SHARE: Final = 1 / 25
+SUPPORT_SHARES: Final = (1 / 25, 2 / 25)
 
 
 def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
-    """Neighbors × unrated weight × steps with support, and what comes of it without."""
+    """Neighbors × unrated weight × support, and what comes of it without support."""
     # An encoder costs k² more, so the others start with fewer neighbors.
-    sizes = (80, 150, 200, 300) if model == "mf" else (40, 80, 150)
-    for k, alpha, steps in product(sizes, (0.05, 0.1, 0.2, 0.4), (4, 6)):
-        yield VicinalSettings(k, alpha, steps, min_support=round(SUPPORT_SHARE * k))
+    sizes = (80, 150, 200, 300) if model == "mf" else (40, 80, 150, 200)
+    for k, alpha, share in product(sizes, (0.05, 0.1, 0.2, 0.4), SUPPORT_SHARES):
+        yield VicinalSettings(k, alpha, 4, min_support=round(share * k))
     for k in sizes:
         yield VicinalSettings(k, 0.2, 4)
 

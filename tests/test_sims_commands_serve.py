@@ -26,6 +26,7 @@ DEVICE_PACKAGES = (
     "grpcio",
     "protobuf",
     "safetensors",
+    "array-api-compat",
     "threadpoolctl",
     "typer",
     "rich",
