@@ -108,8 +108,11 @@ class Prepared:
         return Recommender(stored, ratings, self.user_count)
 
 
-def prepare(experiment: Experiment) -> Prepared:
-    """Load, split and attack. Raises InputError for anything that does not fit."""
+def prepare(experiment: Experiment, profiles: Profiles | None = None) -> Prepared:
+    """Load, split and attack. Raises InputError for anything that does not fit.
+
+    `profiles` of the same experiment, or of one with another model, are not made again.
+    """
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
     model_named(experiment.model)
@@ -119,11 +122,13 @@ def prepare(experiment: Experiment) -> Prepared:
         raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
     dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
     split = leave_one_out(dataset, seed=experiment.seed)
-    profiles = _profiles(experiment, split.train)
-    if profiles is not None:
-        watched = profiles.targets
-    else:
-        watched = targets_of(split.train, seed=experiment.seed, targets=experiment.targets)
+    if not len(split.held_out.users):
+        raise InputError(
+            f"{experiment.dataset}: no user has two ratings, so none can be held out to find again"
+        )
+    profiles = profiles or _profiles(experiment, split.train)
+    named = experiment.targets if profiles is None else profiles.targets
+    watched = targets_of(split.train, seed=experiment.seed, targets=named)
     return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
 
 

@@ -1,14 +1,14 @@
 """Many cells in parallel on Ray, each at most once.
 
-Cells of one experiment form a group, which is one task: its attack is made and its model is
-trained once, for all defenses and presets. What is measured on the clean model is the same
-for all attacks: one task before them measures it, and they wait for that.
+Cells of one experiment form a group, which is one task: its model is trained once, for all
+defenses and presets. An attack is the same for all models, and what is measured on the clean model
+is the same for all attacks: tasks of their own make and measure those, and the groups wait.
 """
 
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,10 @@ from common.errors import VicinalError
 from common.threads import limit_threads
 from server.datasets import load_dataset
 from server.model_store import ModelStore
+from server.profiles import Profiles
 from sims.cells import Cell, Memo, check_cell, evaluate_cell, measure_clean
 from sims.evaluation import measure_here
-from sims.experiment import NO_ATTACK, prepare
+from sims.experiment import NO_ATTACK, Experiment, prepare
 from sims.grid_config import GridConfig
 from sims.grid_results import CellResult, cell_path, locked, read_result, result_of, write_result
 from sims.processes import interruptible
@@ -70,13 +71,20 @@ def run_grid(
 def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, CellResult]]:
     """Results as they come; one that Ray lost, with its process, is an error."""
     clean_task = ray.remote(num_cpus=1, max_retries=0)(clean_memo)
+    attack_task = ray.remote(num_cpus=1, max_retries=0)(attack_profiles)
     group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(run_group)
-    groups = _grouped(cells, clean=False)
+    groups = _grouped(cells, _same_experiment)
     clean = {
-        name: clean_task.remote(part, stores) for name, part in _grouped(cells, clean=True).items()
+        name: clean_task.remote(part, stores) for name, part in _grouped(cells, _same_clean).items()
+    }
+    attacks = {
+        name: attack_task.remote(part[0].experiment)
+        for name, part in _grouped(cells, _same_attack).items()
     }
     running = {
-        group_task.remote(part, stores, clean[_name(part[0], clean=True)]): iter(part)
+        group_task.remote(
+            part, stores, clean[_same_clean(part[0])], attacks[_same_attack(part[0])]
+        ): iter(part)
         for part in groups.values()
     }
     while running:
@@ -97,7 +105,7 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
     """What all attacks share of these cells; nothing where it fails, since each will say so."""
     limit_threads()
     memo: Memo = {}
-    with suppress(Exception), _store(stores, cells[0], clean=True) as store:
+    with suppress(Exception), _store(stores, _same_clean(cells[0])) as store:
         first = cells[0].experiment
         prepared = prepare(replace(first, attack=NO_ATTACK))
         for cell in cells:
@@ -107,14 +115,28 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
     return memo
 
 
-def run_group(cells: Sequence[Cell], stores: Path, clean: Memo) -> Iterator[CellResult]:
+def attack_profiles(experiment: Experiment) -> Profiles | str | None:
+    """The fake profiles, None where nothing is attacked; a line where the attack fails."""
+    limit_threads()
+    try:
+        return prepare(experiment).profiles
+    except Exception as error:  # noqa: BLE001 - recorded with each cell that needs it
+        return _line(error)
+
+
+def run_group(
+    cells: Sequence[Cell], stores: Path, clean: Memo, profiles: Profiles | str | None
+) -> Iterator[CellResult]:
     """The results of cells of one experiment, one by one and in order, errors among them."""
     limit_threads()
+    if isinstance(profiles, str):
+        yield from (result_of(cell, None, profiles) for cell in cells)
+        return
     memo = dict(clean)  # what Ray hands over cannot be written to
     with ExitStack() as opened:
         try:
-            prepared = prepare(cells[0].experiment)
-            store = opened.enter_context(_store(stores, cells[0], clean=False))
+            prepared = prepare(cells[0].experiment, profiles)
+            store = opened.enter_context(_store(stores, _same_experiment(cells[0])))
         except Exception as error:  # noqa: BLE001 - recorded, and does not stop the others
             yield from (result_of(cell, None, _line(error)) for cell in cells)
             return
@@ -127,23 +149,28 @@ def run_group(cells: Sequence[Cell], stores: Path, clean: Memo) -> Iterator[Cell
     shutil.rmtree(store.folder, ignore_errors=True)
 
 
-def _grouped(cells: Sequence[Cell], *, clean: bool) -> Groups:
+def _grouped(cells: Sequence[Cell], same: Callable[[Cell], str]) -> Groups:
     groups: Groups = {}
     for cell in cells:
-        groups.setdefault(_name(cell, clean=clean), []).append(cell)
+        groups.setdefault(same(cell), []).append(cell)
     return groups
 
 
-def _name(cell: Cell, *, clean: bool) -> str:
-    """Of the experiment, or of what it shares with those that attack the same otherwise."""
-    experiment = cell.experiment
-    return repr(replace(experiment, attack=NO_ATTACK) if clean else experiment)
+def _same_experiment(cell: Cell) -> str:
+    return repr(cell.experiment)
 
 
-def _store(stores: Path, cell: Cell, *, clean: bool) -> ModelStore:
+def _same_clean(cell: Cell) -> str:
+    return repr(replace(cell.experiment, attack=NO_ATTACK))
+
+
+def _same_attack(cell: Cell) -> str:
+    return repr(replace(cell.experiment, model=""))
+
+
+def _store(stores: Path, name: str) -> ModelStore:
     # One process at a time may use a store, so each task has its own.
-    name = hashlib.sha256(f"{clean}{_name(cell, clean=clean)}".encode()).hexdigest()[:16]
-    return ModelStore(stores / name)
+    return ModelStore(stores / hashlib.sha256(name.encode()).hexdigest()[:16])
 
 
 def _line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InputError
 from common.models import MODELS
 from common.settings import PRESETS, VicinalSettings, preset
-from sims.attacks import ATTACKS
+from sims.attacks import ATTACKS, attack_named
+from sims.attacks.options import resolve
 from sims.cells import Cell
 from sims.defenses import defense_named
 from sims.experiment import FILE_PREFIX, NO_ATTACK, Experiment
@@ -39,6 +40,9 @@ class GridConfig(BaseModel):
     defenses: Names = Field(
         default=["none", "rvd"], description="a preset makes a difference to those with rvd only"
     )
+    model_defenses: dict[str, Names] = Field(
+        default={}, description="defenses of MODEL instead, since robust trainings are of mf only"
+    )
     presets: Names = ["paper", "vicinal"]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)] = [0]
     neighbors: list[Annotated[int, Field(ge=1)]] = Field(
@@ -57,6 +61,9 @@ class GridConfig(BaseModel):
     list_length: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="K of DATASET; without, 50"
     )
+    attack_options: dict[str, dict[str, int | float | str]] = Field(
+        default={}, description="options of ATTACK, as [attack_options.vicinity] hubs = 4"
+    )
     attack_size: float = Field(
         default=0.03, gt=0, le=0.5, description="fakes as a share of real users"
     )
@@ -74,10 +81,11 @@ class GridConfig(BaseModel):
 
     def cells(self) -> list[Cell]:
         """Every cell once. Raises InputError for settings that do not fit together."""
-        axes = product(self.datasets, self.models, self.attacks, self.seeds, self.defenses)
+        axes = product(self.datasets, self.models, self.attacks, self.seeds)
         cells = (
             cell
-            for dataset, model, attack, seed, defense in axes
+            for dataset, model, attack, seed in axes
+            for defense in self.model_defenses.get(model, self.defenses)
             for cell in self._variants(self._experiment(dataset, model, attack, seed), defense)
         )
         return list({repr(cell): cell for cell in cells}.values())
@@ -92,6 +100,7 @@ class GridConfig(BaseModel):
             None if targets is None else tuple(targets),
             self.attack_size,
             self.list_length.get(dataset, 50),
+            self.attack_options.get(attack, {}),
         )
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
@@ -103,8 +112,8 @@ class GridConfig(BaseModel):
             weights: list[float | None] = [*self.unrated_weights] or [None]
             for neighbors, weight in product(ks, weights):
                 settings = settings_of(experiment.model, name, neighbors, weight)
-                chain = defense_named(defense, model=experiment.model)
-                cell = Cell(experiment, chain, name, settings, self.users)
+                named = defense_named(defense, model=experiment.model)
+                cell = Cell(experiment, named, name, settings, self.users)
                 yield cell
                 if not cell.defense.rvd:
                     return  # nothing of it differs between presets
@@ -141,10 +150,14 @@ def read_config(path: Path) -> GridConfig:
 
 
 def _check_names(config: GridConfig) -> None:
-    for defense in config.defenses:
+    _check("model_defenses", config.model_defenses, config.models)
+    for defense in chain(config.defenses, *config.model_defenses.values()):
         defense_named(defense)
     attacks = [name for name in config.attacks if not name.startswith(FILE_PREFIX)]
     _check("attacks", attacks, [*ATTACKS, NO_ATTACK])
+    _check("attack_options", config.attack_options, attacks)
+    for name, options in config.attack_options.items():
+        resolve(name, attack_named(name), options)
     _check("models", config.models, MODELS)
     for model in config.models:
         _check("presets", config.presets, PRESETS[model])

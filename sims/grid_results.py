@@ -2,6 +2,7 @@
 
 FOLDER/lock               held by the process that runs the grid
 FOLDER/cells/DIGEST.json  one cell: what was asked, and what came out or why nothing did
+FOLDER/runs.jsonl         how long each run of the grid took
 FOLDER/results.parquet    all of them, flat (export)
 """
 
@@ -23,6 +24,7 @@ from sims.cells import Cell
 FORMAT: Final = 1
 MAX_BYTES: Final = 1 << 20
 CELLS: Final = "cells"
+RUNS: Final = "runs.jsonl"
 _MEASURED: Final = (
     "users",
     "fakes",
@@ -35,6 +37,15 @@ _MEASURED: Final = (
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GridRun(BaseModel):
+    """One run of `vicinal grid`, wall clock."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seconds: Annotated[float, Field(ge=0)]
+    processes: Annotated[int, Field(ge=1)]
 
 
 class CellResult(BaseModel):
@@ -63,6 +74,13 @@ class CellResult(BaseModel):
     accuracy_thresholded: dict[str, Share] = {}
     fake_neighbor_share: Share = 0.0
     seconds: dict[str, float] = {}
+
+    @property
+    def label(self) -> str:
+        """`rvd (paper, k = 12, α = 0)`, or the defense alone."""
+        if not self.preset:
+            return self.defense
+        return f"{self.defense} ({self.preset}, k = {self.k}, α = {self.unrated_weight:g})"
 
     def flat(self) -> dict[str, Any]:
         """A row of a table: `hit_ratio.defended` and so on become columns."""
@@ -150,6 +168,24 @@ def write_parquet(path: Path, results: list[CellResult]) -> None:
     buffer = io.BytesIO()
     pl.from_dicts([one.flat() for one in results], infer_schema_length=None).write_parquet(buffer)
     write_file(path, buffer.getvalue())
+
+
+def add_run(folder: Path, *, seconds: float, processes: int) -> None:
+    """Record a run; one that was refused before it had a folder leaves none. Raises OSError."""
+    if (folder / CELLS).is_dir():
+        run = GridRun(seconds=round(seconds, 1), processes=processes)
+        with (folder / RUNS).open("a", encoding="utf-8") as opened:
+            opened.write(run.model_dump_json() + "\n")
+
+
+def runs_in(folder: Path) -> list[GridRun]:
+    """Every run so far. Raises InputError for a damaged file."""
+    path = folder / RUNS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        return [GridRun.model_validate_json(line) for line in lines]
+    except ValidationError:
+        raise InputError(f"{path}: damaged; delete it to go on without it") from None
 
 
 @contextmanager

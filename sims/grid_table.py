@@ -16,6 +16,7 @@ from rich.text import Text
 from sims import paper_tables
 from sims.grid_config import GridConfig, Metric
 from sims.grid_results import CellResult
+from sims.grid_summary import means_of
 
 TITLES: Final[dict[Metric, str]] = {
     "hit_ratio": "Hit ratio of target items (lower is better)",
@@ -38,6 +39,7 @@ class Entry:
     failed: int = 0
     paper: float | None = None
     better: bool = False
+    missed: bool = False
 
     @property
     def text(self) -> str:
@@ -49,6 +51,7 @@ class Entry:
             shown += f" ± {statistics.stdev(self.values):.3f}"
         if self.paper is not None:
             shown += f" ({self.paper:.3f})"
+        shown += " †" if self.missed else ""
         return shown + (f", {self.failed} failed" if self.failed else "")
 
 
@@ -96,17 +99,10 @@ def pages(config: GridConfig, results: Sequence[CellResult]) -> list[Page]:
 def failures(results: Sequence[CellResult]) -> list[str]:
     """A line for each cell that failed."""
     return [
-        f"{one.dataset} · {one.model} · {one.attack} · {label(one)} · seed {one.seed}: {one.error}"
+        f"{one.dataset} · {one.model} · {one.attack} · {one.label} · seed {one.seed}: {one.error}"
         for one in results
         if one.error
     ]
-
-
-def label(result: CellResult) -> str:
-    """`rvd (paper, k = 12)`, or the defense alone."""
-    if not result.preset:
-        return result.defense
-    return f"{result.defense} ({result.preset}, k = {result.k}, α = {result.unrated_weight:g})"
 
 
 def _at(results: Sequence[CellResult], dataset: str) -> str:
@@ -126,8 +122,8 @@ def _rows(
                     Entry(_reference(here, metric, condition, attack)) for attack in config.attacks
                 ),
             )
-        for row in dict.fromkeys(label(one) for one in here):
-            part = [one for one in here if label(one) == row]
+        for row in dict.fromkeys(one.label for one in here):
+            part = [one for one in here if one.label == row]
             yield f"{model}, {row}", tuple(_entry(part, metric, name) for name in config.attacks)
 
 
@@ -155,7 +151,15 @@ def _entry(results: Sequence[CellResult], metric: Metric, attack: str) -> Entry:
         # As the paper's three digits would show it.
         equal = math.isclose(round(ours, 3), paper, abs_tol=1e-9)
         better = not equal and ((ours > paper) is (metric == "accuracy"))
-    return Entry(values, sum(bool(one.error) for one in here), paper, better)
+    return Entry(values, sum(bool(one.error) for one in here), paper, better, _missed(here, metric))
+
+
+def _missed(results: Sequence[CellResult], metric: Metric) -> bool:
+    """Whether the mean over seeds misses what a defense is asked for."""
+    means = means_of(results)
+    if metric == "seconds" or not means or means[0].defense == "none":
+        return False
+    return not (means[0].robust if metric == "hit_ratio" else means[0].accurate)
 
 
 def value_of(result: CellResult, metric: Metric, condition: str) -> float:

@@ -84,16 +84,27 @@ def test_every_fake_rates_every_target_at_the_maximum_once(name: str) -> None:
 def test_ratings_are_on_the_grid_of_the_data_set(name: str) -> None:
     half_stars = RatingScale(0.5, 5, 0.5)
     real = ratings()
-    users, items = np.meshgrid(np.arange(40), np.arange(30), indexing="ij")
+    # All but user 0 have rated every item.
+    users, items = np.divmod(np.arange(30, 40 * 30), 30)
     levels = np.random.default_rng(0).integers(0, 10, users.size)
     coarse = RatingMatrix.from_triples(
-        users.ravel(), items.ravel(), levels, user_count=40, item_count=30, scale=half_stars
+        users, items, levels, user_count=40, item_count=30, scale=half_stars
     )
     for source in (real, coarse):
         fakes = make_profiles(name, source, seed=0, targets=(1, 2), attack_size=0.1).ratings
         assert fakes.scale == source.scale
         assert set(fakes.levels.tolist()) <= set(range(source.scale.level_count))
         assert len(set(fakes.levels.tolist())) > 2
+
+
+def test_a_target_that_nobody_can_be_shown(name: str) -> None:
+    levels = np.ones(80, dtype=np.int64)
+    users, items = np.divmod(np.arange(80), 4)
+    everything = RatingMatrix.from_triples(
+        users, items, levels, user_count=20, item_count=4, scale=RatingScale(1, 5, 1)
+    )
+    with pytest.raises(InputError, match="every user has rated target 1"):
+        make_profiles(name, everything, seed=0, targets=(1,), attack_size=0.1)
 
 
 def test_the_seed_decides(name: str) -> None:

@@ -176,6 +176,18 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == [], "refused before anything is made"
 
 
+def test_users_of_one_rating_cannot_be_measured(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("user,item,rating\n" + "".join(f"{u},{u % 20},4\n" for u in range(60)))
+    command = ["evaluate", "--dataset", str(data), "--targets", "0", "--attack", "none"]
+    assert run([*command, "--k", "5", "--store", str(tmp_path / "store")]) == 2
+    _, errors = capfd.readouterr()
+    assert errors.count("\n") == 1 and "no user has two ratings" in errors
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

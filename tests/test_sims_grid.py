@@ -9,7 +9,7 @@ import pytest
 
 from sims.cli import run
 from sims.grid_config import read_config
-from sims.grid_results import CELLS, cell_path, read_results
+from sims.grid_results import CELLS, RUNS, cell_path, read_results
 from sims.processes import marked_processes
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def test_a_failing_cell_is_recorded_and_stops_no_other(folder: Path) -> None:
     failed = [one for one in results if one.error]
     assert [one.preset for one in failed] == ["vicinal", "vicinal"]
     assert all(one.error.startswith("k = 9999 neighbors asked of 90 users") for one in failed)
-    assert "Failed:" in (folder / "run" / "tables.md").read_text()
+    assert "### Failed" in (folder / "run" / "tables.md").read_text()
 
 
 def test_a_cell_is_what_evaluate_measures(folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_results_of_another_version_are_refused_before_anything_runs(
 
 def test_nothing_is_left(folder: Path) -> None:
     left = {path.name for path in (folder / "run").iterdir()}
-    assert left == {CELLS, "lock", "results.parquet", "tables.md"}
+    assert left == {CELLS, RUNS, "lock", "results.parquet", "tables.md"}
     children = {
         process.pid
         for process in marked_processes("VICINAL_RAY=none", [os.getpid()])

@@ -47,6 +47,18 @@ def test_ablations_go_through_their_values(tmp_path: Path) -> None:
     assert found == {(6, 0.0), (6, 0.5), (60, 0.0), (60, 0.5)}
 
 
+def test_a_model_has_its_own_defenses_and_an_attack_its_options(tmp_path: Path) -> None:
+    text = BASE + 'models = ["mf", "nsvd"]\ndefenses = ["none"]\n'
+    text += '[model_defenses]\nmf = ["rmf"]\n[attack_options.random]\nknowledge = 0.5\n'
+    cells = config_of(tmp_path, text).cells()
+    assert {(cell.experiment.model, cell.defense.name) for cell in cells} == {
+        ("mf", "rmf"),
+        ("nsvd", "none"),
+    }
+    options = {cell.experiment.attack: cell.experiment.attack_options for cell in cells}
+    assert options == {"random": {"knowledge": 0.5}, "average": {}}
+
+
 def test_the_folder_s_name_follows_what_is_measured(tmp_path: Path) -> None:
     first = config_of(tmp_path, BASE)
     assert config_of(tmp_path, BASE + 'title = "x"\n').digest() == first.digest()
@@ -64,6 +76,11 @@ def test_the_folder_s_name_follows_what_is_measured(tmp_path: Path) -> None:
         (BASE + "attack_size = 0.0\n", "attack_size: input should be greater than 0"),
         (BASE + "attack_size = 0.6\n", "attack_size: input should be less than or equal to 0.5"),
         (BASE + "seeds = []\n", "seeds: "),
+        (BASE + '[model_defenses]\nnsvd = ["none"]\n', "model_defenses: unknown 'nsvd'"),
+        (BASE + '[model_defenses]\nmf = ["rvb"]\n', "unknown defense 'rvb'"),
+        (BASE + "[attack_options.vicinity]\nhubs = 3\n", "attack_options: unknown 'vicinity'"),
+        (BASE + "[attack_options.random]\nknowlege = 0.4\n", "did you mean knowledge?"),
+        (BASE + '[attack_options.random]\nknowledge = "all"\n', "give a number"),
         (BASE + "[k.vicinal.ml-1m]\nmf = 3\n", "k.vicinal: unknown 'ml-1m'"),
         (BASE + "[targets]\nml-10k = [1]\n", "did you mean ml-100k?"),
         ("datasets = [", "not TOML"),

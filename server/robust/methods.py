@@ -17,7 +17,7 @@ class Apr(BaseModel):
     model_config = _FIXED
 
     method: Literal["apr"] = "apr"
-    epsilon: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="ε, norm of a row")
+    epsilon: float = Field(default=0.1, gt=0, allow_inf_nan=False, description="ε, norm of a row")
     weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="λ of the loss at Δ")
     warm_up: int = Field(default=10, ge=0, description="epochs before, with λ = 0")
 
@@ -67,7 +67,7 @@ class Unrated(BaseModel):
     model_config = _FIXED
 
     method: Literal["unrated"] = "unrated"
-    weight: float = Field(default=0.1, ge=0, le=1, description="α of what is not rated")
+    weight: float = Field(default=0.4, ge=0, le=1, description="α of what is not rated")
 
 
 Robust = Annotated[Apr | Ltsmf | Rmf | Unrated, Field(discriminator="method")]

@@ -65,13 +65,17 @@ def targets_of(
 ) -> tuple[int, ...]:
     """The targets as named, else five drawn from the seed: the same ones for every attack.
 
-    Raises InputError for a target that is not an item or is named twice, and for none at all.
+    Raises InputError for a target that is not an item or is named twice, for one that everybody
+    has rated, who will not be shown it, and for none at all.
     """
     if targets is None:
         return choose_targets(ratings, rng=_stream(seed, "targets"))
+    counts = ratings.item_counts()
     for target in targets:
         if not 0 <= target < ratings.item_count:
             raise InputError(f"target {target} is not an item (0–{ratings.item_count - 1})")
+        if counts[target] == ratings.user_count:
+            raise InputError(f"every user has rated target {target}: nobody can be shown it")
     if not targets or len(set(targets)) != len(targets):
         raise InputError("name at least one target, each once")
     return targets

@@ -34,6 +34,7 @@ def grid(
     stopped. The folder holds results.parquet and tables.md in the end.
     """
     import os
+    import time
 
     from rich.console import Console
 
@@ -41,33 +42,34 @@ def grid(
     from common.files import write_file
     from sims.grid import run_grid
     from sims.grid_config import read_config
-    from sims.grid_results import write_parquet
+    from sims.grid_page import page_of
+    from sims.grid_results import add_run, runs_in, write_parquet
     from sims.grid_table import failures, pages
     from sims.progress import shown
 
     asked = read_config(config)
     folder = folder or Path("runs/grid") / asked.digest()
-    with shown() as report:
-        results = run_grid(
-            asked,
-            folder,
-            report=report,
-            processes=processes or os.cpu_count() or 1,
-            address=address,
-            retry_failed=retry_failed,
-        )
+    processes, start = processes or os.cpu_count() or 1, time.monotonic()
+    try:
+        with shown() as report:
+            results = run_grid(
+                asked,
+                folder,
+                report=report,
+                processes=processes,
+                address=address,
+                retry_failed=retry_failed,
+            )
+    finally:
+        add_run(folder, seconds=time.monotonic() - start, processes=processes)
     write_parquet(folder / "results.parquet", results)
-    tables = pages(asked, results)
-    failed = failures(results)
-    text = "\n".join(page.markdown() for page in tables)
-    if failed:
-        text += "\nFailed:\n\n" + "".join(f"- {line}\n" for line in failed)
-    write_file(folder / "tables.md", text.encode())
+    page = page_of(asked, results, command=f"vicinal grid {config}", runs=runs_in(folder))
+    write_file(folder / "tables.md", page.encode())
     console = Console()
-    for page in tables:
-        console.print(page.table())
+    for table in pages(asked, results):
+        console.print(table.table())
     console.print(f"{len(results)} cells in {folder}", markup=False, highlight=False)
-    if failed:
+    if failed := failures(results):
         for line in failed:
             console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
         raise VicinalError(

@@ -1,0 +1,105 @@
+"""What a grid's page says: the claims, counted by hand, and the marks in its tables."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import InputError
+from sims.grid_config import GridConfig
+from sims.grid_page import page_of
+from sims.grid_results import CELLS, CellResult, GridRun, add_run, runs_in
+from sims.grid_summary import claims, markdown, means_of
+
+CONFIG = GridConfig(title="By hand", datasets=["ml-100k"], attacks=["aush", "tna"])
+
+
+def result(defended: float, accuracy: float, **changed: Any) -> CellResult:
+    """Clean 0.01, undefended 0.95, popularity 0; accuracies 0.3, 0.25 and 0.4."""
+    fields: dict[str, Any] = {
+        "format": 1,
+        "dataset": "ml-100k",
+        "model": "mf",
+        "attack": "aush",
+        "defense": "rvd",
+        "preset": "vicinal",
+        "seed": 0,
+        "k": 200,
+        "unrated_weight": 0.4,
+        "steps": 4,
+        "list_length": 50,
+        "attack_size": 0.03,
+        "users": 10,
+        "hit_ratio": {
+            "clean": 0.01,
+            "undefended": 0.95,
+            "defended": defended,
+            "popularity": 0.0,
+        },
+        "accuracy": {
+            "clean": 0.3,
+            "undefended": 0.25,
+            "defended": accuracy,
+            "popularity": 0.4,
+        },
+    }
+    return CellResult.model_validate({**fields, **changed})
+
+
+# Means over seeds: aush 0.05 and 0.45, tna 0.07 and 0.2.
+RESULTS = [
+    result(0.02, 0.5),
+    result(0.08, 0.4, seed=1),
+    result(0.07, 0.2, attack="tna"),
+    result(0.95, 0.25, attack="tna", defense="none", preset=""),
+    result(0.5, 0.2, attack="tna", seed=1, error="lost"),
+]
+
+
+def test_means_leave_out_what_failed() -> None:
+    aush, tna, none = means_of(RESULTS)
+    assert aush.hit_ratio["defended"] == pytest.approx(0.05)
+    assert aush.robust and aush.accurate
+    assert tna.hit_ratio["defended"] == 0.07
+    assert not tna.robust and not tna.accurate
+    assert none.defense == "none"
+
+
+def test_claims_say_how_many_hold_and_which_do_not() -> None:
+    found = {claim.sentence: claim for claim in claims(RESULTS)}
+    robust = found["rvd (vicinal): hit ratio at most the clean model's + 0.05"]
+    assert (robust.cells, robust.misses) == (2, ("ml-100k · mf · tna (0.070, clean 0.010)",))
+    accurate = found["rvd (vicinal): accuracy at least the undefended model's"]
+    assert accurate.misses == ("ml-100k · mf · tna (0.200, undefended 0.250)",)
+    popular = found["rvd (vicinal): accuracy above popularity ranking's"]
+    assert popular.misses == ("ml-100k · mf · tna (0.200, popularity 0.400)",)
+    # The paper: 0.069 and 0.012.
+    assert found["rvd (vicinal): hit ratio at most the paper's + 0.1"].misses == ()
+    assert found["undefended: hit ratio at least 0.9"].misses == ()
+    text = markdown(list(found.values()))
+    assert "at most the clean model's + 0.05 | 1 (50%) | 2 |" in text
+    assert "the paper's + 0.1 | 2 (100%) | 2 |" in text
+
+
+def test_the_page_tells_command_duration_marks_and_failures(tmp_path: Path) -> None:
+    (tmp_path / CELLS).mkdir()
+    add_run(tmp_path, seconds=61, processes=2)
+    add_run(tmp_path, seconds=120, processes=2)
+    page = page_of(CONFIG, RESULTS, command="vicinal grid x.toml", runs=runs_in(tmp_path))
+    assert page.startswith("# By hand\n")
+    told = "`vicinal grid x.toml`: 5 cells, all users, seeds 0, 3 min in 2 runs, 2 cells at a time."
+    assert told in page
+    assert "0.070 (0.012) †" in page
+    assert "0.200 (0.231) †" in page
+    assert "0.950 (0.995)" in page.replace("**", "") and "0.950 (0.995) †" not in page
+    assert "- ml-100k · mf · tna · rvd (vicinal, k = 200, α = 0.4) · seed 1: lost" in page
+
+
+def test_a_damaged_log_of_runs_is_said(tmp_path: Path) -> None:
+    assert runs_in(tmp_path) == []
+    add_run(tmp_path, seconds=1, processes=1)  # no results yet
+    assert runs_in(tmp_path) == []
+    (tmp_path / "runs.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="damaged"):
+        runs_in(tmp_path)
+    assert GridRun(seconds=0, processes=1).processes == 1
