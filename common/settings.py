@@ -68,16 +68,16 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
         "vicinal": VicinalSettings(200, 0.4, 4, min_support=8),
     },
     "nsvd": {
-        "paper": VicinalSettings(25, 0.0, 40, step_rule="adagrad", learning_rate=0.5),
-        "vicinal": VicinalSettings(200, 0.4, 4, min_support=16),
+        "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
+        "vicinal": VicinalSettings(80, 0.4, 4, min_support=10),
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
         "vicinal": VicinalSettings(40, 0.05, 4, min_support=2),
     },
     "cdae": {
-        "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=3.0),
-        "vicinal": VicinalSettings(40, 0.2, 4, min_support=2),
+        "paper": VicinalSettings(12, 0.0, 60, step_rule="adagrad", learning_rate=0.3),
+        "vicinal": VicinalSettings(40, 0.2, 4, min_support=3),
     },
 }
 

@@ -69,7 +69,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
     Raises InputError, and VicinalError when a process fails or an answer does not match.
     No process is left, whatever happens.
     """
-    prepared = prepare(experiment)
+    prepared = prepare(experiment, progress=report)
     start = time.perf_counter()
     with interruptible(), _server(experiment, folder, report) as server:
         with ModelStore(folder / "clean") as store:

@@ -108,7 +108,9 @@ class Prepared:
         return Recommender(stored, ratings, self.user_count)
 
 
-def prepare(experiment: Experiment, profiles: Profiles | None = None) -> Prepared:
+def prepare(
+    experiment: Experiment, profiles: Profiles | None = None, *, progress: Report = quiet
+) -> Prepared:
     """Load, split and attack. Raises InputError for anything that does not fit.
 
     `profiles` of the same experiment, or of one with another model, are not made again.
@@ -126,7 +128,7 @@ def prepare(experiment: Experiment, profiles: Profiles | None = None) -> Prepare
         raise InputError(
             f"{experiment.dataset}: no user has two ratings, so none can be held out to find again"
         )
-    profiles = profiles or _profiles(experiment, split.train)
+    profiles = profiles or _profiles(experiment, split.train, progress)
     named = experiment.targets if profiles is None else profiles.targets
     watched = targets_of(split.train, seed=experiment.seed, targets=named)
     return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
@@ -143,7 +145,9 @@ def liked(split: Split) -> NDArray[np.bool_]:
     return (fractions >= LIKED) & (split.held_out.items >= 0)
 
 
-def _profiles(experiment: Experiment, train_ratings: RatingMatrix) -> Profiles | None:
+def _profiles(
+    experiment: Experiment, train_ratings: RatingMatrix, progress: Report
+) -> Profiles | None:
     if experiment.attack == NO_ATTACK:
         return None
     if experiment.attack.startswith(FILE_PREFIX):
@@ -158,4 +162,5 @@ def _profiles(experiment: Experiment, train_ratings: RatingMatrix) -> Profiles |
         targets=experiment.targets,
         attack_size=experiment.attack_size,
         options=experiment.attack_options,
+        progress=progress,
     )

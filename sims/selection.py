@@ -1,15 +1,20 @@
-"""Choose the presets on validation items: `python -m sims.selection --model mf`.
+"""Choose presets and robust trainings on validation items: `python -m sims.selection --model mf`.
 
 From the training part of each data set's split one more item per user is held out, and other
 unpopular items are attacked than those that results are reported on. So neither a test item
 nor a reported target takes part in the choice.
 
 A candidate is eligible when its hit ratio is at most 0.05 in every run. The eligible are ranked
-by accuracy relative to popularity ranking, averaged over data sets; of those within 2 % of
-the best, the one with the least work, neighbors × steps, is the preset.
+by accuracy relative to popularity ranking, averaged over data sets; where none is eligible, by
+that accuracy × (1 − hit ratio). Of those within 2 % of the best, the one with the least work,
+neighbors × steps, is the preset. Of each robust training, the largest accuracy × (1 − hit ratio)
+is the default.
 """
 
-from collections.abc import Iterator
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,9 +30,11 @@ from common.models import model_named
 from common.settings import PRESETS, VicinalSettings
 from server.datasets import load_dataset
 from server.model_store import ModelStore
+from server.recommender import Recommender
+from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.splits import Split, hold_out_one, leave_one_out
 from sims.attacks import choose_targets, make_profiles
-from sims.evaluation import Bench, measure, popularity
+from sims.evaluation import Bench, Source, measure_here, popularity
 from sims.experiment import Experiment, Prepared, local_ratings
 from sims.progress import shown
 
@@ -39,15 +46,23 @@ REPORTED_TARGETS: Final = {
 MAX_HIT_RATIO: Final = 0.05
 TOLERANCE: Final = 0.02
 # Min support as a share of the neighbors, so that it follows k.
-SUPPORT_SHARES: Final = (1 / 25, 2 / 25)
+SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25)
+
+# Fine-tuning steps. Four leave none of autorec's eligible on FilmTrust.
+LENGTHS: Final = {"mf": (4, 6), "nsvd": (4,), "autorec": (4, 12), "cdae": (4,)}
+
+Candidate = VicinalSettings | Robust
+NO_FINE_TUNE: Final = VicinalSettings(1, 0.0, 0)
 
 
 def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
-    """Neighbors × unrated weight × support, and what comes of it without support."""
-    # An encoder costs k² more, so the others start with fewer neighbors.
-    sizes = (80, 150, 200, 300) if model == "mf" else (40, 80, 150, 200)
-    for k, alpha, share in product(sizes, (0.05, 0.1, 0.2, 0.4), SUPPORT_SHARES):
-        yield VicinalSettings(k, alpha, 4, min_support=round(share * k))
+    """Neighbors × unrated weight × steps × support, and some without support."""
+    mf = model == "mf"
+    sizes = (80, 150, 200, 300) if mf else (40, 80, 150, 200)
+    weights = (0.1, 0.2, 0.4) if mf else (0.05, 0.1, 0.2, 0.4)
+    shares = SUPPORT_SHARES[:1] if mf else SUPPORT_SHARES
+    for length, k, weight, share in product(LENGTHS[model], sizes, weights, shares):
+        yield VicinalSettings(k, weight, length, min_support=round(share * k))
     for k in sizes:
         yield VicinalSettings(k, 0.2, 4)
 
@@ -55,12 +70,25 @@ def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
 def paper_candidates(model: str) -> Iterator[VicinalSettings]:
     """The paper's objective and k with Adagrad's learning rates, and with curvature steps."""
     k = PRESETS[model]["paper"].neighbors
-    for steps, rate in product((25, 60), (0.03, 0.1, 0.3, 1.0, 10.0)):
+    for steps, rate in product((25, 60), (0.03, 0.1, 0.3, 1.0)):
         yield VicinalSettings(k, 0.0, steps, step_rule="adagrad", learning_rate=rate)
     yield VicinalSettings(k, 0.0, 25)
 
 
-CANDIDATES: Final = {"vicinal": vicinal_candidates, "paper": paper_candidates}
+def robust_candidates(model: str) -> Iterator[Robust]:
+    """Each robust training with its main option at several values."""
+    yield from (Apr(epsilon=epsilon) for epsilon in (0.005, 0.05, 0.1, 0.5))
+    yield from (Ltsmf(trimmed=trimmed) for trimmed in (0.05, 0.1, 0.2, 0.4))
+    yield from (Rmf(rank=rank) for rank in (6, 12, 24))
+    yield from (Rmf(biases=True, damping=damping) for damping in (25.0, 400.0))
+    yield from (Unrated(weight=weight) for weight in (0.01, 0.05, 0.1, 0.2, 0.4))
+
+
+CANDIDATES: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
+    "vicinal": vicinal_candidates,
+    "paper": paper_candidates,
+    "robust": robust_candidates,
+}
 
 
 @dataclass(frozen=True)
@@ -87,26 +115,26 @@ def validation(dataset: str, seed: int, model: str = "mf") -> Prepared:
     return Prepared(experiment, "validation", split, profiles, targets, local_ratings(split))
 
 
-def runs_of(
-    prepared: Prepared, store: ModelStore, users: int, settings: list[VicinalSettings]
-) -> list[Run]:
+def runs_of(dataset: str, seed: int, model: str, users: int, kind: str) -> list[Run]:
     """Every candidate on one data set and seed."""
-    recommender = prepared.train(store)
-    rng = np.random.default_rng(prepared.experiment.seed)
+    prepared = validation(dataset, seed, model)
+    rng = np.random.default_rng(seed)
     chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
-    length = prepared.experiment.list_length
-    popular = popularity(
-        recommender.ratings, prepared.local, chosen, prepared.watched, length
-    ).accuracy
-    found = []
-    for candidate in settings:
-        bench = Bench(
-            {"poisoned": recommender}, prepared.local, candidate, prepared.watched, length
-        )
-        measured = measure(bench, ["defended"], chosen)["defended"]
-        accuracy = measured.counts.accuracy
-        seconds = float(np.median(measured.seconds))
-        found.append(Run(measured.counts.hit_ratio, accuracy, accuracy / popular, 1000 * seconds))
+    length, found = prepared.experiment.list_length, []
+    with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
+        plain = prepared.train(store)
+        popular = popularity(plain.ratings, prepared.local, chosen, prepared.watched, length)
+        for candidate in CANDIDATES[kind](model):
+            rvd = isinstance(candidate, VicinalSettings)
+            settings = candidate if isinstance(candidate, VicinalSettings) else NO_FINE_TUNE
+            robust = None if isinstance(candidate, VicinalSettings) else candidate
+            recommender = plain if robust is None else prepared.train(store, robust=robust)
+            models: dict[Source, Recommender] = {"poisoned": recommender}
+            bench = Bench(models, prepared.local, settings, prepared.watched, length, rvd=rvd)
+            measured = measure_here(bench, ["defended"], chosen)["defended"]
+            hit_ratio, accuracy = measured.counts.hit_ratio, measured.counts.accuracy
+            seconds = float(np.median(measured.seconds))
+            found.append(Run(hit_ratio, accuracy, accuracy / popular.accuracy, 1000 * seconds))
     return found
 
 
@@ -116,7 +144,7 @@ def main(
         "filmtrust",
     ],
     model: Annotated[str, typer.Option(help="mf nsvd autorec cdae.")] = "mf",
-    preset: Annotated[str, typer.Option(help="vicinal or paper.")] = "vicinal",
+    preset: Annotated[str, typer.Option(help="vicinal, paper, or robust (mf only).")] = "vicinal",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
 ) -> None:
@@ -124,51 +152,77 @@ def main(
     if preset not in CANDIDATES:
         raise typer.BadParameter(f"choose one of {', '.join(CANDIDATES)}", param_hint="--preset")
     model_named(model)
-    settings = list(CANDIDATES[preset](model))
-    runs: dict[str, list[list[Run]]] = {name: [] for name in dataset}
+    candidates = list(CANDIDATES[preset](model))
     cells = list(product(dataset, range(seeds)))
-    with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store, shown() as progress:
-        for done, (name, seed) in enumerate(cells):
+    runs: dict[str, list[list[Run]]] = {name: [] for name in dataset}
+    workers = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
+    with workers as pool, shown() as progress:
+        tasks = [pool.submit(runs_of, name, seed, model, users, preset) for name, seed in cells]
+        for done, ((name, _), task) in enumerate(zip(cells, tasks, strict=True)):
             progress("validate", done, len(cells))
-            runs[name].append(runs_of(validation(name, seed, model), store, users, settings))
+            runs[name].append(task.result())
         progress("validate", len(cells), len(cells))
-    ranked = sorted(range(len(settings)), key=lambda place: _rank(runs, place))
+    ranked = sorted(range(len(candidates)), key=lambda place: _rank(runs, place, preset))
     console = Console(width=200, highlight=False)
     heads = [f"{name} HR (worst) | accuracy | ÷ popularity | ms" for name in dataset]
-    console.print(f"| k | α | steps | m | rate | {' | '.join(heads)} |")
-    console.print("|" + "---|" * (5 + 4 * len(dataset)))
+    named = "training" if preset == "robust" else "k | α | steps | m | rate"
+    console.print(f"| {named} | {' | '.join(heads)} |", markup=False)
+    console.print("|" + "---|" * (named.count("|") + 1 + 4 * len(dataset)))
     for place in ranked:
-        one = settings[place]
-        rate = f"{one.learning_rate:g}" if one.learning_rate else "–"
-        row = f"| {one.neighbors} | {one.unrated_weight:g} | {one.steps} | {one.min_support} |"
-        row += f" {rate} |"
+        row = f"| {_shown(candidates[place])} |"
         for name in dataset:
             mine = [run[place] for run in runs[name]]
             worst = max(run.hit_ratio for run in mine)
             mean = np.mean([[r.hit_ratio, r.accuracy, r.relative, r.milliseconds] for r in mine], 0)
             row += f" {mean[0]:.3f} ({worst:.3f}) | {mean[1]:.3f} | {mean[2]:.3f} | {mean[3]:.1f} |"
-        console.print(row)
-    console.print(f"\nChosen: {_choose(runs, settings, ranked)}")
+        console.print(row, markup=False)
+    for chosen in _chosen(runs, candidates, ranked, preset):
+        console.print(f"\nChosen: {chosen!r}", markup=False)
 
 
-def _rank(runs: dict[str, list[list[Run]]], place: int) -> tuple[bool, float]:
-    """Eligible before not, then by accuracy relative to popularity, best first."""
-    mine = [run[place] for of_dataset in runs.values() for run in of_dataset]
-    relative = [np.mean([run[place].relative for run in of]) for of in runs.values()]
-    return max(run.hit_ratio for run in mine) > MAX_HIT_RATIO, -float(np.mean(relative))
+def _shown(candidate: Candidate) -> str:
+    if isinstance(candidate, VicinalSettings):
+        rate = f"{candidate.learning_rate:g}" if candidate.learning_rate else "–"
+        return (
+            f"{candidate.neighbors} | {candidate.unrated_weight:g} | {candidate.steps} | "
+            f"{candidate.min_support} | {rate}"
+        )
+    fields = candidate.model_dump(exclude={"method"}, exclude_unset=True)
+    options = ", ".join(f"{name} = {value}" for name, value in fields.items())
+    return f"{candidate.method}, {options}"
 
 
-def _choose(
-    runs: dict[str, list[list[Run]]], settings: list[VicinalSettings], ranked: list[int]
-) -> VicinalSettings:
-    """The least work among the eligible that are nearly as good as the best."""
-    refused, best = _rank(runs, ranked[0])
-    near = [
-        place
-        for place in ranked
-        if _rank(runs, place)[0] == refused and _rank(runs, place)[1] <= best * (1 - TOLERANCE)
+def _rank(runs: dict[str, list[list[Run]]], place: int, preset: str) -> tuple[bool, float]:
+    """Eligible before not, then best first."""
+    refused = max(run[place].hit_ratio for of in runs.values() for run in of) > MAX_HIT_RATIO
+    if preset == "robust":
+        refused = True
+    values = [
+        [run[place].relative * (1 - run[place].hit_ratio if refused else 1) for run in of]
+        for of in runs.values()
     ]
-    return min((settings[place] for place in near), key=lambda one: one.neighbors * one.steps)
+    return refused, -float(np.mean([np.mean(of) for of in values]))
+
+
+def _chosen(
+    runs: dict[str, list[list[Run]]], candidates: list[Candidate], ranked: list[int], preset: str
+) -> Iterator[Candidate]:
+    """The preset, or one of each robust training."""
+    if preset == "robust":
+        best = {}
+        for place in reversed(ranked):
+            best[type(candidates[place])] = candidates[place]
+        yield from best.values()
+        return
+    refused, best_value = _rank(runs, ranked[0], preset)
+    near = [
+        candidates[place]
+        for place in ranked
+        if _rank(runs, place, preset)[0] == refused
+        and _rank(runs, place, preset)[1] <= best_value * (1 - TOLERANCE)
+    ]
+    settings = [one for one in near if isinstance(one, VicinalSettings)]
+    yield min(settings, key=lambda one: one.neighbors * one.steps)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from common.ratings import RatingMatrix
 from server.profiles import Profiles
 from sims.attacks.options import KNOWLEDGE, Value, resolve
 from sims.attacks.profile import ATTACK_SIZE, Budget, choose_targets
+from sims.progress import Report, quiet
 
 # Nobody to mix, and nobody to fit a surrogate to, with fewer users.
 LEAST_KNOWN_USERS: Final = 2
@@ -89,6 +90,7 @@ def make_profiles(
     targets: tuple[int, ...] | None = None,
     attack_size: float = ATTACK_SIZE,
     options: Mapping[str, Value] | None = None,
+    progress: Report = quiet,
 ) -> Profiles:
     """Run an attack by name; the same arguments give the same profiles.
 
@@ -103,6 +105,7 @@ def make_profiles(
         targets=targets,
         attack_size=attack_size,
         options=options,
+        progress=progress,
     )
 
 
@@ -115,6 +118,7 @@ def run_attack(
     targets: tuple[int, ...] | None = None,
     attack_size: float = ATTACK_SIZE,
     options: Mapping[str, Value] | None = None,
+    progress: Report = quiet,
 ) -> Profiles:
     """Run any attack, registered or not, within the budget; what it did goes into the notes.
 
@@ -125,7 +129,9 @@ def run_attack(
     budget = Budget.of(ratings, targets, attack_size)
     run = cast(Callable[..., RatingMatrix], attack)
     known = _known(ratings, knowledge, seed)
+    progress(f"attack {name}", 0, 1)
     fakes = run(known, targets, budget, rng=_stream(seed, name), **values)
+    progress(f"attack {name}", 1, 1)
     resolved = {KNOWLEDGE: f"{knowledge:g}", **values}
     notes = {
         "attack": name,

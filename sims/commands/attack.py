@@ -34,18 +34,19 @@ def attack(
     from sims.attacks import attack_named
     from sims.attacks.options import parse_options
     from sims.experiment import Experiment, prepare
+    from sims.progress import shown
 
     attack_named(name)
-    prepared = prepare(
-        Experiment(
-            dataset=dataset,
-            attack=name,
-            seed=seed,
-            targets=options.parse_targets(targets),
-            attack_size=attack_size,
-            attack_options=parse_options(attack_option or []),
-        )
+    experiment = Experiment(
+        dataset=dataset,
+        attack=name,
+        seed=seed,
+        targets=options.parse_targets(targets),
+        attack_size=attack_size,
+        attack_options=parse_options(attack_option or []),
     )
+    with shown() as progress:
+        prepared = prepare(experiment, progress=progress)
     profiles = prepared.profiles
     if profiles is None:
         raise VicinalError(f"attack {name} made no profiles")

@@ -76,7 +76,8 @@ def evaluate(
         parse_options(attack_option or []),
     )
     cell = Cell(experiment, chain, preset, settings, users)
-    prepared = prepare(experiment)
+    with shown() as progress:
+        prepared = prepare(experiment, progress=progress)
     check_cell(cell, prepared)
     with ModelStore(store) as opened, shown() as progress:
         measurer = partial(measure, processes=processes, progress=progress)

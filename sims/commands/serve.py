@@ -90,7 +90,8 @@ def serve(
         parse_options(attack_option or []),
     )
     stopped = Event()
-    prepared = prepare(experiment)
+    with shown() as progress:
+        prepared = prepare(experiment, progress=progress)
     with ModelStore(store) as opened, shown() as progress:
         recommender = prepared.train(opened, robust=chain.robust, progress=progress)
         service = OffloadService(
