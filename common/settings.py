@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 from common.errors import InputError
 
-StepRule = Literal["curvature", "adagrad"]
-STEP_RULES: Final = ("curvature", "adagrad")
+StepRule = Literal["curvature", "adagrad", "adam"]
+STEP_RULES: Final = ("curvature", "adagrad", "adam")
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class VicinalSettings:
                     0 is the paper's objective
     steps           T: fine-tuning steps
     step_rule       curvature: every row steps by a bound of its own curvature, no learning rate;
-                    adagrad: the optimiser of training, from a fresh state
-    learning_rate   of adagrad; curvature has none
+                    adagrad, adam: an optimiser of training, from a fresh state
+    learning_rate   of adagrad and adam; curvature has none
     min_support     m: an item's ratings count only if at least m of the k neighbors rated it
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
     """
@@ -45,10 +45,10 @@ class VicinalSettings:
         require(self.steps >= 0, f"steps must not be negative, got {self.steps}")
         require(self.step_rule in STEP_RULES, f"step rule must be one of {', '.join(STEP_RULES)}")
         require(
-            0 < self.learning_rate < float("inf")
-            if self.step_rule == "adagrad"
-            else self.learning_rate == 0,
-            "adagrad needs a positive learning rate, curvature takes none",
+            self.learning_rate == 0
+            if self.step_rule == "curvature"
+            else 0 < self.learning_rate < float("inf"),
+            "adagrad and adam need a positive learning rate, curvature takes none",
         )
         require(
             1 <= self.min_support <= self.neighbors,

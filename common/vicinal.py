@@ -15,7 +15,7 @@ Shapes: k neighbors (row 0 is the user itself), I items, d embedding width.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, final
 
 import numpy as np
@@ -25,6 +25,7 @@ from common.models import Model
 from common.neighborhood import Neighborhood
 from common.settings import VicinalSettings
 from common.vicinal_adagrad import TouchedCopy, adagrad_steps
+from common.vicinal_adam import adam_steps
 from common.vicinal_curvature import eigenbasis
 from common.vicinal_encoder import DualEncoder
 from common.vicinal_output import OutputLayer
@@ -96,8 +97,11 @@ def _by_curvature(
     return output.scores(encoder.embedding[0])
 
 
-def _by_adagrad(
-    served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+def _by_optimizer(
+    steps: Callable[[TouchedCopy, VicinalSettings, float], None],
+    served: ServedModel,
+    neighborhood: Neighborhood,
+    settings: VicinalSettings,
 ) -> Table:
     """A run of steps that ends above its start is repeated with half the learning rate."""
     parameters = {**served.parameters, **neighborhood.user_parameters}
@@ -107,7 +111,7 @@ def _by_adagrad(
         copy = TouchedCopy(served.model, parameters, neighborhood.ratings, output)
         start = min(start, copy.objective(settings))
         with np.errstate(over="ignore", invalid="ignore"):
-            adagrad_steps(copy, settings, learning_rate)
+            steps(copy, settings, learning_rate)
             if copy.objective(settings) <= start:
                 return output.scores(copy.embedding()[0])
         learning_rate /= 2
@@ -116,14 +120,15 @@ def _by_adagrad(
 
 FINE_TUNERS: Final[dict[str, Callable[[ServedModel, Neighborhood, VicinalSettings], Table]]] = {
     "curvature": _by_curvature,
-    "adagrad": _by_adagrad,
+    "adagrad": partial(_by_optimizer, adagrad_steps),
+    "adam": partial(_by_optimizer, adam_steps),
 }
 
 
 def output_layer(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> OutputLayer:
-    # Adagrad scales coordinates and a sigmoid bends, so untouched items would share no map.
+    # Adagrad and Adam scale coordinates and a sigmoid bends, so untouched items would share no map.
     linear = settings.step_rule == "curvature" and not served.model.sigmoid_output
     return OutputLayer(
         served.item_table,

@@ -91,15 +91,21 @@ def fine_tuned(
         if settings.step_rule == "curvature":
             _curvature(copy, settings)
             return copy
-        _adagrad(copy, settings, learning_rate)
+        _optimize(copy, settings, learning_rate)
         if float(copy.objective(settings).detach()) <= start:
             return copy
         learning_rate /= 2
     return VicinalCopy(served, neighborhood)
 
 
-def _adagrad(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float) -> None:
-    optimizer = torch.optim.Adagrad(copy.parameters(), lr=learning_rate, eps=float(ADAGRAD_EPSILON))
+def _optimize(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float) -> None:
+    optimizer: torch.optim.Optimizer
+    if settings.step_rule == "adam":
+        optimizer = torch.optim.Adam(copy.parameters(), lr=learning_rate)
+    else:
+        optimizer = torch.optim.Adagrad(
+            copy.parameters(), lr=learning_rate, eps=float(ADAGRAD_EPSILON)
+        )
     for _ in range(settings.steps):
         optimizer.zero_grad()
         copy.objective(settings).backward()  # type: ignore[no-untyped-call]

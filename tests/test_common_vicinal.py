@@ -13,7 +13,7 @@ from common.errors import InputError
 from common.models import MODELS
 from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import PRESETS, VicinalSettings
+from common.settings import PRESETS, StepRule, VicinalSettings
 from common.vicinal import ServedModel, output_layer, tuned_scores
 from common.vicinal_adagrad import TouchedCopy
 from sims.reference import VicinalCopy, fine_tuned, reference_scores
@@ -84,14 +84,15 @@ def test_curvature_steps_match_the_reference_on_every_score(
     alpha=st.sampled_from([0.0, 0.3]),
     steps=st.integers(0, 8),
     proximal=st.sampled_from([0.0, 0.01]),
+    rule=st.sampled_from(["adagrad", "adam"]),
 )
-def test_adagrad_matches_the_reference_on_every_score(
+def test_optimizers_match_the_reference_on_every_score(
     model: str, seed: int, rows: int, items: int, width: int, density: float, alpha: float,
-    steps: int, proximal: float,
+    steps: int, proximal: float, rule: StepRule,
 ) -> None:  # fmt: skip
     served, neighborhood = case(model, seed, rows, items, width, density, np.float64)
     setting = VicinalSettings(
-        rows, alpha, steps, step_rule="adagrad", learning_rate=0.1, proximal_weight=proximal
+        rows, alpha, steps, step_rule=rule, learning_rate=0.1, proximal_weight=proximal
     )
     fast = tuned_scores(served, neighborhood, setting)
     slow = reference_scores(served, neighborhood, setting).numpy()
@@ -227,6 +228,7 @@ def test_one_step_by_hand() -> None:
         {"unrated_weight": 1.5},
         {"steps": -1},
         {"step_rule": "adagrad"},
+        {"step_rule": "adam"},
         {"learning_rate": 1.0},
         {"min_support": 0},
         {"min_support": 13},
