@@ -60,8 +60,8 @@ class VicinalSettings:
         )
 
 
-# By model, then by name. `paper` has the k of the paper's Table 2 on ML-100K and its objective;
-# `vicinal` is chosen on validation items (sims/selection.py).
+# By model, then by name. `paper` has the k of the paper's Table 2 on ML-100K, its objective and
+# training's optimizer. What is left open is chosen on validation items (sims/selection.py).
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
@@ -72,11 +72,11 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
         "vicinal": VicinalSettings(80, 0.4, 4, min_support=10),
     },
     "autorec": {
-        "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(40, 0.05, 4, min_support=2),
+        "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
+        "vicinal": VicinalSettings(40, 0.2, 4),
     },
     "cdae": {
-        "paper": VicinalSettings(12, 0.0, 60, step_rule="adagrad", learning_rate=0.3),
+        "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
         "vicinal": VicinalSettings(40, 0.2, 4, min_support=3),
     },
 }
