@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from common.models import MODELS
+
 VICINAL = [sys.executable, "-m", "sims.cli"]
 EXPERIMENT = ["--dataset", "synthetic:250x300x6000", "--seed", "3", "--preset", "vicinal"]
 SHARES = ("hit_ratio", "accuracy", "accuracy_thresholded")
@@ -20,11 +22,11 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def device_result(folder: Path) -> dict[str, Any]:
+def device_result(folder: Path, experiment: list[str]) -> dict[str, Any]:
     """`vicinal serve` and three device processes."""
     port_file, ratings, output = folder / "port", folder / "ratings", folder / "device.json"
     server = subprocess.Popen(
-        [*VICINAL, "serve", *EXPERIMENT, "--store", str(folder / "serve"), "--port", "0"]
+        [*VICINAL, "serve", *experiment, "--store", str(folder / "serve"), "--port", "0"]
         + ["--port-file", str(port_file), "--device-ratings", str(ratings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,16 +49,18 @@ def device_result(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_in_process_grpc_and_flower_give_the_same_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_in_process_grpc_and_flower_give_the_same_counts(tmp_path: Path, model: str) -> None:
+    experiment = [*EXPERIMENT, "--model", model]
     evaluated, simulated = tmp_path / "evaluate.json", tmp_path / "simulate.json"
-    run("evaluate", *EXPERIMENT, "--store", str(tmp_path / "evaluate"), "--json", str(evaluated))
+    run("evaluate", *experiment, "--store", str(tmp_path / "evaluate"), "--json", str(evaluated))
     run(
-        *("simulate", *EXPERIMENT, "--clients", "10", "--store", str(tmp_path / "simulate")),
+        *("simulate", *experiment, "--clients", "10", "--store", str(tmp_path / "simulate")),
         *("--folder", str(tmp_path / "fleet"), "--json", str(simulated)),
     )
     in_process = json.loads(evaluated.read_text())
     flower = json.loads(simulated.read_text())
-    grpc = device_result(tmp_path)
+    grpc = device_result(tmp_path, experiment)
     for share in SHARES:
         assert grpc[share] == in_process[share]["defended"]
     assert flower["counts"] == grpc["counts"]
