@@ -20,7 +20,8 @@ class VicinalSettings:
     step_rule       curvature: every row steps by a bound of its own curvature, no learning rate;
                     adagrad, adam: an optimiser of training, from a fresh state
     learning_rate   of adagrad and adam; curvature has none
-    min_support     m: an item's ratings count only if at least m of the k neighbors rated it
+    min_support     m: an item's ratings count only if at least m of the k neighbors rated it;
+                    above 1, items without that support rank last
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
     """
 

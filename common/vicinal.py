@@ -29,6 +29,7 @@ from common.vicinal_adam import adam_steps
 from common.vicinal_curvature import eigenbasis
 from common.vicinal_encoder import DualEncoder
 from common.vicinal_output import OutputLayer
+from common.vicinal_support import unsupported_last
 
 Table = NDArray[np.float32]
 
@@ -77,9 +78,13 @@ def tuned_scores(
 ) -> Table:
     """Scores of every item for row 0 after fine-tuning a copy on the neighborhood, [I].
 
-    They are finite, and the copy's objective is not above the model's own.
+    They are finite, and the copy's objective is not above the model's own. Where an item needs
+    support (settings.min_support above 1), those without it come last, whatever the copy says.
     """
-    return FINE_TUNERS[settings.step_rule](served, neighborhood, settings)
+    scores = FINE_TUNERS[settings.step_rule](served, neighborhood, settings)
+    if settings.min_support == 1:
+        return scores
+    return unsupported_last(scores, neighborhood.ratings)
 
 
 def _by_curvature(

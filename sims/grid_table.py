@@ -146,7 +146,8 @@ def _entry(results: Sequence[CellResult], metric: Metric, attack: str) -> Entry:
         return Entry(())
     paper = _paper(here[0], metric)
     better = False
-    if values and paper is not None:
+    # An undefended hit ratio is not better for being lower: the attack was weaker.
+    if values and paper is not None and here[0].defense != "none":
         ours = statistics.fmean(values)
         # As the paper's three digits would show it.
         equal = math.isclose(round(ours, 3), paper, abs_tol=1e-9)

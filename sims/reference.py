@@ -76,7 +76,10 @@ class VicinalCopy(torch.nn.Module):
 def reference_scores(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> torch.Tensor:
-    """Scores of every item for row 0 after fine-tuning, [I]; what tuned_scores must return."""
+    """Scores of every item for row 0 after fine-tuning, [I]; what tuned_scores must return.
+
+    Without support nothing is ranked last here: settings.min_support is 1.
+    """
     return fine_tuned(served, neighborhood, settings).scores().detach()[0]
 
 
