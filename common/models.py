@@ -66,6 +66,10 @@ class Model:
         rated = xp.astype(ratings > 0, ratings.dtype)
         return rated / (rated.sum(-1)[:, None] + 1) ** 0.5
 
+    def input_values(self, ratings: Array, counts: Array) -> Array:
+        """X at observed ratings [N], of rows with `counts` [N] ratings each, [N]."""
+        return ratings if self.inputs == "ratings" else (counts + 1) ** -0.5
+
     def encode(self, parameters: Parameters, ratings: Array | None) -> Array:
         """Embeddings [B, d]; `parameters` holds user parameters of the B rows only.
 

@@ -107,7 +107,10 @@ def _optimize(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float
         optimizer = torch.optim.Adam(copy.parameters(), lr=learning_rate)
     else:
         optimizer = torch.optim.Adagrad(
-            copy.parameters(), lr=learning_rate, eps=float(ADAGRAD_EPSILON)
+            copy.parameters(),
+            lr=learning_rate,
+            initial_accumulator_value=ADAGRAD_EPSILON**2,
+            eps=0,
         )
     for _ in range(settings.steps):
         optimizer.zero_grad()
