@@ -97,7 +97,8 @@ class DenseCells:
         return cells
 
     def scores(self, items: Table, rows: Table) -> Table:
-        return np.matmul(items, rows.T, out=self._scores)
+        # BLAS is slow on a product of a few rows by a transposed table.
+        return np.matmul(items, np.ascontiguousarray(rows.T), out=self._scores)
 
     def residuals(self, predicted: Table) -> Table:
         # Targets are zero where nothing is observed, and there the weight is α.

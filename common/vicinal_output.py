@@ -17,8 +17,9 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.models import sigmoid
+from common.models import sigmoid, sigmoid_in_place
 from common.ratings import RatingMatrix
+from common.vicinal_cells import places, touched
 from common.vicinal_curvature import SharedCurvature, eigenbasis
 
 Table = NDArray[np.float32]
@@ -39,7 +40,7 @@ class Fit:
 
     The value is Σ_Ω (r̂ − r)² + α Σ r̂² over all items, |Ω_N| · L_N without the proximal term.
 
-    signal    half the value's derivative by every held score, [k, T]; a buffer of the layer
+    signal    half the value's derivative by every held score, [T, k]; a buffer of the layer
     per_item  the value's part of every held item, [T]
     rest      the value's part of all other items
     slope     the largest derivative of any r̂ of an item by its score, [T] or 1
@@ -74,53 +75,59 @@ class OutputLayer:
         sigmoid_output: bool,
         all_items: bool,
     ) -> None:
-        count, width = table.shape
         kind = table.dtype.type
-        self._held = np.arange(count) if all_items else np.unique(ratings.items)
-        column = np.empty(count, dtype=np.int64)
-        column[self._held] = np.arange(len(self._held))
-        cells = (ratings.users, column[ratings.items])
-        self._targets = np.zeros((ratings.user_count, len(self._held)), dtype=table.dtype)
+        held = np.arange(len(table)) if all_items else touched(ratings)
+        cells = (places(ratings, held), ratings.users)
+        self._held = held
+        self._targets = np.zeros((len(held), ratings.user_count), dtype=table.dtype)
         self._targets[cells] = ratings.ratings
-        self._weights = np.full_like(self._targets, alpha)
-        self._weights[cells] = 1
         self._observed = np.zeros_like(self._targets)
         self._observed[cells] = 1
+        self._weights = self._observed
+        if alpha > 0:
+            self._weights = np.maximum(self._observed, kind(alpha))
 
         self._alpha, self._proximal = kind(alpha), kind(proximal)
         self._sigmoid = sigmoid_output
         self._bound = kind(SIGMOID_CURVATURE if sigmoid_output else 1)
         self._all = table
-        self.start = table[self._held]
-        self.items = self.start.copy()
-        self._map: Table = np.eye(width, dtype=table.dtype)
+        self.items = table[held]
+        self._start = self.items.copy() if proximal > 0 else self.items
         # Behind a sigmoid, items that are not held do not move: α is 0, or all are held.
-        none = sigmoid_output or all_items
-        self._rest_gram: Table = np.zeros_like(gram) if none else gram - self.start.T @ self.start
-        self._signal = np.empty_like(self._targets)
+        self._rest_moves = alpha > 0 and not all_items
+        self._map: Table = np.eye(table.shape[1], dtype=table.dtype)
+        self._rest_gram: Table = np.zeros_like(gram)
+        if self._rest_moves:
+            self._rest_gram = gram - self.items.T @ self.items
+        self._rest_pull: Table = self._alpha * self._rest_gram
+        self._scores, self._signal = np.empty_like(self._targets), np.empty_like(self._targets)
         self._basis: Table | None = None
 
     def fit(self, embedding: Table) -> Fit:
         """Against embeddings [k, d]; the signal is overwritten by the next call."""
-        signal = np.matmul(embedding, self.items.T, out=self._signal)
+        # BLAS is slow on a product of a few rows by a transposed table.
+        rows = np.ascontiguousarray(embedding.T)
+        predicted, signal = np.matmul(self.items, rows, out=self._scores), self._signal
         slopes = None
         if self._sigmoid:
-            signal[:] = sigmoid(signal)
-            slopes = signal * (1 - signal)
-        gap = signal - self._targets
+            sigmoid_in_place(predicted)
+            slopes = predicted * (1 - predicted)
         # Targets are zero where nothing is observed, and there the weight is α.
-        signal *= self._weights
+        np.multiply(predicted, self._weights, out=signal)
         signal -= self._targets
-        per_item: Table = np.einsum("kt,kt->t", signal, gap)
-        rest = float(np.vdot(embedding @ self._rest_pull(), embedding))
+        predicted -= self._targets
+        per_item: Table = np.vecdot(signal, predicted)
+        rest = float(np.vdot(embedding @ self._rest_pull, embedding)) if self._rest_moves else 0.0
         if slopes is None:
             return Fit(signal, per_item, rest, np.ones_like(per_item))
         signal *= slopes
-        return Fit(signal, per_item, rest, slopes.max(axis=0))
+        return Fit(signal, per_item, rest, slopes.max(axis=1))
 
     def embedding_gradient(self, fit: Fit, embedding: Table) -> Table:
         """Half the derivative of `fit.value` by the embeddings, [k, d]."""
-        gradient: Table = fit.signal @ self.items + embedding @ self._rest_pull()
+        gradient: Table = fit.signal.T @ self.items
+        if self._rest_moves:
+            gradient += embedding @ self._rest_pull
         return gradient
 
     def embedding_curvature(self, width: int) -> tuple[Table, Table]:
@@ -129,13 +136,15 @@ class OutputLayer:
         The part that all rows share [width, width], and what each row's own ratings add, [k].
         """
         items = self.items[:, :width]
-        shared = self._rest_pull()[:width, :width] + self._alpha * (items.T @ items)
-        own = (1 - self._alpha) * (self._observed @ np.einsum("td,td->t", items, items))
+        shared = self._rest_pull[:width, :width]
+        if self._alpha > 0:
+            shared = shared + self._alpha * (items.T @ items)
+        own = (1 - self._alpha) * (np.vecdot(items, items) @ self._observed)
         return self._bound * shared, self._bound * own
 
     def item_gradient(self, fit: Fit, embedding: Table) -> Table:
         """Half the derivative of `fit.value` by the held items, [T, d]."""
-        gradient: Table = fit.signal.T @ embedding
+        gradient: Table = fit.signal @ embedding
         return gradient
 
     def step(self, fit: Fit, embedding: Table) -> None:
@@ -144,29 +153,24 @@ class OutputLayer:
         `fit` is the layer's at `embedding`. The objective does not rise.
         """
         gradient = self.item_gradient(fit, embedding)
-        gradient += self._proximal * (self.items - self.start)
+        if self._proximal > 0:
+            gradient += self._proximal * (self.items - self._start)
         gram = embedding.T @ embedding
         # A basis may be old: the bounds are new at every step.
         self._basis = eigenbasis(gram) if self._basis is None else self._basis
         gram *= self._alpha
         shared = SharedCurvature(gram, self._basis)
-        own = (1 - self._alpha) * (np.einsum("kd,kd->k", embedding, embedding) @ self._observed)
-        change = shared.divide(gradient / self._bound, own, self._proximal / self._bound)
+        own = (1 - self._alpha) * (self._observed @ np.vecdot(embedding, embedding))
         if self._sigmoid:
             steep = np.maximum(BOLD_SHARE * fit.slope * fit.slope, FLATTEST)[:, None]
             bold = shared.divide(gradient / steep, own, self._proximal / steep)
-            change = np.where(self._improved(bold, fit, embedding), bold, change)
-        self.items -= change
-
-        identity = np.eye(len(self._map), dtype=self._map.dtype)
-        pull = gram @ self._map + self._proximal * (self._map - identity)
-        self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
-
-    def distance(self) -> float:
-        """Squared distance of all items from the model's."""
-        moved = self._map - np.eye(len(self._map), dtype=self._map.dtype)
-        rest = np.vdot(moved @ self._rest_gram, moved)
-        return float(self._distances().astype(np.float64).sum() + rest)
+            gradient /= self._bound
+            safe = shared.divide(gradient, own, self._proximal / self._bound)
+            self.items -= np.where(self._improved(bold, fit, embedding), bold, safe)
+            return
+        self.items -= shared.divide(gradient, own, self._proximal)
+        if self._rest_moves:
+            self._move_rest(gram, shared)
 
     def scores(self, embedding: Table) -> Table:
         """Predicted ratings of every item for one embedding [d], [I]."""
@@ -178,20 +182,24 @@ class OutputLayer:
 
     def _improved(self, change: Table, fit: Fit, embedding: Table) -> NDArray[np.bool_]:
         """Whether an item's part of the objective falls with its row of `change`, [T, 1]."""
-        before = fit.per_item + self._proximal * self._distances()
+        before = fit.per_item + self._penalties()
         kept, self.items = self.items, self.items - change
-        after = self.fit(embedding).per_item + self._proximal * self._distances()
+        after = self.fit(embedding).per_item + self._penalties()
         self.items = kept
         improved: NDArray[np.bool_] = (after <= before)[:, None]
         return improved
 
-    def _distances(self) -> Table:
-        moved = self.items - self.start
-        squared: Table = np.einsum("td,td->t", moved, moved)
-        return squared
+    def _penalties(self) -> Table | float:
+        """The proximal term's part of every held item, [T]."""
+        if self._proximal == 0:
+            return 0.0
+        moved = self.items - self._start
+        return np.asarray(self._proximal * np.vecdot(moved, moved))
 
-    def _rest_pull(self) -> Table:
-        """α Σ q_i q_iᵀ over items that are not held, with them where they are now, [d, d]."""
-        pull: Table = np.matmul(self._map @ self._rest_gram, self._map.T)
-        pull *= self._alpha
-        return pull
+    def _move_rest(self, gram: Table, shared: SharedCurvature) -> None:
+        """Step the map, and with it α Σ q_i q_iᵀ over items that are not held, [d, d]."""
+        pull = gram @ self._map
+        if self._proximal > 0:
+            pull += self._proximal * (self._map - np.eye(len(self._map), dtype=pull.dtype))
+        self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
+        self._rest_pull = self._alpha * (self._map @ self._rest_gram @ self._map.T)
