@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from common.model_version import decode_version, encode_version, version_digest
 from common.models import MODELS
+from common.neighborhood import Neighborhood
+from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings, preset
 from server.model_store import StoredModel, TrainedModel
@@ -25,6 +27,7 @@ from server.training import TrainingSettings, train
 from sims import paper_tables
 
 WIDTH: Final = 64
+LIST_LENGTH: Final = 50
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,12 @@ def ratings_of(shape: Shape) -> RatingMatrix:
 @cache
 def recommender(shape: Shape, model: str) -> Recommender:
     """A model of a shape, after one epoch, seed 0."""
-    ratings = ratings_of(shape)
-    settings = TrainingSettings(model=model, width=WIDTH, epochs=1)
-    return serve(train(ratings, settings), ratings)
+    return trained_on(ratings_of(shape), model)
+
+
+def trained_on(ratings: RatingMatrix, model: str) -> Recommender:
+    """A model of ratings, after one epoch, seed 0."""
+    return serve(train(ratings, TrainingSettings(model=model, width=WIDTH, epochs=1)), ratings)
 
 
 def serve(trained: TrainedModel, ratings: RatingMatrix) -> Recommender:
@@ -74,14 +80,20 @@ def serve(trained: TrainedModel, ratings: RatingMatrix) -> Recommender:
 
 
 def settings_for(shape: Shape, model: str, name: str) -> VicinalSettings:
-    """A preset; `paper` has the k of the paper's Table 2 for the data set of that size."""
-    return preset(
-        name,
-        model=model,
-        neighbors=paper_tables.k(shape.data, model) if name == "paper" else None,
-    )
+    """A preset; `paper` has the k of the paper's Table 2 for that data set, and m = 1."""
+    if name != "paper":
+        return preset(name, model=model)
+    return preset(name, model=model, neighbors=paper_tables.k(shape.data, model), min_support=1)
 
 
-def some_users(shape: Shape, count: int) -> NDArray[np.int64]:
-    """Distinct users, the same ones every time, [count]."""
-    return np.random.default_rng(1).permutation(shape.users)[:count]
+def plain_answer(server: Recommender, user: int) -> NDArray[np.int64]:
+    """The undefended top 50, without any search for neighbors."""
+    own = {name: rows[[user]] for name, rows in server.stored.user_parameters.items()}
+    alone = Neighborhood(server.ratings.rows([user]), own)
+    scores = server.version.served.plain_scores(alone)
+    return top_items(scores, server.ratings.items_of(user), LIST_LENGTH)
+
+
+def some_users(count: int, users: int) -> NDArray[np.int64]:
+    """Distinct users of so many, the same ones every time, [count]."""
+    return np.random.default_rng(1).permutation(users)[:count]

@@ -19,7 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cases import MODEL_NAMES, SHAPES, recommender, settings_for, shape_named, some_users
+from benchmarks.cases import (
+    LIST_LENGTH,
+    MODEL_NAMES,
+    SHAPES,
+    recommender,
+    settings_for,
+    shape_named,
+    some_users,
+)
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
 from common.neighborhood import Neighborhood
@@ -29,7 +37,6 @@ from common.vicinal import ServedModel, tuned_scores
 from sims.reference import reference_scores
 
 PRESETS: Final = ("paper", "vicinal")
-LIST_LENGTH: Final = 50
 # Scores that differ by less than this share of the largest score are equal.
 TOLERANCE: Final = 1e-4
 # Reference over kernel, by shape, preset and model.
@@ -75,7 +82,7 @@ def measure(shape_name: str, preset_name: str, model: str, *, short: bool) -> di
     settings = settings_for(shape, model, preset_name)
     server = recommender(shape, model)
     served = server.version.served
-    users = some_users(shape, 200)
+    users = some_users(200, shape.users)
     places = [server.neighborhood(int(user), settings) for user in users[:3]]
     touched = [int((place.ratings.item_counts() > 0).sum()) for place in places]
 

@@ -13,7 +13,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.models import Model, Parameters, sigmoid
+from common.models import Model, Parameters, sigmoid_in_place
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
 from common.vicinal_cells import cells_of
@@ -78,7 +78,9 @@ class TouchedCopy:
         for name in ("hidden_bias", "user_embedding"):
             if name in tables:
                 pre = pre + tables[name]
-        hidden: Table = sigmoid(pre) if model.sigmoid_hidden else pre
+        hidden: Table = pre
+        if model.sigmoid_hidden:
+            sigmoid_in_place(hidden)
         if not model.biases:
             return hidden
         return np.concatenate([hidden, np.ones_like(hidden[:, :1])], axis=1)
@@ -121,12 +123,14 @@ class TouchedCopy:
         first = self.embedding()[0]
         scores: Table = item_table @ first
         scores[self._cells.held] = self.tables["items"] @ first
-        return sigmoid(scores) if self._model.sigmoid_output else scores
+        if self._model.sigmoid_output:
+            sigmoid_in_place(scores)
+        return scores
 
     def _predicted(self, embedding: Table) -> Table:
         scores = self._cells.scores(self.tables["items"], embedding)
         if self._model.sigmoid_output:
-            scores[:] = sigmoid(scores)
+            sigmoid_in_place(scores)
         return scores
 
 

@@ -17,7 +17,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.models import sigmoid, sigmoid_in_place
+from common.models import sigmoid_in_place
 from common.ratings import RatingMatrix
 from common.vicinal_cells import places, touched
 from common.vicinal_curvature import SharedCurvature, eigenbasis
@@ -43,13 +43,11 @@ class Fit:
     signal    half the value's derivative by every held score, [T, k]; a buffer of the layer
     per_item  the value's part of every held item, [T]
     rest      the value's part of all other items
-    slope     the largest derivative of any r̂ of an item by its score, [T] or 1
     """
 
     signal: Table
     per_item: Table
     rest: float
-    slope: Table
 
     @property
     def value(self) -> float:
@@ -62,6 +60,9 @@ class OutputLayer:
 
     table [I, d] is the model's, gram = tableᵀ table. `proximal` is λ·|Ω_N|, since the common
     factor 1/|Ω_N| is left out here.
+
+    From the first step on, held rows are kept in the basis that steps are divided in: turning
+    embeddings there costs less than turning every item's step.
     """
 
     def __init__(
@@ -91,41 +92,43 @@ class OutputLayer:
         self._sigmoid = sigmoid_output
         self._bound = kind(SIGMOID_CURVATURE if sigmoid_output else 1)
         self._all = table
-        self.items = table[held]
-        self._start = self.items.copy() if proximal > 0 else self.items
+        self._items = table[held]
+        self._start = self._items.copy() if proximal > 0 else self._items
         # Behind a sigmoid, items that are not held do not move: α is 0, or all are held.
         self._rest_moves = alpha > 0 and not all_items
         self._map: Table = np.eye(table.shape[1], dtype=table.dtype)
         self._rest_gram: Table = np.zeros_like(gram)
         if self._rest_moves:
-            self._rest_gram = gram - self.items.T @ self.items
+            self._rest_gram = gram - self._items.T @ self._items
         self._rest_pull: Table = self._alpha * self._rest_gram
         self._scores, self._signal = np.empty_like(self._targets), np.empty_like(self._targets)
+        self._slopes = np.empty_like(self._targets) if sigmoid_output else self._scores
         self._basis: Table | None = None
 
     def fit(self, embedding: Table) -> Fit:
         """Against embeddings [k, d]; the signal is overwritten by the next call."""
         # BLAS is slow on a product of a few rows by a transposed table.
-        rows = np.ascontiguousarray(embedding.T)
-        predicted, signal = np.matmul(self.items, rows, out=self._scores), self._signal
-        slopes = None
+        rows = np.ascontiguousarray(self._turned(embedding).T)
+        predicted, signal = np.matmul(self._items, rows, out=self._scores), self._signal
         if self._sigmoid:
             sigmoid_in_place(predicted)
-            slopes = predicted * (1 - predicted)
+            np.subtract(1, predicted, out=self._slopes)
+            self._slopes *= predicted
         # Targets are zero where nothing is observed, and there the weight is α.
         np.multiply(predicted, self._weights, out=signal)
         signal -= self._targets
         predicted -= self._targets
         per_item: Table = np.vecdot(signal, predicted)
         rest = float(np.vdot(embedding @ self._rest_pull, embedding)) if self._rest_moves else 0.0
-        if slopes is None:
-            return Fit(signal, per_item, rest, np.ones_like(per_item))
-        signal *= slopes
-        return Fit(signal, per_item, rest, slopes.max(axis=1))
+        if self._sigmoid:
+            signal *= self._slopes
+        return Fit(signal, per_item, rest)
 
     def embedding_gradient(self, fit: Fit, embedding: Table) -> Table:
         """Half the derivative of `fit.value` by the embeddings, [k, d]."""
-        gradient: Table = fit.signal.T @ self.items
+        gradient: Table = fit.signal.T @ self._items
+        if self._basis is not None:
+            gradient = gradient @ self._basis.T
         if self._rest_moves:
             gradient += embedding @ self._rest_pull
         return gradient
@@ -135,65 +138,86 @@ class OutputLayer:
 
         The part that all rows share [width, width], and what each row's own ratings add, [k].
         """
-        items = self.items[:, :width]
-        shared = self._rest_pull[:width, :width]
+        items, basis = self._items, self._basis
+        squares = np.vecdot(items, items)
+        if width < items.shape[1]:
+            last = items[:, -1] if basis is None else items @ basis[-1]
+            squares -= last * last
+        shared = self._rest_pull
         if self._alpha > 0:
-            shared = shared + self._alpha * (items.T @ items)
-        own = (1 - self._alpha) * (np.vecdot(items, items) @ self._observed)
+            gram = items.T @ items
+            shared = shared + self._alpha * (gram if basis is None else basis @ gram @ basis.T)
+        own = (1 - self._alpha) * (squares @ self._observed)
+        shared = shared[:width, :width]
         return self._bound * shared, self._bound * own
-
-    def item_gradient(self, fit: Fit, embedding: Table) -> Table:
-        """Half the derivative of `fit.value` by the held items, [T, d]."""
-        gradient: Table = fit.signal @ embedding
-        return gradient
 
     def step(self, fit: Fit, embedding: Table) -> None:
         """Step every item by the inverse of a bound of its curvature.
 
-        `fit` is the layer's at `embedding`. The objective does not rise.
+        `fit` is the layer's latest, at `embedding`. The objective does not rise.
         """
-        gradient = self.item_gradient(fit, embedding)
-        if self._proximal > 0:
-            gradient += self._proximal * (self.items - self._start)
         gram = embedding.T @ embedding
+        if self._basis is None:
+            self._turn(eigenbasis(gram))
         # A basis may be old: the bounds are new at every step.
-        self._basis = eigenbasis(gram) if self._basis is None else self._basis
         gram *= self._alpha
         shared = SharedCurvature(gram, self._basis)
         own = (1 - self._alpha) * (self._observed @ np.vecdot(embedding, embedding))
+        gradient = fit.signal @ self._turned(embedding)
+        if self._proximal > 0:
+            gradient += self._proximal * (self._items - self._start)
         if self._sigmoid:
-            steep = np.maximum(BOLD_SHARE * fit.slope * fit.slope, FLATTEST)[:, None]
-            bold = shared.divide(gradient / steep, own, self._proximal / steep)
-            gradient /= self._bound
-            safe = shared.divide(gradient, own, self._proximal / self._bound)
-            self.items -= np.where(self._improved(bold, fit, embedding), bold, safe)
+            self._items -= self._bent_step(gradient, own, shared, fit, embedding)
             return
-        self.items -= shared.divide(gradient, own, self._proximal)
+        self._items -= shared.divide_turned(gradient, own, self._proximal)
         if self._rest_moves:
             self._move_rest(gram, shared)
 
     def scores(self, embedding: Table) -> Table:
         """Predicted ratings of every item for one embedding [d], [I]."""
         scores: Table = self._all @ (self._map.T @ embedding)
-        scores[self._held] = self.items @ embedding
+        scores[self._held] = self._items @ self._turned(embedding)
         if self._sigmoid:
-            scores = sigmoid(scores)
+            sigmoid_in_place(scores)
         return scores
 
+    def _turned(self, embedding: Table) -> Table:
+        """Into the basis that held rows are in."""
+        return embedding if self._basis is None else embedding @ self._basis
+
+    def _turn(self, basis: Table) -> None:
+        proximal = self._start is not self._items
+        self._items = self._items @ basis
+        self._start = self._start @ basis if proximal else self._items
+        self._basis = basis
+
+    def _bent_step(
+        self, gradient: Table, own: Table, shared: SharedCurvature, fit: Fit, embedding: Table
+    ) -> Table:
+        """Behind a sigmoid: a bold step, or a safe one where that would not do."""
+        slope = self._slopes.max(axis=1, initial=0)
+        steep = np.maximum(BOLD_SHARE * slope * slope, FLATTEST)[:, None]
+        step = shared.divide_turned(gradient / steep, own, self._proximal / steep)
+        worse = np.flatnonzero(~self._improved(step, fit, embedding))
+        step[worse] = shared.divide_turned(
+            gradient[worse] / self._bound, own[worse], self._proximal / self._bound
+        )
+        return step
+
     def _improved(self, change: Table, fit: Fit, embedding: Table) -> NDArray[np.bool_]:
-        """Whether an item's part of the objective falls with its row of `change`, [T, 1]."""
+        """Whether an item's part of the objective falls with its row of `change`, [T]."""
         before = fit.per_item + self._penalties()
-        kept, self.items = self.items, self.items - change
+        kept, self._items = self._items, self._items - change
         after = self.fit(embedding).per_item + self._penalties()
-        self.items = kept
-        improved: NDArray[np.bool_] = (after <= before)[:, None]
+        self._items = kept
+        improved: NDArray[np.bool_] = after <= before
         return improved
 
     def _penalties(self) -> Table | float:
         """The proximal term's part of every held item, [T]."""
         if self._proximal == 0:
             return 0.0
-        moved = self.items - self._start
+        moved = self._items - self._start
         return np.asarray(self._proximal * np.vecdot(moved, moved))
 
     def _move_rest(self, gram: Table, shared: SharedCurvature) -> None:
