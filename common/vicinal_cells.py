@@ -92,7 +92,7 @@ class DenseCells:
         self._weights[self._where] = 1
 
     def placed(self, values: Table) -> Table:
-        cells = np.zeros(self._shape, dtype=self._scores.dtype)
+        cells: Table = np.zeros(self._shape, dtype=self._scores.dtype)
         cells[self._where] = values
         return cells
 

@@ -157,11 +157,10 @@ class OutputLayer:
         `fit` is the layer's latest, at `embedding`. The objective does not rise.
         """
         gram = embedding.T @ embedding
-        if self._basis is None:
-            self._turn(eigenbasis(gram))
         # A basis may be old: the bounds are new at every step.
+        basis = self._turn(eigenbasis(gram)) if self._basis is None else self._basis
         gram *= self._alpha
-        shared = SharedCurvature(gram, self._basis)
+        shared = SharedCurvature(gram, basis)
         own = (1 - self._alpha) * (self._observed @ np.vecdot(embedding, embedding))
         gradient = fit.signal @ self._turned(embedding)
         if self._proximal > 0:
@@ -185,11 +184,13 @@ class OutputLayer:
         """Into the basis that held rows are in."""
         return embedding if self._basis is None else embedding @ self._basis
 
-    def _turn(self, basis: Table) -> None:
+    def _turn(self, basis: Table) -> Table:
+        """Turn held rows into a basis, and give it."""
         proximal = self._start is not self._items
         self._items = self._items @ basis
         self._start = self._start @ basis if proximal else self._items
         self._basis = basis
+        return basis
 
     def _bent_step(
         self, gradient: Table, own: Table, shared: SharedCurvature, fit: Fit, embedding: Table

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_common_vicinal import case
 
 from common.ratings import RatingMatrix, RatingScale
 from common.settings import VicinalSettings
 from common.vicinal import tuned_scores
 from common.vicinal_cells import Cells, DenseCells, SparseCells, cells_of, touched
 from sims.reference import reference_scores
-from tests.test_common_vicinal import case
 
 SCALE = RatingScale(1, 5, 1)
 
