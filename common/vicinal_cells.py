@@ -85,14 +85,13 @@ class DenseCells:
     def __init__(self, ratings: RatingMatrix, held: Indices, alpha: float, dtype: np.dtype) -> None:
         self.held = held
         self._where = (places(ratings, held), ratings.users)
-        self._shape = (len(held), ratings.user_count)
-        self._scores = np.empty(self._shape, dtype=dtype)
+        self._scores: Table = np.empty((len(held), ratings.user_count), dtype=dtype)
         self._targets = self.placed(ratings.ratings)
         self._weights = np.full_like(self._scores, alpha)
         self._weights[self._where] = 1
 
     def placed(self, values: Table) -> Table:
-        cells: Table = np.zeros(self._shape, dtype=self._scores.dtype)
+        cells = np.zeros_like(self._scores)
         cells[self._where] = values
         return cells
 
@@ -150,9 +149,10 @@ class SparseCells:
 
     def scores(self, items: Table, rows: Table) -> Table:
         buffers = self._buffers_for(items.shape[1])
-        of_rows = np.take(rows, self._rows, axis=0, out=buffers.rows, mode="clip")
-        of_items = np.take(items, self._items, axis=0, out=buffers.items, mode="clip")
-        return np.vecdot(of_rows, of_items, out=self._scores)
+        # Methods, and indices clipped: numpy's functions and checks cost as much as the work.
+        rows.take(self._rows, 0, buffers.rows, "clip")
+        items.take(self._items, 0, buffers.items, "clip")
+        return np.vecdot(buffers.rows, buffers.items, out=self._scores)
 
     def residuals(self, predicted: Table) -> Table:
         predicted -= self._targets
@@ -164,17 +164,18 @@ class SparseCells:
 
     def by_row(self, cells: Table, items: Table) -> Table:
         buffers = self._buffers_for(items.shape[1])
-        np.take(items, self._places, axis=0, out=buffers.items, mode="clip")
-        np.take(cells, self._ordered, out=self._by_row, mode="clip")
-        for values, vectors, total in buffers.runs:
-            np.dot(values, vectors, out=total)
+        items.take(self._places, 0, buffers.items, "clip")
+        cells.take(self._ordered, 0, self._by_row, "clip")
+        for sum_of, vectors, total in buffers.runs:
+            sum_of(vectors, total)
         return buffers.sums.copy()
 
     def by_item(self, cells: Table, rows: Table, out: Table) -> Table:
         vectors = self._buffers_for(rows.shape[1]).rows
-        np.take(rows, self._rows, axis=0, out=vectors, mode="clip")
-        vectors *= cells[:, None]
-        out[:] = vectors[: len(out)]
+        rows.take(self._rows, 0, vectors, "clip")
+        first = len(out)
+        np.multiply(vectors[:first], cells[:first, None], out=out)
+        vectors[first:] *= cells[first:, None]
         for start, end in zip(self._ends, self._ends[1:], strict=False):
             out[: end - start] += vectors[start:end]
         return out
@@ -191,8 +192,8 @@ class _Buffers:
 
     rows, items  [N, D]
     sums         [k, D]
-    runs         cells, vectors and the sum of every row that has any: slices that a step would
-                 pay for
+    runs         the product with its cells, its vectors and the sum of every row that has any:
+                 slices that a step would pay for
     """
 
     def __init__(self, by_row: Table, indptr: list[int], width: int) -> None:
@@ -200,4 +201,4 @@ class _Buffers:
         self.items = np.empty_like(self.rows)
         self.sums = np.zeros((len(indptr) - 1, width), dtype=by_row.dtype)
         spans = zip(indptr[:-1], indptr[1:], self.sums, strict=True)
-        self.runs = [(by_row[a:b], self.items[a:b], total) for a, b, total in spans if a < b]
+        self.runs = [(by_row[a:b].dot, self.items[a:b], total) for a, b, total in spans if a < b]

@@ -89,9 +89,9 @@ class DualEncoder:
         limit = before.value + self._penalty(self._coefficients)
         wanted = self._wanted(output, before, embedding, basis)
         for _ in range(MAX_HALVINGS):
-            change = wanted if self._alone else self._inverse @ wanted
+            change: Table = wanted if self._alone else self._inverse @ wanted
             coefficients = self._coefficients + change
-            pre = self._pre + (change if self._alone else self._gram @ change)
+            pre: Table = self._pre + (change if self._alone else self._gram @ change)
             after = output.fit(self._embedded(pre))
             if after.value + self._penalty(coefficients) <= limit * (1 + SLACK):
                 self._pre, self._coefficients = pre, coefficients

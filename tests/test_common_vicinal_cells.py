@@ -1,9 +1,12 @@
 """Lists of cells and dense matrices of them give the same products."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from test_common_vicinal import case
 
 from common.ratings import RatingMatrix, RatingScale
@@ -41,8 +44,10 @@ def test_products_over_cells_are_those_of_masked_matrices(
         DenseCells(ratings, held, 0.0, np.dtype(np.float64)),
         SparseCells(ratings, held, np.dtype(np.float64)),
     )
-    q, z = rng.normal(size=(items, 3)), rng.normal(size=(rows, 3))
-    values, dense = rng.normal(size=len(ratings)), ratings.dense().astype(np.float64)
+    q: NDArray[Any] = rng.normal(size=(items, 3))
+    z: NDArray[Any] = rng.normal(size=(rows, 3))
+    values: NDArray[Any] = rng.normal(size=len(ratings))
+    dense: NDArray[Any] = ratings.dense().astype(np.float64)
     observed, placed = dense > 0, np.zeros_like(dense)
     placed[ratings.users, ratings.items] = values
     for cells in kinds:
