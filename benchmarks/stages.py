@@ -6,7 +6,7 @@ stage's time is without the stages that it calls, and the clocks themselves cost
 The floor is the larger of two times. Bytes: the model's item table once, for the scores, and the
 touched rows of every table in and out, at the bandwidth of copying. Arithmetic: products over
 observed cells (2·N·D each; three a step for mf, five with an encoder), with α > 0 the two Gram
-products of (k + T)·D² as well, and six operations for each number that Adagrad moves, at the rate
+products of (k + T)·D² as well, and six operations for each number that an optimizer moves, at the rate
 of a large matrix product. Both rates are measured in the same run.
 """
 
@@ -19,7 +19,6 @@ from unittest import mock
 
 import numpy as np
 
-import common.vicinal
 import server.recommender
 from benchmarks.cases import (
     LIST_LENGTH,
@@ -51,7 +50,6 @@ CLOCKS: Final[list[tuple[Any, str, str]]] = [
     *((cells, "residuals", "predict") for cells in (DenseCells, SparseCells)),
     *((cells, "by_row", "sums by row") for cells in (DenseCells, SparseCells)),
     *((cells, "by_item", "sums by item") for cells in (DenseCells, SparseCells)),
-    (common.vicinal, "adagrad_steps", "steps"),
     (OutputLayer, "fit", "predict"),
     (OutputLayer, "embedding_gradient", "sums by row"),
     (OutputLayer, "embedding_curvature", "steps"),
@@ -62,11 +60,12 @@ CLOCKS: Final[list[tuple[Any, str, str]]] = [
     (TouchedCopy, "scores", "score all"),
     (OutputLayer, "scores", "score all"),
     (server.recommender, "top_items", "rank"),
-    (server.recommender, "tuned_scores", "other"),
+    # What is left of it: an optimizer's arithmetic on tables.
+    (server.recommender, "tuned_scores", "steps"),
 ]
 STAGES: Final = (
     "neighbors", "package", "set-up", "predict", "sums by row", "sums by item", "steps",
-    "score all", "rank", "other",
+    "score all", "rank",
 )  # fmt: skip
 PRODUCTS: Final = {"mf": 3, "nsvd": 5, "autorec": 5, "cdae": 5}
 
@@ -153,7 +152,7 @@ def _floor(
     step = 2 * ratings * width * PRODUCTS[model]
     if settings.unrated_weight > 0:
         step += 4 * (rows + touched) * width * width
-    if settings.step_rule == "adagrad":
+    if settings.step_rule != "curvature":
         step += 6 * touched * width * tables
     return max(bytes_moved / bandwidth, settings.steps * step / rate)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from test_common_vicinal import case
 
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import VicinalSettings
+from common.settings import StepRule, VicinalSettings
 from common.vicinal import tuned_scores
 from common.vicinal_cells import Cells, DenseCells, SparseCells, cells_of, touched
 from sims.reference import reference_scores
@@ -66,10 +66,13 @@ def test_products_over_cells_are_those_of_masked_matrices(
 
 @pytest.mark.parametrize("model", ["mf", "nsvd", "autorec", "cdae"])
 @pytest.mark.parametrize("proximal", [0.0, 0.01])
-def test_a_sparse_neighborhood_is_tuned_as_the_reference_is(model: str, proximal: float) -> None:
+@pytest.mark.parametrize("rule", ["adagrad", "adam"])
+def test_a_sparse_neighborhood_is_tuned_as_the_reference_is(
+    model: str, proximal: float, rule: StepRule
+) -> None:
     served, neighborhood = case(model, 7, 40, 300, 4, 0.01, np.float64)
     setting = VicinalSettings(
-        40, 0.0, 6, step_rule="adagrad", learning_rate=0.1, proximal_weight=proximal
+        40, 0.0, 6, step_rule=rule, learning_rate=0.1, proximal_weight=proximal
     )
     assert isinstance(cells_of(neighborhood.ratings, 0.0, np.dtype(np.float64)), SparseCells)
     fast = tuned_scores(served, neighborhood, setting)
