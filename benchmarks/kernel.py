@@ -6,9 +6,9 @@ fair one: a copy of the model's tables, the dense loss over k × I cells, autogr
 whole tables. It computes no proximal distance where λ = 0 and no matrix for each item.
 
 Answers are compared in double precision, where scores must be equal to 10⁻⁴ of the largest
-(*double*, the worst). In single precision the two sum in another order, and Adagrad takes whole
-steps along gradients that are nothing but rounding: *single* is the median difference of scores
-there (Adam much the same), and the last column the share of users whose top 50 is the same, in the same order.
+(*double*, the worst). In single precision the two sum in another order, and Adagrad and Adam take
+whole steps along gradients that are nothing but rounding: *single* is the median difference of
+scores there, and the last column the share of users whose top 50 is the same, in the same order.
 """
 
 from collections.abc import Mapping

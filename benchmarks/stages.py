@@ -6,8 +6,8 @@ stage's time is without the stages that it calls, and the clocks themselves cost
 The floor is the larger of two times. Bytes: the model's item table once, for the scores, and the
 touched rows of every table in and out, at the bandwidth of copying. Arithmetic: products over
 observed cells (2·N·D each; three a step for mf, five with an encoder), with α > 0 the two Gram
-products of (k + T)·D² as well, and six operations for each number that an optimizer moves, at the rate
-of a large matrix product. Both rates are measured in the same run.
+products of (k + T)·D² as well, and six operations for each number that an optimizer moves, at
+the rate of a large matrix product. Both rates are measured in the same run.
 """
 
 import time
