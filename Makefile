@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check stubs clean
+.PHONY: help install demo test test-all bench check stubs clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -43,6 +43,10 @@ test: install ## the fast tests
 
 test-all: install ## every test; those on real ratings need VICINAL_DATA
 	@$(PYTEST) $(PARALLEL) $(ARGS)
+
+# Ratios only: they hold on a busy machine too.
+bench: install ## the short benchmarks; fails when one is below its floor
+	@for part in kernel inference scaling; do $(RUN) -m benchmarks.$$part --short; done
 
 check: install ## lint, format, types, generated stubs, import directions
 	@$(RUN) -m ruff check .

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
+import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from common.errors import InputError
 
@@ -66,6 +68,10 @@ class Model:
         rated = xp.astype(ratings > 0, ratings.dtype)
         return rated / (rated.sum(-1)[:, None] + 1) ** 0.5
 
+    def input_values(self, ratings: Array, counts: Array) -> Array:
+        """X at observed ratings [N], of rows with `counts` [N] ratings each, [N]."""
+        return ratings if self.inputs == "ratings" else (counts + 1) ** -0.5
+
     def encode(self, parameters: Parameters, ratings: Array | None) -> Array:
         """Embeddings [B, d]; `parameters` holds user parameters of the B rows only.
 
@@ -97,6 +103,14 @@ class Model:
 def sigmoid(values: Array) -> Array:
     """1/(1 + e^-x), written so that no value overflows."""
     return 0.5 * array_namespace(values).tanh(0.5 * values) + 0.5
+
+
+def sigmoid_in_place(values: NDArray[np.float32]) -> None:
+    """The same of numpy's arrays, without another array."""
+    values *= 0.5
+    np.tanh(values, out=values)
+    values *= 0.5
+    values += 0.5
 
 
 _ALL: Final = (

@@ -103,22 +103,21 @@ def _by_curvature(
 
 
 def _by_optimizer(
-    steps: Callable[[TouchedCopy, VicinalSettings, float], None],
+    steps: Callable[[TouchedCopy, int, float], None],
     served: ServedModel,
     neighborhood: Neighborhood,
     settings: VicinalSettings,
 ) -> Table:
     """A run of steps that ends above its start is repeated with half the learning rate."""
     parameters = {**served.parameters, **neighborhood.user_parameters}
-    start, learning_rate = np.inf, settings.learning_rate
+    ratings, learning_rate = neighborhood.ratings, settings.learning_rate
     for _ in range(MAX_HALVINGS):
-        output = output_layer(served, neighborhood, settings)
-        copy = TouchedCopy(served.model, parameters, neighborhood.ratings, output)
-        start = min(start, copy.objective(settings))
+        copy = TouchedCopy(served.model, parameters, served.item_table, ratings, settings)
+        start = copy.objective()
         with np.errstate(over="ignore", invalid="ignore"):
-            steps(copy, settings, learning_rate)
-            if copy.objective(settings) <= start:
-                return output.scores(copy.embedding()[0])
+            steps(copy, settings.steps, learning_rate)
+            if copy.objective() <= start:
+                return copy.scores(served.item_table)
         learning_rate /= 2
     return served.plain_scores(neighborhood)
 
@@ -133,14 +132,14 @@ FINE_TUNERS: Final[dict[str, Callable[[ServedModel, Neighborhood, VicinalSetting
 def output_layer(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> OutputLayer:
-    # Adagrad and Adam scale coordinates and a sigmoid bends, so untouched items would share no map.
-    linear = settings.step_rule == "curvature" and not served.model.sigmoid_output
+    sigmoid = served.model.sigmoid_output
     return OutputLayer(
         served.item_table,
         served.item_gram,
         neighborhood.ratings,
         alpha=settings.unrated_weight,
         proximal=settings.proximal_weight * max(len(neighborhood.ratings), 1),
-        sigmoid_output=served.model.sigmoid_output,
-        all_items=settings.unrated_weight > 0 and not linear,
+        sigmoid_output=sigmoid,
+        # A sigmoid bends, so untouched items would share no map.
+        all_items=sigmoid and settings.unrated_weight > 0,
     )

@@ -4,104 +4,147 @@ With α = 0 an item that no neighbor rated has no gradient, and Adagrad never mo
 touched rows of the item tables are held. Adagrad scales coordinates, so with α > 0 untouched
 items share no map, and every item is held.
 
-Shapes: k neighbors, T touched items, d embedding width.
+Shapes: k neighbors, T held items, d embedding width.
 """
 
+from collections.abc import Mapping
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.models import Model, Parameters, sigmoid
+from common.models import Model, Parameters, sigmoid_in_place
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
-from common.vicinal_encoder import touched_inputs
-from common.vicinal_output import OutputLayer
+from common.vicinal_cells import cells_of
 
 Table = NDArray[np.float32]
 
-# Guards the division where a gradient has always been zero.
-ADAGRAD_EPSILON: Final = np.float32(1e-10)
+# Adagrad's sums of squares start at its square, which guards the division where a gradient has
+# always been zero.
+ADAGRAD_EPSILON: Final = 1e-10
 
 
 @final
 class TouchedCopy:
     """The rows of a model's tables that a neighborhood can move, to be moved.
 
-    tables  by name: the parameters of the encoder, and `items`, the output layer's rows with
-            their biases as a last column
+    `item_table` are the output layer's rows, with their biases as a last column.
+
+    tables           by name: the parameters of the encoder, and `items`, the output layer's held
+                     rows
+    gradient_factor  makes derivatives of L_N of the gradients; optimizers take the same steps
+                     without it, but where gradients are as small as their epsilon
     """
 
     def __init__(
-        self, model: Model, parameters: Parameters, ratings: RatingMatrix, output: OutputLayer
+        self,
+        model: Model,
+        parameters: Parameters,
+        item_table: Table,
+        ratings: RatingMatrix,
+        settings: VicinalSettings,
     ) -> None:
         self._model = model
-        self._output = output
-        self.tables: dict[str, Table] = {}
+        self._cells = cells_of(ratings, settings.unrated_weight, item_table.dtype)
+        self.tables: dict[str, Table] = {"items": item_table[self._cells.held]}
         if model.inputs != "none":
-            dtype = parameters["item_embedding"].dtype
-            touched, self._inputs = touched_inputs(model, ratings, dtype)
-            self.tables["input_embedding"] = parameters["input_embedding"][touched]
+            counts = np.repeat(np.diff(ratings.indptr), np.diff(ratings.indptr))
+            self._inputs = self._cells.placed(model.input_values(ratings.ratings, counts))
+            self.tables["input_embedding"] = parameters["input_embedding"][self._cells.held]
         if model.biases:
             self.tables["hidden_bias"] = parameters["hidden_bias"].copy()
         if model.user_vector:
             self.tables["user_embedding"] = parameters["user_embedding"].copy()
-        self._start = {name: table.copy() for name, table in self.tables.items()}
-        self.tables["items"] = output.items
-        self._start["items"] = output.start
-        self._observed = max(len(ratings), 1)
+        # Where gradients of item tables are written, at every step.
+        self._out = {
+            name: np.empty_like(self.tables[name])
+            for name in ("items", "input_embedding")
+            if name in self.tables
+        }
+        observed = max(len(ratings), 1)
+        self.gradient_factor = 2 / observed
+        self._proximal = settings.proximal_weight * observed
+        self._start: Mapping[str, Table] = {}
+        if self._proximal > 0:
+            self._start = {name: table.copy() for name, table in self.tables.items()}
 
     def embedding(self) -> Table:
         """Embeddings as the output layer takes them, [k, d] or [k, d + 1]."""
         tables, model = self.tables, self._model
         pre: Table = np.zeros((), dtype=tables["items"].dtype)
         if model.inputs != "none":
-            pre = self._inputs @ tables["input_embedding"]
+            pre = self._cells.by_row(self._inputs, tables["input_embedding"])
         for name in ("hidden_bias", "user_embedding"):
             if name in tables:
                 pre = pre + tables[name]
-        hidden: Table = sigmoid(pre) if model.sigmoid_hidden else pre
+        hidden: Table = pre
+        if model.sigmoid_hidden:
+            sigmoid_in_place(hidden)
         if not model.biases:
             return hidden
         return np.concatenate([hidden, np.ones_like(hidden[:, :1])], axis=1)
 
-    def objective(self, settings: VicinalSettings) -> float:
-        """L_N; NaN or infinite when the copy is."""
-        moved = (table - self._start[name] for name, table in self.tables.items())
+    def objective(self) -> float:
+        """|Ω_N| · L_N; NaN or infinite when the copy is."""
+        moved = (self.tables[name] - start for name, start in self._start.items())
         distance = sum(float(np.vdot(change, change)) for change in moved)
-        value = self._output.fit(self.embedding()).value
-        return value / self._observed + settings.proximal_weight * distance
+        return self._cells.value(self._predicted(self.embedding())) + self._proximal * distance
 
-    def gradients(self, settings: VicinalSettings) -> dict[str, Table]:
-        """The derivative of L_N by every table."""
-        model, embedding = self._model, self.embedding()
-        fit = self._output.fit(embedding)
-        found = {"items": self._output.item_gradient(fit, embedding)}
-        hidden_gradient = self._output.embedding_gradient(fit, embedding)
+    def gradients(self) -> dict[str, Table]:
+        """Half the derivative of |Ω_N| · L_N by every table; the next call overwrites them."""
+        model, cells, embedding = self._model, self._cells, self.embedding()
+        signal = self._predicted(embedding)
+        slopes = signal * (1 - signal) if model.sigmoid_output else None
+        signal = cells.residuals(signal)
+        if slopes is not None:
+            signal *= slopes
+        hidden_gradient = cells.by_row(signal, self.tables["items"])
+        found = {"items": cells.by_item(signal, embedding, self._out["items"])}
         if model.biases:
             embedding, hidden_gradient = embedding[:, :-1], hidden_gradient[:, :-1]
         if model.sigmoid_hidden:
             hidden_gradient = hidden_gradient * (embedding * (1 - embedding))
         if model.inputs != "none":
-            found["input_embedding"] = self._inputs.T @ hidden_gradient
+            found["input_embedding"] = cells.by_item(
+                self._inputs, hidden_gradient, self._out["input_embedding"]
+            )
         if model.biases:
             found["hidden_bias"] = hidden_gradient.sum(axis=0)
         if model.user_vector:
             found["user_embedding"] = hidden_gradient
-        factor = embedding.dtype.type(2 / self._observed)
-        pull = embedding.dtype.type(2 * settings.proximal_weight)
-        return {
-            name: factor * found[name] + pull * (table - self._start[name])
-            for name, table in self.tables.items()
-        }
+        pull = embedding.dtype.type(self._proximal)
+        for name, start in self._start.items():
+            found[name] = found[name] + pull * (self.tables[name] - start)
+        return found
+
+    def scores(self, item_table: Table) -> Table:
+        """Predicted ratings of every item for row 0, [I]."""
+        first = self.embedding()[0]
+        scores: Table = item_table @ first
+        scores[self._cells.held] = self.tables["items"] @ first
+        if self._model.sigmoid_output:
+            sigmoid_in_place(scores)
+        return scores
+
+    def _predicted(self, embedding: Table) -> Table:
+        scores = self._cells.scores(self.tables["items"], embedding)
+        if self._model.sigmoid_output:
+            sigmoid_in_place(scores)
+        return scores
 
 
-def adagrad_steps(copy: TouchedCopy, settings: VicinalSettings, learning_rate: float) -> None:
-    """Full-batch Adagrad on L_N from a fresh state (sums of squares 0), all tables at once."""
-    squares = {name: np.zeros_like(table) for name, table in copy.tables.items()}
-    for _ in range(settings.steps):
-        for name, gradient in copy.gradients(settings).items():
-            squares[name] += gradient * gradient
-            gradient *= gradient.dtype.type(learning_rate)
-            gradient /= np.sqrt(squares[name]) + ADAGRAD_EPSILON
-            copy.tables[name] -= gradient
+def adagrad_steps(copy: TouchedCopy, steps: int, learning_rate: float) -> None:
+    """Full-batch Adagrad on L_N from a fresh state, all tables at once."""
+    floor = (ADAGRAD_EPSILON / copy.gradient_factor) ** 2
+    squares = {name: np.full_like(table, floor) for name, table in copy.tables.items()}
+    scratch = {name: np.empty_like(table) for name, table in copy.tables.items()}
+    for _ in range(steps):
+        for name, gradient in copy.gradients().items():
+            total, root, table = squares[name], scratch[name], copy.tables[name]
+            np.multiply(gradient, gradient, out=root)
+            total += root
+            np.sqrt(total, out=root)
+            np.divide(gradient, root, out=root)
+            root *= learning_rate
+            table -= root

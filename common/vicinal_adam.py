@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from common.settings import VicinalSettings
 from common.vicinal_adagrad import TouchedCopy
 
 # As published (Kingma and Ba 2015, Algorithm 1).
@@ -17,20 +16,28 @@ SECOND_DECAY: Final = 0.999
 EPSILON: Final = 1e-8
 
 
-def adam_steps(copy: TouchedCopy, settings: VicinalSettings, learning_rate: float) -> None:
-    """Full-batch Adam on L_N from a fresh state (moments 0), all tables at once."""
+def adam_steps(copy: TouchedCopy, steps: int, learning_rate: float) -> None:
+    """Full-batch Adam on L_N from a fresh state (moments 0), all tables at once.
+
+    Moments are kept as sums, Σ βⁿ g, which are the published means over 1 − β: two passes fewer.
+    """
     firsts = {name: np.zeros_like(table) for name, table in copy.tables.items()}
     seconds = {name: np.zeros_like(table) for name, table in copy.tables.items()}
-    for step in range(1, settings.steps + 1):
+    scratch = {name: np.empty_like(table) for name, table in copy.tables.items()}
+    for step in range(1, steps + 1):
         # Both moments start at 0 and are divided by how much of a mean they are by now.
-        length = learning_rate / (1 - FIRST_DECAY**step)
-        spread = (1 - SECOND_DECAY**step) ** 0.5
-        for name, gradient in copy.gradients(settings).items():
-            kind = gradient.dtype.type
-            first, second = firsts[name], seconds[name]
-            first += kind(1 - FIRST_DECAY) * (gradient - first)
-            second += kind(1 - SECOND_DECAY) * (gradient * gradient - second)
-            scale = np.sqrt(second)
-            scale /= kind(spread)
-            scale += kind(EPSILON)
-            copy.tables[name] -= kind(length) * first / scale
+        first_scale = (1 - FIRST_DECAY) / (1 - FIRST_DECAY**step)
+        root_scale = ((1 - SECOND_DECAY) / (1 - SECOND_DECAY**step)) ** 0.5
+        epsilon = EPSILON / copy.gradient_factor / root_scale
+        for name, gradient in copy.gradients().items():
+            first, second, root = firsts[name], seconds[name], scratch[name]
+            first *= FIRST_DECAY
+            first += gradient
+            np.multiply(gradient, gradient, out=root)
+            second *= SECOND_DECAY
+            second += root
+            np.sqrt(second, out=root)
+            root += epsilon
+            np.divide(first, root, out=root)
+            root *= learning_rate * first_scale / root_scale
+            copy.tables[name] -= root

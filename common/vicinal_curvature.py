@@ -45,8 +45,14 @@ class SharedCurvature:
         A bound of 0 says that the row has no rating of its own. S's mean eigenvalue stands in
         for it: one step would otherwise take all such rows to 0, all alike.
         """
-        curvature = np.where(bound > 0, bound, self._mean)[:, None] + proximal + self._bounds
-        rotated = gradient @ self._basis
-        rotated /= np.where(curvature > 0, curvature, 1)
-        divided: Table = (rotated @ self._basis.T).astype(gradient.dtype, copy=False)
+        divided: Table = self.divide_turned(gradient @ self._basis, bound, proximal) @ self._basis.T
         return divided
+
+    def divide_turned(self, gradient: Table, bound: Table, proximal: np.floating | Table) -> Table:
+        """The same of rows that are given in the basis, in place."""
+        own = np.where(bound > 0, bound, self._mean)[:, None] + proximal
+        curvature = own + self._bounds
+        if curvature.size and curvature.min() <= 0:
+            curvature[curvature <= 0] = 1
+        gradient /= curvature
+        return gradient

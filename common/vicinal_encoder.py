@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.models import Model, Parameters, sigmoid
 from common.ratings import RatingMatrix
+from common.vicinal_cells import places, touched
 from common.vicinal_curvature import SharedCurvature
 from common.vicinal_output import Fit, OutputLayer
 
@@ -22,17 +23,6 @@ Table = NDArray[np.float32]
 
 # Keeps G invertible when rows are alike or empty, as a share of its mean diagonal.
 RIDGE: Final = 1e-3
-
-
-def touched_inputs(
-    model: Model, ratings: RatingMatrix, dtype: np.dtype
-) -> tuple[NDArray[np.int32], Table]:
-    """The items that a row rated, ascending, [T], and the encoder's inputs there, [k, T]."""
-    touched, column = np.unique(ratings.items, return_inverse=True)
-    rows = np.zeros((ratings.user_count, len(touched)), dtype=dtype)
-    rows[ratings.users, column] = ratings.ratings
-    inputs: Table = model.input_rows(rows)
-    return touched, inputs
 
 
 # A step longer than this in a pre-activation leaves the region where its slope says much.
@@ -56,10 +46,15 @@ class DualEncoder:
         self._model = model
         items: Table = parameters["item_embedding"]
         self._pre = np.zeros((ratings.user_count, items.shape[1]), dtype=items.dtype)
+        # Rows that share nothing: G is 1, and the k × k matrices are left out.
+        self._alone = model.inputs == "none" and not model.biases
         gram = np.zeros((len(self._pre), len(self._pre)))
         if model.inputs != "none":
-            touched, inputs = touched_inputs(model, ratings, items.dtype)
-            self._pre += inputs @ parameters["input_embedding"][touched]
+            held = touched(ratings)
+            rows = np.zeros((len(self._pre), len(held)), dtype=items.dtype)
+            rows[ratings.users, places(ratings, held)] = ratings.ratings
+            inputs = model.input_rows(rows)
+            self._pre += inputs @ parameters["input_embedding"][held]
             gram += inputs @ inputs.T
         if model.biases:
             self._pre += parameters["hidden_bias"]
@@ -69,7 +64,9 @@ class DualEncoder:
             gram.flat[:: len(gram) + 1] += 1
         self._start, self._coefficients = self._pre, np.zeros_like(self._pre)
         self._gram: Table = gram.astype(items.dtype)
-        self._inverse: Table = _inverse(gram, exact=model.user_vector).astype(items.dtype)
+        self._inverse: Table = self._gram
+        if not self._alone:
+            self._inverse = _inverse(gram, exact=model.user_vector).astype(items.dtype)
         self._proximal = items.dtype.type(proximal)
         # In units of a: ‖θ − θ⁰‖² is about ‖a − a⁰‖² over this.
         self._scale = items.dtype.type(np.trace(gram) / len(gram) or 1.0)
@@ -92,19 +89,15 @@ class DualEncoder:
         limit = before.value + self._penalty(self._coefficients)
         wanted = self._wanted(output, before, embedding, basis)
         for _ in range(MAX_HALVINGS):
-            change = self._inverse @ wanted
+            change: Table = wanted if self._alone else self._inverse @ wanted
             coefficients = self._coefficients + change
-            pre = self._pre + self._gram @ change
+            pre: Table = self._pre + (change if self._alone else self._gram @ change)
             after = output.fit(self._embedded(pre))
             if after.value + self._penalty(coefficients) <= limit * (1 + SLACK):
                 self._pre, self._coefficients = pre, coefficients
                 return after
             wanted *= 0.5
         return output.fit(embedding)
-
-    def distance(self) -> float:
-        """Squared distance of the encoder's parameters from the model's."""
-        return float(np.vdot(self._gram @ self._coefficients, self._coefficients))
 
     def _wanted(self, output: OutputLayer, fit: Fit, embedding: Table, basis: Table) -> Table:
         width = self._pre.shape[1]

@@ -17,8 +17,9 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.models import sigmoid
+from common.models import sigmoid_in_place
 from common.ratings import RatingMatrix
+from common.vicinal_cells import places, touched
 from common.vicinal_curvature import SharedCurvature, eigenbasis
 
 Table = NDArray[np.float32]
@@ -39,16 +40,14 @@ class Fit:
 
     The value is Σ_Ω (r̂ − r)² + α Σ r̂² over all items, |Ω_N| · L_N without the proximal term.
 
-    signal    half the value's derivative by every held score, [k, T]; a buffer of the layer
+    signal    half the value's derivative by every held score, [T, k]; a buffer of the layer
     per_item  the value's part of every held item, [T]
     rest      the value's part of all other items
-    slope     the largest derivative of any r̂ of an item by its score, [T] or 1
     """
 
     signal: Table
     per_item: Table
     rest: float
-    slope: Table
 
     @property
     def value(self) -> float:
@@ -61,6 +60,9 @@ class OutputLayer:
 
     table [I, d] is the model's, gram = tableᵀ table. `proximal` is λ·|Ω_N|, since the common
     factor 1/|Ω_N| is left out here.
+
+    From the first step on, held rows are kept in the basis that steps are divided in: turning
+    embeddings there costs less than turning every item's step.
     """
 
     def __init__(
@@ -74,53 +76,61 @@ class OutputLayer:
         sigmoid_output: bool,
         all_items: bool,
     ) -> None:
-        count, width = table.shape
         kind = table.dtype.type
-        self._held = np.arange(count) if all_items else np.unique(ratings.items)
-        column = np.empty(count, dtype=np.int64)
-        column[self._held] = np.arange(len(self._held))
-        cells = (ratings.users, column[ratings.items])
-        self._targets = np.zeros((ratings.user_count, len(self._held)), dtype=table.dtype)
+        held = np.arange(len(table)) if all_items else touched(ratings)
+        cells = (places(ratings, held), ratings.users)
+        self._held = held
+        self._targets = np.zeros((len(held), ratings.user_count), dtype=table.dtype)
         self._targets[cells] = ratings.ratings
-        self._weights = np.full_like(self._targets, alpha)
-        self._weights[cells] = 1
         self._observed = np.zeros_like(self._targets)
         self._observed[cells] = 1
+        self._weights = self._observed
+        if alpha > 0:
+            self._weights = np.maximum(self._observed, kind(alpha))
 
         self._alpha, self._proximal = kind(alpha), kind(proximal)
         self._sigmoid = sigmoid_output
         self._bound = kind(SIGMOID_CURVATURE if sigmoid_output else 1)
         self._all = table
-        self.start = table[self._held]
-        self.items = self.start.copy()
-        self._map: Table = np.eye(width, dtype=table.dtype)
+        self._items = table[held]
+        self._start = self._items.copy() if proximal > 0 else self._items
         # Behind a sigmoid, items that are not held do not move: α is 0, or all are held.
-        none = sigmoid_output or all_items
-        self._rest_gram: Table = np.zeros_like(gram) if none else gram - self.start.T @ self.start
-        self._signal = np.empty_like(self._targets)
+        self._rest_moves = alpha > 0 and not all_items
+        self._map: Table = np.eye(table.shape[1], dtype=table.dtype)
+        self._rest_gram: Table = np.zeros_like(gram)
+        if self._rest_moves:
+            self._rest_gram = gram - self._items.T @ self._items
+        self._rest_pull: Table = self._alpha * self._rest_gram
+        self._scores, self._signal = np.empty_like(self._targets), np.empty_like(self._targets)
+        self._slopes = np.empty_like(self._targets) if sigmoid_output else self._scores
         self._basis: Table | None = None
 
     def fit(self, embedding: Table) -> Fit:
         """Against embeddings [k, d]; the signal is overwritten by the next call."""
-        signal = np.matmul(embedding, self.items.T, out=self._signal)
-        slopes = None
+        # BLAS is slow on a product of a few rows by a transposed table.
+        rows = np.ascontiguousarray(self._turned(embedding).T)
+        predicted, signal = np.matmul(self._items, rows, out=self._scores), self._signal
         if self._sigmoid:
-            signal[:] = sigmoid(signal)
-            slopes = signal * (1 - signal)
-        gap = signal - self._targets
+            sigmoid_in_place(predicted)
+            np.subtract(1, predicted, out=self._slopes)
+            self._slopes *= predicted
         # Targets are zero where nothing is observed, and there the weight is α.
-        signal *= self._weights
+        np.multiply(predicted, self._weights, out=signal)
         signal -= self._targets
-        per_item: Table = np.einsum("kt,kt->t", signal, gap)
-        rest = float(np.vdot(embedding @ self._rest_pull(), embedding))
-        if slopes is None:
-            return Fit(signal, per_item, rest, np.ones_like(per_item))
-        signal *= slopes
-        return Fit(signal, per_item, rest, slopes.max(axis=0))
+        predicted -= self._targets
+        per_item: Table = np.vecdot(signal, predicted)
+        rest = float(np.vdot(embedding @ self._rest_pull, embedding)) if self._rest_moves else 0.0
+        if self._sigmoid:
+            signal *= self._slopes
+        return Fit(signal, per_item, rest)
 
     def embedding_gradient(self, fit: Fit, embedding: Table) -> Table:
         """Half the derivative of `fit.value` by the embeddings, [k, d]."""
-        gradient: Table = fit.signal @ self.items + embedding @ self._rest_pull()
+        gradient: Table = fit.signal.T @ self._items
+        if self._basis is not None:
+            gradient = gradient @ self._basis.T
+        if self._rest_moves:
+            gradient += embedding @ self._rest_pull
         return gradient
 
     def embedding_curvature(self, width: int) -> tuple[Table, Table]:
@@ -128,70 +138,94 @@ class OutputLayer:
 
         The part that all rows share [width, width], and what each row's own ratings add, [k].
         """
-        items = self.items[:, :width]
-        shared = self._rest_pull()[:width, :width] + self._alpha * (items.T @ items)
-        own = (1 - self._alpha) * (self._observed @ np.einsum("td,td->t", items, items))
+        items, basis = self._items, self._basis
+        squares = np.vecdot(items, items)
+        if width < items.shape[1]:
+            last = items[:, -1] if basis is None else items @ basis[-1]
+            squares -= last * last
+        shared = self._rest_pull
+        if self._alpha > 0:
+            gram = items.T @ items
+            shared = shared + self._alpha * (gram if basis is None else basis @ gram @ basis.T)
+        own = (1 - self._alpha) * (squares @ self._observed)
+        shared = shared[:width, :width]
         return self._bound * shared, self._bound * own
-
-    def item_gradient(self, fit: Fit, embedding: Table) -> Table:
-        """Half the derivative of `fit.value` by the held items, [T, d]."""
-        gradient: Table = fit.signal.T @ embedding
-        return gradient
 
     def step(self, fit: Fit, embedding: Table) -> None:
         """Step every item by the inverse of a bound of its curvature.
 
-        `fit` is the layer's at `embedding`. The objective does not rise.
+        `fit` is the layer's latest, at `embedding`. The objective does not rise.
         """
-        gradient = self.item_gradient(fit, embedding)
-        gradient += self._proximal * (self.items - self.start)
         gram = embedding.T @ embedding
         # A basis may be old: the bounds are new at every step.
-        self._basis = eigenbasis(gram) if self._basis is None else self._basis
+        basis = self._turn(eigenbasis(gram)) if self._basis is None else self._basis
         gram *= self._alpha
-        shared = SharedCurvature(gram, self._basis)
-        own = (1 - self._alpha) * (np.einsum("kd,kd->k", embedding, embedding) @ self._observed)
-        change = shared.divide(gradient / self._bound, own, self._proximal / self._bound)
+        shared = SharedCurvature(gram, basis)
+        own = (1 - self._alpha) * (self._observed @ np.vecdot(embedding, embedding))
+        gradient = fit.signal @ self._turned(embedding)
+        if self._proximal > 0:
+            gradient += self._proximal * (self._items - self._start)
         if self._sigmoid:
-            steep = np.maximum(BOLD_SHARE * fit.slope * fit.slope, FLATTEST)[:, None]
-            bold = shared.divide(gradient / steep, own, self._proximal / steep)
-            change = np.where(self._improved(bold, fit, embedding), bold, change)
-        self.items -= change
-
-        identity = np.eye(len(self._map), dtype=self._map.dtype)
-        pull = gram @ self._map + self._proximal * (self._map - identity)
-        self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
-
-    def distance(self) -> float:
-        """Squared distance of all items from the model's."""
-        moved = self._map - np.eye(len(self._map), dtype=self._map.dtype)
-        rest = np.vdot(moved @ self._rest_gram, moved)
-        return float(self._distances().astype(np.float64).sum() + rest)
+            self._items -= self._bent_step(gradient, own, shared, fit, embedding)
+            return
+        self._items -= shared.divide_turned(gradient, own, self._proximal)
+        if self._rest_moves:
+            self._move_rest(gram, shared)
 
     def scores(self, embedding: Table) -> Table:
         """Predicted ratings of every item for one embedding [d], [I]."""
         scores: Table = self._all @ (self._map.T @ embedding)
-        scores[self._held] = self.items @ embedding
+        scores[self._held] = self._items @ self._turned(embedding)
         if self._sigmoid:
-            scores = sigmoid(scores)
+            sigmoid_in_place(scores)
         return scores
 
+    def _turned(self, embedding: Table) -> Table:
+        """Into the basis that held rows are in."""
+        return embedding if self._basis is None else embedding @ self._basis
+
+    def _turn(self, basis: Table) -> Table:
+        """Turn held rows into a basis, and give it."""
+        proximal = self._start is not self._items
+        self._items = self._items @ basis
+        self._start = self._start @ basis if proximal else self._items
+        self._basis = basis
+        return basis
+
+    def _bent_step(
+        self, gradient: Table, own: Table, shared: SharedCurvature, fit: Fit, embedding: Table
+    ) -> Table:
+        """Behind a sigmoid: a bold step, or a safe one where that would not do."""
+        slope = self._slopes.max(axis=1, initial=0)
+        steep = np.maximum(BOLD_SHARE * slope * slope, FLATTEST)[:, None]
+        step = shared.divide_turned(gradient / steep, own, self._proximal / steep)
+        worse = np.flatnonzero(~self._improved(step, fit, embedding))
+        step[worse] = shared.divide_turned(
+            gradient[worse] / self._bound, own[worse], self._proximal / self._bound
+        )
+        return step
+
     def _improved(self, change: Table, fit: Fit, embedding: Table) -> NDArray[np.bool_]:
-        """Whether an item's part of the objective falls with its row of `change`, [T, 1]."""
-        before = fit.per_item + self._proximal * self._distances()
-        kept, self.items = self.items, self.items - change
-        after = self.fit(embedding).per_item + self._proximal * self._distances()
-        self.items = kept
-        improved: NDArray[np.bool_] = (after <= before)[:, None]
+        """Whether an item's part of the objective falls with its row of `change`, [T]."""
+        before = fit.per_item + self._penalties()
+        kept, self._items = self._items, self._items - change
+        after = self.fit(embedding).per_item + self._penalties()
+        self._items = kept
+        improved: NDArray[np.bool_] = after <= before
         return improved
 
-    def _distances(self) -> Table:
-        moved = self.items - self.start
-        squared: Table = np.einsum("td,td->t", moved, moved)
-        return squared
+    def _penalties(self) -> Table | float:
+        """The proximal term's part of every held item, [T]."""
+        if self._proximal == 0:
+            return 0.0
+        moved = self._items - self._start
+        return np.asarray(self._proximal * np.vecdot(moved, moved))
 
-    def _rest_pull(self) -> Table:
-        """α Σ q_i q_iᵀ over items that are not held, with them where they are now, [d, d]."""
-        pull: Table = np.matmul(self._map @ self._rest_gram, self._map.T)
-        pull *= self._alpha
-        return pull
+    def _move_rest(self, gram: Table, shared: SharedCurvature) -> None:
+        """Step the map, and with it α Σ q_i q_iᵀ over items that are not held, [d, d]."""
+        pull = gram @ self._map
+        if self._proximal > 0:
+            identity: Table = np.eye(len(self._map), dtype=self._map.dtype)
+            pull += self._proximal * (self._map - identity)
+        self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
+        self._rest_pull = self._alpha * (self._map @ self._rest_gram @ self._map.T)

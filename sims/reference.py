@@ -2,7 +2,8 @@
 
 A deep copy of the whole model is fine-tuned with autograd, every parameter of it, and thrown
 away (lines 12–14). Gradients come from autograd and curvature from dense matrices over all
-items; nothing here knows of touched items, shared maps or dual forms.
+items; nothing here knows of touched items, shared maps or dual forms. Speed is measured against
+it (benchmarks/kernel.py), so that it wastes nothing that dense tables and autograd do not need.
 
 Shapes: k neighbors, I items, d embedding width, F features of an encoder (one for each of its
 parameters' rows).
@@ -67,9 +68,11 @@ class VicinalCopy(torch.nn.Module):
 
     def objective(self, settings: VicinalSettings) -> torch.Tensor:
         """L_N as common.vicinal states it."""
+        mean = self.errors(settings, self.embedding()).sum() / self.count
+        if settings.proximal_weight == 0:
+            return mean
         moved = [table - self.start[name] for name, table in self.tables.items()]
         distance = torch.stack([change.square().sum() for change in moved]).sum()
-        mean = self.errors(settings, self.embedding()).sum() / self.count
         return mean + settings.proximal_weight * distance
 
 
@@ -88,12 +91,12 @@ def fine_tuned(
 ) -> VicinalCopy:
     """The fine-tuned copy."""
     learning_rate = settings.learning_rate
-    start = float(VicinalCopy(served, neighborhood).objective(settings).detach())
     for _ in range(MAX_HALVINGS):
         copy = VicinalCopy(served, neighborhood)
         if settings.step_rule == "curvature":
             _curvature(copy, settings)
             return copy
+        start = float(copy.objective(settings).detach())
         _optimize(copy, settings, learning_rate)
         if float(copy.objective(settings).detach()) <= start:
             return copy
@@ -107,7 +110,10 @@ def _optimize(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float
         optimizer = torch.optim.Adam(copy.parameters(), lr=learning_rate)
     else:
         optimizer = torch.optim.Adagrad(
-            copy.parameters(), lr=learning_rate, eps=float(ADAGRAD_EPSILON)
+            copy.parameters(),
+            lr=learning_rate,
+            initial_accumulator_value=ADAGRAD_EPSILON**2,
+            eps=0,
         )
     for _ in range(settings.steps):
         optimizer.zero_grad()
@@ -125,7 +131,7 @@ def _curvature(copy: VicinalCopy, settings: VicinalSettings) -> None:
     for _ in range(settings.steps):
         wanted = _wanted(copy, settings, features, inverse, item_basis)
         before = _encoder_value(copy, settings)
-        start = {name: table.detach().clone() for name, table in copy.tables.items()}
+        start = {n: t.detach().clone() for n, t in copy.tables.items() if n in _ENCODER}
         for _ in range(MAX_STEP_HALVINGS):
             change = inverse @ wanted
             _move_encoder(copy, features.T @ change)
@@ -190,10 +196,18 @@ def _wanted(
     slope = torch.ones_like(hidden)
     if copy.model.sigmoid_hidden:
         slope = (hidden * (1 - hidden)).clamp(min=torch.finfo(copy.dtype).tiny)
-    bounds = _bounds(copy, settings, items, copy.observed, basis, _bound(copy))
     scale = float(features.square().sum()) / len(features) or 1.0
     pull = inverse @ features @ _moved_encoder(copy)
-    step = _divided(gradient + proximal * pull / slope, bounds, proximal / scale)
+    step = _divided(
+        gradient + proximal * pull / slope,
+        copy,
+        settings,
+        items,
+        copy.observed,
+        basis,
+        factor=_bound(copy),
+        proximal=proximal / scale,
+    )
     return (-step / slope).clamp(-MAX_MOVE, MAX_MOVE) if copy.model.sigmoid_hidden else -step
 
 
@@ -211,17 +225,19 @@ def _step_items(copy: VicinalCopy, settings: VicinalSettings, basis: torch.Tenso
     before = values()
     gradients = torch.autograd.grad(before.sum() / 2, tables)
     gradient = torch.cat([part.reshape(len(part), -1) for part in gradients], dim=1)
-    bound = torch.full((len(gradient),), _bound(copy), dtype=copy.dtype)
-    safe = _divided(
-        gradient, _bounds(copy, settings, rows, copy.observed.T, basis, bound), proximal
-    )
+
+    def divided(factor: torch.Tensor | float) -> torch.Tensor:
+        cells = copy.observed.T
+        return _divided(
+            gradient, copy, settings, rows, cells, basis, factor=factor, proximal=proximal
+        )
+
+    safe = divided(_bound(copy))
     if not copy.model.sigmoid_output:
         return _add(tables, -safe)
     predicted = copy.scores().detach()
-    bound = (BOLD_SHARE * (predicted * (1 - predicted)).amax(0).square()).clamp(min=FLATTEST)
-    bold = _divided(
-        gradient, _bounds(copy, settings, rows, copy.observed.T, basis, bound), proximal
-    )
+    steepest = (predicted * (1 - predicted)).amax(0)
+    bold = divided((BOLD_SHARE * steepest.square()).clamp(min=FLATTEST))
     _add(tables, -bold)
     worse = (values() > before).detach()[:, None]
     return _add(tables, torch.where(worse, bold - safe, 0))
@@ -231,33 +247,26 @@ def _bound(copy: VicinalCopy) -> float:
     return SIGMOID_CURVATURE if copy.model.sigmoid_output else 1.0
 
 
-def _bounds(
+def _divided(
+    gradient: torch.Tensor,
     copy: VicinalCopy,
     settings: VicinalSettings,
     others: torch.Tensor,
     observed: torch.Tensor,
     basis: torch.Tensor,
+    *,
     factor: torch.Tensor | float,
+    proximal: float,
 ) -> torch.Tensor:
-    """A bound of every row's half Hessian, [R, d, d], times its factor."""
+    """Rows of a gradient by a bound of each row's half Hessian times its factor, [R, d]."""
     shared = settings.unrated_weight * others.T @ others
     own = (1 - settings.unrated_weight) * observed.to(copy.dtype) @ others.square().sum(1)
     # A row without a rating is damped by the mean curvature instead.
     own = torch.where(own > 0, own, shared.trace() / len(shared))
-    diagonal = (basis.T @ shared @ basis).abs().sum(1).diag()
-    eye = torch.eye(len(shared), dtype=copy.dtype)
-    bounds = basis @ diagonal @ basis.T + own[:, None, None] * eye
-    return torch.as_tensor(factor).reshape(-1, 1, 1) * bounds
-
-
-def _divided(gradient: torch.Tensor, bounds: torch.Tensor, proximal: float) -> torch.Tensor:
-    eye = torch.eye(bounds.shape[-1], dtype=bounds.dtype)
-    damped = bounds + proximal * eye
+    bounds = (basis.T @ shared @ basis).abs().sum(1) + own[:, None]
+    damped = torch.as_tensor(factor).reshape(-1, 1) * bounds + proximal
     # Without any curvature the gradient is 0, and 0 divided by anything will do.
-    flat = damped.diagonal(dim1=1, dim2=2).sum(1) <= 0
-    damped = torch.where(flat[:, None, None], eye, damped)
-    solved: torch.Tensor = torch.linalg.solve(damped, gradient[..., None])[..., 0]
-    return solved
+    return (gradient @ basis / torch.where(damped > 0, damped, 1)) @ basis.T
 
 
 def _with_ones(copy: VicinalCopy) -> torch.Tensor:

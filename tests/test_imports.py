@@ -1,6 +1,6 @@
 """Who may import what, read from the source; what importing costs, seen in a fresh interpreter.
 
-proto -> common -> {server, client} -> sims -> tests; server and client never meet.
+proto -> common -> {server, client} -> sims -> {benchmarks, tests}; server and client never meet.
 """
 
 import ast
@@ -21,6 +21,7 @@ FOLDERS: dict[str, set[str]] = {
     "server": {"common", "server"},
     "client": {"common", "client"},
     "sims": {"common", "server", "client", "sims"},
+    "benchmarks": {"common", "server", "client", "sims", "benchmarks"},
 }
 WIRE_LIBRARIES = {"numpy", "google", "safetensors", "array_api_compat", "threadpoolctl"}
 LIBRARIES: dict[str, set[str] | None] = {
@@ -29,6 +30,7 @@ LIBRARIES: dict[str, set[str] | None] = {
     "server": None,
     "client": WIRE_LIBRARIES | {"grpc"},
     "sims": None,
+    "benchmarks": None,
 }
 # The one file that may import more than its folder does.
 EXTRA_LIBRARIES = {"client/flower_app.py": {"flwr"}}
@@ -52,6 +54,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "targets_of",
     ],
     "sims.commands": [],
+    "benchmarks": [],
 }
 
 HEAVY = {"torch", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
@@ -116,6 +119,7 @@ def test_imports_go_one_way(path: str) -> None:
         ("client/flower_app.py", "import flwr.client", set()),
         ("client/a.py", "import importlib\nimportlib.import_module('torch.nn')", {"torch"}),
         ("sims/a.py", "import tests.conftest", {"tests"}),
+        ("sims/a.py", "import benchmarks.cases", {"benchmarks"}),
         ("sims/a.py", "import server, client, common, ray", set()),
         ("proto/a.py", "import common", {"common"}),
     ],

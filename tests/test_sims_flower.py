@@ -39,7 +39,9 @@ def test_flower_bundles_the_checkout_itself(tmp_path: Path) -> None:
     assert {"client/flower_app.py", "server/flower_app.py", "common/wire/fleet_pb2.py"} <= set(
         names
     )
-    assert not [name for name in names if name.startswith(("sims/", "tests/", "docs/"))]
+    assert not [
+        name for name in names if name.startswith(("sims/", "benchmarks/", "tests/", "docs/"))
+    ]
 
 
 def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:

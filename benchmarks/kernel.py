@@ -1,0 +1,175 @@
+"""The kernel against Algorithm 1 as it is written (sims/reference.py), with equal answers.
+
+Both run in this process on one thread, in turn on the same neighborhoods; times are of the
+fine-tune with the scores of all items, without neighbor search and ranking. The reference is a
+fair one: a copy of the model's tables, the dense loss over k × I cells, autograd, the step over
+whole tables. It computes no proximal distance where λ = 0 and no matrix for each item.
+
+Answers are compared in double precision, where scores must be equal to 10⁻⁴ of the largest
+(*double*, the worst). In single precision the two sum in another order, and Adagrad and Adam take
+whole steps along gradients that are nothing but rounding: *single* is the median difference of
+scores there, and the last column the share of users whose top 50 is the same, in the same order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.cases import (
+    LIST_LENGTH,
+    MODEL_NAMES,
+    SHAPES,
+    recommender,
+    settings_for,
+    shape_named,
+    some_users,
+)
+from benchmarks.report import Section, milliseconds, progress, run, table
+from benchmarks.timing import in_turn
+from common.neighborhood import Neighborhood
+from common.ranking import top_items
+from common.settings import VicinalSettings
+from common.vicinal import ServedModel, tuned_scores
+from sims.reference import reference_scores
+
+# Scores that differ by less than this share of the largest score are equal.
+TOLERANCE: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """k is the preset's, in preset paper the paper's Table 2, unless it is given."""
+
+    shape: str
+    preset: str
+    model: str
+    neighbors: int | None = None
+
+
+# Reference over kernel.
+FLOORS: Final = {
+    Case("ML-1M", "paper", "mf"): 8.0,
+    Case("ML-1M", "paper", "nsvd", 12): 8.0,
+    Case("ML-1M", "paper", "autorec"): 5.0,
+    Case("ML-1M", "paper", "cdae"): 5.0,
+    Case("ML-1M", "vicinal", "mf"): 8.0,
+    Case("Yelp", "paper", "mf"): 30.0,
+    Case("Yelp", "paper", "nsvd"): 30.0,
+    Case("Yelp", "paper", "autorec"): 15.0,
+    Case("Yelp", "paper", "cdae"): 15.0,
+}
+SHORT: Final = [case for case in FLOORS if case.shape == "ML-1M"]
+ALL: Final = [
+    *(
+        Case(shape.name, name, model)
+        for shape in SHAPES
+        for model in MODEL_NAMES
+        for name in ("paper", "vicinal")
+    ),
+    Case("ML-1M", "paper", "nsvd", 12),
+]
+HEADS: Final = (
+    "shape", "preset", "model", "k", "steps", "touched", "users",
+    "reference p50, ms", "kernel p50, ms", "ratio", "floor", "double", "single", "same top 50",
+)  # fmt: skip
+
+
+def section(short: bool) -> Section:
+    torch.set_num_threads(1)
+    figures = [measure(case, short=short) for case in (SHORT if short else ALL)]
+    missed = [line for found in figures for line in _missed(found)]
+    text = f"## The kernel against Algorithm 1 as it is written\n\n{__doc__.strip()}\n\n"
+    rows = [_row(found) for found in figures]
+    return Section(text + table(HEADS, rows, texts=3), {"kernel": figures}, missed)
+
+
+def measure(case: Case, *, short: bool) -> dict[str, Any]:
+    """Time and compare one case."""
+    progress(f"kernel: {case}")
+    shape, model = shape_named(case.shape), case.model
+    settings = settings_for(shape, model, case.preset)
+    if case.neighbors is not None:
+        settings = replace(settings, neighbors=case.neighbors)
+    server = recommender(shape, model)
+    served = server.version.served
+    users = some_users(200, shape.users)
+    places = [server.neighborhood(int(user), settings) for user in users[:3]]
+    touched = [int((place.ratings.item_counts() > 0).sum()) for place in places]
+
+    def kernel(place: Neighborhood) -> NDArray[np.float32]:
+        return tuned_scores(served, place, settings)
+
+    def reference(place: Neighborhood) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = reference_scores(served, place, settings).numpy()
+        return found
+
+    rest = (server.neighborhood(int(user), settings) for user in users[3:])
+    timed = in_turn([reference, kernel], (*places, *rest), budget=4 if short else 20)
+    same = [
+        _list(slow, server.ratings.items_of(user)) == _list(fast, server.ratings.items_of(user))
+        for user, (slow, fast) in zip(users.tolist(), timed.answers, strict=False)
+    ]
+    slow, fast = timed.medians
+    return {
+        "shape": case.shape, "preset": case.preset, "model": model,
+        "k": settings.neighbors, "steps": settings.steps, "touched": float(np.median(touched)),
+        "users": len(timed.answers), "reference": slow, "kernel": fast, "ratio": slow / fast,
+        "floor": FLOORS.get(case),
+        "single": float(np.median([_difference(*pair) for pair in timed.answers])),
+        "same_lists": float(np.mean(same)),
+        "double": _in_double(served, places[: 1 if short else 2], settings),
+    }  # fmt: skip
+
+
+def _in_double(served: ServedModel, places: list[Neighborhood], settings: VicinalSettings) -> float:
+    """The largest difference where both compute in double precision."""
+    exact = ServedModel(served.model, _doubled(served.parameters))
+    found = []
+    for place in places:
+        rows = replace(place, user_parameters=_doubled(place.user_parameters))
+        slow = reference_scores(exact, rows, settings).numpy()
+        found.append(_difference(slow, tuned_scores(exact, rows, settings)))
+    return max(found)
+
+
+def _doubled(tables: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """In double precision, whatever the type says."""
+    return {name: table.astype(np.float64) for name, table in tables.items()}
+
+
+def _difference(slow: NDArray[np.float32], fast: NDArray[np.float32]) -> float:
+    """The largest, as a share of the largest score."""
+    return float(np.abs(slow - fast).max() / np.abs(slow).max())
+
+
+def _list(scores: NDArray[np.float32], rated: NDArray[np.int32]) -> list[int]:
+    found: list[int] = top_items(scores, rated, LIST_LENGTH).tolist()
+    return found
+
+
+def _row(found: dict[str, Any]) -> list[str]:
+    return [
+        found["shape"], found["preset"], found["model"], str(found["k"]), str(found["steps"]),
+        f"{found['touched']:.0f}", str(found["users"]), milliseconds(found["reference"]),
+        milliseconds(found["kernel"]), f"{found['ratio']:.1f}",
+        "" if found["floor"] is None else f"{found['floor']:g}",
+        f"{found['double']:.0e}", f"{found['single']:.0e}", f"{100 * found['same_lists']:.1f} %",
+    ]  # fmt: skip
+
+
+def _missed(found: dict[str, Any]) -> list[str]:
+    case = f"{found['shape']}, {found['preset']}, {found['model']}"
+    lines = []
+    if found["floor"] is not None and found["ratio"] < found["floor"]:
+        lines.append(f"{case}: {found['ratio']:.1f} times the reference, not {found['floor']:g}")
+    if found["double"] > TOLERANCE:
+        lines.append(f"{case}: in double precision scores differ by {found['double']:.1e}")
+    return lines
+
+
+if __name__ == "__main__":
+    run(section)

@@ -1,0 +1,66 @@
+"""What every benchmark of this folder is: a command that prints one section of Markdown.
+
+    python -m benchmarks.NAME [--short] [--json FILE]
+
+It exits with 1, and a line for each, when a ratio misses its floor.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common.threads import limit_threads
+
+
+@dataclass
+class Section:
+    """text: Markdown; figures: what --json writes; missed: one line for each floor missed."""
+
+    text: str
+    figures: dict[str, Any]
+    missed: list[str] = field(default_factory=list)
+
+
+def run(section: Callable[[bool], Section]) -> None:
+    """Be the command of a benchmark; `section` is told whether to be short."""
+
+    def command(
+        short: Annotated[bool, typer.Option(help="the small part that `make bench` runs")] = False,
+        json_file: Annotated[Path | None, typer.Option("--json", help="also write figures")] = None,
+    ) -> None:
+        limit_threads()
+        made = section(short)
+        sys.stdout.write(made.text.rstrip() + "\n")
+        if json_file is not None:
+            json_file.write_text(json.dumps(made.figures, indent=1), encoding="utf-8")
+        for line in made.missed:
+            sys.stderr.write(f"below its floor: {line}\n")
+        if made.missed:
+            raise typer.Exit(1)
+
+    typer.run(command)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
+    """A Markdown table whose first `texts` columns are words and the others numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(heads) - texts)
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    lines.insert(1, f"|{'|'.join(rule)}|")
+    return "\n".join(lines)
+
+
+def milliseconds(seconds: float) -> str:
+    """With three digits that say something."""
+    value = 1000 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def progress(text: str) -> None:
+    """Where a long benchmark stands, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
