@@ -47,10 +47,7 @@ REPORTED_TARGETS: Final = {
 MAX_HIT_RATIO: Final = 0.05
 TOLERANCE: Final = 0.02
 # Min support as a share of the neighbors, so that it follows k.
-SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25)
-
-# Fine-tuning steps. Four leave none of autorec's eligible on FilmTrust.
-LENGTHS: Final = {"mf": (4, 6), "nsvd": (4,), "autorec": (4, 12), "cdae": (4,)}
+SUPPORT_SHARES: Final = (1 / 25, 2 / 25)
 
 # Of the optimizer that trains the model (server.training). Without mf's own rate there, 10: with it
 # the steps of a fine-tune diverge.
@@ -65,11 +62,9 @@ NO_FINE_TUNE: Final = VicinalSettings(1, 0.0, 0)
 
 def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
     """Neighbors × unrated weight × steps × support, and some without support."""
-    mf = model == "mf"
-    sizes = (80, 150, 200, 300) if mf else (40, 80, 150, 200)
-    weights = (0.1, 0.2, 0.4) if mf else (0.05, 0.1, 0.2, 0.4)
-    shares = SUPPORT_SHARES[:1] if mf else SUPPORT_SHARES
-    for length, k, weight, share in product(LENGTHS[model], sizes, weights, shares):
+    sizes = (80, 150, 200, 300) if model == "mf" else (40, 80, 150, 200)
+    lengths = (4, 6) if model == "mf" else (4,)
+    for length, k, weight, share in product(lengths, sizes, (0.1, 0.2, 0.4), SUPPORT_SHARES):
         yield VicinalSettings(k, weight, length, min_support=round(share * k))
     for k in sizes:
         yield VicinalSettings(k, 0.2, 4)
