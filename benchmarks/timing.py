@@ -34,7 +34,7 @@ def in_turn(
     budget: float,
     least: int = 3,
 ) -> Timed:
-    """Call every function on one input after another, until `budget` seconds of the processor are spent.
+    """Call every function on one input after another for `budget` seconds of processor time.
 
     The first input is done twice and its first time left out: it pays for caches and pages.
     """
