@@ -13,7 +13,7 @@ from server.synthetic import synthetic
 
 RATINGS = synthetic(30, 40, seed=1)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-OFFLOADER = Offloader(RATINGS, {"user_embedding": EMBEDDINGS}, EMBEDDINGS)
+OFFLOADER = Offloader(RATINGS, {"user_embedding": EMBEDDINGS}, EMBEDDINGS, version="a")
 
 
 def settings_of(neighbors: int, min_support: int = 1) -> VicinalSettings:
@@ -43,7 +43,7 @@ def test_a_neighborhood_carries_no_ids() -> None:
         RATINGS.scale,
         tuple(f"person {user}" for user in range(30)),
     )
-    neighborhood = Offloader(named, {}, EMBEDDINGS).neighborhood(3, settings_of(5))
+    neighborhood = Offloader(named, {}, EMBEDDINGS, version="a").neighborhood(3, settings_of(5))
     assert neighborhood.ratings.user_ids is None
 
 
