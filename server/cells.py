@@ -1,9 +1,9 @@
 """Approximate search: users sorted into cells, of which a search looks into the nearest few.
 
 Cells are faiss's inverted file over k-means centers. How many of them a search looks into is
-measured: the first number on a ladder that finds nearly all of the neighbors that an exact search
-finds for a sample of the users themselves. Embeddings without clusters have no such number that
-is worth its while, and then there are no cells.
+measured: the least number that finds nearly all of the neighbors that an exact search finds, for
+a sample of the users themselves. Embeddings without clusters have no such number that is worth
+its while, and then there are no cells.
 
 Everything is seeded and runs on one thread: the same embeddings give the same cells.
 
@@ -11,7 +11,9 @@ Shapes: U users, d embedding width, k neighbors.
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 import faiss
@@ -64,16 +66,19 @@ class Cells:
         width = embeddings.shape[1]
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, count)
         self._index.cp.niter = ROUNDS
+        self._index.cp.min_points_per_centroid = 1
         self._index.cp.max_points_per_centroid = USERS_PER_CENTER
         self._index.train(embeddings)
         self._index.add(embeddings)
+        self._index.make_direct_map()  # to find a user's embedding again
 
-    def search(self, query: Table, count: int) -> NDArray[np.int64]:
-        """The `count` nearest users of one embedding [1, d], nearest first, [k].
+    def search(self, user: int, count: int) -> NDArray[np.int64]:
+        """The `count` users nearest to one of them, nearest first, [k].
 
         Cells that hold fewer users than that, and more neighbors than were measured, lead to
         an exact search.
         """
+        query = np.asarray(self._index.reconstruct(user), dtype=np.float32)[None]
         for rung in self.rungs:
             if count <= rung.neighbors:
                 found = self.look(query, count, rung.probes)[1]
@@ -84,48 +89,52 @@ class Cells:
 
     def look(self, query: Table, count: int, probes: int) -> tuple[Table, NDArray[np.int64]]:
         """Squared distances and users found in the nearest cells; missing users are -1, [k]."""
-        parameters = faiss.SearchParametersIVF(nprobe=probes)
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = probes
         distances, found = self._index.search(query, count, params=parameters)
         return distances[0], found[0]
 
 
 def measured_cells(embeddings: Table) -> Cells | None:
-    """Cells in which searches for every number of RUNGS reach RECALL, or None.
-
-    Two standard errors of the sample stay between the measured mean and RECALL.
-    """
+    """Cells in which searches for every number of RUNGS reach RECALL, or None."""
     users = len(embeddings)
     with threadpool_limits(limits=1):
         cells = Cells(embeddings, min(users, round(CELLS_PER_ROOT * math.sqrt(users))))
         rng = np.random.default_rng(SAMPLE_SEED)
         sample = np.sort(rng.choice(users, min(SAMPLE, users), replace=False))
-        rungs: list[Rung] = []
-        for neighbors in RUNGS:
-            probes = rungs[-1].probes if rungs else 1
-            rung = _climb(cells, embeddings[sample], min(neighbors, users), probes)
-            if rung is None:
-                return None
-            rungs.append(rung)
-    cells.rungs = tuple(rungs)
+        trial = _Trial(cells, embeddings[sample], min(RUNGS[-1], users))
+        most = int(LARGEST_SHARE * cells.count)
+        sizes = [min(neighbors, users) for neighbors in RUNGS]
+        if most < 1 or not all(trial.reached(size, most) for size in sizes):
+            return None
+        for size in sizes:
+            probes = 1 + bisect_left(range(1, most), True, key=partial(trial.reached, size))
+            recalls = trial.recalls(size, probes)
+            rung = Rung(size, probes, float(recalls.mean()), float(recalls.min()))
+            cells.rungs = (*cells.rungs, rung)
     return cells
 
 
-def _climb(cells: Cells, queries: Table, neighbors: int, probes: int) -> Rung | None:
-    """The first rung, with `probes` cells and more, that reaches the recall."""
-    farthest = [cells.look(query[None], neighbors, cells.count)[0][-1] for query in queries]
-    while probes <= LARGEST_SHARE * cells.count:
-        recalls = (
-            np.array(
-                [
-                    # By distance and not by name: of twins, either may be found.
-                    np.count_nonzero(cells.look(query[None], neighbors, probes)[0] <= limit)
-                    for query, limit in zip(queries, farthest, strict=True)
-                ]
-            )
-            / neighbors
-        )
+@final
+class _Trial:
+    """Searches for the neighbors of sampled users, held against an exact search."""
+
+    def __init__(self, cells: Cells, queries: Table, most: int) -> None:
+        self._cells = cells
+        self._queries = [query[None] for query in queries]
+        self._distances = [cells.look(query, most, cells.count)[0] for query in self._queries]
+
+    def recalls(self, count: int, probes: int) -> NDArray[np.float64]:
+        """For every sampled user, the share of its `count` neighbors that is found."""
+        # By distance and not by name: of twins, either may be found.
+        found = [
+            np.count_nonzero(self._cells.look(query, count, probes)[0] <= distances[count - 1])
+            for query, distances in zip(self._queries, self._distances, strict=True)
+        ]
+        return np.array(found) / count
+
+    def reached(self, count: int, probes: int) -> bool:
+        """Whether the mean recall is RECALL at least, two standard errors of it left out."""
+        recalls = self.recalls(count, probes)
         error = recalls.std() / math.sqrt(len(recalls))
-        if recalls.mean() - 2 * error >= RECALL:
-            return Rung(neighbors, probes, float(recalls.mean()), float(recalls.min()))
-        probes = max(probes + 1, probes * 3 // 2)
-    return None
+        return bool(recalls.mean() - 2 * error >= RECALL)

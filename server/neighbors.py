@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
-from server.cells import RECALL, Rung, measured_cells
+from server.cells import RECALL, Cells, Rung, measured_cells
 
 # Below this many users an exact search takes less than a tenth of what a request takes
 # (docs/decisions/0012-neighbor-search.md).
@@ -22,63 +22,70 @@ CELLS_FROM: Final = 50_000
 
 @final
 class NeighborIndex:
-    """Search over all users' embeddings.
+    """Search over all users' embeddings, which it holds.
 
     cells_from  users from which cells are tried; math.inf keeps the search exact
     """
 
     def __init__(self, embeddings: NDArray[np.float32], *, cells_from: float = CELLS_FROM) -> None:
         """Raises InputError for embeddings that are not finite."""
-        self._embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-        if not np.isfinite(self._embeddings).all():
+        table = np.ascontiguousarray(embeddings, dtype=np.float32)
+        if not np.isfinite(table).all():
             raise InputError("user embeddings are not finite: train the model again")
-        self._tried = len(embeddings) >= cells_from
-        self._cells = measured_cells(self._embeddings) if self._tried else None
-        self._flat = None
-        if self._cells is None:
-            self._flat = faiss.IndexFlatL2(embeddings.shape[1])
-            self._flat.add(self._embeddings)
+        self._users = len(table)
+        self._tried = self._users >= cells_from
+        found = measured_cells(table) if self._tried else None
+        self._search: Cells | Exact = Exact(table) if found is None else found
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
         """How neighbors are searched in cells, and with what recall; empty for exact search."""
-        return () if self._cells is None else self._cells.rungs
+        return self._search.rungs if isinstance(self._search, Cells) else ()
 
     @property
     def description(self) -> str:
         """One line on how neighbors are searched."""
-        users = len(self._embeddings)
-        if self._cells is None:
+        if isinstance(self._search, Exact):
             tried = f", as cells do not reach recall {RECALL} cheaply" if self._tried else ""
-            return f"exact search over {users} users{tried}"
+            return f"exact search over {self._users} users{tried}"
         parts = [
             f"k ≤ {rung.neighbors} in {rung.probes} with recall {rung.recall:.4f} "
             f"(lowest {rung.lowest:.2f})"
             for rung in self.rungs
         ]
-        return f"{users} users in {self._cells.count} cells: {', '.join(parts)}, above exact"
+        return f"{self._users} users in {self._search.count} cells: {', '.join(parts)}, above exact"
 
     def neighbors(self, users: ArrayLike, count: int) -> NDArray[np.int64]:
         """The `count` nearest users of each user, itself first, then by distance, [B, k].
 
-        Raises InputError when there are fewer than `count` users.
+        Raises InputError for an unknown user, and when there are fewer than `count` users.
         """
         asked = np.asarray(users, dtype=np.int64)
-        total = len(self._embeddings)
+        total = self._users
         if not 1 <= count <= total:
             raise InputError(f"k = {count} neighbors asked of {total} users: choose 1–{total}")
         nearest = np.empty((len(asked), count), dtype=np.int64)
         for row, user in zip(nearest, asked.tolist(), strict=True):
+            if not 0 <= user < total:
+                raise InputError(f"unknown user {user}: choose 0–{total - 1}")
             # One by one: faiss computes distances of many queries at once in another way, and a
             # user's neighbors must not depend on who else is asked for.
-            row[:] = with_user_first(user, self._search(self._embeddings[user : user + 1], count))
+            row[:] = with_user_first(user, self._search.search(user, count))
         return nearest
 
-    def _search(self, query: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        if self._cells is not None:
-            return self._cells.search(query, count)
-        assert self._flat is not None
-        found: NDArray[np.int64] = self._flat.search(query, count)[1][0]
+
+@final
+class Exact:
+    """Every user is looked at, in a table of embeddings [U, d]."""
+
+    def __init__(self, embeddings: NDArray[np.float32]) -> None:
+        self._index = faiss.IndexFlatL2(embeddings.shape[1])
+        self._index.add(embeddings)
+
+    def search(self, user: int, count: int) -> NDArray[np.int64]:
+        """The `count` users nearest to one of them, nearest first, [k]."""
+        query = np.asarray(self._index.reconstruct(user), dtype=np.float32)[None]
+        found: NDArray[np.int64] = self._index.search(query, count)[1][0]
         return found
 
 
