@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from common.errors import InputError
 from server.cells import RECALL, Cells, Rung, measured_cells
 
-# Below this many users an exact search takes less than a tenth of what a request takes
-# (docs/decisions/0012-neighbor-search.md).
-CELLS_FROM: Final = 50_000
+# The smallest measured number of users at which cells are faster than an exact search
+# (benchmarks/neighbors.py, docs/decisions/0012-neighbor-search.md).
+CELLS_FROM: Final = 30_000
 
 
 @final
