@@ -6,6 +6,7 @@ trained on, so the closest other user lends its neighbors. Prints a Markdown sec
 a user's own neighbors are among them, and what the defense does with them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -19,6 +20,7 @@ from common.settings import preset
 from common.threads import limit_threads
 from server.model_store import ModelStore
 from server.recommender import Recommender
+from sims.cells import sample
 from sims.evaluation import Bench, Condition, measure_here
 from sims.experiment import Experiment, Prepared, prepare
 from sims.progress import Report, shown
@@ -41,12 +43,11 @@ def lines(
     users: NDArray[np.int64],
     store: ModelStore,
     progress: Report,
-) -> list[str]:
-    """The table's lines of one model."""
+) -> Iterator[str]:
+    """The table's lines of one model, as they are measured."""
     model = prepared.experiment.model
     exact = prepared.train(store, search="exact", progress=progress)
     borrowed = prepared.train(store, search="borrowed", progress=progress)
-    found = []
     for name in PRESETS:
         settings = preset(name, model=model)
         count = settings.neighbors
@@ -64,8 +65,7 @@ def lines(
             counts = measure_here(bench, [condition], users)[condition].counts
             values = (model, name, str(count), label, share)
             result = f"{counts.hit_ratio:.4f} | {counts.accuracy:.4f}"
-            found.append(f"| {' | '.join(values)} | {result} |")
-    return found
+            yield f"| {' | '.join(values)} | {result} |"
 
 
 def main(
@@ -87,12 +87,7 @@ def main(
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store, shown() as progress:
         for model in MODELS[:1] if short else MODELS:
             prepared = prepare(Experiment(dataset, model, seed=seed))
-            everybody = np.arange(prepared.user_count)
-            asked = (
-                everybody
-                if users is None
-                else np.random.default_rng(seed).permutation(everybody)[:users]
-            )
+            asked = sample(prepared, users)
             for text in lines(prepared, asked, store, progress):
                 console.print(text)
 

@@ -30,8 +30,8 @@ RUNGS: Final = (12, 100, 200)
 # Users on whom it is measured, drawn from a seed.
 SAMPLE: Final = 256
 SAMPLE_SEED: Final = 0
-# A user in a cell costs about twice as much as one in a flat table (benchmarks/neighbors.py), so
-# that looking into more cells than this would not be faster.
+# A user in a cell costs more to look at than one in a flat table: with a larger share of the
+# cells than this, little or nothing would be gained.
 LARGEST_SHARE: Final = 0.25
 # Of k-means: cells as a multiple of √U, rounds, and users per cell from which centers are learned.
 CELLS_PER_ROOT: Final = 2

@@ -30,7 +30,7 @@ def test_searches_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_first_requests_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     first_request.main(short=True)
     printed = capsys.readouterr().out
-    assert [line.split(" | ")[0] for line in printed.splitlines()[5:]] == [
+    assert [line.split(" | ")[0] for line in printed.splitlines()[6:]] == [
         f"| {model}" for model in MODELS for _ in range(2)
     ]
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +113,15 @@ def test_neighbors_in_cells_do_not_depend_on_who_else_is_asked_for(
     together = in_cells.neighbors(np.arange(300), 100)
     alone = np.concatenate([in_cells.neighbors([user], 100) for user in range(300)])
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("cells_from", [0, math.inf])
+def test_many_threads_find_what_one_finds(cells_from: float) -> None:
+    index = NeighborIndex(clustered(4000), cells_from=cells_from)
+    expected = index.neighbors(np.arange(400), 100)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda user: index.neighbors([user], 100)[0], range(400)))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_same_embeddings_give_the_same_cells(in_cells: NeighborIndex) -> None:
