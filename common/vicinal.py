@@ -64,6 +64,10 @@ class ServedModel:
         items = self.parameters["item_embedding"]
         return eigenbasis(items.T @ items)
 
+    def warm(self) -> None:
+        """Compute what all requests share now, and not within the first of them."""
+        _ = self.item_table, self.item_gram, self.item_basis
+
     def plain_scores(self, neighborhood: Neighborhood) -> Table:
         """The undefended model's scores of row 0 for every item, [I]."""
         first = {name: rows[:1] for name, rows in neighborhood.user_parameters.items()}

@@ -3,8 +3,9 @@
 Shapes: U users (fakes among them, unknown to the server), k neighbors, I items.
 """
 
+import math
 from collections.abc import Mapping
-from typing import final
+from typing import Final, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +14,72 @@ from common.errors import InputError
 from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
-from server.neighbors import NeighborIndex
+from server.neighbor_cache import NeighborCache
+from server.neighbors import CELLS_FROM, NeighborIndex, with_user_first
+
+Search = Literal["auto", "exact", "borrowed"]
+SEARCHES: Final[tuple[Search, ...]] = ("auto", "exact", "borrowed")
+
+
+def search_named(name: str) -> Search:
+    """Raises InputError for a name that is not in SEARCHES."""
+    for search in SEARCHES:
+        if name == search:
+            return search
+    raise InputError(f"unknown neighbor search {name!r}: choose one of {', '.join(SEARCHES)}")
 
 
 @final
 class Offloader:
-    """Builds neighborhoods from the ratings and user parameters that a server keeps."""
+    """Builds neighborhoods from the ratings and user parameters that a server keeps.
+
+    version  names what neighbors are found in, for `cache`
+    search   auto: exact for few users, in cells for many; exact: always exact;
+             borrowed: a user gets the neighbors of the nearest other user, who may be a fake
+             (the paper's approximation for users it was not trained on)
+    """
 
     def __init__(
         self,
         ratings: RatingMatrix,
         user_parameters: Mapping[str, NDArray[np.float32]],
         embeddings: NDArray[np.float32],
+        *,
+        version: str,
+        search: Search = "auto",
+        cache: NeighborCache | None = None,
     ) -> None:
         self.ratings = ratings
         self.user_parameters = user_parameters
-        self.index = NeighborIndex(embeddings)
+        self.index = NeighborIndex(
+            embeddings, cells_from=math.inf if search == "exact" else CELLS_FROM
+        )
+        self.cache = NeighborCache() if cache is None else cache
+        self._borrowed = search == "borrowed"
+        self._key = f"{version}/{'exact' if search == 'exact' else 'auto'}"
+
+    def nearest(self, user: int, count: int) -> NDArray[np.int64]:
+        """The user itself and its `count` - 1 neighbors, nearest first; read-only, [k].
+
+        Raises InputError when there are fewer than `count` users.
+        """
+        if count == 1:
+            return np.array([user])  # nobody has to be found
+        if self._borrowed:
+            lender = int(self._found(user, 2)[1])
+            return with_user_first(user, self._found(lender, count))
+        return self._found(user, count)
+
+    def _found(self, user: int, count: int) -> NDArray[np.int64]:
+        return self.cache.get(
+            self._key, user, count, lambda: self.index.neighbors([user], count)[0]
+        )
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """Raises InputError when k is larger than the number of users."""
         if not 0 <= user < self.ratings.user_count:
             raise InputError(f"unknown user {user}: choose 0–{self.ratings.user_count - 1}")
-        nearest = self.index.neighbors([user], settings.neighbors)[0]
+        nearest = self.nearest(user, settings.neighbors)
         # The order of the rows must not tell who is nearest; by user index it does not.
         members = np.concatenate([[user], np.sort(nearest[1:])])
         ratings = supported(self.ratings.rows(members), settings.min_support)

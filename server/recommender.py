@@ -15,7 +15,8 @@ from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
 from common.vicinal import tuned_scores
 from server.model_store import StoredModel
-from server.offload import Offloader
+from server.neighbor_cache import NeighborCache
+from server.offload import Offloader, Search
 
 # Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
 USERS_PER_CHUNK: Final = 256
@@ -27,9 +28,19 @@ class Recommender:
 
     ratings     every row that training saw; the first `user_count` can be asked for
     user_count  real users; what comes after them is only ever somebody's neighbor
+    search      how neighbors are found (server.offload)
+    cache       of neighbors found; to be shared by the versions of one server, or its own
     """
 
-    def __init__(self, stored: StoredModel, ratings: RatingMatrix, user_count: int) -> None:
+    def __init__(
+        self,
+        stored: StoredModel,
+        ratings: RatingMatrix,
+        user_count: int,
+        *,
+        search: Search = "auto",
+        cache: NeighborCache | None = None,
+    ) -> None:
         manifest = stored.version.manifest
         if (manifest.users, manifest.items) != (ratings.user_count, ratings.item_count):
             raise InputError("the model version was trained on other ratings")
@@ -39,7 +50,24 @@ class Recommender:
         self.ratings = ratings
         self.user_count = user_count
         self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
-        self._offloader = Offloader(ratings, stored.user_parameters, embeddings(stored, ratings))
+        self._offloader = Offloader(
+            ratings,
+            stored.user_parameters,
+            embeddings(stored, ratings),
+            version=self.version.digest,
+            search=search,
+            cache=cache,
+        )
+
+    @property
+    def neighbor_search(self) -> str:
+        """One line on how neighbors are searched, and with what recall."""
+        return self._offloader.index.description
+
+    @property
+    def neighbor_cache(self) -> NeighborCache:
+        """Lists of neighbors found so far; counts its hits and misses."""
+        return self._offloader.cache
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """What a device needs to answer for one user.
@@ -65,7 +93,10 @@ class Recommender:
 
     def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
-        return self._offloader.index.neighbors(users, count)
+        nearest = np.empty((len(users), count), dtype=np.int64)
+        for row, user in zip(nearest, users.tolist(), strict=True):
+            row[:] = self._offloader.nearest(user, count)
+        return nearest
 
     def _check_user(self, user: int) -> None:
         if not 0 <= user < self.user_count:

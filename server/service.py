@@ -69,6 +69,7 @@ class OffloadService(OffloadServicer):
         list_length: int,
     ) -> None:
         self._recommender = recommender
+        recommender.version.served.warm()
         self.description = Description(
             recommender.version.digest,
             recommender.path.stat().st_size,

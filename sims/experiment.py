@@ -18,6 +18,7 @@ from common.models import model_named
 from common.ratings import RatingMatrix
 from server.datasets import load_dataset
 from server.model_store import ModelStore
+from server.offload import Search
 from server.profiles import Profiles, read_profiles
 from server.recommender import Recommender
 from server.robust import Robust
@@ -88,11 +89,12 @@ class Prepared:
         *,
         clean: bool = False,
         robust: Robust | None = None,
+        search: Search = "auto",
         progress: Report = quiet,
     ) -> Recommender:
         """The model of the poisoned (or the clean) ratings, from the store if it is there.
 
-        `robust` is a robust training; None is the plain one.
+        `robust` is a robust training; None is the plain one. `search` is of neighbors.
         """
         ratings = self.split.train if clean else self.poisoned
         settings = TrainingSettings(
@@ -105,7 +107,7 @@ class Prepared:
             stored = store.save(
                 train(ratings, settings, progress=lambda done, all_: progress(what, done, all_))
             )
-        return Recommender(stored, ratings, self.user_count)
+        return Recommender(stored, ratings, self.user_count, search=search)
 
 
 def prepare(

@@ -1,5 +1,6 @@
 """The server's own answers: the same as a device's, for real users only."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings, preset
 from server.model_store import ModelStore
+from server.neighbor_cache import NeighborCache
 from server.recommender import Recommender
 from server.synthetic import synthetic
 from server.training import TrainingSettings, train
@@ -88,6 +90,26 @@ def test_fakes_are_neighbors_like_anybody(recommender: Recommender) -> None:
     everybody = recommender.nearest(np.arange(REAL), poisoned().user_count)
     assert poisoned().user_count == REAL + 4
     assert (np.sort(everybody, axis=1) == np.arange(REAL + 4)).all()
+
+
+def test_who_borrows_neighbors_may_borrow_from_a_fake(recommender: Recommender) -> None:
+    table = recommender.stored.user_parameters["user_embedding"].copy()
+    table[2] = table[REAL + 1]
+    stored = replace(recommender.stored, user_parameters={"user_embedding": table})
+    lent = Recommender(stored, poisoned(), REAL, search="borrowed").nearest(np.array([2]), 5)[0]
+    fakes = Recommender(stored, poisoned(), REAL).nearest(np.array([REAL + 1]), 5)[0]
+    assert lent.tolist() == [2, *(fakes[fakes != 2])][:5]
+    assert lent[1] == REAL + 1
+
+
+def test_a_recommender_says_how_it_searches_and_counts_hits(recommender: Recommender) -> None:
+    counting = Recommender(recommender.stored, poisoned(), REAL, cache=NeighborCache())
+    assert counting.neighbor_search == f"exact search over {REAL + 4} users"
+    for _ in range(3):
+        counting.recommend(4, SETTINGS, 10)
+    counting.recommend_undefended(4, 10)
+    assert (counting.neighbor_cache.hits, counting.neighbor_cache.misses) == (2, 1)
+    assert counting.nearest(np.array([], dtype=np.int64), 3).shape == (0, 3)
 
 
 def test_requests_leave_the_model_as_it_was(recommender: Recommender) -> None:

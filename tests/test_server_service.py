@@ -58,6 +58,14 @@ def test_device_and_server_give_the_same_answer_for_every_user(
         assert len(items) == 10 and not np.isin(items, own).any()
 
 
+def test_what_requests_share_is_there_before_the_first(scene: Scene) -> None:
+    served = scene.recommender.version.served
+    shared = {"item_table", "item_gram", "item_basis"}
+    assert not shared & vars(served).keys()
+    scene.service()
+    assert shared <= vars(served).keys()
+
+
 def test_a_package_carries_the_asked_user_first(scene: Scene, connection: Connection) -> None:
     description = connection.describe()
     neighborhood = connection.package(description, 7, "paper").neighborhood

@@ -128,6 +128,7 @@ def test_what_is_wrong_ends_in_one_line(server: Server, tmp_path: Path) -> None:
         (("device", "--users", "0", *at, "--ratings", tmp_path / "no"), 2, "cannot be read"),
         (("device", "--users", "0", "--server", "here", *ratings), 2, "give HOST:PORT"),
         ((*serve, "--store", server.folder / "store"), 2, "is in use by process"),
+        ((*serve, "--neighbor-search", "x"), 2, "choose one of auto, exact, borrowed"),
         (
             (*serve, "--store", tmp_path / "store", "--port", port),
             2,
@@ -142,7 +143,7 @@ def test_what_is_wrong_ends_in_one_line(server: Server, tmp_path: Path) -> None:
         assert lines[-1].startswith("vicinal: error: ") and text in lines[-1], done.stderr
         assert "Traceback" not in done.stderr
         # Nothing but progress comes before it.
-        assert [line for line in lines[:-1] if not line.startswith("train")] == []
+        assert [line for line in lines[:-1] if not line.startswith(("attack", "train"))] == []
 
 
 def test_a_dead_server_ends_in_one_line_in_time(server: Server) -> None:
@@ -172,6 +173,8 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
         assert second.process.stdout is not None
         line = second.process.stdout.readline()
         assert line == f"listening on {second.address}  version {description.version[:12]}…\n"
+        line = second.process.stdout.readline()
+        assert line == "neighbors: exact search over 206 users\n"
         with (
             Connection(second.address, patience=60) as connection,
             ThreadPoolExecutor(1) as pool,
@@ -183,8 +186,8 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
             assert len(under_way.result(timeout=30)) == 50
         _, errors = second.process.communicate(timeout=20)
         assert second.process.returncode == 0, errors
-        # The version came from the store: nothing was trained, nothing is said.
-        assert errors == ""
+        # The version came from the store: nothing was trained, nothing is said of it.
+        assert [line for line in errors.splitlines() if not line.startswith("attack")] == []
     finally:
         second.process.kill()
 

@@ -28,6 +28,15 @@ def serve(
     steps: options.StepsOption = None,
     unrated_weight: options.UnratedWeightOption = None,
     min_support: options.MinSupportOption = None,
+    neighbor_search: Annotated[
+        str,
+        typer.Option(
+            "--neighbor-search",
+            help="auto: exact for few users, approximate for many; exact; borrowed: the "
+            "neighbors of the nearest other user.",
+            metavar="NAME",
+        ),
+    ] = "auto",
     store: options.StoreOption = Path("runs/store"),
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 picks a free one.")
@@ -64,6 +73,7 @@ def serve(
     from common.settings import preset as preset_named
     from server.endpoint import Endpoint
     from server.model_store import ModelStore
+    from server.offload import search_named
     from server.service import OffloadService
     from sims.attacks.options import parse_options
     from sims.defenses import defense_named
@@ -89,11 +99,12 @@ def serve(
         list_length,
         parse_options(attack_option or []),
     )
+    search = search_named(neighbor_search)
     stopped = Event()
     with shown() as progress:
         prepared = prepare(experiment, progress=progress)
     with ModelStore(store) as opened, shown() as progress:
-        recommender = prepared.train(opened, robust=chain.robust, progress=progress)
+        recommender = prepared.train(opened, robust=chain.robust, search=search, progress=progress)
         service = OffloadService(
             recommender,
             presets={
@@ -113,4 +124,5 @@ def serve(
                 write_file(port_file, f"{endpoint.port}\n".encode())
             version = recommender.version.digest[:12]
             typer.echo(f"listening on {endpoint.address}  version {version}…")
+            typer.echo(f"neighbors: {recommender.neighbor_search}")
             stopped.wait()
