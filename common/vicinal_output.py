@@ -225,7 +225,6 @@ class OutputLayer:
         """Step the map, and with it α Σ q_i q_iᵀ over items that are not held, [d, d]."""
         pull = gram @ self._map
         if self._proximal > 0:
-            identity: Table = np.eye(len(self._map), dtype=self._map.dtype)
-            pull += self._proximal * (self._map - identity)
+            pull += self._proximal * (self._map - np.eye(len(self._map), dtype=self._map.dtype))
         self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
         self._rest_pull = self._alpha * (self._map @ self._rest_gram @ self._map.T)

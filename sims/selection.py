@@ -47,7 +47,7 @@ REPORTED_TARGETS: Final = {
 MAX_HIT_RATIO: Final = 0.05
 TOLERANCE: Final = 0.02
 # Min support as a share of the neighbors, so that it follows k.
-SUPPORT_SHARES: Final = (1 / 25, 2 / 25)
+SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25)
 
 # Of the optimizer that trains the model (server.training). Without mf's own rate there, 10: with it
 # the steps of a fine-tune diverge.
