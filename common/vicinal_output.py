@@ -223,9 +223,9 @@ class OutputLayer:
 
     def _move_rest(self, gram: Table, shared: SharedCurvature) -> None:
         """Step the map, and with it α Σ q_i q_iᵀ over items that are not held, [d, d]."""
-        pull: Table = gram @ self._map
+        pull = gram @ self._map
         if self._proximal > 0:
-            moved: Table = self._map - np.eye(len(self._map), dtype=self._map.dtype)
-            pull = pull + self._proximal * moved
+            identity: Table = np.eye(len(self._map), dtype=self._map.dtype)
+            pull += self._proximal * (self._map - identity)
         self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
         self._rest_pull = self._alpha * (self._map @ self._rest_gram @ self._map.T)
