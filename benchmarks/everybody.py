@@ -7,24 +7,15 @@ out* counts a page that n processes share as 1/n (Linux's RSS and PSS); *the ans
 how much its resident memory grew from before the file was mapped.
 """
 
-import multiprocessing
 import time
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import numpy as np
-
 from benchmarks.cases import LIST_LENGTH, recommender, settings_for, shape_named, some_users
-from benchmarks.mapped import mapped_tables
+from benchmarks.mapped import save_place, workers_memory
 from benchmarks.report import Section, progress, run, table
 from common.model_version import encode_version
-from common.models import MODELS
-from common.neighborhood import Neighborhood
-from common.settings import VicinalSettings
-from common.threads import limit_threads
-from common.vicinal import ServedModel, tuned_scores
 
 CASES: Final = (
     ("ML-100K", "mf", "vicinal"),
@@ -36,7 +27,6 @@ CASES: Final = (
 )
 WORKERS: Final = 2
 ANSWERS: Final = 20
-Memory = dict[str, int]
 
 
 def section(short: bool) -> Section:
@@ -83,48 +73,14 @@ def worker_memory(shape_name: str, model: str) -> dict[str, Any]:
     progress(f"memory: {shape_name} {model}")
     shape = shape_named(shape_name)
     server, settings = recommender(shape, model), settings_for(shape, model, "vicinal")
-    users = some_users(ANSWERS, shape.users).tolist()
-    places = [server.neighborhood(user, settings) for user in users]
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(WORKERS), context.SimpleQueue()
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        path.write_bytes(encode_version(server.version.manifest, server.version.parameters))
-        arguments = (path, model, places, settings, barrier, answers)
-        workers = [context.Process(target=_worker, args=arguments) for _ in range(WORKERS)]
-        for worker in workers:
-            worker.start()
-        found: list[Memory] = [answers.get() for _ in workers]
-        for worker in workers:
-            worker.join()
-        size = path.stat().st_size
+        model_file = Path(folder) / "model.safetensors"
+        model_file.write_bytes(encode_version(server.version.manifest, server.version.parameters))
+        for number, user in enumerate(some_users(ANSWERS, shape.users).tolist()):
+            save_place(Path(folder) / f"{number}.npz", server.neighborhood(user, settings))
+        found = workers_memory(Path(folder), model, WORKERS)
+        size = model_file.stat().st_size
     return {"shape": shape_name, "model": model, "file": size, **found[0]}
-
-
-def _worker(
-    path: Path,
-    model: str,
-    places: list[Neighborhood],
-    settings: VicinalSettings,
-    barrier: Barrier,
-    answers: "multiprocessing.SimpleQueue[Memory]",
-) -> None:
-    limit_threads()
-    before = _memory()["Rss"]
-    served = ServedModel(MODELS[model], mapped_tables(path))
-    scores = [tuned_scores(served, place, settings) for place in places]
-    assert np.isfinite(scores).all()
-    barrier.wait(timeout=600)
-    now = _memory()
-    barrier.wait(timeout=600)
-    answers.put({"resident": now["Rss"], "shared_out": now["Pss"], "grown": now["Rss"] - before})
-
-
-def _memory() -> Memory:
-    """Bytes by the names of /proc/self/smaps_rollup."""
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
-    fields = (line.split() for line in lines)
-    return {name.rstrip(":"): 1024 * int(count) for name, count, _ in fields}
 
 
 if __name__ == "__main__":
