@@ -74,7 +74,7 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
-        "vicinal": VicinalSettings(40, 0.2, 4),
+        "vicinal": VicinalSettings(40, 0.4, 4, min_support=3),
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
