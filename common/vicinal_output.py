@@ -228,4 +228,6 @@ class OutputLayer:
             identity: Table = np.eye(len(self._map), dtype=self._map.dtype)
             pull += self._proximal * (self._map - identity)
         self._map -= shared.divide(pull.T, np.zeros_like(pull[0]), self._proximal).T
-        self._rest_pull = self._alpha * (self._map @ self._rest_gram @ self._map.T)
+        rest: Table = np.matmul(self._map @ self._rest_gram, self._map.T)
+        rest *= self._alpha
+        self._rest_pull = rest
