@@ -94,7 +94,7 @@ def preset(
 ) -> VicinalSettings:
     """A model's preset by name, with some of its values replaced. Raises InputError.
 
-    Another number of neighbors takes min_support along in proportion.
+    Another number of neighbors takes min_support along in proportion, unless none is asked for.
     """
     if model not in PRESETS:
         raise InputError(f"unknown model {model!r}: choose one of {', '.join(PRESETS)}")
@@ -103,7 +103,8 @@ def preset(
         raise InputError(f"unknown preset {name!r}: choose one of {', '.join(presets)}")
     chosen = presets[name]
     k = chosen.neighbors if neighbors is None else neighbors
-    support = max(1, round(chosen.min_support * k / chosen.neighbors))
+    share = chosen.min_support / chosen.neighbors if chosen.min_support > 1 else 0.0
+    support = max(1, round(share * k))
     return replace(
         chosen,
         neighbors=k,
