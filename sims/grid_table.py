@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +25,8 @@ TITLES: Final[dict[Metric, str]] = {
     "accuracy": "Accuracy (higher is better)",
     "seconds": "Seconds for one user's recommendation, median (lower is better)",
 }
+# Wider than any table.
+MOST_COLUMNS: Final = 10_000
 # What stands beside the defenses: condition, and the row's name.
 REFERENCES: Final[dict[Metric, tuple[tuple[str, str], ...]]] = {
     "hit_ratio": (("clean", "not attacked"),),
@@ -54,6 +58,13 @@ class Entry:
         shown += " †" if self.missed else ""
         return shown + (f", {self.failed} failed" if self.failed else "")
 
+    @property
+    def short(self) -> str:
+        """`0.012 †`: the mean alone."""
+        if not self.values:
+            return "failed" if self.failed else "–"
+        return f"{statistics.fmean(self.values):.3f}{'†' if self.missed else ''}"
+
 
 @dataclass(frozen=True)
 class Page:
@@ -72,14 +83,25 @@ class Page:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
 
-    def table(self) -> Table:
-        """For a terminal."""
-        table = Table(title=Text(self.heading, style="table.title"), title_justify="left")
+    def table(self, width: int) -> Table:
+        """For a terminal of so many columns; where they do not fit, of means alone."""
+        whole = self._table(short=False)
+        needed = Console(width=MOST_COLUMNS).measure(whole).maximum
+        return whole if needed <= width else self._table(short=True)
+
+    def _table(self, *, short: bool) -> Table:
+        table = Table(
+            title=Text(self.heading, style="table.title"),
+            title_justify="left",
+            box=box.SIMPLE_HEAD if short else box.HEAVY_HEAD,
+            padding=(0, 1, 0, 0) if short else (0, 1),
+            pad_edge=not short,
+        )
         for column in ("", *self.columns):
             table.add_column(column, justify="right" if column else "left")
         for name, entries in self.rows:
-            cells = (Text(one.text, style="bold" if one.better else "") for one in entries)
-            table.add_row(Text(name), *cells)
+            texts = ((one.short if short else one.text, one.better) for one in entries)
+            table.add_row(Text(name), *(Text(t, style="bold" if b else "") for t, b in texts))
         return table
 
 

@@ -1,11 +1,13 @@
 """Tables and pictures of a grid's results, from results made by hand."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from common.errors import InputError
 from sims.cli import run
@@ -167,3 +169,19 @@ def test_figures_that_cannot_be_drawn(
     errors = capfd.readouterr().err
     assert line in errors and errors.count("\n") == 1
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_a_narrow_terminal_shows_means_alone() -> None:
+    config = GridConfig(
+        datasets=["ml-100k"],
+        attacks=["aush", "pga", "tna", "mixinf", "mixrand", "random", "average", "vicinity"],
+        metrics=["hit_ratio"],
+    )
+    (page,) = pages(config, [result(attack=name, hit_ratio=0.8) for name in config.attacks])
+    for width, whole in ((80, False), (200, True)):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(page.table(width))
+        shown = console.export_text()
+        assert max(map(len, shown.splitlines())) <= width
+        assert ("0.800 (0.069)" in shown) is whole
+        assert "…" not in shown and shown.count("0.800") >= 8

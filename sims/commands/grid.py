@@ -67,8 +67,9 @@ def grid(
     write_file(folder / "tables.md", page.encode())
     console = Console()
     for table in pages(asked, results):
-        console.print(table.table())
-    console.print(f"{len(results)} cells in {folder}", markup=False, highlight=False)
+        console.print(table.table(console.width))
+    told = f"{len(results)} cells in {folder}; tables.md there has spread, paper and what holds"
+    console.print(told, markup=False, highlight=False)
     if failed := failures(results):
         for line in failed:
             console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
