@@ -28,8 +28,10 @@ def page_of(
         f"{seconds / 60:.0f} min in {len(runs)} run{'s' * (len(runs) != 1)}, "
         f"{' or '.join(map(str, processes))} cells at a time.",
         "",
-        *(f"Targets on {name}: {', '.join(map(str, of))}." for name, of in config.targets.items()),
-        "",
+        *(
+            f"Targets on {name}: {', '.join(map(str, of))}.\n"
+            for name, of in config.targets.items()
+        ),
         LEGEND,
         *(page.markdown() for page in pages(config, results)),
         markdown(claims(results)),
