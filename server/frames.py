@@ -37,11 +37,13 @@ class Answer:
     """What a worker made of a request.
 
     seconds  by stage, of STAGES; 0 for a stage that the call has not
+    queued   seconds that the request waited for a worker
     """
 
     outcome: Outcome
     data: bytes = b""
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    queued: float = 0.0
 
 
 class WorkerLostError(Exception):
@@ -78,8 +80,6 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
         if length > MAX_ANSWER_BYTES:
             raise WorkerLostError(f"an answer of {length} bytes")
         neighbors, tune, rank = seconds
-        return Answer(
-            Outcome(outcome), await reader.readexactly(length), (neighbors, tune, rank)
-        )
+        return Answer(Outcome(outcome), await reader.readexactly(length), (neighbors, tune, rank))
     except (asyncio.IncompleteReadError, OSError) as error:
         raise WorkerLostError("it ended") from error

@@ -11,6 +11,7 @@ import pytest
 from serving import (
     LARGE_ITEMS,
     Chunks,
+    Endpoint,
     Mangle,
     Misbehaving,
     Scene,
@@ -23,7 +24,6 @@ from client.connection import Connection, one_line
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from server.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = Path(__file__).resolve().parent / "serving.py"

@@ -12,13 +12,12 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from serving import USERS, Misbehaving, make_scene
+from serving import USERS, Endpoint, Misbehaving, make_scene
 
 from client.connection import Connection
 from client.local_ratings import read_local_ratings, write_local_ratings
 from client.run import DeviceRun, answer_users, parse_users
 from common.errors import InputError, VicinalError
-from server.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
