@@ -84,6 +84,11 @@ class Crew:
         return len(self._members)
 
     @property
+    def pids(self) -> frozenset[int]:
+        """Of the workers that are ready now."""
+        return frozenset(worker.pid for worker in self._members)
+
+    @property
     def depth(self) -> int:
         """Requests that wait for a worker."""
         return len(self._queue)
@@ -128,7 +133,7 @@ class Crew:
         if self._idle:
             return self._idle.pop()
         self._admit()
-        turn = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(turn, self._expected.get(kind, 0.0))
         self._queue.append(waiting)
         try:

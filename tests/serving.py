@@ -28,6 +28,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadServicer
 from server import endpoint
+from server.crew import SaturatedError
 from server.frames import Answer, Call
 from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
@@ -58,24 +59,30 @@ class Scene:
     def description(self) -> Description:
         return describe(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
 
-    def service(self) -> OffloadService:
+    def tally(self) -> Tally:
+        return Tally(users=USERS, eligible=eligible_users(self.recommender, WATCHED))
+
+    def service(self, *, refusals: int = 0) -> OffloadService:
         """The calls, computed by threads of this process: most tests are of something else."""
         description = self.description()
-        tally = Tally(users=USERS, eligible=eligible_users(self.recommender, WATCHED))
-        answers = InProcess(Answerer(self.recommender, description))
+        answers = InProcess(Answerer(self.recommender, description), refusals)
         return OffloadService(
-            description, self.recommender.path, tally, answers, Metrics(description)
+            description, self.recommender.path, self.tally(), answers, Metrics(description)
         )
 
 
 @final
 class InProcess:
-    """What a worker process computes, in a thread."""
+    """What a worker process computes, in a thread; the first `refusals` requests find it full."""
 
-    def __init__(self, answerer: Answerer) -> None:
+    def __init__(self, answerer: Answerer, refusals: int) -> None:
         self._answerer = answerer
+        self._refusals = refusals
 
     async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+        if self._refusals:
+            self._refusals -= 1
+            raise SaturatedError(7, 0.15)
         return await asyncio.to_thread(self._answerer.answer, call, request)
 
 

@@ -250,6 +250,25 @@ def test_a_silent_server_is_given_up_in_time(tmp_path: Path) -> None:
         connection.package(connection.describe(), 0, "paper")
 
 
+def test_a_saturated_server_is_asked_again_when_it_says(tmp_path: Path) -> None:
+    service = make_scene(tmp_path).service(refusals=2)
+    with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
+        description = connection.describe()
+        start = time.monotonic()
+        assert len(connection.recommend(description, 3, "paper")) == 10
+        assert time.monotonic() - start >= 2 * 0.15
+
+
+def test_a_server_that_stays_saturated_is_given_up_in_time(tmp_path: Path) -> None:
+    service = make_scene(tmp_path).service(refusals=1000)
+    with (
+        Endpoint(service) as endpoint,
+        Connection(endpoint.address, patience=1) as connection,
+        pytest.raises(VicinalError, match="saturated, 7 requests wait: try again in 150 ms"),
+    ):
+        connection.package(connection.describe(), 0, "paper")
+
+
 def test_a_strangers_text_becomes_one_short_line() -> None:
     assert one_line("a\n\x1b[31m b" + "x" * 500).startswith("a ?[31m bxxx")
     assert len(one_line("x" * 500)) == 200
