@@ -34,14 +34,7 @@ SPEED_HEADS: Final = (
     *("model", "saturation, answers/s", "60 %: p50, ms", "p99", "p99.9", "refused"),
     *("3×: p99 of answers, ms", "p99 of refusals", "refused", "asked/s"),
 )
-MEMORY_HEADS: Final = (
-    "model",
-    "process",
-    "RSS before, MiB",
-    "RSS after",
-    "PSS before",
-    "PSS after",
-)
+MEMORY_HEADS: Final = ("model", "process", "RSS before, MiB", "after", "PSS before", "after")
 
 
 @dataclass(frozen=True)
@@ -191,8 +184,8 @@ def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any
     }
 
 
-def section(plan: Plan, workers: int, results: list[dict[str, Any]]) -> str:
-    """The results as Markdown."""
+def section(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]) -> str:
+    """The results as Markdown; `busy` is the load average of the minute before."""
     speeds, sizes = [], []
     for one in results:
         modest, overload = one["modest"], one["overload"]
@@ -217,7 +210,7 @@ def section(plan: Plan, workers: int, results: list[dict[str, Any]]) -> str:
             "## Load",
             "",
             f"`{plan.dataset}`, preset {PRESET}, {workers} workers; {os.cpu_count()} cores "
-            f"({platform.machine()}), load average {os.getloadavg()[2]:.1f} before and during it. "
+            f"({platform.machine()}), load average {busy:.1f} in the minute before. "
             f"99 % of the client's requests left within {late:.1f} ms of when they were due.",
             "",
             *table(SPEED_HEADS, speeds),
@@ -251,11 +244,11 @@ def main(
     """Start a server for each model, load it, and print a Markdown section."""
     plan = SHORT if short else FULL
     folder.mkdir(parents=True, exist_ok=True)
-    count = workers or core_count()
+    count, busy = workers or core_count(), os.getloadavg()[0]
     results = [measure(plan, model, count, folder) for model in plan.models]
     if json_file is not None:
         write_file(json_file, (json.dumps(results, indent=2) + "\n").encode())
-    sys.stdout.write(section(plan, count, results) + "\n")
+    sys.stdout.write(section(plan, count, busy, results) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process that asks a server for recommendations and times them: `python -m benchmarks.load_client`.
+"""The process that asks for recommendations and times them (benchmarks.load starts it).
 
 Reads a Load as JSON from stdin and writes its Outcomes as JSON to stdout. In an open loop requests
 are due at times drawn beforehand (Poisson arrivals), and a latency counts from when a request was
