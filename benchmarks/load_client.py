@@ -57,8 +57,8 @@ async def ask(stub: Any, load: Load, user: int) -> str:
     """The name of the status that a call ends with."""
     request = wire.RecommendRequest(version=load.version, user=user, preset=load.preset)
     call = stub.Recommend(request, timeout=TIMEOUT_SECONDS)
-    code: grpc.StatusCode = await call.code()
-    return code.name
+    status: str = (await call.code()).name
+    return status
 
 
 async def open_loop(stub: Any, load: Load) -> Outcomes:

@@ -131,7 +131,7 @@ def decode_version(data: bytes, *, expected_digest: str) -> ModelVersion:
 
 def map_version(path: Path, *, expected_digest: str) -> ModelVersion:
     """As decode_version(), of a file that is mapped: its parameters are not copied."""
-    data = memoryview(map_file(path, "model version"))
+    data = map_file(path, "model version").data
     _check_digest(data, expected_digest)
     return _checked(data, map_tables(path, "model version"), expected_digest)
 

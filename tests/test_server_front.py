@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving import PRESETS, USERS, WATCHED, Scene, make_scene
+from serving import PRESETS, USERS, WATCHED, Scene, children_of, make_scene
 
 from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
@@ -96,7 +96,8 @@ async def running(served: Served, limits: QueueLimits) -> AsyncIterator[Front]:
             listening=listening,
         )
     )
-    await asyncio.wait([ports, serving], return_when=asyncio.FIRST_COMPLETED)
+    either: list[asyncio.Future[Any]] = [ports, serving]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     port, _ = ports.result()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Front(served.description.version, ports.result(), channel)
@@ -168,7 +169,7 @@ def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
             under_way = front.recommend(0, "slow")
             await asyncio.sleep(0.2)
             assert not under_way.done(), "the answer came too fast to test anything"
-            for pid in workers_of(os.getpid()):
+            for pid in children_of(os.getpid(), "server.worker"):
                 os.kill(pid, signal.SIGKILL)
             code, _, details = await code_of(under_way)
             assert (code, "try again" in details) == (grpc.StatusCode.UNAVAILABLE, True)
@@ -176,15 +177,6 @@ def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
             assert (await front.samples())["vicinal_workers_lost",] == 1
 
     asyncio.run(use())
-
-
-def workers_of(parent: int) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        if int(fields[1]) == parent and "server.worker" in (folder / "cmdline").read_text():
-            found.append(int(folder.name))
-    return found
 
 
 def test_a_drain_under_load_drops_nothing_that_was_taken(served: Served) -> None:
@@ -200,4 +192,4 @@ def test_a_drain_under_load_drops_nothing_that_was_taken(served: Served) -> None
         assert [len((await call).items) for call in calls] == [10] * 21
 
     asyncio.run(use())
-    assert workers_of(os.getpid()) == []
+    assert children_of(os.getpid(), "server.worker") == []
