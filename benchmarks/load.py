@@ -9,6 +9,7 @@ machine: it takes its share of the cores.
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ SPEED_HEADS: Final = (
     *("model", "saturation, answers/s", "60 %: p50, ms", "p99", "p99.9", "refused"),
     *("3×: p99 of answers, ms", "p99 of refusals", "refused", "asked/s"),
 )
+WORK_HEADS: Final = ("model", "workers, ms an answer", "front", "client")
 MEMORY_HEADS: Final = ("model", "process", "RSS before, MiB", "after", "PSS before", "after")
 
 
@@ -141,6 +143,21 @@ def memory(front: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def processor_seconds(front: int) -> dict[str, float]:
+    """Processor time spent so far by the workers, by the front, and by clients that have ended."""
+
+    def spent(pid: int) -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "workers": sum(map(spent, workers_of(front))),
+        "front": spent(front),
+        "client": ended.ru_utime + ended.ru_stime,
+    }
+
+
 def workers_of(front: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -170,7 +187,10 @@ def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any
 
         phase("warm", plan.warm, seed=0)
         before = memory(front)
-        rate = phase("saturation", plan.saturation, seed=1).answered / plan.saturation
+        start = processor_seconds(front)
+        answered = phase("saturation", plan.saturation, seed=1).answered
+        rate = answered / plan.saturation
+        end = processor_seconds(front)
         modest = phase("60 %", plan.modest, MODEST * rate, seed=2)
         overload = phase("3×", plan.overload, OVERLOAD * rate, seed=3)
         after = memory(front)
@@ -178,6 +198,7 @@ def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any
         "model": model,
         "workers": workers,
         "saturation": rate,
+        "processor_ms": {who: 1000 * (end[who] - start[who]) / answered for who in end},
         "modest": {**asdict(modest), "refused_share": modest.refused_share},
         "overload": {**asdict(overload), "refused_share": overload.refused_share},
         "memory_mib": {"before": before, "after": after},
@@ -186,7 +207,7 @@ def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any
 
 def section(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]) -> str:
     """The results as Markdown; `busy` is the load average of the minute before."""
-    speeds, sizes = [], []
+    speeds, works, sizes = [], [], []
     for one in results:
         modest, overload = one["modest"], one["overload"]
         answers = modest["answer_ms"]
@@ -197,6 +218,7 @@ def section(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]
             + [f"{overload['refusal_ms']['p99']:.1f}", f"{overload['refused_share']:.1%}"]
             + [f"{overload['asked_per_second']:.0f}"]
         )
+        works.append([one["model"], *(f"{value:.2f}" for value in one["processor_ms"].values())])
         before, after = one["memory_mib"]["before"], one["memory_mib"]["after"]
         sizes += [
             [one["model"], name]
@@ -214,6 +236,11 @@ def section(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]
             f"99 % of the client's requests left within {late:.1f} ms of when they were due.",
             "",
             *table(SPEED_HEADS, speeds),
+            "",
+            "Processor time at saturation, which other work on the machine hardly changes (the "
+            "client's includes its start):",
+            "",
+            *table(WORK_HEADS, works),
             "",
             *table(MEMORY_HEADS, sizes),
         ]
