@@ -17,19 +17,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import typer
 
 from benchmarks.load_client import Load
+from benchmarks.report import Section, progress, run, table
 from client.connection import Connection
 from common.errors import VicinalError
-from common.files import write_file
 from server.front import core_count
 
 PRESET: Final = "paper"
 START_SECONDS: Final = 1800
+# Keeps trained models for the next time.
+FOLDER: Final = Path("runs/load")
 MODEST, OVERLOAD = 0.6, 3.0
 SPEED_HEADS: Final = (
     *("model", "saturation, answers/s", "60 %: p50, ms", "p99", "p99.9", "refused"),
@@ -173,14 +174,14 @@ def workers_of(front: int) -> list[int]:
 
 def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any]:
     """All phases of one model."""
-    say(f"{model}: start the server")
+    progress(f"{model}: start the server")
     with server(plan, model, workers, folder) as (front, address):
         with Connection(address) as connection:
             description = connection.describe()
         users = description.user_count
 
         def phase(what: str, seconds: float, rate: float = 0.0, *, seed: int) -> Phase:
-            say(f"{model}: {what}")
+            progress(f"{model}: {what}")
             callers = 0 if rate else workers + 2
             load = Load(address, description.version, PRESET, users, seconds, rate, callers, seed)
             return asked(load)
@@ -205,7 +206,14 @@ def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any
     }
 
 
-def section(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]) -> str:
+def load_section(short: bool) -> Section:
+    plan, workers, busy = SHORT if short else FULL, core_count(), os.getloadavg()[0]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    results = [measure(plan, model, workers, FOLDER) for model in plan.models]
+    return Section(described(plan, workers, busy, results), {"models": results})
+
+
+def described(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]) -> str:
     """The results as Markdown; `busy` is the load average of the minute before."""
     speeds, works, sizes = [], [], []
     for one in results:
@@ -235,48 +243,17 @@ def section(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]
             f"({platform.machine()}), load average {busy:.1f} in the minute before. "
             f"99 % of the client's requests left within {late:.1f} ms of when they were due.",
             "",
-            *table(SPEED_HEADS, speeds),
+            table(SPEED_HEADS, speeds),
             "",
             "Processor time at saturation, which other work on the machine hardly changes (the "
             "client's includes its start):",
             "",
-            *table(WORK_HEADS, works),
+            table(WORK_HEADS, works),
             "",
-            *table(MEMORY_HEADS, sizes),
+            table(MEMORY_HEADS, sizes, texts=2),
         ]
     )
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield f"|---|{'---:|' * (len(heads) - 1)}"
-    for cells in rows:
-        yield f"| {' | '.join(cells)} |"
-
-
-def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-def main(
-    short: Annotated[bool, typer.Option("--short", help="Less data, seconds only.")] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Default: one a core.")
-    ] = None,
-    folder: Annotated[
-        Path, typer.Option("--folder", help="Keeps trained models for the next time.")
-    ] = Path("runs/load"),
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
-) -> None:
-    """Start a server for each model, load it, and print a Markdown section."""
-    plan = SHORT if short else FULL
-    folder.mkdir(parents=True, exist_ok=True)
-    count, busy = workers or core_count(), os.getloadavg()[0]
-    results = [measure(plan, model, count, folder) for model in plan.models]
-    if json_file is not None:
-        write_file(json_file, (json.dumps(results, indent=2) + "\n").encode())
-    sys.stdout.write(section(plan, count, busy, results) + "\n")
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    run(load_section)

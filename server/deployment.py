@@ -1,7 +1,8 @@
 """What a server needs to answer for a fleet, as a folder that another machine can read.
 
     FOLDER/model.safetensors    the model version's bytes
-    FOLDER/server.safetensors   user parameters and training ratings, which never leave
+    FOLDER/server.safetensors   user parameters and training ratings, which never leave, and how
+                                neighbors are searched
 
 A model store belongs to one process at a time and holds no ratings; this is one version with
 them. The files are mapped, not copied, by all who read them: nothing changes them in place.
@@ -22,6 +23,7 @@ from common.model_version import map_version
 from common.ratings import RatingMatrix
 from common.tables import map_tables
 from server.model_store import StoredModel, tables_digest
+from server.offload import search_named
 from server.recommender import Recommender
 
 MODEL_FILE: Final = "model.safetensors"
@@ -41,6 +43,7 @@ def write_deployment(folder: Path, recommender: Recommender) -> None:
         "items": ratings.items,
         "levels": ratings.levels,
         "users": np.array([recommender.user_count], dtype=np.int64),
+        "search": np.frombuffer(recommender.search.encode(), dtype=np.uint8),
         "version": np.frombuffer(bytes.fromhex(stored.version.digest), dtype=np.uint8),
     }
     write_file(folder / MODEL_FILE, stored.path.read_bytes())
@@ -66,10 +69,12 @@ def read_deployment(folder: Path) -> Recommender:
             version.manifest.scale,
         )
         user_count = int(tables["users"][0])
+        search = search_named(tables["search"].tobytes().decode())
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a deployment; prepare it again") from error
     if tables_digest(users) != version.manifest.user_digest:
         raise InputError(f"{folder}: its user parameters do not match its model version")
     if not 0 < user_count <= ratings.user_count:
         raise InputError(f"{folder}: {user_count} real users of {ratings.user_count}")
-    return Recommender(StoredModel(version, users, folder / MODEL_FILE), ratings, user_count)
+    stored = StoredModel(version, users, folder / MODEL_FILE)
+    return Recommender(stored, ratings, user_count, search=search)

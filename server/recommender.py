@@ -54,6 +54,7 @@ class Recommender:
         self.path = stored.path
         self.ratings = ratings
         self.user_count = user_count
+        self.search = search
         self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
         self._offloader = Offloader(
             ratings,

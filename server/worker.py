@@ -32,6 +32,7 @@ class Answerer:
     """Answers the calls that take arithmetic; bytes in, bytes out."""
 
     def __init__(self, recommender: Recommender, description: Description) -> None:
+        recommender.version.served.warm()
         self._recommender = recommender
         self._description = description
 
