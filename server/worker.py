@@ -7,12 +7,13 @@ an open socket to the front. It ends when that socket does.
 """
 
 import logging
+import os
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from common.errors import InputError
 from common.settings import VicinalSettings
@@ -23,6 +24,8 @@ from common.wire.messages import neighborhood_to_wire
 from server.frames import READY, Answer, Call, Outcome, read_request, write_answer
 from server.recommender import Recommender
 from server.serving import read_serving
+
+NICENESS: Final = 5
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +110,9 @@ def main(folder: Path, descriptor: int) -> None:
     # it has nothing left to ask.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # The front hands out work and refuses what would wait too long: when there are too few cores
+    # for all, it goes first.
+    os.nice(NICENESS)
     limit_threads()
     with socket.socket(fileno=descriptor) as connection:
         work(connection, Answerer(*read_serving(folder)))

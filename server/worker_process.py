@@ -83,7 +83,7 @@ async def start_worker(folder: Path) -> WorkerProcess:
             stdout=asyncio.subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": path},
             pass_fds=(theirs.fileno(),),
-            start_new_session=True,
+            process_group=0,
         )
     worker = WorkerProcess(process, *await asyncio.open_connection(sock=ours))
     try:
