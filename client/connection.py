@@ -25,6 +25,8 @@ from common.wire.offload_pb2_grpc import OffloadStub
 MAX_ANSWER_BYTES: Final = 64 << 20
 PATIENCE_SECONDS: Final = 8.0
 FETCH_ATTEMPTS: Final = 3
+# Milliseconds after which a saturated server wants to be asked again; gRPC's own name.
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 # A stream slower than this is given up.
 LEAST_BYTES_PER_SECOND: Final = 64 << 10
 
@@ -224,6 +226,11 @@ class Connection:
         }
         if code in refusals:
             raise refusals[code](f"server {self.address}: {details}") from None
+        hint = pushback(error) if code == grpc.StatusCode.RESOURCE_EXHAUSTED else None
+        if hint is not None:
+            if retry.pause(hint):
+                return
+            self._fail(f"{details} (asked for {self._patience:g} s)")
         # A server that stops cancels what has not finished within its grace.
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             if retry.pause():
@@ -245,6 +252,14 @@ class Connection:
 
     def _fail(self, what: str) -> NoReturn:
         raise VicinalError(f"server {self.address}: {what}")
+
+
+def pushback(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server wants to be asked again, if it says so."""
+    for key, value in error.trailing_metadata() or ():
+        if key == PUSHBACK_KEY and isinstance(value, str) and value.isdecimal():
+            return int(value[:9]) / 1000
+    return None
 
 
 def one_line(text: str | None) -> str:

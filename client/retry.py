@@ -1,5 +1,6 @@
 """Pauses between attempts to reach a server."""
 
+import random
 import time
 from typing import Final, final
 
@@ -19,10 +20,15 @@ class Retry:
         """Seconds left; never so few that a call could not be made."""
         return max(self._end - time.monotonic(), FIRST_PAUSE_SECONDS)
 
-    def pause(self) -> bool:
-        """Sleep for a while; False, at once, when no time is left for it."""
-        if time.monotonic() + self._pause >= self._end:
+    def pause(self, hint: float = 0.0) -> bool:
+        """Sleep for a while; False, at once, when no time is left for it.
+
+        hint  seconds for which a server has asked; waited for a little longer, by chance, so
+              that devices that were refused together do not come back together
+        """
+        pause = max(self._pause, hint * random.uniform(1.0, 1.5))
+        if time.monotonic() + pause >= self._end:
             return False
-        time.sleep(self._pause)
+        time.sleep(pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return True

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from safetensors.numpy import save
 from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingScale
-from common.tables import read_tables
+from common.tables import map_file, map_tables, read_tables
 from common.vicinal import ServedModel
 
 FORMAT: Final = 1
@@ -113,7 +114,7 @@ def encode_version(manifest: Manifest, parameters: Mapping[str, NDArray[np.float
     return save(contiguous, metadata={_METADATA_KEY: manifest.to_json()})
 
 
-def version_digest(data: bytes) -> str:
+def version_digest(data: bytes | memoryview) -> str:
     """The name of a version: the SHA-256 of its bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
@@ -124,25 +125,41 @@ def decode_version(data: bytes, *, expected_digest: str) -> ModelVersion:
     Raises InputError when they are not the version of that name, when the manifest is not
     one, or when it does not match the tensors.
     """
+    _check_digest(data, expected_digest)
+    return _checked(data, read_tables(data, "model version"), expected_digest)
+
+
+def map_version(path: Path, *, expected_digest: str) -> ModelVersion:
+    """As decode_version(), of a file that is mapped: its parameters are not copied."""
+    data = map_file(path, "model version").data
+    _check_digest(data, expected_digest)
+    return _checked(data, map_tables(path, "model version"), expected_digest)
+
+
+def _check_digest(data: bytes | memoryview, expected: str) -> None:
     digest = version_digest(data)
-    if digest != expected_digest:
+    if digest != expected:
         raise InputError(
-            f"model version: the bytes are {digest[:12]}…, not {expected_digest[:12]}…: "
+            f"model version: the bytes are {digest[:12]}…, not {expected[:12]}…: "
             "damaged or truncated"
         )
+
+
+def _checked(
+    data: bytes | memoryview, parameters: Mapping[str, NDArray[np.float32]], digest: str
+) -> ModelVersion:
     manifest = Manifest.from_json(_metadata(data))
-    parameters = read_tables(data, "model version")
     _check_shapes(parameters, manifest.shared_shapes())
     return ModelVersion(digest, manifest, parameters)
 
 
-def _metadata(data: bytes) -> str:
+def _metadata(data: bytes | memoryview) -> str:
     # safetensors: 8 bytes of little-endian header length, then a JSON header.
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise InputError("model version: not a safetensors file (its header is cut off)")
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(bytes(data[8 : 8 + length]))
         text = header["__metadata__"][_METADATA_KEY]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError("model version: the file carries no manifest") from error

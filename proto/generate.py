@@ -35,7 +35,7 @@ def generate(out: Path) -> None:
         f"--python_out={out}",
         f"--grpc_python_out={out}",
         f"--mypy_out=quiet:{out}",
-        f"--mypy_grpc_out=quiet,only_sync:{out}",
+        f"--mypy_grpc_out=quiet:{out}",
         *(str(PACKAGE / source.name) for source in sources),
     ]
     status = protoc.main(arguments)

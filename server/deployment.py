@@ -1,10 +1,11 @@
 """What a server needs to answer for a fleet, as a folder that another machine can read.
 
     FOLDER/model.safetensors    the model version's bytes
-    FOLDER/server.safetensors   user parameters and training ratings, which never leave
+    FOLDER/server.safetensors   user parameters and training ratings, which never leave, and how
+                                neighbors are searched
 
-A model store belongs to one process at a time and holds no ratings; this is a copy of one
-version with them.
+A model store belongs to one process at a time and holds no ratings; this is one version with
+them. The files are mapped, not copied, by all who read them: nothing changes them in place.
 
 Shapes: U users (real ones first), N ratings.
 """
@@ -14,19 +15,19 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from common.errors import InputError
 from common.files import write_file
-from common.model_version import decode_version
+from common.model_version import map_version
 from common.ratings import RatingMatrix
+from common.tables import map_tables
 from server.model_store import StoredModel, tables_digest
+from server.offload import search_named
 from server.recommender import Recommender
 
 MODEL_FILE: Final = "model.safetensors"
 SERVER_FILE: Final = "server.safetensors"
-_MAX_BYTES: Final = 8 << 30
 _USER: Final = "user."
 
 
@@ -42,6 +43,7 @@ def write_deployment(folder: Path, recommender: Recommender) -> None:
         "items": ratings.items,
         "levels": ratings.levels,
         "users": np.array([recommender.user_count], dtype=np.int64),
+        "search": np.frombuffer(recommender.search.encode(), dtype=np.uint8),
         "version": np.frombuffer(bytes.fromhex(stored.version.digest), dtype=np.uint8),
     }
     write_file(folder / MODEL_FILE, stored.path.read_bytes())
@@ -51,9 +53,9 @@ def write_deployment(folder: Path, recommender: Recommender) -> None:
 def read_deployment(folder: Path) -> Recommender:
     """The recommender of a folder. Raises InputError when it is not whole or does not fit."""
     try:
-        tables = load(_read(folder / SERVER_FILE))
+        tables = map_tables(folder / SERVER_FILE, str(folder / SERVER_FILE))
         digest = tables["version"].tobytes().hex()
-        version = decode_version(_read(folder / MODEL_FILE), expected_digest=digest)
+        version = map_version(folder / MODEL_FILE, expected_digest=digest)
         users = {
             name.removeprefix(_USER): table
             for name, table in tables.items()
@@ -67,19 +69,12 @@ def read_deployment(folder: Path) -> Recommender:
             version.manifest.scale,
         )
         user_count = int(tables["users"][0])
-    except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
+        search = search_named(tables["search"].tobytes().decode())
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a deployment; prepare it again") from error
     if tables_digest(users) != version.manifest.user_digest:
         raise InputError(f"{folder}: its user parameters do not match its model version")
     if not 0 < user_count <= ratings.user_count:
         raise InputError(f"{folder}: {user_count} real users of {ratings.user_count}")
-    return Recommender(StoredModel(version, users, folder / MODEL_FILE), ratings, user_count)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    stored = StoredModel(version, users, folder / MODEL_FILE)
+    return Recommender(stored, ratings, user_count, search=search)

@@ -1,12 +1,11 @@
 """A port on loopback where the Offload service answers, with the standard health service."""
 
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self, final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from common.errors import InputError
@@ -16,21 +15,20 @@ from common.wire.offload_pb2_grpc import OffloadServicer, add_OffloadServicer_to
 SERVICE_NAME: Final = DESCRIPTOR.services_by_name["Offload"].full_name
 # Requests are small: the largest is a report, a few bytes per watched item.
 MAX_REQUEST_BYTES: Final = 1 << 20
-THREADS: Final = 8
 GRACE_SECONDS: Final = 10.0
 
 
 @final
 class Endpoint:
-    """A server that listens from construction to drain; also a context manager.
+    """A server that has its port from construction and listens from entry to drain.
 
-    port  0 picks a free one; `endpoint.port` says which. Raises InputError when it is taken.
+    An async context manager, made and used in one event loop. port 0 picks a free one;
+    `endpoint.port` says which. Raises InputError when it is taken.
     """
 
-    def __init__(self, service: OffloadServicer, *, port: int = 0, threads: int = THREADS) -> None:
-        self._health = HealthServicer()
-        self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="offload"),
+    def __init__(self, service: OffloadServicer, *, port: int = 0) -> None:
+        self._health = health.HealthServicer()
+        self._server = grpc.aio.server(
             options=[
                 # Linux would let two servers share a port and split the devices between them.
                 ("grpc.so_reuseport", 0),
@@ -47,26 +45,26 @@ class Endpoint:
                 f"port {port} on 127.0.0.1 is in use or not allowed: "
                 "choose another --port, or 0 for any free one"
             ) from None
-        self._server.start()
-        for name in ("", SERVICE_NAME):
-            self._health.set(name, HealthCheckResponse.SERVING)
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def drain(self, grace: float = GRACE_SECONDS) -> None:
+    async def drain(self, grace: float = GRACE_SECONDS) -> None:
         """Take no more calls, let those under way finish within `grace` seconds, and stop."""
-        self._health.enter_graceful_shutdown()
-        self._server.stop(grace).wait()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        await self._server.start()
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, HealthCheckResponse.SERVING)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.drain()
+        await self.drain()

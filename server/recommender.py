@@ -3,6 +3,7 @@
 Shapes: U users (fakes among them, unknown to the server), I items, K recommended items.
 """
 
+from collections.abc import Callable
 from typing import Final, final
 
 import numpy as np
@@ -20,6 +21,10 @@ from server.offload import Offloader, Search
 
 # Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
 USERS_PER_CHUNK: Final = 256
+
+
+def _unmarked(_stage: str) -> None:
+    """For callers who do not time stages."""
 
 
 @final
@@ -49,6 +54,7 @@ class Recommender:
         self.path = stored.path
         self.ratings = ratings
         self.user_count = user_count
+        self.search = search
         self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
         self._offloader = Offloader(
             ratings,
@@ -78,11 +84,24 @@ class Recommender:
         return self._offloader.neighborhood(user, settings)
 
     def recommend(
-        self, user: int, settings: VicinalSettings, list_length: int
+        self,
+        user: int,
+        settings: VicinalSettings,
+        list_length: int,
+        *,
+        mark: Callable[[str], None] = _unmarked,
     ) -> NDArray[np.int64]:
-        """The top K that the user's device would find, best first. Raises InputError."""
-        scores = tuned_scores(self.version.served, self.neighborhood(user, settings), settings)
-        return top_items(scores, self.ratings.items_of(user), list_length)
+        """The top K that the user's device would find, best first. Raises InputError.
+
+        `mark` is called when a stage has ended: neighbors, tune, rank.
+        """
+        neighborhood = self.neighborhood(user, settings)
+        mark("neighbors")
+        scores = tuned_scores(self.version.served, neighborhood, settings)
+        mark("tune")
+        items = top_items(scores, self.ratings.items_of(user), list_length)
+        mark("rank")
+        return items
 
     def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
         """The top K of the model as it was trained. Raises InputError."""

@@ -1,100 +1,93 @@
-"""The calls of proto/vicinal/v1/offload.proto over a Recommender; transport and nothing else.
+"""The calls of proto/vicinal/v1/offload.proto; transport and nothing else.
 
-What a caller got wrong becomes a status with one line; what went wrong here becomes INTERNAL
-with a constant text, because the details are for the log and not for strangers.
+What takes arithmetic is asked of others, as bytes. What a caller got wrong becomes a status with
+one line; what went wrong here becomes INTERNAL with a constant text, because the details are for
+the log and not for strangers.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Final, NoReturn, final
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from math import ceil
+from pathlib import Path
+from typing import Final, NoReturn, Protocol, final
 
 import grpc
 import numpy as np
 
 from common.errors import InputError
-from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_to_wire
-from common.wire.messages import counts_from_wire, counts_to_wire, neighborhood_to_wire
+from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadServicer
+from server.crew import SaturatedError
+from server.frames import Answer, Call, Outcome, WorkerLostError
+from server.metrics import Metrics
 from server.recommender import Recommender
 from server.tally import Tally
 
 CHUNK_BYTES: Final = 512 << 10
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
+# Milliseconds after which a refused caller may try again; the name is gRPC's own.
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 _log = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 class _RefusedError(Exception):
     """Ends a call with a status."""
 
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+    def __init__(self, code: grpc.StatusCode, text: str, trailing: Metadata = ()) -> None:
         super().__init__(text)
         self.code = code
+        self.trailing = trailing
 
 
-@contextmanager
-def _statuses(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what a handler raises into a status; do nothing for a caller who has given up."""
-    try:
-        # A call waits for a free thread, and its deadline may have passed by then.
-        if not context.is_active():
-            raise _RefusedError(grpc.StatusCode.CANCELLED, "the caller has left")
-        yield
-    except _RefusedError as refusal:
-        context.abort(refusal.code, str(refusal))
-    except InputError as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except Exception:  # noqa: BLE001 - strangers get a constant text, the log gets the rest
-        _log.exception("a call failed")
-        context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+class Answers(Protocol):
+    """Whoever does the arithmetic: worker processes (server.crew), in tests also threads."""
+
+    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+        """Raises SaturatedError, WorkerLostError."""
 
 
 @final
 class OffloadService(OffloadServicer):
-    """One model version for many devices; safe to use from many threads.
+    """One model version for many devices; for the use of one event loop.
 
-    presets      what a call may name
-    watched      items whose hit ratio is measured; `list_length` is K
+    path   of the version's bytes
+    tally  of the reports
     """
 
     def __init__(
         self,
-        recommender: Recommender,
-        *,
-        presets: Mapping[str, VicinalSettings],
-        watched: tuple[int, ...],
-        list_length: int,
+        description: Description,
+        path: Path,
+        tally: Tally,
+        answers: Answers,
+        metrics: Metrics,
     ) -> None:
-        self._recommender = recommender
-        recommender.version.served.warm()
-        self.description = Description(
-            recommender.version.digest,
-            recommender.path.stat().st_size,
-            recommender.version.manifest,
-            recommender.ratings_digest,
-            recommender.user_count,
-            list_length,
-            watched,
-            presets,
-        )
-        self._description = description_to_wire(self.description)
-        self.tally = Tally(
-            users=recommender.user_count, eligible=eligible_users(recommender, watched)
-        )
+        self.description = description
+        self.tally = tally
+        self._message = description_to_wire(description)
+        self._path = path
+        self._answers = answers
+        self._metrics = metrics
 
-    def Describe(
-        self, request: wire.DescribeRequest, context: grpc.ServicerContext
+    async def Describe(
+        self, request: wire.DescribeRequest, context: grpc.aio.ServicerContext
     ) -> wire.Description:
-        with _statuses(context):
-            return self._description
+        async with self._statuses("Describe", context):
+            self._metrics.sent("Describe", self._message.ByteSize())
+            return self._message
 
-    def FetchModel(
-        self, request: wire.FetchModelRequest, context: grpc.ServicerContext
-    ) -> Iterator[wire.ModelChunk]:
-        with _statuses(context):
+    async def FetchModel(
+        self, request: wire.FetchModelRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[wire.ModelChunk]:
+        async with self._statuses("FetchModel", context):
             if request.version != self.description.version:
                 self._refuse_version(grpc.StatusCode.NOT_FOUND)
             if request.offset > self.description.version_bytes:
@@ -103,57 +96,72 @@ class OffloadService(OffloadServicer):
                     f"offset {request.offset}: the version has "
                     f"{self.description.version_bytes} bytes",
                 )
-            with self._recommender.path.open("rb") as opened:
+            with self._path.open("rb") as opened:
                 opened.seek(request.offset)
                 offset = request.offset
-                while data := opened.read(CHUNK_BYTES):
+                while data := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+                    self._metrics.sent("FetchModel", len(data))
                     yield wire.ModelChunk(offset=offset, data=data)
                     offset += len(data)
 
-    def GetPackage(
-        self, request: wire.PackageRequest, context: grpc.ServicerContext
+    async def GetPackage(
+        self, request: wire.PackageRequest, context: grpc.aio.ServicerContext
     ) -> wire.OffloadPackage:
-        with _statuses(context):
-            settings = self._settings(request)
-            neighborhood = self._recommender.neighborhood(request.user, settings)
-            return wire.OffloadPackage(
-                version=request.version, neighborhood=neighborhood_to_wire(neighborhood)
-            )
+        async with self._statuses("GetPackage", context):
+            return wire.OffloadPackage.FromString(await self._ask("GetPackage", request))
 
-    def Recommend(
-        self, request: wire.RecommendRequest, context: grpc.ServicerContext
+    async def Recommend(
+        self, request: wire.RecommendRequest, context: grpc.aio.ServicerContext
     ) -> wire.Recommendation:
-        with _statuses(context):
-            settings = self._settings(request)
-            length = self.description.list_length
-            items = self._recommender.recommend(request.user, settings, length)
-            return wire.Recommendation(version=request.version, items=items.tolist())
+        async with self._statuses("Recommend", context):
+            return wire.Recommendation.FromString(await self._ask("Recommend", request))
 
-    def Report(
-        self, request: wire.ReportRequest, context: grpc.ServicerContext
+    async def Report(
+        self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:
-        with _statuses(context):
+        async with self._statuses("Report", context):
             self._check(request)
             counts = counts_from_wire(request.counts)
             counted = self.tally.add(request.version, request.preset, request.key, counts)
             return wire.ReportReply(counted=counted)
 
-    def GetTally(
-        self, request: wire.TallyRequest, context: grpc.ServicerContext
+    async def GetTally(
+        self, request: wire.TallyRequest, context: grpc.aio.ServicerContext
     ) -> wire.TallyReply:
-        with _statuses(context):
+        async with self._statuses("GetTally", context):
             self._check(request)
             reports, counts = self.tally.total(request.version, request.preset)
             return wire.TallyReply(reports=reports, counts=counts_to_wire(counts))
 
-    def _settings(self, request: wire.PackageRequest | wire.RecommendRequest) -> VicinalSettings:
-        settings = self._check(request)
-        users = self._recommender.user_count
+    async def _ask(self, call: Call, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
+        """The bytes of a reply; what cannot be answered is refused before it waits."""
+        self._check(request)
+        users = self.description.user_count
         if request.user >= users:
             raise _RefusedError(
                 grpc.StatusCode.NOT_FOUND, f"unknown user {request.user}: choose 0–{users - 1}"
             )
-        return settings
+        try:
+            answer = await self._answers.ask(call, request.preset, request.SerializeToString())
+        except SaturatedError as full:
+            self._metrics.rejected(call)
+            pause = ceil(1000 * full.retry_seconds)
+            raise _RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"saturated, {full.waiting} requests wait: try again in {pause} ms",
+                ((PUSHBACK_KEY, str(pause)),),
+            ) from None
+        except WorkerLostError:
+            raise _RefusedError(
+                grpc.StatusCode.UNAVAILABLE, "the process that worked on this ended: try again"
+            ) from None
+        if answer.outcome is Outcome.REFUSED:
+            raise InputError(answer.data.decode())
+        if answer.outcome is Outcome.FAILED:
+            raise _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+        self._metrics.answered(call, answer)
+        self._metrics.sent(call, len(answer.data))
+        return answer.data
 
     def _check(
         self,
@@ -161,13 +169,38 @@ class OffloadService(OffloadServicer):
         | wire.RecommendRequest
         | wire.ReportRequest
         | wire.TallyRequest,
-    ) -> VicinalSettings:
+    ) -> None:
         if request.version != self.description.version:
             self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
-        return self.description.preset(request.preset)
+        self.description.preset(request.preset)
 
     def _refuse_version(self, code: grpc.StatusCode) -> NoReturn:
         raise _RefusedError(code, f"another version is served: {self.description.version}")
+
+    @asynccontextmanager
+    async def _statuses(self, call: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+        """Turn what a handler raises into a status, and count how the call ended."""
+        begun = time.perf_counter()
+        refusal: _RefusedError | None = None
+        status = grpc.StatusCode.OK
+        try:
+            yield
+        except _RefusedError as error:
+            refusal = error
+        except InputError as error:
+            refusal = _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except Exception:  # noqa: BLE001 - strangers get a constant text, the log gets the rest
+            _log.exception("a call failed")
+            refusal = _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+        except BaseException:
+            # The caller has left, or its deadline has passed.
+            status = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            status = status if refusal is None else refusal.code
+            self._metrics.ended(call, status.name, time.perf_counter() - begun)
+        if refusal is not None:
+            await context.abort(refusal.code, str(refusal), refusal.trailing)
 
 
 def eligible_users(recommender: Recommender, watched: tuple[int, ...]) -> tuple[int, ...]:

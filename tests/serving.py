@@ -6,13 +6,15 @@ serves `make_scene(FOLDER)` on PORT, pausing after every chunk, and writes what 
 into FOLDER: `ready`, `offset` of the last FetchModel, `chunks` sent.
 """
 
+import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event
-from typing import final
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self, TypeVar, final
 
 import grpc
 import numpy as np
@@ -23,11 +25,18 @@ from common.model_version import Manifest, decode_version, encode_version, versi
 from common.ratings import RatingMatrix, RatingScale
 from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
+from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadServicer
-from server.endpoint import Endpoint
+from server import endpoint
+from server.crew import SaturatedError
+from server.frames import Answer, Call
+from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
 from server.recommender import Recommender
-from server.service import OffloadService
+from server.service import OffloadService, eligible_users
+from server.serving import describe
+from server.tally import Tally
+from server.worker import Answerer
 
 USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
 WATCHED = (3, 17)
@@ -47,8 +56,80 @@ class Scene:
     data: bytes
     local: LocalRatings
 
-    def service(self) -> OffloadService:
-        return OffloadService(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
+    def description(self) -> Description:
+        return describe(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
+
+    def tally(self) -> Tally:
+        return Tally(users=USERS, eligible=eligible_users(self.recommender, WATCHED))
+
+    def service(self, *, refusals: int = 0) -> OffloadService:
+        """The calls, computed by threads of this process: most tests are of something else."""
+        description = self.description()
+        answers = InProcess(Answerer(self.recommender, description), refusals)
+        return OffloadService(
+            description, self.recommender.path, self.tally(), answers, Metrics(description)
+        )
+
+
+@final
+class InProcess:
+    """What a worker process computes, in a thread; the first `refusals` requests find it full."""
+
+    def __init__(self, answerer: Answerer, refusals: int) -> None:
+        self._answerer = answerer
+        self._refusals = refusals
+
+    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+        if self._refusals:
+            self._refusals -= 1
+            raise SaturatedError(7, 0.15)
+        return await asyncio.to_thread(self._answerer.answer, call, request)
+
+
+T = TypeVar("T")
+
+
+@final
+class Endpoint:
+    """server.endpoint.Endpoint in an event loop of its own thread, for tests that have none."""
+
+    def __init__(self, service: OffloadServicer, *, port: int = 0) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        try:
+            self._endpoint = self._run(self._open(service, port))
+        except BaseException:
+            self._end()
+            raise
+        self.port, self.address = self._endpoint.port, self._endpoint.address
+
+    async def _open(self, service: OffloadServicer, port: int) -> endpoint.Endpoint:
+        return await endpoint.Endpoint(service, port=port).__aenter__()
+
+    def drain(self, grace: float = 10.0) -> None:
+        if not self._loop.is_closed():
+            self._run(self._endpoint.drain(grace))
+            self._end()
+
+    def _run(self, what: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.drain()
 
 
 def make_scene(folder: Path, *, items: int = ITEMS, seed: int = 0) -> Scene:
@@ -126,40 +207,45 @@ class Misbehaving(OffloadServicer):
         self.fetches: list[int] = []
         self.reports: list[wire.ReportRequest] = []
 
-    def Describe(
-        self, request: wire.DescribeRequest, context: grpc.ServicerContext
+    async def Describe(
+        self, request: wire.DescribeRequest, context: grpc.aio.ServicerContext
     ) -> wire.Description:
-        return self._describe(self._service.Describe(request, context))
+        return self._describe(await self._service.Describe(request, context))
 
-    def FetchModel(self, request: wire.FetchModelRequest, context: grpc.ServicerContext) -> Chunks:
+    async def FetchModel(
+        self, request: wire.FetchModelRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[wire.ModelChunk]:
         self.fetches.append(request.offset)
-        yield from self._mangle(self._service.FetchModel(request, context), request.offset)
+        whole = [chunk async for chunk in self._service.FetchModel(request, context)]
+        mangled = self._mangle(iter(whole), request.offset)
+        while (chunk := await asyncio.to_thread(next, mangled, None)) is not None:
+            yield chunk
 
-    def GetPackage(
-        self, request: wire.PackageRequest, context: grpc.ServicerContext
+    async def GetPackage(
+        self, request: wire.PackageRequest, context: grpc.aio.ServicerContext
     ) -> wire.OffloadPackage:
-        self._before()
-        return self._package(self._service.GetPackage(request, context))
+        await asyncio.to_thread(self._before)
+        return self._package(await self._service.GetPackage(request, context))
 
-    def Recommend(
-        self, request: wire.RecommendRequest, context: grpc.ServicerContext
+    async def Recommend(
+        self, request: wire.RecommendRequest, context: grpc.aio.ServicerContext
     ) -> wire.Recommendation:
-        self._before()
-        return self._service.Recommend(request, context)
+        await asyncio.to_thread(self._before)
+        return await self._service.Recommend(request, context)
 
-    def Report(
-        self, request: wire.ReportRequest, context: grpc.ServicerContext
+    async def Report(
+        self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:
         self.reports.append(request)
-        reply = self._service.Report(request, context)
+        reply = await self._service.Report(request, context)
         if len(self.reports) == 1 and self._lose_first_reply:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the reply was lost")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the reply was lost")
         return reply
 
-    def GetTally(
-        self, request: wire.TallyRequest, context: grpc.ServicerContext
+    async def GetTally(
+        self, request: wire.TallyRequest, context: grpc.aio.ServicerContext
     ) -> wire.TallyReply:
-        return self._service.GetTally(request, context)
+        return await self._service.GetTally(request, context)
 
     _lose_first_reply = False
 
@@ -204,6 +290,20 @@ def other_manifest(said: wire.Description) -> wire.Description:
     changed.CopyFrom(said)
     changed.manifest = manifest.to_json()
     return changed
+
+
+def children_of(parent: int, text: str) -> list[int]:
+    """Direct child processes whose command line holds a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and text in command and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from serving import (
     LARGE_ITEMS,
     Chunks,
+    Endpoint,
     Mangle,
     Misbehaving,
     Scene,
@@ -23,7 +24,6 @@ from client.connection import Connection, one_line
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from server.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = Path(__file__).resolve().parent / "serving.py"
@@ -246,6 +246,25 @@ def test_a_silent_server_is_given_up_in_time(tmp_path: Path) -> None:
         Endpoint(server) as endpoint,
         Connection(endpoint.address, patience=0.5) as connection,
         pytest.raises(VicinalError, match="no answer"),
+    ):
+        connection.package(connection.describe(), 0, "paper")
+
+
+def test_a_saturated_server_is_asked_again_when_it_says(tmp_path: Path) -> None:
+    service = make_scene(tmp_path).service(refusals=2)
+    with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
+        description = connection.describe()
+        start = time.monotonic()
+        assert len(connection.recommend(description, 3, "paper")) == 10
+        assert time.monotonic() - start >= 2 * 0.15
+
+
+def test_a_server_that_stays_saturated_is_given_up_in_time(tmp_path: Path) -> None:
+    service = make_scene(tmp_path).service(refusals=1000)
+    with (
+        Endpoint(service) as endpoint,
+        Connection(endpoint.address, patience=1) as connection,
+        pytest.raises(VicinalError, match="saturated, 7 requests wait: try again in 150 ms"),
     ):
         connection.package(connection.describe(), 0, "paper")
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from serving import USERS, Misbehaving, make_scene
+from serving import USERS, Endpoint, Misbehaving, children_of, make_scene
 
 from client.connection import Connection
 from client.local_ratings import read_local_ratings, write_local_ratings
 from client.run import DeviceRun, answer_users, parse_users
 from common.errors import InputError, VicinalError
-from server.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -104,20 +103,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
 """
-
-
-def children_of(parent: int, text: str) -> list[int]:
-    """Direct child processes whose command line holds a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and text in command and fields[0] != "Z":
-            found.append(int(folder.name))
-    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from serving import USERS, WATCHED, Misbehaving, Scene, make_scene, other_manifest
+from serving import USERS, WATCHED, Endpoint, Misbehaving, Scene, make_scene, other_manifest
 
 from client.connection import Connection, VersionRefusedError
 from client.local_ratings import LocalRatings
@@ -11,7 +11,6 @@ from client.session import USERS_PER_REPORT, Answered, Session
 from client.version_store import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts, count_user
-from server.endpoint import Endpoint
 from server.model_store import StoredModel
 from server.recommender import Recommender
 

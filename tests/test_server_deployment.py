@@ -16,7 +16,7 @@ from sims.experiment import Experiment, prepare
 @pytest.fixture(scope="module")
 def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     with ModelStore(tmp_path_factory.mktemp("store")) as store:
-        return prepare(Experiment(dataset="synthetic:60x40")).train(store)
+        return prepare(Experiment(dataset="synthetic:60x40")).train(store, search="borrowed")
 
 
 def test_it_answers_as_before(recommender: Recommender, tmp_path: Path) -> None:
@@ -25,6 +25,7 @@ def test_it_answers_as_before(recommender: Recommender, tmp_path: Path) -> None:
     assert again.version.digest == recommender.version.digest
     assert again.user_count == 60 < again.ratings.user_count
     assert again.ratings_digest == recommender.ratings_digest
+    assert again.search == recommender.search == "borrowed"
     settings = preset("vicinal", neighbors=20)
     for user in (0, 31, 59):
         before, after = (r.neighborhood(user, settings) for r in (recommender, again))

@@ -8,11 +8,11 @@ from threading import Event
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import Misbehaving, make_scene
+from serving import Endpoint, Misbehaving, make_scene
 
 from client.connection import Connection
 from common.errors import InputError, VicinalError
-from server.endpoint import SERVICE_NAME, Endpoint
+from server.endpoint import SERVICE_NAME
 
 
 def health(address: str, name: str) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from serving import PRESETS, USERS, Scene, make_scene
+from serving import PRESETS, USERS, Endpoint, Scene, make_scene
 
 from client.connection import Connection, VersionRefusedError
 from client.device import answer
@@ -14,7 +14,6 @@ from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.endpoint import Endpoint
 from server.service import INTERNAL_TEXT
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from serving import children_of
 
 from client.connection import Connection
 from common.ranking import Counts
@@ -168,13 +170,16 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
     finally:
         first.process.kill()
     (tmp_path / "port").unlink()
-    second = start(tmp_path, *slow)
+    second = start(tmp_path, *slow, "--workers", "1", "--metrics-port", "0")
     try:
         assert second.process.stdout is not None
         line = second.process.stdout.readline()
         assert line == f"listening on {second.address}  version {description.version[:12]}…\n"
         line = second.process.stdout.readline()
         assert line == "neighbors: exact search over 206 users\n"
+        where = second.process.stdout.readline().removeprefix("metrics on ").strip()
+        with urllib.request.urlopen(where) as scraped:
+            assert b"vicinal_workers_alive 1.0" in scraped.read()
         with (
             Connection(second.address, patience=60) as connection,
             ThreadPoolExecutor(1) as pool,
@@ -190,6 +195,27 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
         assert [line for line in errors.splitlines() if not line.startswith("attack")] == []
     finally:
         second.process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    killed = start(tmp_path, "--workers", "2")
+    workers = children_of(killed.process.pid, "server.worker")
+    assert len(workers) == 2
+    killed.process.kill()
+    killed.process.communicate()
+    deadline = time.monotonic() + 20
+    while left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"{left} are left"
+        time.sleep(0.05)
+    # What it wrote for them is no obstacle to the next.
+    (tmp_path / "port").unlink()
+    following = start(tmp_path, "--workers", "1")
+    following.process.terminate()
+    following.process.communicate()
+    assert following.process.returncode == 0
+    assert not (tmp_path / "store" / "serving").exists()
 
 
 @pytest.mark.slow

@@ -10,15 +10,32 @@ timestamps, no distances cross the wire.
 
 from collections import abc as _abc
 from common.wire import offload_pb2 as _offload_pb2
+from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
+import sys
+import typing as _typing
 
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
+
+_T = _typing.TypeVar("_T")
+
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OffloadStub:
-    def __init__(self, channel: _grpc.Channel) -> None: ...
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> OffloadAsyncStub: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_offload_pb2.DescribeRequest, _offload_pb2.Description]
     """What is served now. Cheap; ask again whenever a version is refused."""
     FetchModel: _grpc.UnaryStreamMultiCallable[_offload_pb2.FetchModelRequest, _offload_pb2.ModelChunk]
@@ -34,29 +51,47 @@ class OffloadStub:
     GetTally: _grpc.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]
     """What has been reported so far."""
 
+@_typing.type_check_only
+class OffloadAsyncStub(OffloadStub):
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Describe: _aio.UnaryUnaryMultiCallable[_offload_pb2.DescribeRequest, _offload_pb2.Description]  # type: ignore[assignment]
+    """What is served now. Cheap; ask again whenever a version is refused."""
+    FetchModel: _aio.UnaryStreamMultiCallable[_offload_pb2.FetchModelRequest, _offload_pb2.ModelChunk]  # type: ignore[assignment]
+    """The bytes of a model version from an offset on, in chunks. NOT_FOUND for another version."""
+    GetPackage: _aio.UnaryUnaryMultiCallable[_offload_pb2.PackageRequest, _offload_pb2.OffloadPackage]  # type: ignore[assignment]
+    """The neighborhood of one user. NOT_FOUND for an unknown user,
+    FAILED_PRECONDITION when the version is no longer served.
+    """
+    Recommend: _aio.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]  # type: ignore[assignment]
+    """Fine-tuning and ranking on the server: the same answer as the device's own."""
+    Report: _aio.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]  # type: ignore[assignment]
+    """Counts of users that a device served. Counted once per key."""
+    GetTally: _aio.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]  # type: ignore[assignment]
+    """What has been reported so far."""
+
 class OffloadServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Describe(
         self,
         request: _offload_pb2.DescribeRequest,
-        context: _grpc.ServicerContext,
-    ) -> _offload_pb2.Description:
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.Description, _abc.Awaitable[_offload_pb2.Description]]:
         """What is served now. Cheap; ask again whenever a version is refused."""
 
     @_abc_1.abstractmethod
     def FetchModel(
         self,
         request: _offload_pb2.FetchModelRequest,
-        context: _grpc.ServicerContext,
-    ) -> _abc.Iterator[_offload_pb2.ModelChunk]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_offload_pb2.ModelChunk], _abc.AsyncIterator[_offload_pb2.ModelChunk]]:
         """The bytes of a model version from an offset on, in chunks. NOT_FOUND for another version."""
 
     @_abc_1.abstractmethod
     def GetPackage(
         self,
         request: _offload_pb2.PackageRequest,
-        context: _grpc.ServicerContext,
-    ) -> _offload_pb2.OffloadPackage:
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.OffloadPackage, _abc.Awaitable[_offload_pb2.OffloadPackage]]:
         """The neighborhood of one user. NOT_FOUND for an unknown user,
         FAILED_PRECONDITION when the version is no longer served.
         """
@@ -65,24 +100,24 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
     def Recommend(
         self,
         request: _offload_pb2.RecommendRequest,
-        context: _grpc.ServicerContext,
-    ) -> _offload_pb2.Recommendation:
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.Recommendation, _abc.Awaitable[_offload_pb2.Recommendation]]:
         """Fine-tuning and ranking on the server: the same answer as the device's own."""
 
     @_abc_1.abstractmethod
     def Report(
         self,
         request: _offload_pb2.ReportRequest,
-        context: _grpc.ServicerContext,
-    ) -> _offload_pb2.ReportReply:
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.ReportReply, _abc.Awaitable[_offload_pb2.ReportReply]]:
         """Counts of users that a device served. Counted once per key."""
 
     @_abc_1.abstractmethod
     def GetTally(
         self,
         request: _offload_pb2.TallyRequest,
-        context: _grpc.ServicerContext,
-    ) -> _offload_pb2.TallyReply:
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.TallyReply, _abc.Awaitable[_offload_pb2.TallyReply]]:
         """What has been reported so far."""
 
-def add_OffloadServicer_to_server(servicer: OffloadServicer, server: _grpc.Server) -> None: ...
+def add_OffloadServicer_to_server(servicer: OffloadServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -45,6 +45,30 @@ def serve(
         Path | None,
         typer.Option("--port-file", help="Write the port here once it listens.", metavar="FILE"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, max=1024, help="Worker processes. Default: one a core."),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option("--queue", min=0, help="Requests that wait at most; more are refused.")
+    ] = 64,
+    queue_ms: Annotated[
+        float,
+        typer.Option(
+            "--queue-ms",
+            min=0,
+            help="Expected wait in milliseconds above which requests are refused.",
+        ),
+    ] = 50.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=65535,
+            help="Serve Prometheus metrics on 127.0.0.1; 0 picks a free port.",
+        ),
+    ] = None,
     device_ratings: Annotated[
         Path | None,
         typer.Option(
@@ -58,11 +82,12 @@ def serve(
 
     Both presets can be asked for; --k, --steps, --unrated-weight and --min-support change the
     one that --preset names. Without rvd in --defense devices rank with the model as it was
-    trained. SIGTERM and Ctrl-C let calls under way finish, then end it.
+    trained. One process listens, --workers others compute; when too many requests wait, more
+    are refused with a hint when to try again. SIGTERM and Ctrl-C let calls under way finish,
+    then end it.
     """
+    import asyncio
     import os
-    import signal
-    from threading import Event
 
     # gRPC's own lines about a port in use would stand before ours; read when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -71,10 +96,13 @@ def serve(
     from common.files import write_file
     from common.settings import PRESETS
     from common.settings import preset as preset_named
-    from server.endpoint import Endpoint
+    from server.crew import QueueLimits
+    from server.front import FrontOptions, core_count, serve_front
     from server.model_store import ModelStore
     from server.offload import search_named
-    from server.service import OffloadService
+    from server.service import eligible_users
+    from server.serving import describe, written_serving
+    from server.tally import Tally
     from sims.attacks.options import parse_options
     from sims.defenses import defense_named
     from sims.experiment import Experiment, prepare
@@ -100,12 +128,14 @@ def serve(
         parse_options(attack_option or []),
     )
     search = search_named(neighbor_search)
-    stopped = Event()
+    front = FrontOptions(
+        port, workers or core_count(), QueueLimits(queue, queue_ms / 1000), metrics_port
+    )
     with shown() as progress:
         prepared = prepare(experiment, progress=progress)
     with ModelStore(store) as opened, shown() as progress:
         recommender = prepared.train(opened, robust=chain.robust, search=search, progress=progress)
-        service = OffloadService(
+        description = describe(
             recommender,
             presets={
                 name: chain.settings(each)
@@ -114,15 +144,24 @@ def serve(
             watched=prepared.watched,
             list_length=list_length,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: stopped.set())
-        with Endpoint(service, port=port) as endpoint:
-            if device_ratings is not None:
-                write_local_ratings(device_ratings, prepared.local)
+        tally = Tally(
+            users=recommender.user_count, eligible=eligible_users(recommender, prepared.watched)
+        )
+
+        neighbors = recommender.neighbor_search
+
+        def listening(port: int, metrics_port: int | None) -> None:
+            typer.echo(f"listening on 127.0.0.1:{port}  version {description.version[:12]}…")
+            typer.echo(f"neighbors: {neighbors}")
+            if metrics_port is not None:
+                typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
             if port_file is not None:
                 # Last, because it tells a waiting process that all is there.
-                write_file(port_file, f"{endpoint.port}\n".encode())
-            version = recommender.version.digest[:12]
-            typer.echo(f"listening on {endpoint.address}  version {version}…")
-            typer.echo(f"neighbors: {recommender.neighbor_search}")
-            stopped.wait()
+                write_file(port_file, f"{port}\n".encode())
+
+        with written_serving(store / "serving", recommender, description) as folder:
+            if device_ratings is not None:
+                write_local_ratings(device_ratings, prepared.local)
+            # The front serves files and asks workers: it needs neither ratings nor model.
+            del recommender, prepared
+            asyncio.run(serve_front(folder, description, tally, front, listening=listening))

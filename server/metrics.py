@@ -1,0 +1,103 @@
+"""What a server counts and times, for Prometheus."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    start_http_server,
+)
+
+from common.errors import InputError
+from common.wire.description import Description
+from server.crew import Crew
+from server.frames import STAGES, Answer
+
+# Seconds; fine where the goals lie, from an empty call to a caller's patience.
+BUCKETS: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.075),
+    *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+
+@final
+class Metrics:
+    """The metrics of one server, in a registry of their own."""
+
+    def __init__(self, description: Description) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "vicinal_requests",
+            "Calls that ended, by call and status.",
+            ["call", "status"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "vicinal_stage_seconds",
+            "Seconds of a call's stages: queue, neighbors, tune, rank, and whole.",
+            ["call", "stage"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._sent = Counter("vicinal_sent_bytes", "Bytes of replies.", ["call"], registry=registry)
+        self._rejected = Counter(
+            "vicinal_rejected",
+            "Calls refused because too many waited.",
+            ["call"],
+            registry=registry,
+        )
+        Info("vicinal_version", "The model version that is served.", registry=registry).info(
+            {"version": description.version, "model": description.manifest.model}
+        )
+
+    def watch(self, crew: Crew) -> None:
+        """Ask a crew how it is at every scrape."""
+        for name, text, value in (
+            ("workers_alive", "Worker processes that are ready.", lambda: crew.alive),
+            ("workers_lost", "Worker processes that ended and were replaced.", lambda: crew.lost),
+            ("queue_depth", "Requests that wait for a worker.", lambda: crew.depth),
+        ):
+            Gauge(f"vicinal_{name}", text, registry=self.registry).set_function(value)
+
+    def ended(self, call: str, status: str, seconds: float) -> None:
+        self._requests.labels(call, status).inc()
+        self._seconds.labels(call, "whole").observe(seconds)
+
+    def answered(self, call: str, answer: Answer) -> None:
+        self._seconds.labels(call, "queue").observe(answer.queued)
+        for stage, seconds in zip(STAGES, answer.seconds, strict=True):
+            if seconds:
+                self._seconds.labels(call, stage).observe(seconds)
+
+    def sent(self, call: str, size: int) -> None:
+        self._sent.labels(call).inc(size)
+
+    def rejected(self, call: str) -> None:
+        self._rejected.labels(call).inc()
+
+    @contextmanager
+    def served(self, port: int) -> Iterator[int]:
+        """Answer scrapes on loopback meanwhile; gives the port, which 0 leaves to the system.
+
+        Raises InputError when it is taken.
+        """
+        try:
+            server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        except OSError as error:
+            raise InputError(
+                f"metrics port {port} on 127.0.0.1: {error.strerror}; "
+                "choose another --metrics-port, or 0 for any free one"
+            ) from error
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
