@@ -10,7 +10,10 @@ from typing import Annotated, Final
 import typer
 
 # Modules of this folder, in the page's order.
-PARTS: Final = ("kernel", "stages", "inference", "scaling", "everybody")
+PARTS: Final = (
+    *("kernel", "stages", "inference", "scaling", "everybody"),
+    *("neighbors", "first_request", "borrowed_neighbors", "load"),
+)
 
 INTRODUCTION: Final = """\
 # Performance

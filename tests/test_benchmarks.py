@@ -84,7 +84,8 @@ def test_clocks_leave_out_what_inner_clocks_count() -> None:
     assert seconds["inner"] >= 0.02 > 2 * seconds["outer"]
 
 
-def test_the_page_names_every_benchmark_that_has_a_section() -> None:
+def test_the_page_names_every_benchmark() -> None:
     folder = Path(page.__file__).parent
-    found = {path.stem for path in folder.glob("*.py") if "def section(" in path.read_text()}
-    assert found == set(page.PARTS)
+    commands = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text()}
+    # What benchmarks start as processes of their own are no benchmarks.
+    assert commands - {"page", "mapped", "load_client"} == set(page.PARTS)
