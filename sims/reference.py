@@ -21,6 +21,7 @@ from common.vicinal_curvature import eigenbasis
 from common.vicinal_encoder import MAX_HALVINGS as MAX_STEP_HALVINGS
 from common.vicinal_encoder import MAX_MOVE, RIDGE, SLACK
 from common.vicinal_output import BOLD_SHARE, FLATTEST, SIGMOID_CURVATURE
+from common.vicinal_support import unsupported_last
 
 _ENCODER = ("input_embedding", "hidden_bias", "user_embedding")
 _OUTPUT = ("item_embedding", "item_bias")
@@ -79,11 +80,11 @@ class VicinalCopy(torch.nn.Module):
 def reference_scores(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> torch.Tensor:
-    """Scores of every item for row 0 after fine-tuning, [I]; what tuned_scores must return.
-
-    Without support nothing is ranked last here: settings.min_support is 1.
-    """
-    return fine_tuned(served, neighborhood, settings).scores().detach()[0]
+    """Scores of every item for row 0 after fine-tuning, [I]; what tuned_scores must return."""
+    scores = fine_tuned(served, neighborhood, settings).scores().detach()[0]
+    if settings.min_support == 1:
+        return scores
+    return torch.from_numpy(unsupported_last(scores.numpy(), neighborhood.ratings))
 
 
 def fine_tuned(
