@@ -292,19 +292,5 @@ def other_manifest(said: wire.Description) -> wire.Description:
     return changed
 
 
-def children_of(parent: int, text: str) -> list[int]:
-    """Direct child processes whose command line holds a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and text in command and fields[0] != "Z":
-            found.append(int(folder.name))
-    return found
-
-
 if __name__ == "__main__":
     serve_slowly(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -12,7 +12,8 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from serving import USERS, Endpoint, Misbehaving, children_of, make_scene
+from child_processes import children_of
+from serving import USERS, Endpoint, Misbehaving, make_scene
 
 from client.connection import Connection
 from client.local_ratings import read_local_ratings, write_local_ratings

@@ -85,13 +85,25 @@ def test_fine_tuning_ranks_by_support_only_where_it_is_asked_for() -> None:
     assert set(top_items(supported, np.array([], dtype=np.int32), 2).tolist()) == {1, 2}
 
 
-def test_the_tail_of_a_user_as_it_was_drawn_once() -> None:
-    # Server and device must draw alike, on every machine and in every version.
-    after = unsupported_last(np.zeros(ITEMS, dtype=np.float32), rated([3, 5, 8]))
-    assert top_items(after, np.array([3, 5, 8], dtype=np.int32), 5).tolist() == [
-        192,
-        170,
-        269,
-        238,
-        55,
-    ]
+def mixed(value: int) -> int:
+    """SplitMix64's finalizer in Python's own integers."""
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return value ^ (value >> 31)
+
+
+def test_the_order_is_splitmix64_s() -> None:
+    # Its first outputs from state 0 are published with many implementations.
+    step = 0x9E3779B97F4A7C15
+    assert mixed(step) == 0xE220A8397B1DCDAF
+    own = [3, 5, 8]
+    seed = sum(mixed(item + 1) for item in own)
+    draws = {
+        item: mixed((seed + (item + 1) * step) % 2**64) >> 40
+        for item in range(ITEMS)
+        if item not in own
+    }
+    # A draw is how far an item stands below the supported ones.
+    expected = sorted(draws, key=lambda item: (draws[item], item))
+    after = unsupported_last(np.zeros(ITEMS, dtype=np.float32), rated(own))
+    assert top_items(after, np.array(own, dtype=np.int32), 20).tolist() == expected[:20]

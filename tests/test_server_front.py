@@ -12,8 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
+from child_processes import children_of
 from prometheus_client.parser import text_string_to_metric_families
-from serving import PRESETS, USERS, WATCHED, Scene, children_of, make_scene
+from serving import PRESETS, USERS, WATCHED, Scene, make_scene
 
 from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from serving import children_of
+from child_processes import children_of
 
 from client.connection import Connection
 from common.ranking import Counts
