@@ -9,12 +9,9 @@ machine: it takes its share of the cores.
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,27 +19,32 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.load_client import Load
+from benchmarks.load_server import Histograms, Server, quantile, started
 from benchmarks.report import Section, progress, run, table
 from client.connection import Connection
-from common.errors import VicinalError
 from server.front import core_count
 
 PRESET: Final = "paper"
-START_SECONDS: Final = 1800
 # Keeps trained models for the next time.
 FOLDER: Final = Path("runs/load")
 MODEST, OVERLOAD = 0.6, 3.0
-SPEED_HEADS: Final = (
-    *("model", "saturation, answers/s", "60 %: p50, ms", "p99", "p99.9", "refused"),
-    *("3×: p99 of answers, ms", "p99 of refusals", "refused", "asked/s"),
+# The phases of which latencies are told.
+LOADS: Final = ("60 %", "3×")
+SPEED_HEADS: Final = ("model", "saturation, answers/s", "load", "asked/s", "refused", "lost")
+TIME_HEADS: Final = (
+    *("model", "load", "calls", "client: p50, ms", "p99", "p99.9"),
+    *("front: p50, ms", "p99", "client late: p50, ms", "p99"),
 )
-WORK_HEADS: Final = ("model", "workers, ms an answer", "front", "client")
-MEMORY_HEADS: Final = ("model", "process", "RSS before, MiB", "after", "PSS before", "after")
+WORK_HEADS: Final = ("model", "load", "workers, ms a request", "front", "client")
+MEMORY_HEADS: Final = ("model", "process", "RSS, MiB", "under load", "at the end", "PSS at the end")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each phase takes, in seconds."""
+    """How long each phase takes, in seconds.
+
+    requests  that the first model is asked in all, before its memory is looked at again
+    """
 
     dataset: str
     models: tuple[str, ...]
@@ -50,34 +52,40 @@ class Plan:
     saturation: float
     modest: float
     overload: float
+    requests: int
 
 
-FULL: Final = Plan("synthetic:6040x3706x1000209", ("mf", "autorec"), 5, 20, 60, 30)
-SHORT: Final = Plan("synthetic:943x1682x100000", ("mf",), 1, 3, 5, 3)
+FULL: Final = Plan("synthetic:6040x3706x1000209", ("mf", "autorec"), 5, 20, 60, 30, 100_000)
+SHORT: Final = Plan("synthetic:943x1682x100000", ("mf",), 1, 3, 5, 3, 0)
 
 
 @dataclass(frozen=True)
 class Phase:
     """Calls of one phase; latencies in milliseconds, from when a request was due.
 
-    late_p99  by which the client itself sent requests too late
+    answer_front, refusal_front  what the front timed of the same calls, from when its code was
+                                 called until it had the reply
+    late                         by which the client itself sent requests too late
+    lost                         calls without an answer or a refusal, by what they ended as
+    processor                    ms of processor time a request: workers, front, client
     """
 
+    asked: int
     asked_per_second: float
     answered: int
     refused: int
-    other: int
+    lost: dict[str, int]
     answer_ms: dict[str, float]
+    answer_front_ms: dict[str, float]
     refusal_ms: dict[str, float]
-    late_p99_ms: float
-
-    @property
-    def refused_share(self) -> float:
-        return self.refused / max(1, self.answered + self.refused + self.other)
+    refusal_front_ms: dict[str, float]
+    late_ms: dict[str, float]
+    processor_ms: dict[str, float]
 
 
-def asked(load: Load) -> Phase:
+def asked(load: Load, server: Server) -> Phase:
     """Let a process of its own ask."""
+    stages, spent = server.stages(), server.processor_seconds()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load_client"],
         input=json.dumps(asdict(load)),
@@ -85,19 +93,31 @@ def asked(load: Load) -> Phase:
         text=True,
         check=True,
     )
+    later, now = server.stages(), server.processor_seconds()
     found: dict[str, Any] = json.loads(done.stdout)
     seconds: dict[str, list[float]] = found["seconds"]
     answers, refusals = seconds.pop("OK", []), seconds.pop("RESOURCE_EXHAUSTED", [])
-    other = sum(map(len, seconds.values()))
+    lost = {status: len(times) for status, times in seconds.items()}
+    count = len(answers) + len(refusals) + sum(lost.values())
+    processor = {who: now[who] - spent[who] for who in now} | {"client": found["processor"]}
     return Phase(
-        (len(answers) + len(refusals) + other) / load.seconds,
+        count,
+        count / load.seconds,
         len(answers),
         len(refusals),
-        other,
+        lost,
         percentiles(answers),
+        front_percentiles(stages, later, "whole"),
         percentiles(refusals),
-        percentiles(found["late"])["p99"],
+        front_percentiles(stages, later, "refused"),
+        percentiles(found["late"]),
+        {who: 1000 * time / max(1, count) for who, time in processor.items()},
     )
+
+
+def front_percentiles(before: Histograms, after: Histograms, stage: str) -> dict[str, float]:
+    """As `percentiles`, of what the front counted in its buckets."""
+    return {f"p{part:g}": quantile(before, after, stage, part / 100) for part in (50, 99, 99.9)}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -106,153 +126,112 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {f"p{part:g}": float(np.percentile(values, part)) for part in (50, 99, 99.9)}
 
 
-@contextmanager
-def server(plan: Plan, model: str, workers: int, folder: Path) -> Iterator[tuple[int, str]]:
-    """A `vicinal serve` process: its id and its address."""
-    port_file = folder / "port"
-    port_file.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sims.cli", "serve", "--dataset", plan.dataset),
-            *("--model", model, "--preset", PRESET, "--workers", str(workers), "--port", "0"),
-            *("--port-file", str(port_file), "--store", str(folder / "store")),
-            *("--metrics-port", "0"),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not port_file.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise VicinalError("the server did not start; its last lines say why")
-            time.sleep(0.1)
-        yield process.pid, f"127.0.0.1:{int(port_file.read_text())}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def memory(front: int) -> dict[str, dict[str, float]]:
-    """RSS and PSS of the front and of each worker, in MiB. Shared pages count once in PSS."""
-    pids = {"front": front}
-    pids |= {f"worker {place}": pid for place, pid in enumerate(workers_of(front), start=1)}
-    found = {}
-    for name, pid in pids.items():
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-        sizes = {key: int(value.split()[0]) for key, value in (line.split(":") for line in lines)}
-        found[name] = {key: sizes[key] / 1024 for key in ("Rss", "Pss")}
-    return found
-
-
-def processor_seconds(front: int) -> dict[str, float]:
-    """Processor time spent so far by the workers, by the front, and by clients that have ended."""
-
-    def spent(pid: int) -> float:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "workers": sum(map(spent, workers_of(front))),
-        "front": spent(front),
-        "client": ended.ru_utime + ended.ru_stime,
-    }
-
-
-def workers_of(front: int) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_text()
-        except OSError:  # it has ended meanwhile
-            continue
-        if parent == front and "server.worker" in command:
-            found.append(int(folder.name))
-    return sorted(found)
-
-
-def measure(plan: Plan, model: str, workers: int, folder: Path) -> dict[str, Any]:
-    """All phases of one model."""
+def measure(plan: Plan, model: str, workers: int, folder: Path, *, requests: int) -> dict[str, Any]:
+    """All phases of one model; at least so many requests in all."""
     progress(f"{model}: start the server")
-    with server(plan, model, workers, folder) as (front, address):
-        with Connection(address) as connection:
+    arguments = ["--dataset", plan.dataset, "--model", model, "--preset", PRESET]
+    with started([*arguments, "--workers", str(workers), "--compiled"], folder) as server:
+        with Connection(server.address) as connection:
             description = connection.describe()
-        users = description.user_count
+        version, users = description.version, description.user_count
 
         def phase(what: str, seconds: float, rate: float = 0.0, *, seed: int) -> Phase:
-            progress(f"{model}: {what}")
+            progress(f"{model}: {what}, {seconds:.0f} s")
             callers = 0 if rate else workers + 2
-            load = Load(address, description.version, PRESET, users, seconds, rate, callers, seed)
-            return asked(load)
+            load = Load(server.address, version, PRESET, users, seconds, rate, callers, seed)
+            return asked(load, server)
 
-        phase("warm", plan.warm, seed=0)
-        before = memory(front)
-        start = processor_seconds(front)
-        answered = phase("saturation", plan.saturation, seed=1).answered
-        rate = answered / plan.saturation
-        end = processor_seconds(front)
+        warm = phase("warm", plan.warm, seed=0)
+        memory = [server.memory()]
+        saturation = phase("saturation", plan.saturation, seed=1)
+        rate = saturation.answered / plan.saturation
         modest = phase("60 %", plan.modest, MODEST * rate, seed=2)
         overload = phase("3×", plan.overload, OVERLOAD * rate, seed=3)
-        after = memory(front)
+        memory.append(server.memory())
+        phases = {"saturation": saturation, "60 %": modest, "3×": overload}
+        left = requests - sum(one.asked for one in (warm, *phases.values()))
+        if left > 0:
+            phases["more"] = phase("more", left / rate, seed=4)
+        memory.append(server.memory())
     return {
         "model": model,
         "workers": workers,
         "saturation": rate,
-        "processor_ms": {who: 1000 * (end[who] - start[who]) / answered for who in end},
-        "modest": {**asdict(modest), "refused_share": modest.refused_share},
-        "overload": {**asdict(overload), "refused_share": overload.refused_share},
-        "memory_mib": {"before": before, "after": after},
+        "requests": warm.asked + sum(one.asked for one in phases.values()),
+        "phases": {name: asdict(one) for name, one in phases.items()},
+        "memory_mib": memory,
     }
 
 
 def load_section(short: bool) -> Section:
     plan, workers, busy = SHORT if short else FULL, core_count(), os.getloadavg()[0]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    results = [measure(plan, model, workers, FOLDER) for model in plan.models]
+    results = [
+        measure(plan, model, workers, FOLDER, requests=0 if place else plan.requests)
+        for place, model in enumerate(plan.models)
+    ]
     return Section(described(plan, workers, busy, results), {"models": results})
 
 
 def described(plan: Plan, workers: int, busy: float, results: list[dict[str, Any]]) -> str:
     """The results as Markdown; `busy` is the load average of the minute before."""
-    speeds, works, sizes = [], [], []
+    speeds, times, works, sizes = [], [], [], []
     for one in results:
-        modest, overload = one["modest"], one["overload"]
-        answers = modest["answer_ms"]
-        values = (one["saturation"], answers["p50"], answers["p99"], answers["p99.9"])
-        speeds.append(
-            [one["model"], *(f"{value:.1f}" for value in values)]
-            + [f"{modest['refused_share']:.1%}", f"{overload['answer_ms']['p99']:.1f}"]
-            + [f"{overload['refusal_ms']['p99']:.1f}", f"{overload['refused_share']:.1%}"]
-            + [f"{overload['asked_per_second']:.0f}"]
-        )
-        works.append([one["model"], *(f"{value:.2f}" for value in one["processor_ms"].values())])
-        before, after = one["memory_mib"]["before"], one["memory_mib"]["after"]
+        for load, phase in one["phases"].items():
+            where = [one["model"], load]
+            works.append([*where, *(f"{value:.2f}" for value in phase["processor_ms"].values())])
+            if load in LOADS:
+                lost, count = sum(phase["lost"].values()), phase["asked"]
+                shares = [f"{part / max(1, count):.1%}" for part in (phase["refused"], lost)]
+                speeds.append(
+                    [one["model"], f"{one['saturation']:.1f}", load]
+                    + [f"{phase['asked_per_second']:.0f}", *shares]
+                )
+                times += [
+                    [*where, calls, *map(_figure, phase[f"{kind}_ms"].values())]
+                    + [_figure(phase[f"{kind}_front_ms"][part]) for part in ("p50", "p99")]
+                    + [_figure(phase["late_ms"][part]) for part in ("p50", "p99")]
+                    for calls, kind in (("answers", "answer"), ("refusals", "refusal"))
+                    if phase["refused" if kind == "refusal" else "answered"]
+                ]
+        before, under, after = one["memory_mib"]
         sizes += [
             [one["model"], name]
-            + [f"{when[name][kind]:.0f}" for kind in ("Rss", "Pss") for when in (before, after)]
+            + [f"{when[name]['Rss']:.0f}" for when in (before, under, after)]
+            + [f"{after[name]['Pss']:.0f}"]
             for name in before
-            if name in after
+            if name in under and name in after
         ]
-    late = max(one["modest"]["late_p99_ms"] for one in results)
+    asked_in_all = ", ".join(f"{one['model']} {one['requests']:,}" for one in results)
     return "\n".join(
         [
             "## Load",
             "",
             f"`{plan.dataset}`, preset {PRESET}, {workers} workers; {os.cpu_count()} cores "
-            f"({platform.machine()}), load average {busy:.1f} in the minute before. "
-            f"99 % of the client's requests left within {late:.1f} ms of when they were due.",
+            f"({platform.machine()}), load average {busy:.1f} in the minute before.",
             "",
             table(SPEED_HEADS, speeds),
             "",
-            "Processor time at saturation, which other work on the machine hardly changes (the "
-            "client's includes its start):",
+            "Latencies count from when a request was due. The client's hold all that comes after: "
+            "how late the client itself was (last columns), sockets, gRPC, and what the front has "
+            "timed, which is interpolated in the buckets of its histogram.",
             "",
-            table(WORK_HEADS, works),
+            table(TIME_HEADS, times, texts=3),
+            "",
+            "Processor time a request, answered or refused; other work on the machine changes it "
+            "less than latencies:",
+            "",
+            table(WORK_HEADS, works, texts=2),
+            "",
+            f"Memory after the start, after all loads, and at the end ({asked_in_all} requests):",
             "",
             table(MEMORY_HEADS, sizes, texts=2),
         ]
     )
+
+
+def _figure(value: float) -> str:
+    return f"{value:.1f}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import typer
 # Modules of this folder, in the page's order.
 PARTS: Final = (
     *("kernel", "stages", "inference", "scaling", "everybody"),
-    *("neighbors", "first_request", "borrowed_neighbors", "load"),
+    *("neighbors", "first_request", "borrowed_neighbors", "load", "front_kinds"),
+    *("device_answer", "device_install", "encodings"),
+    *("packages", "user_parameters", "reports"),
 )
 
 INTRODUCTION: Final = """\

@@ -4,56 +4,76 @@ A call that finds no server is repeated, with growing pauses, until `patience` s
 passed without progress. What the server says is a stranger's text: it is cut to one line.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
 
 import grpc
 
-from client.retry import FIRST_PAUSE_SECONDS, Retry
+from client.channel import Access, Channel
+from client.fetching import Fetcher, Held, NotServedError
+from client.replies import checked_items, checked_package
+from client.retry import Retry
 from common.errors import InputError, VicinalError
-from common.model_version import ModelVersion, decode_version, version_digest
+from common.model_version import ModelVersion
 from common.neighborhood import Neighborhood
 from common.ranking import Counts
+from common.slim import SlimModel, Tables
+from common.version_encodings import Encoding, Form, decode_form
 from common.wire import offload_pb2 as wire
-from common.wire.description import Description, description_from_wire
-from common.wire.messages import counts_from_wire, counts_to_wire, neighborhood_from_wire
+from common.wire.description import MAX_HELD, Description, description_from_wire
+from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
+from common.wire.slim import slim_from_wire
 
-# A neighborhood of the most rows allowed, with 64 floats a row, is 16 MiB.
-MAX_ANSWER_BYTES: Final = 64 << 20
 PATIENCE_SECONDS: Final = 8.0
-FETCH_ATTEMPTS: Final = 3
 # Milliseconds after which a saturated server wants to be asked again; gRPC's own name.
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
-# A stream slower than this is given up.
-LEAST_BYTES_PER_SECOND: Final = 64 << 10
 
 Reply = TypeVar("Reply")
 
 
-class VersionRefusedError(VicinalError):
+class VersionRefusedError(NotServedError):
     """The server serves another version by now: describe again."""
 
 
-class _DamagedError(VicinalError):
-    """A transfer that did not give the version's bytes."""
+class AccessRefusedError(VicinalError):
+    """The server wants a token, or another one; what was not delivered may be later."""
+
+    exit_code = 2
+
+
+class NoAnswerError(VicinalError):
+    """No server, or none with time for us, within the patience there was.
+
+    seconds  after which it wants to be asked again, where it said so; 0 else
+    """
+
+    def __init__(self, text: str, seconds: float = 0.0) -> None:
+        super().__init__(text)
+        self.seconds = seconds
 
 
 class FetchedModel(NamedTuple):
-    """A verified version, its bytes, and the bytes received for it, repeats included."""
+    """A verified version, its form and bytes, and the bytes received for it, repeats included."""
 
     version: ModelVersion
+    form: Form
     data: bytes
     received: int
 
 
 class Package(NamedTuple):
-    """One user's neighborhood, and the size of the message it came in."""
+    """One user's neighborhood, the size of the message it came in, and the message.
+
+    slim  the part of the model that it touches, where that was asked for
+    """
 
     neighborhood: Neighborhood
     received: int
+    message: wire.OffloadPackage
+    slim: SlimModel | None = None
 
 
 @final
@@ -61,88 +81,103 @@ class Connection:
     """Calls to one server; a context manager. Not shared between threads.
 
     address  HOST:PORT
+    access   encryption, certificate and token (client.channel)
     """
 
-    def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS) -> None:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise InputError(f"{address[:80]!r} is no server: give HOST:PORT, as 127.0.0.1:50551")
+    def __init__(
+        self, address: str, *, patience: float = PATIENCE_SECONDS, access: Access | None = None
+    ) -> None:
         self.address = address
         self._patience = patience
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-                # A proxy meant for the web must not see neighbors' ratings.
-                ("grpc.enable_http_proxy", 0),
-                # The channel's own pauses between attempts would outlast our patience.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 1000),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
+        self._channel = Channel(address, access or Access())
+        self._stub = OffloadStub(self._channel.grpc)
+        self._fetcher = Fetcher(
+            self._stub.FetchModel,
+            partial(self._pause_or_raise, not_found=VersionRefusedError),
+            patience=patience,
         )
-        self._stub = OffloadStub(self._channel)
 
-    def describe(self) -> Description:
-        """Raises VicinalError when there is no server, or it describes nothing usable."""
-        message: wire.Description = self._call(self._stub.Describe, wire.DescribeRequest())
+    def describe(self, encoding: Encoding = "float32", held: Sequence[str] = ()) -> Description:
+        """What the server serves, and smaller ways to it from forms that are `held`.
+
+        Raises VicinalError when there is no server, or it describes nothing usable.
+        """
+        request = wire.DescribeRequest(encoding=encoding, held=held[:MAX_HELD])
+        message: wire.Description = self._call(self._stub.Describe, request)
         return self._checked(lambda: description_from_wire(message))
 
-    def fetch_model(self, description: Description) -> FetchedModel:
-        """The version described, verified.
+    def fetch_model(
+        self,
+        description: Description,
+        encoding: Encoding = "float32",
+        held: Held = lambda _digest: None,
+    ) -> FetchedModel:
+        """The version described, in one of its forms, verified.
+
+        held  gives the bytes of forms that are here already: what changed since is less
 
         Bytes that are not those of the name are thrown away and fetched anew, 3 times at
         most. Raises VicinalError, VersionRefusedError.
         """
-        received = 0
-        problem = ""
-        for attempt in range(FETCH_ATTEMPTS):
-            time.sleep(attempt * FIRST_PAUSE_SECONDS)
-            buffer = bytearray()
-            try:
-                self._receive(description, buffer)
-            except _DamagedError as error:
-                problem = str(error)
-                continue
-            finally:
-                received += len(buffer)
-            data = bytes(buffer)
-            if version_digest(data) == description.version:
-                return FetchedModel(self._decoded(description, data), data, received)
-            problem = "its SHA-256 is another"
-        return self._fail(
-            f"model version {description.version[:12]} arrived damaged {FETCH_ATTEMPTS} times "
-            f"({problem})"
+        form = self._checked(lambda: description.form(encoding))
+        fetched = self._fetcher.form(description, form, held)
+        version = self._checked(
+            lambda: decode_form(fetched.data, form, version=description.version)
         )
+        if version.manifest != description.manifest:
+            self._fail("the manifest it describes is not the one inside the model version")
+        return FetchedModel(version, form, *fetched)
 
-    def package(self, description: Description, user: int, preset: str) -> Package:
-        """One user's neighborhood.
+    def package(
+        self,
+        description: Description,
+        user: int,
+        preset: str,
+        *,
+        slim: bool = False,
+        shared: Tables | None = None,
+    ) -> Package:
+        """One user's neighborhood; with `slim` also the part of the model that it touches.
 
+        `shared` is what an earlier slim package of the version brought; without it it is asked for.
         Raises InputError for an unknown user or preset, VersionRefusedError, VicinalError.
         """
-        request = wire.PackageRequest(version=description.version, user=user, preset=preset)
-        message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
-        neighborhood = self._checked(
-            lambda: neighborhood_from_wire(message.neighborhood, description.manifest)
+        request = wire.PackageRequest(
+            version=description.version,
+            user=user,
+            preset=preset,
+            slim=slim,
+            shared=slim and shared is None,
         )
-        if message.version != description.version:
-            self._fail("the package is of another model version")
-        if len(neighborhood) != description.preset(preset).neighbors:
-            self._fail(f"the package has {len(neighborhood)} rows, which are not k")
-        return Package(neighborhood, message.ByteSize())
+        message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
+        neighborhood = self._checked(lambda: checked_package(message, description, preset))
+        part = None
+        if slim:
+            part = self._checked(
+                lambda: slim_from_wire(
+                    message.model, description.manifest, neighborhood.ratings, shared=shared
+                )
+            )
+        return Package(neighborhood, message.ByteSize(), message, part)
 
-    def recommend(self, description: Description, user: int, preset: str) -> list[int]:
-        """The server's own answer, best first. Raises as package() does."""
+    def recommend(
+        self, description: Description, user: int, preset: str, *, insist: bool = True
+    ) -> list[int]:
+        """The server's own answer, best first. Raises as package() does.
+
+        insist  ask a saturated server again; without, NoAnswerError says when to
+        """
         request = wire.RecommendRequest(version=description.version, user=user, preset=preset)
-        message: wire.Recommendation = self._call(self._stub.Recommend, request)
-        return list(message.items)
+        message: wire.Recommendation = self._call(self._stub.Recommend, request, insist=insist)
+        return self._checked(lambda: checked_items(message, description))
 
     def report(self, description: Description, preset: str, key: str, counts: Counts) -> bool:
         """Report counts; False when the key was counted before. Raises as package() does."""
-        request = wire.ReportRequest(
-            version=description.version, preset=preset, key=key, counts=counts_to_wire(counts)
-        )
-        message: wire.ReportReply = self._call(self._stub.Report, request)
+        return self.send_report(report_of(description, preset, key, counts))
+
+    def send_report(self, report: wire.ReportRequest) -> bool:
+        """As report(), of a report that was made before."""
+        message: wire.ReportReply = self._call(self._stub.Report, report)
         return message.counted
 
     def tally(self, description: Description, preset: str) -> tuple[int, Counts]:
@@ -152,7 +187,7 @@ class Connection:
         return message.reports, self._checked(lambda: counts_from_wire(message.counts))
 
     def close(self) -> None:
-        self._channel.close()
+        self._channel.grpc.close()
 
     def __enter__(self) -> Self:
         return self
@@ -165,48 +200,16 @@ class Connection:
     ) -> None:
         self.close()
 
-    def _receive(self, description: Description, data: bytearray) -> None:
-        """Append the version's bytes to `data`, resuming where a lost connection stopped.
-
-        Raises _DamagedError when chunks do not follow one another up to the size described.
-        """
-        size = description.version_bytes
-        retry = Retry(self._patience)
-        while True:
-            request = wire.FetchModelRequest(version=description.version, offset=len(data))
-            limit = self._patience + (size - len(data)) / LEAST_BYTES_PER_SECOND
-            before = len(data)
-            stream = self._stub.FetchModel(request, timeout=limit)
-            try:
-                for chunk in stream:
-                    if chunk.offset != len(data) or not chunk.data:
-                        raise _DamagedError("its chunks do not follow one another")
-                    if len(chunk.data) > size - len(data):
-                        raise _DamagedError("there are more bytes than described")
-                    data += chunk.data
-                if len(data) != size:
-                    raise _DamagedError(f"{len(data)} of {size} bytes came")
-                return
-            except grpc.RpcError as error:
-                if len(data) > before:
-                    retry = Retry(self._patience)
-                self._pause_or_raise(error, retry, not_found=VersionRefusedError)
-            finally:
-                stream.cancel()
-
-    def _decoded(self, description: Description, data: bytes) -> ModelVersion:
-        version = self._checked(lambda: decode_version(data, expected_digest=description.version))
-        if version.manifest != description.manifest:
-            self._fail("the manifest it describes is not the one inside the model version")
-        return version
-
-    def _call(self, method: Callable[..., Reply], request: object) -> Reply:
+    def _call(self, method: Callable[..., Reply], request: object, *, insist: bool = True) -> Reply:
         """One answer, within `patience` seconds. Raises what _pause_or_raise says."""
         retry = Retry(self._patience)
         while True:
             try:
-                return method(request, timeout=retry.remaining())
+                return method(request, timeout=retry.remaining(), metadata=self._channel.metadata)
             except grpc.RpcError as error:
+                hint = pushback(error)
+                if hint is not None and not insist:
+                    raise NoAnswerError(f"server {self.address}: saturated", hint) from None
                 self._pause_or_raise(error, retry)
 
     def _pause_or_raise(
@@ -223,6 +226,8 @@ class Connection:
             grpc.StatusCode.OUT_OF_RANGE: InputError,
             grpc.StatusCode.NOT_FOUND: not_found,
             grpc.StatusCode.FAILED_PRECONDITION: VersionRefusedError,
+            grpc.StatusCode.UNAUTHENTICATED: AccessRefusedError,
+            grpc.StatusCode.PERMISSION_DENIED: AccessRefusedError,
         }
         if code in refusals:
             raise refusals[code](f"server {self.address}: {details}") from None
@@ -230,14 +235,18 @@ class Connection:
         if hint is not None:
             if retry.pause(hint):
                 return
-            self._fail(f"{details} (asked for {self._patience:g} s)")
+            raise NoAnswerError(
+                f"server {self.address}: {details} (asked for {self._patience:g} s)", hint
+            ) from None
+        if code == grpc.StatusCode.UNAVAILABLE and (refusal := self._channel.refusal()):
+            self._fail(refusal)
         # A server that stops cancels what has not finished within its grace.
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             if retry.pause():
                 return
             code = grpc.StatusCode.DEADLINE_EXCEEDED
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise VicinalError(
+            raise NoAnswerError(
                 f"no answer from a server at {self.address} within {self._patience:g} s: "
                 "start `vicinal serve`, or name another --server"
             ) from None
@@ -252,6 +261,15 @@ class Connection:
 
     def _fail(self, what: str) -> NoReturn:
         raise VicinalError(f"server {self.address}: {what}")
+
+
+def report_of(
+    description: Description, preset: str, key: str, counts: Counts
+) -> wire.ReportRequest:
+    """What a device says of users whom it answered for."""
+    return wire.ReportRequest(
+        version=description.version, preset=preset, key=key, counts=counts_to_wire(counts)
+    )
 
 
 def pushback(error: grpc.RpcError) -> float | None:

@@ -1,5 +1,6 @@
 """One user's answer on the device: fine-tune, rank, count."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,24 @@ def answer(
     list_length: int,
 ) -> Answer:
     """Recommend to one user and count what evaluation wants to know."""
-    scores = tuned_scores(version.served, neighborhood, settings)
+    return ranked(
+        tuned_scores(version.served, neighborhood, settings),
+        rated=rated,
+        held_out=held_out,
+        watched=watched,
+        list_length=list_length,
+    )
+
+
+def ranked(
+    scores: NDArray[np.float32],
+    *,
+    rated: NDArray[np.int32],
+    held_out: HeldOutItem | None,
+    watched: tuple[int, ...],
+    list_length: int,
+) -> Answer:
+    """The same of a copy's scores of all items, [I]."""
     items = top_items(scores, rated, list_length)
-    return Answer(items, count_user(items, rated, watched, held_out))
+    counts = count_user(items, rated, watched, held_out)
+    return Answer(items, replace(counts, on_device=1))

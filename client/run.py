@@ -10,19 +10,23 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from client.answers import Answered
+from client.channel import Access
 from client.connection import Connection
 from client.local_ratings import LocalRatings, read_local_ratings
-from client.session import Answered, Session
+from client.package_store import PackageStore
+from client.session import Session
 from client.version_store import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.threads import limit_threads
+from common.version_encodings import Encoding
 
 Progress = Callable[[int, int], None]
 
@@ -31,9 +35,15 @@ Progress = Callable[[int, int], None]
 class DeviceRun:
     """Whom to answer for, and how.
 
-    server   HOST:PORT
-    ratings  device file (client.local_ratings)
-    store    folder of model versions
+    server       HOST:PORT
+    ratings      device file (client.local_ratings)
+    store        folder of model versions and of last packages
+    stale        answer from last packages while the server does not answer
+    slower_than  seconds of fine-tuning above which the server is asked for its answer
+    access       encryption, certificate and token
+    slim         hold no model version, nor packages: each brings the part of a model it touches
+    encoding     in which versions are fetched
+    store_bytes  that all versions in the store may take; None sets no limit
     """
 
     server: str
@@ -41,19 +51,27 @@ class DeviceRun:
     store: Path
     preset: str
     users: tuple[int, ...]
+    stale: bool = True
+    slower_than: float | None = None
+    access: Access = field(default_factory=Access)
+    slim: bool = False
+    encoding: Encoding = "float32"
+    store_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What all users came to.
 
-    cold_bytes  received for the model version; 0 when the store had it
+    cold_bytes    received for the model version; 0 when the store had it
+    late_reports  of earlier runs, which could not deliver them, that the server has now
     """
 
     version: str
     answered: tuple[Answered, ...]
     counts: Counts
     cold_bytes: int
+    late_reports: int = 0
 
 
 def parse_users(text: str) -> tuple[int, ...]:
@@ -86,11 +104,12 @@ def answer_users(
     Raises InputError, VicinalError; no process is left behind, whatever happens.
     """
     local = read_local_ratings(run.ratings)
-    with Connection(run.server) as connection:
+    with Connection(run.server, access=run.access) as connection:
         # Before any child starts: what is wrong is said once, and the version fetched once.
-        session = Session(connection, VersionStore(run.store), local, preset=run.preset)
+        session = _session(run, connection, local)
+        late_reports = session.send_pending()
         session.check(run.users)
-        version, cold_bytes = session.version.digest, session.cold_bytes
+        version, cold_bytes = session.description.version, session.cold_bytes
         watched = len(session.description.watched)
         if processes == 1:
             batches = session.answer(run.users)
@@ -101,7 +120,21 @@ def answer_users(
     counts = Counts.none(watched)
     for one in answered:
         counts += one.counts
-    return Outcome(version, tuple(answered), counts, cold_bytes)
+    return Outcome(version, tuple(answered), counts, cold_bytes, late_reports)
+
+
+def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Session:
+    may_be_stale = run.stale and not run.slim
+    return Session(
+        connection,
+        VersionStore(run.store, max_bytes=run.store_bytes),
+        local,
+        preset=run.preset,
+        encoding=run.encoding,
+        packages=PackageStore(run.store / "packages", run.server) if may_be_stale else None,
+        slower_than=run.slower_than,
+        slim=run.slim,
+    )
 
 
 def _collect(
@@ -130,7 +163,7 @@ def _answer_in_children(run: DeviceRun, processes: int) -> Generator[list[Answer
             if not users:
                 continue
             ours, theirs = context.Pipe(duplex=False)
-            part = DeviceRun(run.server, run.ratings, run.store, run.preset, users)
+            part = replace(run, users=users)
             child = context.Process(target=_run_child, args=(part, theirs), daemon=True)
             child.start()
             theirs.close()
@@ -173,8 +206,8 @@ def _run_child(run: DeviceRun, pipe: Pipe) -> None:
     limit_threads()
     try:
         local: LocalRatings = read_local_ratings(run.ratings)
-        with Connection(run.server) as connection:
-            session = Session(connection, VersionStore(run.store), local, preset=run.preset)
+        with Connection(run.server, access=run.access) as connection:
+            session = _session(run, connection, local)
             for batch in session.answer(run.users):
                 pipe.send(batch)
         pipe.send(None)

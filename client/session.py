@@ -1,59 +1,85 @@
-"""The users of one device process, one after another: package, fine-tune, rank, report."""
+"""The users of one device process, one after another: package, fine-tune, rank, report.
+
+A server that cannot be reached is no reason to show nothing: the last package of a user gives
+an answer too, marked as stale. And a device that is too slow may ask for the server's answer.
+"""
 
 import time
 import uuid
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import compress
 from typing import Final, final
 
-from client.connection import Connection, VersionRefusedError
-from client.device import answer
+from client.answers import Answered, Answers
+from client.connection import Connection, NoAnswerError, VersionRefusedError, report_of
 from client.local_ratings import LocalRatings
+from client.pace import Pace
+from client.package_store import PackageStore
+from client.pending_reports import PendingReports
 from client.version_store import VersionStore
 from common.errors import InputError, VicinalError
 from common.model_version import ModelVersion
+from common.models import model_named
 from common.ranking import Counts
+from common.slim import check_slim
+from common.version_encodings import Encoding
+from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 
 # Sums over many users say less about each of them, and cost fewer calls.
 USERS_PER_REPORT: Final = 25
+# Below the folder of model versions.
+REPORTS_FOLDER: Final = "reports"
 # A server that refuses the version that it has just described is left alone after this often.
 MAX_REFUSALS: Final = 3
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One user's request, seen from the device.
-
-    waited    seconds from asking for the package until it was here and checked
-    computed  seconds of fine-tuning and ranking
-    received  bytes of the package
-    """
-
-    user: int
-    counts: Counts
-    waited: float
-    computed: float
-    received: int
+# A server that did not answer is left alone for so long, and users are answered without it.
+AWAY_SECONDS: Final = 30.0
 
 
 @final
 class Session:
     """A version at hand and users to answer for.
 
-    cold_bytes  received for model versions so far; 0 when the store had them
+    packages     where last packages are kept; None: a server that does not answer is an error
+    slower_than  seconds of fine-tuning above which the server is asked for its answer
+    slim         no version is fetched: packages bring the part of the model that they touch
+    version      None on a slim device
+    cold_bytes   received for model versions so far; 0 when the store had them
     """
 
     def __init__(
-        self, connection: Connection, store: VersionStore, local: LocalRatings, *, preset: str
+        self,
+        connection: Connection,
+        store: VersionStore,
+        local: LocalRatings,
+        *,
+        preset: str,
+        encoding: Encoding = "float32",
+        packages: PackageStore | None = None,
+        slower_than: float | None = None,
+        slim: bool = False,
     ) -> None:
+        """Raises InputError for a model or preset that a slim device cannot use."""
         self._connection = connection
         self._store = store
-        self._local = local
+        self._answers = Answers(connection, store, local, preset, packages)
+        self._pending = PendingReports(store.folder / REPORTS_FOLDER)
         self._preset = preset
+        self._slim = slim
+        self._encoding = encoding
+        self._may_be_stale = packages is not None
+        self._pace = Pace(slower_than)
+        self._away: NoAnswerError | None = None
+        self._ask_again = self._recommend_again = 0.0
         self.cold_bytes = 0
-        self.description, self.version = self._open()
+        self.version: ModelVersion | None
+        try:
+            self.description, self.version = self._open()
+        except NoAnswerError as error:
+            self.description, self.version = self._answers.latest(error)
+            self._left(error)
 
     def check(self, users: Sequence[int]) -> None:
         """Raises InputError for a user whom the server does not know."""
@@ -73,13 +99,12 @@ class Session:
         while waiting:
             batch = [waiting[place] for place in range(min(USERS_PER_REPORT, len(waiting)))]
             try:
-                answered = [self.answer_one(user) for user in batch]
-                self._report(answered)
+                answered = self._report([self.answer_one(user) for user in batch])
             except VersionRefusedError:
                 refusals += 1
                 if refusals == MAX_REFUSALS:
                     raise
-                self.description, self.version = self._open()
+                self._open_after_refusal()
                 continue
             refusals = 0
             for _ in batch:
@@ -87,38 +112,100 @@ class Session:
             yield answered
 
     def answer_one(self, user: int) -> Answered:
-        """Answer for one user without reporting it."""
-        start = time.perf_counter()
-        package = self._connection.package(self.description, user, self._preset)
-        arrived = time.perf_counter()
-        _, counts = answer(
-            self.version,
-            package.neighborhood,
-            self.description.preset(self._preset),
-            rated=self._local.train.items_of(user),
-            held_out=self._local.held_out_of(user),
-            watched=self.description.watched,
-            list_length=self.description.list_length,
-        )
-        done = time.perf_counter()
-        return Answered(user, counts, arrived - start, done - arrived, package.received)
+        """Answer for one user without reporting it. Raises as answer() does."""
+        if self._away is not None and time.monotonic() < self._ask_again:
+            return self._answers.stale(self.description, user, self._away)
+        try:
+            if self._away is not None:
+                self._open_again()
+                self._away = None
+            return self._answer_fresh(user)
+        except NoAnswerError as error:
+            self._left(error)
+            return self._answers.stale(self.description, user, error)
 
-    def _report(self, answered: list[Answered]) -> None:
+    def _answer_fresh(self, user: int) -> Answered:
+        """By the server when the device is too slow and the server has time, here otherwise."""
+        if self._pace.too_slow() and time.monotonic() >= self._recommend_again:
+            try:
+                return self._answers.by_server(self.description, user)
+            except NoAnswerError as error:
+                if not error.seconds:
+                    raise
+                self._recommend_again = time.monotonic() + error.seconds
+        answered = self._answers.here(self.description, self.version, user)
+        self._pace.note(answered.computed)
+        return answered
+
+    def _report(self, answered: list[Answered]) -> list[Answered]:
+        """Report the counts of the current version, and mark whose the server has.
+
+        Sums of one version say nothing of another: answers of an older one stay here.
+        """
         total = Counts.none(len(self.description.watched))
-        for one in answered:
+        mine = [one.comparable and one.version == self.description.version for one in answered]
+        for one in compress(answered, mine):
             total += one.counts
+        if not total.answered:
+            return answered
         # The key is random, so that it says nothing of the users, and one for all retries.
-        self._connection.report(self.description, self._preset, uuid.uuid4().hex, total)
+        report = report_of(self.description, self._preset, uuid.uuid4().hex, total)
+        if self._away is not None:
+            self._pending.keep(report)
+            return answered
+        try:
+            self._deliver(report)
+        except NoAnswerError as error:
+            if not self._may_be_stale:
+                raise
+            self._left(error)
+            return answered
+        return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
 
-    def _open(self) -> tuple[Description, ModelVersion]:
-        description = self._connection.describe()
-        description.preset(self._preset)
-        if description.ratings_digest != self._local.train.digest():
+    def _deliver(self, report: wire.ReportRequest) -> None:
+        """Kept on the disk until the server has it, or says that it will never take it."""
+        self._pending.keep(report)
+        try:
+            self._connection.send_report(report)
+        except (InputError, VersionRefusedError):
+            self._pending.drop(report)
+            raise
+        self._pending.drop(report)
+
+    def send_pending(self) -> int:
+        """Send what earlier runs could not deliver; how many the server has taken.
+
+        A report that cannot be sent now, or is of a version that is not served now, is kept.
+        """
+        taken = 0
+        for report in self._pending if self._away is None else ():
+            try:
+                self._connection.send_report(report)
+                taken += 1
+            except InputError:
+                pass
+            except NoAnswerError:
+                break
+            except VicinalError:
+                continue
+            self._pending.drop(report)
+        return taken
+
+    def _open(self) -> tuple[Description, ModelVersion | None]:
+        held = () if self._slim else self._store.held()
+        description = self._connection.describe(self._encoding, held)
+        settings = description.preset(self._preset)
+        if description.ratings_digest != self._answers.ratings_digest:
             raise InputError(
                 "the server's training ratings are not those of this device: use the file that "
                 "`vicinal serve --device-ratings` wrote, or the server's --dataset and --seed"
             )
-        version = self._store.load(description.version)
+        if self._slim:
+            check_slim(model_named(description.manifest.model), settings)
+            return description, None
+        form = description.form(self._encoding)
+        self._store.release()
+        version = self._store.load(form, description.version)
         if version is not None:
             if version.manifest != description.manifest:
                 raise VicinalError(
@@ -126,7 +213,29 @@ class Session:
                     "one inside the model version"
                 )
             return description, version
-        fetched = self._connection.fetch_model(description)
+        fetched = self._connection.fetch_model(description, self._encoding, self._store.read)
         self.cold_bytes += fetched.received
-        self._store.save(description.version, fetched.data)
+        self._store.save(form.digest, fetched.data)
         return description, fetched.version
+
+    def _open_again(self) -> None:
+        description, version = self._open()
+        if description.watched != self.description.watched:
+            raise VicinalError(
+                f"server {self._connection.address}: it watches other items than before, and "
+                "counts of both cannot be added: run the devices again"
+            )
+        self.description, self.version = description, version
+
+    def _open_after_refusal(self) -> None:
+        try:
+            self._open_again()
+        except NoAnswerError as error:
+            if not self._may_be_stale:
+                raise
+            self._left(error)
+
+    def _left(self, error: NoAnswerError) -> None:
+        """Ask no more for a while: for as long as the server said, if it did."""
+        self._away = error
+        self._ask_again = time.monotonic() + (error.seconds or AWAY_SECONDS)

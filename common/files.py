@@ -6,8 +6,10 @@ import secrets
 from pathlib import Path
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write through a temporary name, so that `path` is complete or absent, even after a crash.
+
+    durable  wait until it is on the disk; without, a power failure may leave it damaged
 
     A link is followed. Raises OSError; nothing is left behind then.
     """
@@ -21,7 +23,8 @@ def write_file(path: Path, data: bytes) -> None:
         with temporary.open("xb") as opened:
             opened.write(data)
             opened.flush()
-            os.fsync(opened.fileno())
+            if durable:
+                os.fsync(opened.fileno())
         os.replace(temporary, whole)
     except BaseException:
         temporary.unlink(missing_ok=True)

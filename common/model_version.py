@@ -26,7 +26,7 @@ from common.vicinal import ServedModel
 FORMAT: Final = 1
 MAX_BYTES: Final = 4 << 30
 MAX_COUNT: Final = 2**31 - 1
-_METADATA_KEY: Final = "vicinal"
+METADATA_KEY: Final = "vicinal"
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class ModelVersion:
 
 def encode_version(manifest: Manifest, parameters: Mapping[str, NDArray[np.float32]]) -> bytes:
     """The bytes of a version; the same input gives the same bytes."""
-    _check_shapes(parameters, manifest.shared_shapes())
+    check_tables(parameters, manifest.shared_shapes())
     contiguous = {name: np.ascontiguousarray(parameters[name]) for name in sorted(parameters)}
-    return save(contiguous, metadata={_METADATA_KEY: manifest.to_json()})
+    return save(contiguous, metadata={METADATA_KEY: manifest.to_json()})
 
 
 def version_digest(data: bytes | memoryview) -> str:
@@ -125,18 +125,19 @@ def decode_version(data: bytes, *, expected_digest: str) -> ModelVersion:
     Raises InputError when they are not the version of that name, when the manifest is not
     one, or when it does not match the tensors.
     """
-    _check_digest(data, expected_digest)
+    check_digest(data, expected_digest)
     return _checked(data, read_tables(data, "model version"), expected_digest)
 
 
 def map_version(path: Path, *, expected_digest: str) -> ModelVersion:
     """As decode_version(), of a file that is mapped: its parameters are not copied."""
     data = map_file(path, "model version").data
-    _check_digest(data, expected_digest)
+    check_digest(data, expected_digest)
     return _checked(data, map_tables(path, "model version"), expected_digest)
 
 
-def _check_digest(data: bytes | memoryview, expected: str) -> None:
+def check_digest(data: bytes | memoryview, expected: str) -> None:
+    """Raises InputError for bytes whose SHA-256 is another."""
     digest = version_digest(data)
     if digest != expected:
         raise InputError(
@@ -148,29 +149,32 @@ def _check_digest(data: bytes | memoryview, expected: str) -> None:
 def _checked(
     data: bytes | memoryview, parameters: Mapping[str, NDArray[np.float32]], digest: str
 ) -> ModelVersion:
-    manifest = Manifest.from_json(_metadata(data))
-    _check_shapes(parameters, manifest.shared_shapes())
+    manifest = Manifest.from_json(file_metadata(data).get(METADATA_KEY, ""))
+    check_tables(parameters, manifest.shared_shapes())
     return ModelVersion(digest, manifest, parameters)
 
 
-def _metadata(data: bytes | memoryview) -> str:
+def file_metadata(data: bytes | memoryview) -> dict[str, str]:
+    """What a safetensors file says of itself. Raises InputError when it says nothing."""
     # safetensors: 8 bytes of little-endian header length, then a JSON header.
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise InputError("model version: not a safetensors file (its header is cut off)")
     try:
-        header = json.loads(bytes(data[8 : 8 + length]))
-        text = header["__metadata__"][_METADATA_KEY]
+        metadata = json.loads(bytes(data[8 : 8 + length]))["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError("model version: the file carries no manifest") from error
-    if not isinstance(text, str):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(text, str) for text in metadata.values()
+    ):
         raise InputError("model version: the file carries no manifest")
-    return text
+    return metadata
 
 
-def _check_shapes(
+def check_tables(
     parameters: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
+    """Raises InputError for parameters of other names or shapes, or that are not finite."""
     if set(parameters) != set(expected):
         raise InputError(
             f"model version: tensors {sorted(parameters)} do not match the manifest's "

@@ -60,6 +60,11 @@ class Model:
             shapes |= {"hidden_bias": (width,), "item_bias": (items,)}
         return shapes
 
+    @property
+    def item_tables(self) -> frozenset[str]:
+        """Shared parameters with one row per item."""
+        return frozenset(self.shared_shapes(1, 1)) - {"hidden_bias"}
+
     def input_rows(self, ratings: Array) -> Array:
         """X for rows of ratings as fractions of the maximum, 0 where there is none, [B, I]."""
         if self.inputs == "ratings":

@@ -48,6 +48,10 @@ class Counts:
     hits      per watched item, eligible users whose top K holds it
     users     users with a held-out item; user_hits: whose top K holds it
     liked     the same over users whose held-out rating reaches the threshold
+
+    How users were answered, where devices did:
+
+    on_device  from a package just fetched; stale: from one kept from before; by_server: by it
     """
 
     eligible: tuple[int, ...]
@@ -56,6 +60,9 @@ class Counts:
     user_hits: int = 0
     liked: int = 0
     liked_hits: int = 0
+    on_device: int = 0
+    stale: int = 0
+    by_server: int = 0
 
     def __post_init__(self) -> None:
         pairs = [
@@ -65,6 +72,10 @@ class Counts:
             (self.users, self.liked),
             (self.user_hits, self.liked_hits),
         ]
+        ways = (self.on_device, self.stale, self.by_server)
+        pairs += [(way, 0) for way in ways]
+        if self.answered:
+            pairs += [(self.answered, most) for most in (self.users, *self.eligible)]
         if any(part < 0 or part > whole for whole, part in pairs):
             raise ValueError(f"impossible counts: {self}")
 
@@ -80,7 +91,15 @@ class Counts:
             self.user_hits + other.user_hits,
             self.liked + other.liked,
             self.liked_hits + other.liked_hits,
+            self.on_device + other.on_device,
+            self.stale + other.stale,
+            self.by_server + other.by_server,
         )
+
+    @property
+    def answered(self) -> int:
+        """Users, where it is known how each was answered; 0 where it is not."""
+        return self.on_device + self.stale + self.by_server
 
     @property
     def hit_ratio_per_item(self) -> tuple[float, ...]:

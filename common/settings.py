@@ -66,15 +66,15 @@ class VicinalSettings:
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(200, 0.4, 4, min_support=8),
+        "vicinal": VicinalSettings(300, 0.4, 4, min_support=24),
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
-        "vicinal": VicinalSettings(80, 0.4, 4, min_support=10),
+        "vicinal": VicinalSettings(150, 0.4, 4, min_support=30),
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
-        "vicinal": VicinalSettings(40, 0.4, 4, min_support=3),
+        "vicinal": VicinalSettings(300, 0.4, 4, min_support=36),
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),

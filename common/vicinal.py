@@ -39,11 +39,17 @@ MAX_HALVINGS: Final = 30
 
 @final
 class ServedModel:
-    """The shared parameters of one model version and what all of its requests share."""
+    """The shared parameters of one model version and what all of its requests share.
 
-    def __init__(self, model: Model, parameters: Mapping[str, Table]) -> None:
+    item_gram  of the whole model, where `parameters` hold rows of some items only (common.slim)
+    """
+
+    def __init__(
+        self, model: Model, parameters: Mapping[str, Table], *, item_gram: Table | None = None
+    ) -> None:
         self.model = model
         self.parameters = parameters
+        self._item_gram = item_gram
 
     @cached_property
     def item_table(self) -> Table:
@@ -56,13 +62,13 @@ class ServedModel:
     @cached_property
     def item_gram(self) -> Table:
         """The Gram matrix of the output layer's rows, [d, d] or [d + 1, d + 1]."""
-        return self.item_table.T @ self.item_table
+        return self.item_table.T @ self.item_table if self._item_gram is None else self._item_gram
 
     @cached_property
     def item_basis(self) -> Table:
         """Eigenvectors of QᵀQ, [d, d]."""
-        items = self.parameters["item_embedding"]
-        return eigenbasis(items.T @ items)
+        width = self.parameters["item_embedding"].shape[1]
+        return eigenbasis(np.ascontiguousarray(self.item_gram[:width, :width]))
 
     def warm(self) -> None:
         """Compute what all requests share now, and not within the first of them."""

@@ -48,6 +48,8 @@ class DualEncoder:
         self._pre = np.zeros((ratings.user_count, items.shape[1]), dtype=items.dtype)
         # Rows that share nothing: G is 1, and the k × k matrices are left out.
         self._alone = model.inputs == "none" and not model.biases
+        # Their steps never raise the objective.
+        self._free = self._alone and not model.sigmoid_hidden and not model.sigmoid_output
         gram = np.zeros((len(self._pre), len(self._pre)))
         if model.inputs != "none":
             held = touched(ratings)
@@ -82,14 +84,20 @@ class DualEncoder:
         The wanted change of every row's embedding is its gradient over its curvature bound,
         in an eigenbasis of the items. The encoder's parameters take the least change that
         gives it. Shared parameters serve all rows at once, and a sigmoid bends: a step that
-        would raise the objective is halved.
+        would raise the objective is halved. Rows that share nothing, with linear scores, need no
+        such check.
         """
         embedding = self._embedded(self._pre)
+        if self._free:
+            fit = output.fit(embedding, valued=False)
+            change = self._wanted(output, fit, embedding, basis)
+            self._pre, self._coefficients = self._pre + change, self._coefficients + change
+            return output.fit(self._pre, valued=False)
         before = output.fit(embedding)
         limit = before.value + self._penalty(self._coefficients)
         wanted = self._wanted(output, before, embedding, basis)
         for _ in range(MAX_HALVINGS):
-            change: Table = wanted if self._alone else self._inverse @ wanted
+            change = wanted if self._alone else self._inverse @ wanted
             coefficients = self._coefficients + change
             pre: Table = self._pre + (change if self._alone else self._gram @ change)
             after = output.fit(self._embedded(pre))

@@ -41,13 +41,13 @@ class Fit:
     The value is Σ_Ω (r̂ − r)² + α Σ r̂² over all items, |Ω_N| · L_N without the proximal term.
 
     signal    half the value's derivative by every held score, [T, k]; a buffer of the layer
-    per_item  the value's part of every held item, [T]
+    per_item  the value's part of every held item, [T]; none where it was not asked for
     rest      the value's part of all other items
     """
 
     signal: Table
     per_item: Table
-    rest: float
+    rest: float = 0.0
 
     @property
     def value(self) -> float:
@@ -78,12 +78,13 @@ class OutputLayer:
     ) -> None:
         kind = table.dtype.type
         held = np.arange(len(table)) if all_items else touched(ratings)
-        cells = (places(ratings, held), ratings.users)
+        shape = (len(held), ratings.user_count)
+        cells = places(ratings, held) * ratings.user_count + ratings.users
         self._held = held
-        self._targets = np.zeros((len(held), ratings.user_count), dtype=table.dtype)
-        self._targets[cells] = ratings.ratings
-        self._observed = np.zeros_like(self._targets)
-        self._observed[cells] = 1
+        self._targets = np.zeros(shape, dtype=table.dtype)
+        self._targets.put(cells, ratings.ratings)
+        self._observed = np.zeros(shape, dtype=table.dtype)
+        self._observed.put(cells, 1)
         self._weights = self._observed
         if alpha > 0:
             self._weights = np.maximum(self._observed, kind(alpha))
@@ -105,8 +106,12 @@ class OutputLayer:
         self._slopes = np.empty_like(self._targets) if sigmoid_output else self._scores
         self._basis: Table | None = None
 
-    def fit(self, embedding: Table) -> Fit:
-        """Against embeddings [k, d]; the signal is overwritten by the next call."""
+    def fit(self, embedding: Table, *, valued: bool = True) -> Fit:
+        """Against embeddings [k, d]; the signal is overwritten by the next call.
+
+        Of linear scores the signal alone can be had.
+        """
+        assert valued or not self._sigmoid
         # BLAS is slow on a product of a few rows by a transposed table.
         rows = np.ascontiguousarray(self._turned(embedding).T)
         predicted, signal = np.matmul(self._items, rows, out=self._scores), self._signal
@@ -115,6 +120,10 @@ class OutputLayer:
             np.subtract(1, predicted, out=self._slopes)
             self._slopes *= predicted
         # Targets are zero where nothing is observed, and there the weight is α.
+        if not valued:
+            predicted *= self._weights
+            predicted -= self._targets
+            return Fit(predicted, predicted[:0, 0])
         np.multiply(predicted, self._weights, out=signal)
         signal -= self._targets
         predicted -= self._targets

@@ -17,6 +17,7 @@ from typing import Final, Self, final
 
 from common.errors import VicinalError
 from server.frames import Answer, Call, WorkerLostError
+from server.hung_workers import Watch, patience
 from server.worker_process import WorkerProcess, start_worker
 
 # How fast the expected time of a call follows the measured ones.
@@ -43,7 +44,8 @@ class QueueLimits:
     """When a request is refused instead of queued; whichever comes first.
 
     length   requests that wait
-    seconds  that a new one would wait, judged by how long the waiting calls took before
+    seconds  that a new one would wait, judged by how long calls like those under way and those
+             that wait took before; a call that takes longer itself may wait as long as it takes
     """
 
     length: int = 64
@@ -62,22 +64,31 @@ class _Waiting:
 class Crew:
     """Worker processes from entry to exit; an async context manager, in one event loop.
 
-    workers  how many
-    alive    how many are ready now
-    lost     how many have ended by themselves or by others
+    workers   how many
+    compiled  whether they fine-tune in compiled loops (server.compiled)
+    alive     how many are ready now
+    lost      how many have ended by themselves or by others, or hung and were killed
+
+    `some_alive` and `none_alive` are set while that is so.
     """
 
-    def __init__(self, folder: Path, *, workers: int, limits: QueueLimits) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int, limits: QueueLimits, compiled: bool = False
+    ) -> None:
         self._folder = folder
         self._workers = workers
         self._limits = limits
+        self._compiled = compiled
         self._idle: list[WorkerProcess] = []
         self._queue: deque[_Waiting] = deque()
         self._expected: dict[tuple[Call, str], float] = {}
         self._members: set[WorkerProcess] = set()
+        # When those who work are expected to have answered.
+        self._due: dict[WorkerProcess, float] = {}
         self._tasks: set[asyncio.Task[Answer]] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self.lost = 0
+        self.some_alive, self.none_alive = asyncio.Event(), asyncio.Event()
 
     @property
     def alive(self) -> int:
@@ -95,16 +106,21 @@ class Crew:
 
     async def __aenter__(self) -> Self:
         """Raises VicinalError when a worker cannot be started; none is left then."""
-        starting = (start_worker(self._folder) for _ in range(self._workers))
+        starting = (
+            start_worker(self._folder, compiled=self._compiled) for _ in range(self._workers)
+        )
         started = await asyncio.gather(*starting, return_exceptions=True)
         for worker in started:
             if isinstance(worker, WorkerProcess):
-                self._members.add(worker)
+                self._join(worker)
                 self._keepers.append(asyncio.create_task(self._keep(worker)))
                 self._release(worker)
         if self.alive < self._workers:
             await self._end()
-            raise VicinalError("a worker process ended before it was ready; its last lines say why")
+            cause = next(one for one in started if isinstance(one, BaseException))
+            raise VicinalError(
+                "a worker process ended before it was ready; its last lines say why"
+            ) from cause
         return self
 
     async def __aexit__(
@@ -123,16 +139,24 @@ class Crew:
         begun = time.perf_counter()
         worker = await self._turn((call, preset))
         queued = time.perf_counter() - begun
+        expected = self._expected.get((call, preset))
+        self._due[worker] = begun + queued + (expected or 0.0)
         # A task of its own: an answer must be read from the socket though its caller has left.
         exchange = asyncio.create_task(self._exchange(worker, call, preset, request))
         self._tasks.add(exchange)
-        exchange.add_done_callback(self._tasks.discard)
+        exchange.add_done_callback(self._forget)
         return replace(await asyncio.shield(exchange), queued=queued)
+
+    def _forget(self, exchange: "asyncio.Task[Answer]") -> None:
+        self._tasks.discard(exchange)
+        # Asked for, so that nobody complains of what a caller who has left does not ask for.
+        if not exchange.cancelled():
+            exchange.exception()
 
     async def _turn(self, kind: tuple[Call, str]) -> WorkerProcess:
         if self._idle:
             return self._idle.pop()
-        self._admit()
+        self._admit(kind)
         turn: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(turn, self._expected.get(kind, 0.0))
         self._queue.append(waiting)
@@ -145,24 +169,41 @@ class Crew:
                 self._release(turn.result())
             raise
 
-    def _admit(self) -> None:
+    def _admit(self, kind: tuple[Call, str]) -> None:
         """Raises SaturatedError when a new request would wait too long."""
-        wait = sum(one.seconds for one in self._queue) / max(1, self.alive)
-        if len(self._queue) >= self._limits.length or wait > self._limits.seconds:
+        now = time.perf_counter()
+        under_way = sum(max(0.0, due - now) for due in self._due.values())
+        wait = (under_way + sum(one.seconds for one in self._queue)) / max(1, self.alive)
+        longest = max(self._limits.seconds, self._expected.get(kind, 0.0))
+        if len(self._queue) >= self._limits.length or wait > longest:
             raise SaturatedError(len(self._queue), max(wait, LEAST_RETRY_SECONDS))
 
     async def _exchange(
         self, worker: WorkerProcess, call: Call, preset: str, request: bytes
     ) -> Answer:
         begun = time.perf_counter()
+        watch = Watch(worker, patience(self._expected.get((call, preset))))
         try:
             answer = await worker.answer(call, request)
         finally:
+            watch.end()
+            del self._due[worker]
             self._release(worker)
         took = time.perf_counter() - begun
         before = self._expected.setdefault((call, preset), took)
         self._expected[call, preset] = before + SMOOTHING * (took - before)
         return answer
+
+    def _join(self, worker: WorkerProcess) -> None:
+        self._members.add(worker)
+        self.none_alive.clear()
+        self.some_alive.set()
+
+    def _leave(self, worker: WorkerProcess) -> None:
+        self._members.discard(worker)
+        if not self._members:
+            self.some_alive.clear()
+            self.none_alive.set()
 
     def _release(self, worker: WorkerProcess) -> None:
         """Hand a worker to whoever has waited longest."""
@@ -180,7 +221,7 @@ class Crew:
         while True:
             code = await worker.ended()
             self.lost += 1
-            self._members.discard(worker)
+            self._leave(worker)
             with suppress(ValueError):
                 self._idle.remove(worker)
             _log.warning(
@@ -188,14 +229,14 @@ class Crew:
             )
             await worker.end()
             worker = await self._replacement()
-            self._members.add(worker)
+            self._join(worker)
             self._release(worker)
 
     async def _replacement(self) -> WorkerProcess:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await start_worker(self._folder)
+                return await start_worker(self._folder, compiled=self._compiled)
             except (WorkerLostError, OSError):
                 _log.exception("a worker process could not be replaced")
                 await asyncio.sleep(pause)

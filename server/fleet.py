@@ -23,7 +23,7 @@ from common.wire.fleet import INSTALL, MODEL, RECOMMEND, parse
 from common.wire.messages import counts_from_wire, neighborhood_to_wire, preset_to_wire
 from server.fleet_messages import POLL_SECONDS, exchange, message_to, payload_of, sender
 from server.recommender import Recommender
-from server.service import eligible_users
+from server.serving import eligible_users
 from server.tally import Tally
 
 # A client's batch of users; larger messages hold up the others, smaller ones cost a delivery.
@@ -60,7 +60,21 @@ def serve_fleet(grid: Grid, recommender: Recommender, job: FleetJob, *, report: 
     """
     nodes = connected(grid, job)
     partitions = install(grid, recommender, job, nodes, report)
-    tally = Tally(users=recommender.user_count, eligible=eligible_users(recommender, job.watched))
+    eligible = eligible_users(recommender, job.watched)
+    with Tally(users=recommender.user_count, eligible=eligible) as tally:
+        _answer_all(grid, recommender, job, partitions, tally, report)
+        return tally.total(recommender.version.digest, job.preset)[1]
+
+
+def _answer_all(
+    grid: Grid,
+    recommender: Recommender,
+    job: FleetJob,
+    partitions: dict[int, int],
+    tally: Tally,
+    report: Report,
+) -> None:
+    """Let the fleet answer for every real user, and add up what it replies."""
     digest, done = recommender.version.digest, 0
     for wave in _waves(_batches(recommender, job, partitions)):
         for sent, reply in exchange(grid, wave, timeout=job.reply_timeout):
@@ -75,7 +89,6 @@ def serve_fleet(grid: Grid, recommender: Recommender, job: FleetJob, *, report: 
             report("recommend", done, recommender.user_count)
     if done != recommender.user_count:
         raise VicinalError(f"{done} of {recommender.user_count} users were answered")
-    return tally.total(digest, job.preset)[1]
 
 
 def connected(grid: Grid, job: FleetJob) -> list[int]:

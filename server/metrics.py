@@ -24,6 +24,8 @@ BUCKETS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.075),
     *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+# The status of those who are told to come back later.
+REFUSED: Final = "RESOURCE_EXHAUSTED"
 
 
 @final
@@ -41,7 +43,8 @@ class Metrics:
         )
         self._seconds = Histogram(
             "vicinal_stage_seconds",
-            "Seconds of a call's stages: queue, neighbors, tune, rank, and whole.",
+            "Seconds of a call's stages: queue, neighbors, tune, rank; and of whole calls, those "
+            "refused because too many waited on their own.",
             ["call", "stage"],
             buckets=BUCKETS,
             registry=registry,
@@ -53,9 +56,14 @@ class Metrics:
             ["call"],
             registry=registry,
         )
-        Info("vicinal_version", "The model version that is served.", registry=registry).info(
-            {"version": description.version, "model": description.manifest.model}
+        self._version = Info(
+            "vicinal_version", "The model version that is served.", registry=registry
         )
+        self.serves(description)
+
+    def serves(self, description: Description) -> None:
+        """Say which version new requests get."""
+        self._version.info({"version": description.version, "model": description.manifest.model})
 
     def watch(self, crew: Crew) -> None:
         """Ask a crew how it is at every scrape."""
@@ -68,7 +76,8 @@ class Metrics:
 
     def ended(self, call: str, status: str, seconds: float) -> None:
         self._requests.labels(call, status).inc()
-        self._seconds.labels(call, "whole").observe(seconds)
+        whole = "refused" if status == REFUSED else "whole"
+        self._seconds.labels(call, whole).observe(seconds)
 
     def answered(self, call: str, answer: Answer) -> None:
         self._seconds.labels(call, "queue").observe(answer.queued)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix
+from common.rounding import rounded
 from common.settings import VicinalSettings
 from server.neighbor_cache import NeighborCache
 from server.neighbors import CELLS_FROM, NeighborIndex, with_user_first
@@ -79,12 +80,32 @@ class Offloader:
         """Raises InputError when k is larger than the number of users."""
         if not 0 <= user < self.ratings.user_count:
             raise InputError(f"unknown user {user}: choose 0–{self.ratings.user_count - 1}")
-        nearest = self.nearest(user, settings.neighbors)
-        # The order of the rows must not tell who is nearest; by user index it does not.
-        members = np.concatenate([[user], np.sort(nearest[1:])])
+        members = self.nearest(user, settings.neighbors)
         ratings = supported(self.ratings.rows(members), settings.min_support)
-        tables = {name: rows[members] for name, rows in self.user_parameters.items()}
-        return Neighborhood(ratings, tables)
+        # Rounded here, and not on the way, so that the server's own answers are the device's.
+        tables = {name: rounded(rows[members]) for name, rows in self.user_parameters.items()}
+        order = order_by_content(ratings, tables)
+        return Neighborhood(
+            ratings.rows(order), {name: rows[order] for name, rows in tables.items()}
+        )
+
+
+def order_by_content(
+    ratings: RatingMatrix, tables: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.int64]:
+    """Row 0, then the others by their length, items, levels and parameters, [k].
+
+    An order that the rows decide alone says nothing that they do not say: not who is nearest,
+    nor, over many packages, who comes before whom in the server's tables.
+    """
+
+    def content(row: int) -> tuple[int | bytes, ...]:
+        start, end = ratings.indptr[row], ratings.indptr[row + 1]
+        own = [table[row].tobytes() for _, table in sorted(tables.items())]
+        items, levels = ratings.items[start:end], ratings.levels[start:end]
+        return int(end - start), items.tobytes(), levels.tobytes(), *own
+
+    return np.array([0, *sorted(range(1, ratings.user_count), key=content)], dtype=np.int64)
 
 
 def supported(ratings: RatingMatrix, min_support: int) -> RatingMatrix:

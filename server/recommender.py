@@ -14,13 +14,16 @@ from common.neighborhood import Neighborhood
 from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
-from common.vicinal import tuned_scores
+from common.vicinal import ServedModel, tuned_scores
 from server.model_store import StoredModel
 from server.neighbor_cache import NeighborCache
 from server.offload import Offloader, Search
 
 # Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
 USERS_PER_CHUNK: Final = 256
+
+# What common.vicinal.tuned_scores is.
+Tune = Callable[[ServedModel, Neighborhood, VicinalSettings], NDArray[np.float32]]
 
 
 def _unmarked(_stage: str) -> None:
@@ -89,15 +92,17 @@ class Recommender:
         settings: VicinalSettings,
         list_length: int,
         *,
+        tune: Tune = tuned_scores,
         mark: Callable[[str], None] = _unmarked,
     ) -> NDArray[np.int64]:
         """The top K that the user's device would find, best first. Raises InputError.
 
+        `tune` fine-tunes: here or in compiled loops (server.compiled), up to rounding the same.
         `mark` is called when a stage has ended: neighbors, tune, rank.
         """
         neighborhood = self.neighborhood(user, settings)
         mark("neighbors")
-        scores = tuned_scores(self.version.served, neighborhood, settings)
+        scores = tune(self.version.served, neighborhood, settings)
         mark("tune")
         items = top_items(scores, self.ratings.items_of(user), list_length)
         mark("rank")
@@ -106,8 +111,10 @@ class Recommender:
     def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
         """The top K of the model as it was trained. Raises InputError."""
         self._check_user(user)
-        alone = VicinalSettings(neighbors=1, unrated_weight=0.0, steps=0)
-        scores = self.version.served.plain_scores(self._offloader.neighborhood(user, alone))
+        # As it was trained: not rounded, as what is sent to devices is.
+        own = {name: rows[[user]] for name, rows in self.stored.user_parameters.items()}
+        alone = Neighborhood(self.ratings.rows([user]), own)
+        scores = self.version.served.plain_scores(alone)
         return top_items(scores, self.ratings.items_of(user), list_length)
 
     def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -11,22 +11,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from math import ceil
-from pathlib import Path
-from typing import Final, NoReturn, Protocol, final
+from typing import Final, NoReturn, final
 
 import grpc
-import numpy as np
 
 from common.errors import InputError
 from common.wire import offload_pb2 as wire
-from common.wire.description import Description, description_to_wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadServicer
 from server.crew import SaturatedError
-from server.frames import Answer, Call, Outcome, WorkerLostError
+from server.frames import Answers, Call, Outcome, WorkerLostError
+from server.limits import BUDGET_TEXT, BudgetSpentError
 from server.metrics import Metrics
-from server.recommender import Recommender
 from server.tally import Tally
+from server.versions import Catalog, Served, VersionGoneError
 
 CHUNK_BYTES: Final = 512 << 10
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
@@ -47,33 +45,22 @@ class _RefusedError(Exception):
         self.trailing = trailing
 
 
-class Answers(Protocol):
-    """Whoever does the arithmetic: worker processes (server.crew), in tests also threads."""
-
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
-        """Raises SaturatedError, WorkerLostError."""
-
-
 @final
 class OffloadService(OffloadServicer):
-    """One model version for many devices; for the use of one event loop.
+    """The versions of a catalog for many devices; for the use of one event loop.
 
-    path   of the version's bytes
-    tally  of the reports
+    A request is answered for the version that it names, or refused with the current one's name.
     """
 
     def __init__(
         self,
-        description: Description,
-        path: Path,
+        versions: Catalog,
         tally: Tally,
         answers: Answers,
         metrics: Metrics,
     ) -> None:
-        self.description = description
         self.tally = tally
-        self._message = description_to_wire(description)
-        self._path = path
+        self.versions = versions
         self._answers = answers
         self._metrics = metrics
 
@@ -81,22 +68,24 @@ class OffloadService(OffloadServicer):
         self, request: wire.DescribeRequest, context: grpc.aio.ServicerContext
     ) -> wire.Description:
         async with self._statuses("Describe", context):
-            self._metrics.sent("Describe", self._message.ByteSize())
-            return self._message
+            message = await self.versions.describe(request.encoding, request.held)
+            self._metrics.sent("Describe", message.ByteSize())
+            return message
 
     async def FetchModel(
         self, request: wire.FetchModelRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[wire.ModelChunk]:
         async with self._statuses("FetchModel", context):
-            if request.version != self.description.version:
+            try:
+                blob = self.versions.blob(request.version, request.digest)
+            except VersionGoneError:
                 self._refuse_version(grpc.StatusCode.NOT_FOUND)
-            if request.offset > self.description.version_bytes:
+            if request.offset > blob.size:
                 raise _RefusedError(
                     grpc.StatusCode.OUT_OF_RANGE,
-                    f"offset {request.offset}: the version has "
-                    f"{self.description.version_bytes} bytes",
+                    f"offset {request.offset}: there are {blob.size} bytes",
                 )
-            with self._path.open("rb") as opened:
+            with blob.path.open("rb") as opened:
                 opened.seek(request.offset)
                 offset = request.offset
                 while data := await asyncio.to_thread(opened.read, CHUNK_BYTES):
@@ -120,23 +109,26 @@ class OffloadService(OffloadServicer):
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:
         async with self._statuses("Report", context):
-            self._check(request)
+            self._checked(request)
             counts = counts_from_wire(request.counts)
-            counted = self.tally.add(request.version, request.preset, request.key, counts)
+            counted = await asyncio.wrap_future(
+                self.tally.submit(request.version, request.preset, request.key, counts)
+            )
             return wire.ReportReply(counted=counted)
 
     async def GetTally(
         self, request: wire.TallyRequest, context: grpc.aio.ServicerContext
     ) -> wire.TallyReply:
         async with self._statuses("GetTally", context):
-            self._check(request)
-            reports, counts = self.tally.total(request.version, request.preset)
+            self._checked(request)
+            reports, counts = await asyncio.wrap_future(
+                self.tally.submit_total(request.version, request.preset)
+            )
             return wire.TallyReply(reports=reports, counts=counts_to_wire(counts))
 
     async def _ask(self, call: Call, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
         """The bytes of a reply; what cannot be answered is refused before it waits."""
-        self._check(request)
-        users = self.description.user_count
+        users = self._checked(request).description.user_count
         if request.user >= users:
             raise _RefusedError(
                 grpc.StatusCode.NOT_FOUND, f"unknown user {request.user}: choose 0–{users - 1}"
@@ -151,31 +143,40 @@ class OffloadService(OffloadServicer):
                 f"saturated, {full.waiting} requests wait: try again in {pause} ms",
                 ((PUSHBACK_KEY, str(pause)),),
             ) from None
+        except BudgetSpentError:
+            raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, BUDGET_TEXT) from None
         except WorkerLostError:
             raise _RefusedError(
                 grpc.StatusCode.UNAVAILABLE, "the process that worked on this ended: try again"
             ) from None
         if answer.outcome is Outcome.REFUSED:
             raise InputError(answer.data.decode())
+        if answer.outcome is Outcome.GONE:
+            self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
         if answer.outcome is Outcome.FAILED:
             raise _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
         self._metrics.answered(call, answer)
         self._metrics.sent(call, len(answer.data))
         return answer.data
 
-    def _check(
+    def _checked(
         self,
         request: wire.PackageRequest
         | wire.RecommendRequest
         | wire.ReportRequest
         | wire.TallyRequest,
-    ) -> None:
-        if request.version != self.description.version:
+    ) -> Served:
+        """The version that a request names, which has the preset that it names."""
+        try:
+            served = self.versions.find(request.version)
+        except VersionGoneError:
             self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
-        self.description.preset(request.preset)
+        served.description.preset(request.preset)
+        return served
 
     def _refuse_version(self, code: grpc.StatusCode) -> NoReturn:
-        raise _RefusedError(code, f"another version is served: {self.description.version}")
+        current = self.versions.current.description.version
+        raise _RefusedError(code, f"another version is served: {current}") from None
 
     @asynccontextmanager
     async def _statuses(self, call: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
@@ -201,10 +202,3 @@ class OffloadService(OffloadServicer):
             self._metrics.ended(call, status.name, time.perf_counter() - begun)
         if refusal is not None:
             await context.abort(refusal.code, str(refusal), refusal.trailing)
-
-
-def eligible_users(recommender: Recommender, watched: tuple[int, ...]) -> tuple[int, ...]:
-    """Per watched item, the real users who have not rated it."""
-    real = recommender.ratings.rows(np.arange(recommender.user_count))
-    raters = real.item_counts()
-    return tuple(recommender.user_count - int(raters[item]) for item in watched)

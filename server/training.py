@@ -9,6 +9,7 @@ Shapes: U users, I items, N ratings, d embedding width.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -45,6 +46,12 @@ REGIMES: Final[dict[str, dict[str, Any]]] = {
     },
 }
 
+# Where the published regime gives a model that hardly recommends anything that people like, the
+# weight decay that sims.training_selection chooses.
+WEIGHT_DECAYS: Final[dict[str, dict[str, float]]] = {
+    "filmtrust": {"nsvd": 3e-3, "autorec": 1e-2},
+}
+
 
 class TrainingSettings(BaseModel):
     """How a base model is trained; what is not given is the model's published regime.
@@ -78,27 +85,53 @@ class TrainingSettings(BaseModel):
         name = values.get("model", "mf")
         return {**REGIMES.get(name if isinstance(name, str) else "", {}), **values}
 
-    def digest(self, ratings: RatingMatrix) -> str:
+    @classmethod
+    def on(
+        cls, dataset: str, *, model: str, seed: int = 0, robust: Robust | None = None
+    ) -> "TrainingSettings":
+        """The model's regime with the weight decay that suits the data set of that name."""
+        regime = cls(model=model, seed=seed, robust=robust)
+        decays = WEIGHT_DECAYS.get(dataset, {})
+        return regime.model_copy(update={"weight_decay": decays.get(model, regime.weight_decay)})
+
+    def digest(self, ratings: RatingMatrix, start: "Start | None" = None) -> str:
         """SHA-256 of all that decides the result of training."""
-        text = self.model_dump_json() + ratings.digest()
+        text = self.model_dump_json() + ratings.digest() + ("" if start is None else start.version)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a warm-started training begins, instead of fresh parameters.
+
+    version     name of the model version that the parameters are of
+    parameters  shared tables, and the rows of user tables that are known; further users start
+                fresh
+    """
+
+    version: str
+    parameters: Tables
 
 
 def train(
     ratings: RatingMatrix,
     settings: TrainingSettings,
     *,
+    start: Start | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainedModel:
-    """Train on all ratings given; the same ratings and settings give the same parameters.
+    """Train on all ratings given; the same arguments give the same parameters.
 
-    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model and
-    for one that cannot be trained robustly, VicinalError when the parameters do not stay finite.
+    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model, for
+    one that cannot be trained robustly or be started warm, VicinalError when the parameters do
+    not stay finite.
     """
     model = model_named(settings.model)
     # A sum's order depends on the number of threads, and a version's name on the sum.
     torch.set_num_threads(1)
     if settings.robust is not None:
+        if start is not None:
+            raise InputError(f"{settings.robust.method} has no warm start: train it anew")
         factors = robust_factors(ratings, settings.robust, _descent(settings), progress)
         return _trained(ratings, settings, factors)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -107,6 +140,8 @@ def train(
     parameters = {
         name: _initial(shape, generator) for name, shape in {**user_shapes, **shared_shapes}.items()
     }
+    if start is not None:
+        _copy_start(parameters, start.parameters)
     optimizer = _optimizer(list(parameters.values()), settings)
     loss_of = _pair_loss if model.inputs == "none" else _row_loss
     examples = len(ratings) if model.inputs == "none" else ratings.user_count
@@ -119,7 +154,7 @@ def train(
             optimizer.step()
         if progress is not None:
             progress(epoch + 1, settings.epochs)
-    return _trained(ratings, settings, parameters)
+    return _trained(ratings, settings, parameters, start)
 
 
 def require_trainable(model: str, robust: Robust | None) -> None:
@@ -141,7 +176,10 @@ def _descent(settings: TrainingSettings) -> Descent:
 
 
 def _trained(
-    ratings: RatingMatrix, settings: TrainingSettings, parameters: Mapping[str, torch.Tensor]
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    parameters: Mapping[str, torch.Tensor],
+    start: Start | None = None,
 ) -> TrainedModel:
     """Parameters with the manifest that says what they are. Raises VicinalError."""
     tables = {name: table.detach().numpy() for name, table in parameters.items()}
@@ -163,7 +201,7 @@ def _trained(
         minimum=float(scale.minimum),
         maximum=float(scale.maximum),
         step=float(scale.step),
-        training_digest=settings.digest(ratings),
+        training_digest=settings.digest(ratings, start),
         user_digest=tables_digest(own),
     )
     return TrainedModel(manifest, shared, own)
@@ -228,6 +266,16 @@ def _optimizer(
         weight_decay=decay,
         initial_accumulator_value=settings.initial_accumulator,
     )
+
+
+def _copy_start(parameters: Tensors, known: Tables) -> None:
+    """Put known values over fresh ones, row by row. Raises InputError for another model's."""
+    for name, table in parameters.items():
+        rows = known.get(name)
+        if rows is None or rows.shape[1:] != table.shape[1:] or len(rows) > len(table):
+            raise InputError(f"warm start: {name} is of another model or of other users")
+        with torch.no_grad():
+            table[: len(rows)] = torch.from_numpy(np.array(rows))
 
 
 def _initial(shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Parameter:

@@ -2,8 +2,9 @@
 
     python -m server.worker FOLDER DESCRIPTOR
 
-FOLDER is a deployment with the description beside it (server.serving), DESCRIPTOR the number of
-an open socket to the front. It ends when that socket does.
+FOLDER is what the front serves (server.serving), DESCRIPTOR the number of an open socket to it. A
+request names its version, which is mapped when it is first asked for. The worker ends when the
+socket does.
 """
 
 import logging
@@ -12,30 +13,88 @@ import signal
 import socket
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Protocol, final
+
+import numpy as np
 
 from common.errors import InputError
 from common.settings import VicinalSettings
+from common.slim import check_slim, slim_model
 from common.threads import limit_threads
+from common.vicinal import tuned_scores
 from common.wire import offload_pb2 as wire
-from common.wire.description import Description
+from common.wire.description import Description, is_digest
 from common.wire.messages import neighborhood_to_wire
-from server.frames import READY, Answer, Call, Outcome, read_request, write_answer
-from server.recommender import Recommender
-from server.serving import read_serving
+from common.wire.slim import slim_to_wire
+from server.frames import COMPILED, READY, Answer, Call, Outcome, read_request, write_answer
+from server.recommender import Recommender, Tune
+from server.serving import current_version, read_serving
 
 NICENESS: Final = 5
+# Versions that a worker has mapped at once; the least recently asked for leave.
+MAX_MAPPED: Final = 3
 
 _log = logging.getLogger(__name__)
 
 
-@final
-class Answerer:
+class Answering(Protocol):
     """Answers the calls that take arithmetic; bytes in, bytes out."""
 
-    def __init__(self, recommender: Recommender, description: Description) -> None:
+    def answer(self, call: Call, request: bytes) -> Answer:
+        """Never raises for a request that can be parsed: what went wrong is an outcome."""
+
+
+@final
+class Versions:
+    """Answers for all versions of a serving folder; the current one is mapped at once.
+
+    tune  the fine-tune: numpy's, as on devices, or compiled (server.compiled)
+
+    Raises InputError when that one is not whole.
+    """
+
+    def __init__(self, folder: Path, tune: Tune = tuned_scores) -> None:
+        self._folder = folder
+        self._tune = tune
+        self._mapped: OrderedDict[str, Answerer] = OrderedDict()
+        self._of(current_version(folder))
+
+    def answer(self, call: Call, request: bytes) -> Answer:
+        """As Answerer does, and GONE for a version that is not in the folder any more."""
+        parse = wire.PackageRequest if call == "GetPackage" else wire.RecommendRequest
+        version = parse.FromString(request).version
+        try:
+            answerer = self._of(version)
+        except InputError:
+            return Answer(Outcome.GONE)
+        return answerer.answer(call, request)
+
+    def _of(self, version: str) -> "Answerer":
+        if version not in self._mapped:
+            # The front checks it too; a name must not lead out of the folder.
+            if not is_digest(version):
+                raise InputError("not the name of a version")
+            self._mapped[version] = Answerer(*read_serving(self._folder, version), tune=self._tune)
+            if len(self._mapped) > MAX_MAPPED:
+                self._mapped.popitem(last=False)
+        self._mapped.move_to_end(version)
+        return self._mapped[version]
+
+
+@final
+class Answerer:
+    """Answers for one version; whatever a request says, its reply is of that version.
+
+    `tune` is how recommendations are fine-tuned (server.recommender).
+    """
+
+    def __init__(
+        self, recommender: Recommender, description: Description, *, tune: Tune = tuned_scores
+    ) -> None:
         recommender.version.served.warm()
+        self._tune = tune
         self._recommender = recommender
         self._description = description
 
@@ -43,22 +102,34 @@ class Answerer:
         """Never raises for a request that can be parsed: what went wrong is an outcome."""
         marks = Marks()
         try:
-            data = self._package(request) if call == "GetPackage" else self._ranked(request, marks)
+            if call == "GetPackage":
+                return self._package(request, marks)
+            return Answer(Outcome.ANSWERED, self._ranked(request, marks), marks.seconds)
         except InputError as error:
             return Answer(Outcome.REFUSED, str(error).encode())
         except Exception:  # noqa: BLE001 - strangers get a constant text, the log gets the rest
             _log.exception("a call failed")
             return Answer(Outcome.FAILED)
-        if call == "GetPackage":
-            marks("neighbors")
-        return Answer(Outcome.ANSWERED, data, marks.seconds)
 
-    def _package(self, data: bytes) -> bytes:
+    def _package(self, data: bytes, marks: "Marks") -> Answer:
         request = wire.PackageRequest.FromString(data)
-        neighborhood = self._recommender.neighborhood(request.user, self._settings(request.preset))
-        return wire.OffloadPackage(
-            version=request.version, neighborhood=neighborhood_to_wire(neighborhood)
-        ).SerializeToString()
+        settings, served = self._settings(request.preset), self._recommender.version.served
+        if request.slim:
+            check_slim(served.model, settings)
+        neighborhood = self._recommender.neighborhood(request.user, settings)
+        package = wire.OffloadPackage(
+            version=self._description.version, neighborhood=neighborhood_to_wire(neighborhood)
+        )
+        if request.slim:
+            part = slim_model(served, neighborhood.ratings)
+            package.model.CopyFrom(slim_to_wire(part, shared=request.shared))
+        # Found a moment ago, so that this is a look into the cache.
+        nearest = self._recommender.nearest(np.array([request.user]), settings.neighbors)
+        marks("neighbors")
+        neighbors = nearest.astype("<u4").tobytes()
+        return Answer(
+            Outcome.ANSWERED, package.SerializeToString(), marks.seconds, neighbors=neighbors
+        )
 
     def _ranked(self, data: bytes, marks: "Marks") -> bytes:
         request = wire.RecommendRequest.FromString(data)
@@ -66,10 +137,11 @@ class Answerer:
             request.user,
             self._settings(request.preset),
             self._description.list_length,
+            tune=self._tune,
             mark=marks,
         )
         return wire.Recommendation(
-            version=request.version, items=items.tolist()
+            version=self._description.version, items=items.tolist()
         ).SerializeToString()
 
     def _settings(self, preset: str) -> VicinalSettings:
@@ -94,7 +166,7 @@ class Marks:
         return self._seconds["neighbors"], self._seconds["tune"], self._seconds["rank"]
 
 
-def work(connection: socket.socket, answerer: Answerer) -> None:
+def work(connection: socket.socket, answerer: Answering) -> None:
     """Answer until the front closes its end."""
     try:
         write_answer(connection, READY)
@@ -105,7 +177,7 @@ def work(connection: socket.socket, answerer: Answerer) -> None:
         return
 
 
-def main(folder: Path, descriptor: int) -> None:
+def main(folder: Path, descriptor: int, *, in_loops: bool) -> None:
     # Ctrl-C and a supervisor's SIGTERM reach all processes; a worker is ended by the front, when
     # it has nothing left to ask.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -115,8 +187,15 @@ def main(folder: Path, descriptor: int) -> None:
     os.nice(NICENESS)
     limit_threads()
     with socket.socket(fileno=descriptor) as connection:
-        work(connection, Answerer(*read_serving(folder)))
+        if not in_loops:
+            work(connection, Versions(folder))
+            return
+        # Loads a compiler, which other workers do without.
+        from server import compiled  # noqa: PLC0415
+
+        compiled.warm()
+        work(connection, Versions(folder, compiled.tuned_scores))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), in_loops=sys.argv[3:] == [COMPILED])

@@ -25,13 +25,15 @@ from common.errors import VicinalError
 from common.threads import limit_threads
 
 INTERRUPTED = 130
+OUR_PACKAGES = ("common", "server", "client", "sims")
 
 
 class Command(NamedTuple):
-    """Where a command's app is, and its line in `vicinal --help`."""
+    """Where a command's app is, its line in `vicinal --help`, and the extra that it needs."""
 
     module: str
     summary: str
+    extra: str = "all"
 
 
 COMMANDS = {
@@ -39,18 +41,35 @@ COMMANDS = {
         "sims.commands.demo",
         "The whole path with real processes: poison, train, defend on devices, one table.",
     ),
-    "data": Command("sims.commands.data", "Fetch or describe a data set of ratings."),
-    "attack": Command("sims.commands.attack", "Write a profiles file: the ratings of fake users."),
+    "data": Command("sims.commands.data", "Fetch or describe a data set of ratings.", "server"),
+    "attack": Command(
+        "sims.commands.attack", "Write a profiles file: the ratings of fake users.", "server"
+    ),
     "evaluate": Command(
-        "sims.commands.evaluate", "Measure one attack against one defense on one data set."
+        "sims.commands.evaluate",
+        "Measure one attack against one defense on one data set.",
+        "server",
     ),
     "grid": Command(
         "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."
     ),
     "figure": Command("sims.commands.figure", "Draw a picture of results, as PNG or SVG."),
-    "serve": Command("sims.commands.serve", "Run the gRPC server that ships offload packages."),
-    "device": Command("sims.commands.device", "Run users' devices against a server."),
+    "serve": Command(
+        "sims.commands.serve", "Run the gRPC server that ships offload packages.", "server"
+    ),
+    "device": Command("sims.commands.device", "Run users' devices against a server.", "server"),
+    "certs": Command(
+        "sims.commands.certs",
+        "Make certificates for a server and devices, for development.",
+        "server",
+    ),
+    "token": Command(
+        "sims.commands.token", "Print a token that binds a device to its users.", "server"
+    ),
     "simulate": Command("sims.commands.simulate", "Run a fleet of clients in Flower's simulation."),
+    "latency": Command(
+        "sims.commands.latency", "Measure answers of the server against answers of devices."
+    ),
 }
 
 app = typer.Typer(
@@ -88,9 +107,18 @@ def register(name: str, entry: Command) -> None:
     """Add a stand-in for a command, which hands every argument on to the module's own app."""
 
     def load_and_invoke(context: typer.Context) -> None:
-        command = typer.main.get_command(import_module(entry.module).app)
-        with command.make_context(name, list(context.args), parent=context.parent) as inner:
-            command.invoke(inner)
+        try:
+            command = typer.main.get_command(import_module(entry.module).app)
+            with command.make_context(name, list(context.args), parent=context.parent) as inner:
+                command.invoke(inner)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in OUR_PACKAGES:
+                raise
+            raise VicinalError(
+                f"this needs {package}, which is not installed here: "
+                f"pip install 'vicinal[{entry.extra}]'"
+            ) from error
 
     app.command(
         name,

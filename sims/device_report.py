@@ -1,5 +1,6 @@
 """What `vicinal device` says of its users: a table, and the same as JSON."""
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
         "version": outcome.version,
         "preset": preset,
         "users": len(outcome.answered),
+        "late_reports": outcome.late_reports,
         "counts": {
             "eligible": list(counts.eligible),
             "hits": list(counts.hits),
@@ -28,7 +30,12 @@ def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
             "user_hits": counts.user_hits,
             "liked": counts.liked,
             "liked_hits": counts.liked_hits,
+            "on_device": counts.on_device,
+            "stale": counts.stale,
+            "by_server": counts.by_server,
         },
+        "oldest_package_seconds": max((one.age for one in outcome.answered), default=0.0),
+        "unreported_users": sum(not one.reported for one in outcome.answered),
         "hit_ratio": counts.hit_ratio,
         "hit_ratio_per_target": list(counts.hit_ratio_per_item),
         "accuracy": counts.accuracy,
@@ -57,6 +64,14 @@ def device_table(outcome: Outcome, preset: str) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("users answered", str(report["users"]))
+    if report["counts"]["by_server"]:
+        table.add_row("… by the server", str(report["counts"]["by_server"]))
+    if report["counts"]["stale"]:
+        age = timedelta(seconds=round(report["oldest_package_seconds"]))
+        table.add_row("… from the last package (STALE)", str(report["counts"]["stale"]))
+        table.add_row("… the oldest of these", f"{age} old")
+    if report["unreported_users"]:
+        table.add_row("… not reported, no server", str(report["unreported_users"]))
     table.add_row("hit ratio of watched items", f"{report['hit_ratio']:.4f}")
     table.add_row("accuracy", f"{report['accuracy']:.4f}")
     table.add_row("accuracy, liked items", f"{report['accuracy_thresholded']:.4f}")
@@ -67,6 +82,8 @@ def device_table(outcome: Outcome, preset: str) -> Table:
     ):
         p50, p99 = (1000 * seconds[what][name] for name in QUANTILES)
         table.add_row(f"{label}, p50 / p99", f"{p50:.1f} / {p99:.1f} ms")
+    if outcome.late_reports:
+        table.add_row("reports of earlier runs, delivered now", str(outcome.late_reports))
     table.add_row("bytes for the model version", f"{size['cold']:,}")
     table.add_row("bytes per request, mean", f"{size['per_request_mean']:,.0f}")
     return table

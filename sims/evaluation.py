@@ -144,7 +144,7 @@ def measure(
         try:
             with _interrupts_held():
                 tasks = {
-                    pool.submit(_measure_task, condition, part): condition
+                    _submit(pool, condition, part): condition
                     for condition in conditions
                     for part in _parts(users)
                 }
@@ -167,6 +167,14 @@ def measure(
         condition: Measured(counts[condition], np.array(seconds[condition]))
         for condition in conditions
     }
+
+
+def _submit(pool: ProcessPoolExecutor, condition: Condition, part: list[int]) -> Future[Answered]:
+    """The part's task. A worker's death closes the pool's pipes, perhaps while the next starts."""
+    try:
+        return pool.submit(_measure_task, condition, part)
+    except (OSError, ValueError):
+        return pool.submit(_measure_task, condition, part)  # a broken pool says so
 
 
 def measure_here(

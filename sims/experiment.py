@@ -83,6 +83,11 @@ class Prepared:
     def user_count(self) -> int:
         return self.split.train.user_count
 
+    def training(self, robust: Robust | None = None) -> TrainingSettings:
+        """How train() trains."""
+        named = self.experiment
+        return TrainingSettings.on(named.dataset, model=named.model, seed=named.seed, robust=robust)
+
     def train(
         self,
         store: ModelStore,
@@ -97,9 +102,7 @@ class Prepared:
         `robust` is a robust training; None is the plain one. `search` is of neighbors.
         """
         ratings = self.split.train if clean else self.poisoned
-        settings = TrainingSettings(
-            model=self.experiment.model, seed=self.experiment.seed, robust=robust
-        )
+        settings = self.training(robust)
         stored = store.find(settings.digest(ratings))
         if stored is None:
             what = "train" if robust is None else f"train {robust.method}"

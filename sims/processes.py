@@ -33,7 +33,22 @@ def marked_processes(mark: str, roots: Iterable[int] = ()) -> set[Process]:
     """
     parents = _parents()
     found = {process for process in parents if process.pid in set(roots) or _has(process.pid, mark)}
-    found = {process for process in found if process.pid != os.getpid()}
+    return _with_children({process for process in found if process.pid != os.getpid()}, parents)
+
+
+def family(root: int) -> set[Process]:
+    """A process and all that it started, as far as they are there."""
+    parents = _parents()
+    return _with_children({process for process in parents if process.pid == root}, parents)
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process so far, of all its threads. Raises OSError without /proc."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _with_children(found: set[Process], parents: dict[Process, int]) -> set[Process]:
     while True:
         pids = {process.pid for process in found}
         more = {process for process, parent in parents.items() if parent in pids} - found

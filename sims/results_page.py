@@ -59,7 +59,7 @@ clean and attacked model, with and without defense.
 
 On FilmTrust a list of 50 reaches beyond the items that many users rated, where a handful of fakes
 decides: ranking by popularity shows the targets to most users. The defense takes the hit ratio
-to 0.03 and keeps the accuracy of popularity ranking, not more: every setting tried that gained
+to 0.02 and accuracy stays just below that of popularity ranking: every setting tried that gained
 accuracy there let the attack through ([decision 0003](decisions/0003-vicinal-preset.md)).
 
 This page is printed by `python -m sims.results_page > docs/results.md`, which runs the commands

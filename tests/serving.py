@@ -9,7 +9,7 @@ into FOLDER: `ready`, `offset` of the last FetchModel, `chunks` sent.
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -30,12 +30,14 @@ from common.wire.offload_pb2_grpc import OffloadServicer
 from server import endpoint
 from server.crew import SaturatedError
 from server.frames import Answer, Call
+from server.gate import Gate
 from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
 from server.recommender import Recommender
-from server.service import OffloadService, eligible_users
-from server.serving import describe
+from server.service import OffloadService
+from server.serving import describe, eligible_users, make_current, write_version
 from server.tally import Tally
+from server.versions import Catalog
 from server.worker import Answerer
 
 USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
@@ -56,8 +58,20 @@ class Scene:
     data: bytes
     local: LocalRatings
 
+    @property
+    def folder(self) -> Path:
+        """What service() serves, and a front with workers could."""
+        return self.recommender.path.with_suffix(".serving")
+
     def description(self) -> Description:
         return describe(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
+
+    def catalog(self) -> Catalog:
+        """The one version, in `folder`."""
+        description = self.description()
+        write_version(self.folder, self.recommender, description)
+        make_current(self.folder, description.version)
+        return Catalog(self.folder)
 
     def tally(self) -> Tally:
         return Tally(users=USERS, eligible=eligible_users(self.recommender, WATCHED))
@@ -66,9 +80,7 @@ class Scene:
         """The calls, computed by threads of this process: most tests are of something else."""
         description = self.description()
         answers = InProcess(Answerer(self.recommender, description), refusals)
-        return OffloadService(
-            description, self.recommender.path, self.tally(), answers, Metrics(description)
-        )
+        return OffloadService(self.catalog(), self.tally(), answers, Metrics(description))
 
 
 @final
@@ -93,19 +105,33 @@ T = TypeVar("T")
 class Endpoint:
     """server.endpoint.Endpoint in an event loop of its own thread, for tests that have none."""
 
-    def __init__(self, service: OffloadServicer, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        service: OffloadServicer,
+        *,
+        port: int = 0,
+        listening: endpoint.Listening | None = None,
+        gates: Sequence[Gate] = (),
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
-            self._endpoint = self._run(self._open(service, port))
+            self._endpoint = self._run(self._open(service, port, listening, gates))
         except BaseException:
             self._end()
             raise
         self.port, self.address = self._endpoint.port, self._endpoint.address
 
-    async def _open(self, service: OffloadServicer, port: int) -> endpoint.Endpoint:
-        return await endpoint.Endpoint(service, port=port).__aenter__()
+    async def _open(
+        self,
+        service: OffloadServicer,
+        port: int,
+        listening: endpoint.Listening | None,
+        gates: Sequence[Gate],
+    ) -> endpoint.Endpoint:
+        opened = endpoint.Endpoint(service, port=port, listening=listening, gates=gates)
+        return await opened.__aenter__()
 
     def drain(self, grace: float = 10.0) -> None:
         if not self._loop.is_closed():
@@ -132,8 +158,13 @@ class Endpoint:
         self.drain()
 
 
-def make_scene(folder: Path, *, items: int = ITEMS, seed: int = 0) -> Scene:
-    """Random ratings and a random model from a seed; the version's file lies in `folder`."""
+def make_scene(
+    folder: Path, *, items: int = ITEMS, seed: int = 0, like: Scene | None = None
+) -> Scene:
+    """Random ratings and a random model from a seed; the version's file lies in `folder`.
+
+    like  a scene of the same seed whose version differs in three rows of its table
+    """
     rng = np.random.default_rng(seed)
     rated = rng.random((USERS + FAKES, items)) < min(0.3, 20 / items)
     rated[:, -1] = False  # every user has an unrated item to hold out
@@ -159,8 +190,11 @@ def make_scene(folder: Path, *, items: int = ITEMS, seed: int = 0) -> Scene:
         training_digest="0" * 64,
         user_digest=tables_digest(user_parameters),
     )
-    data = encode_version(manifest, {"item_embedding": _table(rng, items)})
-    path = folder / f"model-{seed}.safetensors"
+    table = _table(rng, items)
+    if like is not None:
+        table[:3] *= 1.01
+    data = encode_version(manifest, {"item_embedding": table})
+    path = folder / f"model-{seed}{'' if like is None else '-near'}.safetensors"
     path.write_bytes(data)
     version = decode_version(data, expected_digest=version_digest(data))
     recommender = Recommender(StoredModel(version, user_parameters, path), ratings, USERS)
@@ -188,7 +222,8 @@ def as_it_is(chunks: Chunks, _offset: int) -> Chunks:
 class Misbehaving(OffloadServicer):
     """A real service behind a real port, some of whose answers are changed on the way.
 
-    describe  changes the description; `mangle` the chunks of a fetch from an offset;
+    describe  changes the description; `mangle` the chunks of a fetch from an offset, and breaks
+              the stream when it raises ConnectionError;
     `before` is called before a package or a recommendation is made
     """
 
@@ -218,8 +253,11 @@ class Misbehaving(OffloadServicer):
         self.fetches.append(request.offset)
         whole = [chunk async for chunk in self._service.FetchModel(request, context)]
         mangled = self._mangle(iter(whole), request.offset)
-        while (chunk := await asyncio.to_thread(next, mangled, None)) is not None:
-            yield chunk
+        try:
+            while (chunk := await asyncio.to_thread(next, mangled, None)) is not None:
+                yield chunk
+        except ConnectionError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def GetPackage(
         self, request: wire.PackageRequest, context: grpc.aio.ServicerContext

@@ -1,13 +1,15 @@
 """One device process: batches, reports, and what it checks before it begins."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from serving import USERS, WATCHED, Endpoint, Misbehaving, Scene, make_scene, other_manifest
 
+from client.answers import Answered
 from client.connection import Connection, VersionRefusedError
 from client.local_ratings import LocalRatings
-from client.session import USERS_PER_REPORT, Answered, Session
+from client.session import USERS_PER_REPORT, Session
 from client.version_store import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts, count_user
@@ -22,13 +24,13 @@ def scene(tmp_path: Path) -> Scene:
 
 def in_process(scene: Scene, preset: str) -> Counts:
     """The counts of all users without any network."""
-    service = scene.service()
+    presets = scene.description().presets
     total = Counts.none(len(WATCHED))
     for user in range(USERS):
-        items = scene.recommender.recommend(user, service.description.preset(preset), 10)
+        items = scene.recommender.recommend(user, presets[preset], 10)
         rated, held_out = scene.local.train.items_of(user), scene.local.held_out_of(user)
         total += count_user(items, rated, WATCHED, held_out)
-    return total
+    return replace(total, on_device=USERS)
 
 
 def added(answered: list[Answered]) -> Counts:
@@ -74,16 +76,24 @@ def test_a_report_says_nothing_but_counts(tmp_path: Path, scene: Scene) -> None:
     }
 
 
+def packed_bytes(session: Session) -> int:
+    """What fetching the version that a session has takes, packed."""
+    form = session.description.form("float32").digest
+    return min(way.size for way in session.description.transfers if way.form == form)
+
+
 def test_the_version_is_fetched_once(tmp_path: Path, scene: Scene) -> None:
     server = Misbehaving(scene.service())
     store = VersionStore(tmp_path / "device")
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         first = Session(connection, store, scene.local, preset="paper")
         second = Session(connection, store, scene.local, preset="vicinal")
-        assert (first.cold_bytes, second.cold_bytes) == (len(scene.data), 0)
+        assert first.version is not None
+        assert (first.cold_bytes, second.cold_bytes) == (packed_bytes(first), 0)
+        assert packed_bytes(first) < len(scene.data)
         store.path(first.version.digest).write_bytes(b"damaged")
         third = Session(connection, store, scene.local, preset="paper")
-    assert third.cold_bytes == len(scene.data)
+    assert third.cold_bytes == first.cold_bytes
     assert server.fetches == [0, 0]
 
 
@@ -113,12 +123,14 @@ def test_users_are_answered_again_with_the_version_that_replaced_theirs(
         session = Session(connection, store, scene.local, preset="paper")
         batches = session.answer(range(USERS))
         first = next(batches)
+        cold = packed_bytes(session)
         endpoint.drain()
         with Endpoint(other.service(), port=endpoint.port):
             second = next(batches)
+            assert session.version is not None
             assert session.version.digest == other.recommender.version.digest
             tally = connection.tally(session.description, "paper")
-    assert session.cold_bytes == len(scene.data) + len(other.data)
+    assert session.cold_bytes == cold + packed_bytes(session)
     assert [one.user for one in first + second] == list(range(USERS))
     assert tally == (1, added(second))
 
@@ -133,15 +145,16 @@ def with_the_ratings_of(scene: Scene, model: Scene) -> Scene:
 
 def test_a_server_that_refuses_its_own_version_is_given_up(tmp_path: Path, scene: Scene) -> None:
     service = scene.service()
-    digest = service.description.version
+    digest = service.versions.current.description.version
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         session = Session(
             connection, VersionStore(tmp_path / "device"), scene.local, preset="paper"
         )
         # From now on the server says one thing and does another.
-        object.__setattr__(service.description, "version", "b" * 64)
-        with pytest.raises(VersionRefusedError, match="another version is served: bbbb"):
+        service.versions._served.clear()
+        with pytest.raises(VersionRefusedError, match=f"another version is served: {digest}"):
             list(session.answer([1]))
+    assert session.version is not None
     assert session.version.digest == digest
 
 

@@ -9,21 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import make_scene
+from serving import Scene, make_scene
 
-from client.version_store import VersionStore
+from client.version_store import VersionStore, parse_size
 from common.errors import InputError, VicinalError
+from common.model_version import version_digest
+from common.version_encodings import Form
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def own_form(scene: Scene) -> Form:
+    """The version's own bytes."""
+    return scene.description().form("float32")
 
 
 def test_what_was_saved_comes_back_verified(tmp_path: Path) -> None:
     scene = make_scene(tmp_path)
     digest = scene.recommender.version.digest
     store = VersionStore(tmp_path / "device")
-    assert store.load(digest) is None
+    assert store.load(own_form(scene), digest) is None
     store.save(digest, scene.data)
-    version = store.load(digest)
+    version = store.load(own_form(scene), digest)
     assert version is not None and version.manifest == scene.recommender.version.manifest
     assert [path.name for path in store.folder.iterdir()] == [f"{digest}.safetensors"]
 
@@ -40,7 +47,7 @@ def test_a_damaged_file_is_deleted(tmp_path: Path, damage: str) -> None:
     else:
         del data[0 if damage == "empty" else -1 :]
     store.path(digest).write_bytes(data)
-    assert store.load(digest) is None
+    assert store.load(own_form(scene), digest) is None
     assert not store.path(digest).exists()
 
 
@@ -48,7 +55,7 @@ def test_a_damaged_file_is_deleted(tmp_path: Path, damage: str) -> None:
 def test_only_a_digest_names_a_file(tmp_path: Path, name: str) -> None:
     store = VersionStore(tmp_path)
     with pytest.raises(InputError, match="not the name of a model version"):
-        store.load(name)
+        store.read(name)
     with pytest.raises(InputError, match="not the name of a model version"):
         store.save(name, b"")
     assert list(tmp_path.iterdir()) == []
@@ -114,10 +121,12 @@ WRITE_AND_READ = """
 import sys
 from pathlib import Path
 from client.version_store import VersionStore
+from common.version_encodings import form_of
 store, data, digest = VersionStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
+form = form_of(data, "float32")
 for _ in range(30):
     store.save(digest, data)
-    assert store.load(digest) is not None, "half a file was seen"
+    assert store.load(form, digest) is not None, "half a file was seen"
 """
 
 
@@ -130,3 +139,67 @@ def test_processes_that_share_a_folder_never_see_half_a_file(tmp_path: Path) -> 
     writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
     assert [path.name for path in (tmp_path / "device").iterdir()] == [f"{digest}.safetensors"]
+
+
+def store_of(folder: Path, sizes: dict[str, int], **options: int) -> VersionStore:
+    """Files of some sizes, used in this order, none of them in use."""
+    store = VersionStore(folder, **options)
+    for age, (letter, size) in enumerate(sizes.items()):
+        store.save(digest_of(letter, size), letter.encode() * size)
+        os.utime(store.path(digest_of(letter, size)), (age, age))
+    store.release()
+    return store
+
+
+def digest_of(letter: str, size: int) -> str:
+    return version_digest(letter.encode() * size)
+
+
+def test_the_least_recently_used_leave_when_there_is_no_room(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {"a": 40, "b": 30, "c": 20}, max_bytes=100)
+    assert store.held() == [digest_of("c", 20), digest_of("b", 30), digest_of("a", 40)]
+    store.save(digest_of("d", 60), b"d" * 60)
+    assert set(store.held()) == {digest_of("d", 60), digest_of("c", 20)}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100
+
+
+def test_what_is_in_use_stays_though_another_process_needs_room(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path)
+    form, size = own_form(scene), len(scene.data)
+    folder = tmp_path / "device"
+    store = store_of(folder, {"a": 40}, max_bytes=size + 100)
+    store.save(form.digest, scene.data)
+    os.utime(store.path(form.digest), (0, 0))
+    assert store.load(form, form.digest) is not None
+    os.utime(store.path(form.digest), (0, 0))
+    code = (
+        "import sys; from pathlib import Path; from client.version_store import VersionStore\n"
+        f"VersionStore(Path({str(folder)!r}), max_bytes={size + 100}).save(sys.argv[1], b'b' * 90)"
+    )
+    command = [sys.executable, "-c", code, digest_of("b", 90)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert set(store.held()) == {form.digest, digest_of("b", 90)}
+    store.release()
+    subprocess.run([*command[:-1], digest_of("b", 90)], cwd=ROOT, check=True)
+    VersionStore(folder, max_bytes=100).save(digest_of("c", 90), b"c" * 90)
+    assert store.held() == [digest_of("c", 90)]
+
+
+def test_a_form_that_the_store_may_not_hold_is_one_clear_error(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {"a": 40}, max_bytes=50)
+    with pytest.raises(InputError, match="51 bytes is more than it may hold"):
+        store.save(digest_of("b", 51), b"b" * 51)
+    assert store.held() == [digest_of("a", 40)]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("64K", 65536), ("2 MiB", 2 << 20), ("3gb", 3 << 30)]
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5G", "5T", "x", "1e9", "9" * 40])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="give bytes, or as in 500M"):
+        parse_size(text)

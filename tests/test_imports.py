@@ -5,12 +5,16 @@ proto -> common -> {server, client} -> sims -> {benchmarks, tests}; server and c
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sims.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +27,14 @@ FOLDERS: dict[str, set[str]] = {
     "sims": {"common", "server", "client", "sims"},
     "benchmarks": {"common", "server", "client", "sims", "benchmarks"},
 }
-WIRE_LIBRARIES = {"numpy", "google", "safetensors", "array_api_compat", "threadpoolctl"}
+WIRE_LIBRARIES = {
+    "numpy",
+    "google",
+    "safetensors",
+    "array_api_compat",
+    "backports",
+    "threadpoolctl",
+}
 LIBRARIES: dict[str, set[str] | None] = {
     "proto": {"grpc_tools"},
     "common": WIRE_LIBRARIES,
@@ -57,7 +68,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
     "benchmarks": [],
 }
 
-HEAVY = {"torch", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
+HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
 
 
 def imported_names(source: str) -> set[str]:
@@ -146,7 +157,76 @@ def modules_of(folder: str, *, without: tuple[str, ...] = ()) -> list[str]:
 
 def test_a_device_loads_nothing_heavy() -> None:
     modules = modules_of("common") + modules_of("client", without=("client.flower_app",))
-    assert loaded_by(modules) & (HEAVY | {"server", "sims"}) == set()
+    assert loaded_by(modules) & (HEAVY | {"server", "sims", "typer", "rich"}) == set()
+
+
+def test_the_devices_command_loads_nothing_heavy() -> None:
+    modules = ["sims.cli", "sims.commands.device", "sims.device_report", "client.run"]
+    assert loaded_by(modules) & (HEAVY | {"server", "pydantic"}) == set()
+
+
+def third_party(path: str) -> set[str]:
+    """What a file and all that it imports of ours needs, inside functions too."""
+    needed: set[str] = set()
+    files, seen = [path], {path}
+    while files:
+        tree = ast.parse((ROOT / files.pop()).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                module = node.module or ""
+                names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name.split(".")[0] not in FOLDERS:
+                    needed.add(name.split(".")[0])
+                    continue
+                stem = name.replace(".", "/")
+                for file in (f"{stem}.py", f"{stem}/__init__.py"):
+                    if (ROOT / file).exists() and file not in seen:
+                        seen.add(file)
+                        files.append(file)
+    return needed - sys.stdlib_module_names
+
+
+def extra(name: str) -> set[str]:
+    """Import names of an extra of pyproject.toml and of what is always there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted, distributions = [*project["dependencies"]], set()
+    queue = [name]
+    while queue:
+        entries = project["optional-dependencies"][queue.pop()]
+        queue += [entry[8:-1] for entry in entries if entry.startswith("vicinal[")]
+        wanted += entries
+    for entry in wanted:
+        distributions.add(re.split(r"[^A-Za-z0-9.-]", entry)[0].rstrip("<>="))
+    return {IMPORT_NAMES.get(one, one.replace("-", "_")) for one in distributions}
+
+
+# Where a distribution is not named after what one imports.
+IMPORT_NAMES = {
+    "backports.zstd": "backports",
+    "faiss-cpu": "faiss",
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
+    "protobuf": "google",
+    "pyjwt": "jwt",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_needs_only_what_its_extra_installs(command: str) -> None:
+    path = COMMANDS[command].module.replace(".", "/") + ".py"
+    needed = third_party(path) | third_party("sims/cli.py")
+    assert needed - extra(COMMANDS[command].extra) <= {"click"}, "typer brings click"
+
+
+def test_a_device_needs_only_what_the_extra_device_installs() -> None:
+    for path in sources():
+        if path.startswith(("client/", "common/")) and path != "client/flower_app.py":
+            assert third_party(path) - extra("device") == set(), path
+    assert third_party("sims/device_report.py") - extra("device") == set()
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

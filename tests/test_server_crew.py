@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from server.crew import Crew, QueueLimits, SaturatedError
 from server.frames import Answer, Outcome, WorkerLostError
-from server.serving import describe, written_serving
+from server.hung_workers import LEAST_SECONDS
+from server.serving import current_version, describe, written_serving
 
 # So many steps that an answer takes a good part of a second.
 SLOW = VicinalSettings(USERS, 0.2, 5000)
@@ -58,7 +60,8 @@ def with_crew(
 
 
 def recommend(crew: Crew, user: int, preset: str) -> "asyncio.Task[Answer]":
-    request = wire.RecommendRequest(version="any", user=user, preset=preset)
+    version = current_version(crew._folder)
+    request = wire.RecommendRequest(version=version, user=user, preset=preset)
     return asyncio.create_task(crew.ask("Recommend", preset, request.SerializeToString()))
 
 
@@ -112,6 +115,23 @@ def test_a_killed_worker_fails_its_own_request_and_is_replaced(folder: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_hung_worker_is_killed_and_replaced(folder: Path) -> None:
+    async def use(crew: Crew) -> None:
+        await recommend(crew, 0, "paper")
+        (hung,) = crew.pids
+        os.kill(hung, signal.SIGSTOP)
+        begun = time.monotonic()
+        stuck, waiting = recommend(crew, 0, "paper"), recommend(crew, 1, "paper")
+        with pytest.raises(WorkerLostError):
+            await stuck
+        assert time.monotonic() - begun >= LEAST_SECONDS
+        assert len(items(await waiting)) == 10
+        assert crew.lost == 1 and hung not in crew.pids
+        assert not Path(f"/proc/{hung}").exists()
+
+    with_crew(folder, use, workers=1, limits=NO_LIMIT)
+
+
 def test_a_full_queue_refuses_at_once_and_recovers(folder: Path) -> None:
     async def use(crew: Crew) -> None:
         tasks = [recommend(crew, user, "slow") for user in range(6)]

@@ -43,7 +43,7 @@ def test_a_port_is_free_again_after_a_drain(tmp_path: Path) -> None:
     with Endpoint(service) as first, Connection(first.address) as connection:
         connection.describe()
     with Endpoint(service, port=first.port), Connection(first.address) as connection:
-        assert connection.describe() == service.description
+        assert connection.describe() == service.versions.current.description
 
 
 def test_a_drain_lets_a_call_under_way_finish_and_takes_no_more(tmp_path: Path) -> None:

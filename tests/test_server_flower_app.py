@@ -136,8 +136,8 @@ def test_the_model_travels_once_a_client_and_only_counts_come_back(
 def test_large_neighborhoods_are_sent_in_several_messages(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.fleet.BATCH_BYTES", 5_000)
-    monkeypatch.setattr("server.fleet.WAVE_BYTES", 20_000)
+    monkeypatch.setattr("server.fleet.BATCH_BYTES", 1_500)
+    monkeypatch.setattr("server.fleet.WAVE_BYTES", 6_000)
     grid, result = run(write_files(tmp_path, fleet))
     batches = [m for m in grid.sent if m.metadata.message_type == "query.recommend"]
     assert len(batches) > CLIENTS
@@ -211,7 +211,7 @@ def reply_with_noise(message: Message, deliver: Deliver) -> Message | None:
         (flip_a_bit, f"client {FAULTY}: error 2: .*damaged or truncated"),
         (run_other_code, f"client {FAULTY} runs other code"),
         (answer_for_fewer, f"client {FAULTY} answered something that it was not asked"),
-        (count_too_many, "49 eligible users"),
+        (count_too_many, r"impossible counts: Counts\(eligible=\(49,"),
         (reply_with_noise, "not a Installed"),
     ],
 )

@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 import pytest
 from child_processes import children_of
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client.parser import text_string_to_metric_families
 from serving import PRESETS, USERS, WATCHED, Scene, make_scene
 
@@ -21,6 +23,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.crew import QueueLimits
+from server.endpoint import SERVICE_NAME
 from server.front import FrontOptions, serve_front
 from server.service import PUSHBACK_KEY
 from server.serving import describe, written_serving
@@ -56,11 +59,16 @@ class Front:
     def __init__(self, version: str, ports: tuple[int, int], channel: grpc.aio.Channel) -> None:
         self._version = version
         self._stub: Any = OffloadStub(channel)
+        self._health: Any = HealthStub(channel)
         self._ports = ports
 
     def recommend(self, user: int, preset: str, *, timeout: float = 300) -> Any:
         request = wire.RecommendRequest(version=self._version, user=user, preset=preset)
         return self._stub.Recommend(request, timeout=timeout, wait_for_ready=True)
+
+    def health(self) -> Any:
+        """What the health service says, from now on."""
+        return self._health.Watch(HealthCheckRequest(service=SERVICE_NAME))
 
     async def samples(self) -> Samples:
         """The metrics, by name and the values of their labels."""
@@ -91,7 +99,6 @@ async def running(served: Served, limits: QueueLimits) -> AsyncIterator[Front]:
     serving = asyncio.create_task(
         serve_front(
             served.folder,
-            served.description,
             served.scene.tally(),
             FrontOptions(0, 1, limits, metrics_port=0),
             listening=listening,
@@ -141,7 +148,8 @@ def test_saturation_is_refused_with_a_hint_and_seen_in_the_metrics(served: Serve
             assert found["vicinal_version_info", "mf", version] == 1
             for stage in ("queue", "neighbors", "tune", "rank"):
                 assert found["vicinal_stage_seconds_count", "Recommend", stage] == 3
-            assert found["vicinal_stage_seconds_count", "Recommend", "whole"] == 7
+            assert found["vicinal_stage_seconds_count", "Recommend", "whole"] == 3
+            assert found["vicinal_stage_seconds_count", "Recommend", "refused"] == 4
             assert found["process_resident_memory_bytes",] > 0
 
     asyncio.run(use())
@@ -178,6 +186,21 @@ def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
             assert (await front.samples())["vicinal_workers_lost",] == 1
 
     asyncio.run(use())
+
+
+def test_health_is_not_serving_while_no_worker_is_alive(served: Served) -> None:
+    async def use() -> None:
+        async with running(served, QueueLimits()) as front:
+            said = front.health()
+            assert (await said.read()).status == HealthCheckResponse.SERVING
+            for pid in children_of(os.getpid(), "server.worker"):
+                os.kill(pid, signal.SIGKILL)
+            assert (await said.read()).status == HealthCheckResponse.NOT_SERVING
+            assert (await said.read()).status == HealthCheckResponse.SERVING
+            assert len((await front.recommend(0, "paper")).items) == 10
+            said.cancel()
+
+    asyncio.run(asyncio.wait_for(use(), 120))
 
 
 def test_a_drain_under_load_drops_nothing_that_was_taken(served: Served) -> None:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
+from common.rounding import rounded
 from common.settings import VicinalSettings
 from server.neighbor_cache import NeighborCache
-from server.offload import SEARCHES, Offloader, Search, search_named, supported
+from server.offload import SEARCHES, Offloader, Search, order_by_content, search_named, supported
 from server.synthetic import synthetic
 
 RATINGS = synthetic(30, 40, seed=1)
@@ -26,13 +28,27 @@ def test_a_neighborhood_is_the_user_and_the_nearest(user: int, count: int) -> No
     neighborhood = OFFLOADER.neighborhood(user, settings_of(count))
     assert len(neighborhood) == count
     distances = ((EMBEDDINGS - EMBEDDINGS[user]) ** 2).sum(1)
-    nearest = np.sort(np.argsort(distances)[1:count])
-    # In the order of users: the rows must not tell who is nearest.
-    expected = [user, *nearest.tolist()]
-    np.testing.assert_array_equal(neighborhood.ratings.dense(), RATINGS.dense()[expected])
-    np.testing.assert_array_equal(
-        neighborhood.user_parameters["user_embedding"], EMBEDDINGS[expected]
-    )
+    expected = [user, *np.argsort(distances)[1:count].tolist()]
+    own = rounded(EMBEDDINGS)
+    table = neighborhood.user_parameters["user_embedding"]
+    received = [*zip(map(bytes, neighborhood.ratings.dense()), map(bytes, table), strict=True)]
+    known = [(RATINGS.dense()[one].tobytes(), own[one].tobytes()) for one in expected]
+    assert received[0] == known[0] and sorted(received) == sorted(known)
+
+
+@given(st.integers(0, 10**6))
+def test_the_order_of_rows_is_decided_by_their_content(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    members = rng.permutation(30)[:12]
+    table = rounded(EMBEDDINGS)
+
+    def ordered(users: NDArray[np.int64]) -> tuple[str, bytes]:
+        ratings, own = RATINGS.rows(users), {"user_embedding": table[users]}
+        order = order_by_content(ratings, own)
+        return ratings.rows(order).digest(), own["user_embedding"][order].tobytes()
+
+    others = np.concatenate([members[:1], rng.permutation(members[1:])])
+    assert ordered(members) == ordered(others)
 
 
 def test_a_neighborhood_carries_no_ids() -> None:

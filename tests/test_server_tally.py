@@ -1,25 +1,71 @@
-"""Reports, added up."""
+"""Reports, added up and kept."""
 
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
+from common.errors import InputError, VicinalError
 from common.ranking import Counts
+from common.settings import VicinalSettings
 from server import tally as module
-from server.tally import MAX_KEY_LENGTH, Tally
+from server.tally import KEY_SECONDS, MAX_KEY_LENGTH, Tally, measured_by
 
 ONE = Counts((1, 0), (1, 0), 1, 1, 1, 1)
 
 
-def test_many_threads_and_repeated_keys_add_up_to_each_key_once() -> None:
-    tally = Tally(users=10, eligible=(9, 8))
-    keys = [str(number % 300) for number in range(1200)]
-    with ThreadPoolExecutor(8) as pool:
-        counted = list(pool.map(lambda key: tally.add("v", "paper", key, ONE), keys))
-    assert sum(counted) == 300
-    assert tally.total("v", "paper") == (300, Counts((300, 0), (300, 0), 300, 300, 300, 300))
-    assert tally.total("w", "paper") == (0, Counts.none(2))
+@pytest.mark.parametrize("kept", [False, True])
+def test_many_threads_and_repeated_keys_add_up_to_each_key_once(kept: bool, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "tally.sqlite" if kept else None
+    with Tally(users=10, eligible=(9, 8), path=path) as tally:
+        keys = [str(number % 300) for number in range(1200)]
+        with ThreadPoolExecutor(8) as pool:
+            counted = list(pool.map(lambda key: tally.add("v", "paper", key, ONE), keys))
+        assert sum(counted) == 300
+        assert tally.total("v", "paper") == (300, Counts((300, 0), (300, 0), 300, 300, 300, 300))
+        assert tally.total("w", "paper") == (0, Counts.none(2))
+
+
+def test_a_restart_keeps_sums_and_keys(tmp_path: Path) -> None:
+    path = tmp_path / "tally.sqlite"
+    with Tally(users=10, eligible=(9, 8), path=path) as tally:
+        assert tally.add("v", "paper", "key", ONE)
+    with Tally(users=10, eligible=(9, 8), path=path) as again:
+        assert not again.add("v", "paper", "key", ONE)
+        assert again.add("v", "vicinal", "other", ONE)
+        assert again.total("v", "paper") == again.total("v", "vicinal") == (1, ONE)
+
+
+def test_what_waits_is_written_before_the_end_in_few_commits(tmp_path: Path) -> None:
+    path = tmp_path / "tally.sqlite"
+    tally = Tally(users=10, eligible=(9, 8), path=path)
+    held = threading.Event()
+    tally._ask(lambda: held.wait(10))
+    waiting = [tally.submit("v", "p", str(number), ONE) for number in range(500)]
+    held.set()
+    tally.close()
+    assert all(future.result() for future in waiting)
+    with Tally(users=10, eligible=(9, 8), path=path) as again:
+        assert again.total("v", "p")[0] == 500
+    with pytest.raises(VicinalError, match="closed"):
+        tally.add("v", "p", "late", ONE)
+
+
+def test_sums_of_other_settings_are_others(tmp_path: Path) -> None:
+    path, settings = tmp_path / "tally.sqlite", VicinalSettings(8, 0.1, 2)
+    variants = [
+        measured_by({"p": settings}, (3, 5), 50),
+        measured_by({"p": replace(settings, neighbors=9)}, (3, 5), 50),
+        measured_by({"p": settings}, (3, 6), 50),
+        measured_by({"p": settings}, (3, 5), 10),
+    ]
+    for number, measured in enumerate(variants):
+        with Tally(users=10, eligible=(9, 8), measured=measured, path=path) as tally:
+            assert tally.total("v", "p") == (0, Counts.none(2))
+            assert tally.add("v", "p", str(number), ONE)
 
 
 @pytest.mark.parametrize(
@@ -31,21 +77,103 @@ def test_many_threads_and_repeated_keys_add_up_to_each_key_once() -> None:
     ],
 )
 def test_more_than_there_is_is_refused(counts: Counts, text: str) -> None:
-    tally = Tally(users=10, eligible=(9, 8))
-    with pytest.raises(InputError, match=text):
-        tally.add("v", "paper", "key", counts)
-    assert tally.total("v", "paper")[0] == 0
+    with Tally(users=10, eligible=(9, 8)) as tally:
+        with pytest.raises(InputError, match=text):
+            tally.add("v", "paper", "key", counts)
+        assert tally.total("v", "paper")[0] == 0
 
 
 @pytest.mark.parametrize("key", ["", "k" * (MAX_KEY_LENGTH + 1)])
 def test_a_key_has_a_length(key: str) -> None:
-    with pytest.raises(InputError, match="key"):
-        Tally(users=1, eligible=()).add("v", "paper", key, Counts.none(0))
+    with Tally(users=1, eligible=()) as tally, pytest.raises(InputError, match="key"):
+        tally.add("v", "paper", key, Counts.none(0))
 
 
-def test_memory_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_kept_for_their_time_and_no_longer(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", clock=lambda: now) as tally:
+        assert tally.add("v", "p", "a", ONE)
+        now += KEY_SECONDS - 1
+        assert not tally.add("v", "p", "a", ONE)
+        now += module._FORGET_SECONDS
+        assert tally.add("v", "p", "a", ONE)
+        assert tally.total("v", "p")[0] == 2
+
+
+def test_the_number_of_keys_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 3)
-    tally = Tally(users=10, eligible=(9, 8))
-    assert [tally.add("v", "p", key, ONE) for key in "abcda"] == [True] * 5
-    assert not tally.add("v", "p", "d", ONE)
-    assert len(tally._keys) == 3
+    now = 0.0
+    with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", clock=lambda: now) as tally:
+        for key in "abcde":
+            now += module._FORGET_SECONDS
+            assert tally.add("v", "p", key, ONE)
+        assert tally.add("v", "p", "a", ONE)
+        assert not tally.add("v", "p", "d", ONE)
+
+
+def damaged_in_the_middle(path: Path) -> None:
+    with Tally(users=10, eligible=(9, 8), path=path) as tally:
+        for number in range(2000):
+            tally.submit("v", "p", f"{number:064}", ONE)
+    data = bytearray(path.read_bytes())
+    data[5000:60000] = b"\xa5" * 55000
+    path.write_bytes(data)
+
+
+def impossible_sum(path: Path) -> None:
+    Tally(users=10, eligible=(9, 8), path=path).close()
+    with sqlite3.connect(path) as database:
+        values = ("v", "p", "", 1, "[[1],[2],0,0,0,0]")
+        database.execute("INSERT INTO totals VALUES (?,?,?,?,?)", values)
+    database.close()
+
+
+def other_database(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE theirs (a)")
+    database.close()
+
+
+def other_format(path: Path) -> None:
+    Tally(users=10, eligible=(9, 8), path=path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 7")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda path: path.write_bytes(b"no database " * 1000), "not a database"),
+        (lambda path: path.mkdir(), "unable to open"),
+        (damaged_in_the_middle, "damaged|malformed"),
+        (impossible_sum, "impossible counts"),
+        (other_database, "not a tally"),
+        (other_format, "format 7"),
+    ],
+)
+def test_a_file_that_is_no_tally_is_refused_in_one_line(
+    make: object, text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    assert callable(make)
+    make(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(InputError, match=text) as refused:
+        Tally(users=10, eligible=(9, 8), path=path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+    assert "--tally" in str(refused.value)
+    if make is other_database:
+        assert path.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_written_counts_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tally.sqlite"
+    with Tally(users=10, eligible=(9, 8), path=path) as tally:
+        assert tally.add("v", "p", "a", ONE)
+        other = sqlite3.connect(path)
+        other.execute("DROP TABLE keys")
+        other.close()
+        with pytest.raises(VicinalError, match="no such table"):
+            tally.add("v", "p", "b", ONE)
+        assert tally.total("v", "p") == (1, ONE)

@@ -13,7 +13,7 @@ from common.models import MODELS, model_named
 from common.ratings import RatingMatrix, RatingScale
 from server.model_store import TrainedModel, tables_digest
 from server.synthetic import synthetic
-from server.training import TrainingSettings, train
+from server.training import Start, TrainingSettings, train
 
 
 @pytest.fixture(params=MODELS)
@@ -42,6 +42,34 @@ def masked_loss(trained: TrainedModel, ratings: RatingMatrix) -> float:
 
 def bytes_of(trained: TrainedModel) -> bytes:
     return encode_version(trained.manifest, trained.shared_parameters)
+
+
+def start_of(trained: TrainedModel, users: int) -> Start:
+    own = {name: table[:users] for name, table in trained.user_parameters.items()}
+    return Start("a" * 64, {**trained.shared_parameters, **own})
+
+
+def test_a_warm_start_goes_on_from_where_it_is_told(model: str) -> None:
+    cold = train(ratings(), settings_of(model))
+    start = start_of(cold, 30)
+    still = settings_of(model, learning_rate=1e-30, weight_decay=0.0)
+    warm, again = (train(ratings(), still, start=start) for _ in range(2))
+    assert bytes_of(warm) == bytes_of(again)
+    for name, table in cold.shared_parameters.items():
+        assert np.array_equal(warm.shared_parameters[name], table)
+    for name, table in cold.user_parameters.items():
+        assert np.array_equal(warm.user_parameters[name][:30], table[:30])
+        assert not np.array_equal(warm.user_parameters[name][30:], table[30:])
+    assert warm.manifest.training_digest == still.digest(ratings(), start)
+    assert warm.manifest.training_digest != still.digest(ratings())
+
+
+def test_a_warm_start_of_another_model_is_refused() -> None:
+    cold = train(ratings(), settings_of("mf"))
+    with pytest.raises(InputError, match="of another model or of other users"):
+        train(ratings(), settings_of("cdae"), start=start_of(cold, 40))
+    with pytest.raises(InputError, match="of another model or of other users"):
+        train(ratings(), settings_of("mf", width=4), start=start_of(cold, 40))
 
 
 def test_the_same_input_gives_the_same_bytes(model: str) -> None:

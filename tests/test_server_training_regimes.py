@@ -7,7 +7,7 @@ import pytest
 
 from common.models import MODELS, model_named
 from common.ranking import Counts, count_user, top_items
-from server.training import REGIMES, TrainingSettings, train
+from server.training import REGIMES, WEIGHT_DECAYS, TrainingSettings, train
 from sims.experiment import Experiment, Prepared, prepare
 
 TARGETS = (1485, 1320, 821, 1562, 1531)
@@ -15,11 +15,12 @@ TARGETS = (1485, 1320, 821, 1562, 1531)
 ACCURACY = {"mf": (0.15, 0.3), "nsvd": (0.12, 0.28), "autorec": (0.05, 0.2), "cdae": (0.08, 0.25)}
 
 
-def undefended(prepared: Prepared, model: str) -> Counts:
+def undefended(prepared: Prepared) -> Counts:
     ratings = prepared.poisoned
-    trained = train(ratings, TrainingSettings(model=model))
+    settings = prepared.training()
+    trained = train(ratings, settings)
     parameters = {**trained.shared_parameters, **trained.user_parameters}
-    chosen = model_named(model)
+    chosen = model_named(settings.model)
     scores = chosen.decode(parameters, chosen.encode(parameters, ratings.dense()))
     counts = Counts.none(len(prepared.watched))
     for user in range(prepared.user_count):
@@ -35,14 +36,14 @@ def undefended(prepared: Prepared, model: str) -> Counts:
 def test_the_attack_bites_as_published(model: str) -> None:
     experiment = Experiment("ml-100k", model, "mixrand", targets=TARGETS)
     attacked = prepare(experiment)
-    counts = undefended(attacked, model)
+    counts = undefended(attacked)
     low, high = ACCURACY[model]
     assert counts.hit_ratio >= 0.6
     assert low <= counts.accuracy <= high
     if model == "autorec":
         # Nobody promotes these items but the attack.
         clean = prepare(replace(experiment, attack="none"))
-        assert undefended(clean, model).hit_ratio <= 0.05
+        assert undefended(clean).hit_ratio <= 0.05
 
 
 def test_every_model_has_a_regime() -> None:
@@ -50,3 +51,11 @@ def test_every_model_has_a_regime() -> None:
     assert TrainingSettings(model="cdae").input_dropout == 0.5
     # What is given goes before the regime.
     assert TrainingSettings(model="cdae", input_dropout=0.1).input_dropout == 0.1
+
+
+def test_a_data_set_may_have_its_own_weight_decay() -> None:
+    assert TrainingSettings.on("filmtrust", model="nsvd").weight_decay == 3e-3
+    assert TrainingSettings.on("ml-100k", model="nsvd") == TrainingSettings(model="nsvd")
+    assert TrainingSettings.on("filmtrust", model="mf") == TrainingSettings(model="mf")
+    assert TrainingSettings.on("own.csv", model="nsvd") == TrainingSettings(model="nsvd")
+    assert all(model in MODELS for decays in WEIGHT_DECAYS.values() for model in decays)

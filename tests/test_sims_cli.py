@@ -58,7 +58,20 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[│\s]*([a-z]+)  +\S", done.stdout, flags=re.MULTILINE)
     assert listed == (
-        ["demo", "data", "attack", "evaluate", "grid", "figure", "serve", "device", "simulate"]
+        [
+            "demo",
+            "data",
+            "attack",
+            "evaluate",
+            "grid",
+            "figure",
+            "serve",
+            "device",
+            "certs",
+            "token",
+            "simulate",
+            "latency",
+        ]
     )
     assert list(COMMANDS) == listed
     assert seconds < 3, "torch alone takes longer to load; on an idle core this is 0.4 s"
@@ -109,6 +122,17 @@ def test_a_command_shows_its_own_help() -> None:
             "error: m.bin: No space left on device; free some space and run it again",
         ),
         ("open('/nowhere/at/all')", 1, "error: /nowhere/at/all: No such file or directory"),
+        (
+            "import nowhere.at_all",
+            1,
+            "error: this needs nowhere, which is not installed here: pip install 'vicinal[all]'",
+        ),
+        (
+            "import server.nowhere",
+            1,
+            "error: unexpected ModuleNotFoundError: No module named 'server.nowhere' (a bug; "
+            "`vicinal --debug …` shows where)",
+        ),
         ("raise KeyboardInterrupt", 130, "interrupted"),
         ("raise typer.Exit(3)", 3, None),
         (

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,30 +15,21 @@ from typing import NamedTuple
 import pytest
 from child_processes import children_of
 
+from benchmarks.device_environment import installed_bytes, make_environment
+from benchmarks.device_install import MOST_BYTES
 from client.connection import Connection
 from common.ranking import Counts
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASET = "synthetic:200x120"
 SERVE = ("--dataset", DATASET, "--port", "0")
-# What a device needs; everything else is the server's.
-DEVICE_PACKAGES = (
-    "numpy",
-    "grpcio",
-    "protobuf",
-    "safetensors",
-    "array-api-compat",
-    "threadpoolctl",
-    "typer",
-    "rich",
-)
 # Other tests of this process load Flower, which asks gRPC to log.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
 ENVIRONMENT["OMP_NUM_THREADS"] = "1"
 
 
-def command(*arguments: str | Path, python: str | Path = sys.executable) -> list[str]:
-    return [str(python), "-m", "sims.cli", *map(str, arguments)]
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "sims.cli", *map(str, arguments)]
 
 
 class Server(NamedTuple):
@@ -110,6 +100,14 @@ def test_devices_report_what_the_server_counts(server: Server, tmp_path: Path) -
     assert (description.presets["vicinal"].neighbors, description.user_count) == (30, 200)
     counts = first["counts"] | {name: tuple(first["counts"][name]) for name in ("eligible", "hits")}
     assert total == Counts(**counts) + Counts(**counts)
+
+
+def test_what_listens_holds_no_torch(server: Server) -> None:
+    mapped = Path(f"/proc/{server.process.pid}/maps")
+    if not mapped.exists():
+        pytest.skip("looks into /proc")
+    assert "libtorch" not in mapped.read_text()
+    assert "grpc" in mapped.read_text()
 
 
 def test_a_device_can_split_the_data_set_itself(server: Server, tmp_path: Path) -> None:
@@ -219,22 +217,20 @@ def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_device_runs_where_there_is_no_torch_and_no_flower(
     server: Server, tmp_path: Path
 ) -> None:
-    python = tmp_path / "venv" / "bin" / "python"
-    venv.create(tmp_path / "venv", with_pip=True)
-    pins = (ROOT / "requirements.lock").read_text().splitlines()
-    wanted = [line for line in pins if line.partition("==")[0] in DEVICE_PACKAGES]
-    assert len(wanted) == len(DEVICE_PACKAGES)
-    subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True, timeout=280)
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    python = make_environment(tmp_path / "environment")
+    assert sum(installed_bytes(python).values()) <= MOST_BYTES
+    vicinal = str(python.with_name("vicinal"))
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
 
     def in_venv(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             arguments,
             cwd=tmp_path,
-            env=environment,
+            env={**environment, "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -248,10 +244,14 @@ def test_a_device_runs_where_there_is_no_torch_and_no_flower(
         *("--ratings", server.folder / "ratings", "--store", tmp_path / "device"),
         *("--json", tmp_path / "bare.json"),
     )
-    bare = in_venv(command(*arguments, python=python))
+    bare = in_venv([vicinal, *map(str, arguments)])
     assert bare.returncode == 0, bare.stderr
     full = run(*arguments[:-1], tmp_path / "full.json")
     assert full.returncode == 0, full.stderr
     results = [json.loads((tmp_path / name).read_text()) for name in ("bare.json", "full.json")]
     assert results[0]["counts"] == results[1]["counts"]
     assert results[0]["users"] == 20
+    for command_name, extra in (("evaluate", "server"), ("simulate", "all")):
+        lacking = in_venv([vicinal, command_name])
+        assert lacking.returncode == 1 and lacking.stderr.count("\n") == 1, lacking.stderr
+        assert f"pip install 'vicinal[{extra}]'" in lacking.stderr

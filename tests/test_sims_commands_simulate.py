@@ -125,7 +125,7 @@ def test_a_failed_run_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     device = checkout / "client" / "device.py"
     device.write_text(
         device.read_text().replace(
-            "    scores = ", "    raise ValueError('no battery')\n    scores = "
+            "    items = top_items", "    raise ValueError('no battery')\n    items = top_items"
         )
     )
     before = leftovers()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -172,12 +174,16 @@ def test_evaluate_measures_the_defended_model_beside_the_plain_one(tmp_path: Pat
 
 
 def test_a_model_that_cannot_be_trained_so_is_refused_before_the_data(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for command in ("evaluate", "serve", "simulate"):
-        options = ["--dataset", "no-such-data", "--defense", "rmff"]
+    options = ["--dataset", "no-such-data", "--defense", "rmff"]
+    for command in ("evaluate", "simulate"):
         assert run([command, *options]) == 2
         assert "did you mean rmf" in capsys.readouterr().err.replace("\n", " ")
+    # It forks, which a process with threads, as this one is, must not.
+    serve = [sys.executable, "-m", "sims.cli", "serve", *options, "--store", str(tmp_path)]
+    done = subprocess.run(serve, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "did you mean rmf" in done.stderr
 
 
 # HR@50 and accuracy@50 at seed 0: measured on all users as in the comments, with room for sums in

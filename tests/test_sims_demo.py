@@ -18,7 +18,7 @@ from sims.demo import choose_experiment
 from sims.processes import marked_processes
 
 # The vicinal preset takes more neighbors than a smaller one has users.
-SMALL = "synthetic:250x300x6000"
+SMALL = "synthetic:350x300x8400"
 
 
 def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -50,9 +50,10 @@ def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]
     conditions = {"clean", "undefended", "defended_paper", "defended_vicinal", "popularity"}
     for part in ("hit_ratio", "accuracy", "accuracy_thresholded"):
         assert set(results[part]) == conditions
-    assert results["users"] == 250
+    assert results["users"] == 350
     assert results["hit_ratio"]["defended_vicinal"] <= results["hit_ratio"]["undefended"]
-    assert results["bytes"]["cold"] > 300 * 64 * 4
+    # Packed, a float takes less than four bytes.
+    assert results["bytes"]["cold"] > 300 * 64 * 3
     assert tomllib.loads((folder / "config.toml").read_text())["experiment"]["dataset"] == SMALL
     assert (folder / "before-and-after.png").read_bytes().startswith(b"\x89PNG")
     assert max(map(len, output.splitlines())) <= 80

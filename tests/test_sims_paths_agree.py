@@ -13,7 +13,7 @@ import pytest
 from common.models import MODELS
 
 VICINAL = [sys.executable, "-m", "sims.cli"]
-EXPERIMENT = ["--dataset", "synthetic:250x300x6000", "--seed", "3", "--preset", "vicinal"]
+EXPERIMENT = ["--dataset", "synthetic:250x300x6000", "--seed", "3", "--k", "40"]
 SHARES = ("hit_ratio", "accuracy", "accuracy_thresholded")
 
 

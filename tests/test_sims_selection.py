@@ -6,7 +6,7 @@ from common.errors import InputError
 from common.models import MODELS
 from common.settings import VicinalSettings
 from server.robust import Apr, Rmf
-from sims.selection import CANDIDATES, Candidate, Run, _chosen, _rank, validation
+from sims.selection import CANDIDATES, Candidate, Run, Runs, _chosen, _rank, validation
 
 SMALL, LARGE, LONG = (
     VicinalSettings(40, 0.1, 4),
@@ -15,14 +15,14 @@ SMALL, LARGE, LONG = (
 )
 
 
-def runs(*columns: tuple[float, float]) -> dict[str, list[list[Run]]]:
+def runs(*columns: tuple[float, float]) -> Runs:
     """One data set and one seed: (hit ratio, relative accuracy) of each candidate."""
-    return {"a": [[Run(hit_ratio, 0.3, relative, 1.0) for hit_ratio, relative in columns]]}
+    return {
+        ("a", "mixrand"): [[Run(hit_ratio, 0.3, relative, 1.0) for hit_ratio, relative in columns]]
+    }
 
 
-def chosen(
-    found: dict[str, list[list[Run]]], candidates: list[Candidate], kind: str
-) -> list[Candidate]:
+def chosen(found: Runs, candidates: list[Candidate], kind: str) -> list[Candidate]:
     ranked = sorted(range(len(candidates)), key=lambda place: _rank(found, place, kind))
     return list(_chosen(found, candidates, ranked, kind))
 
@@ -34,7 +34,7 @@ def test_the_most_accurate_of_the_eligible_is_chosen() -> None:
 
 def test_one_bad_run_refuses_a_candidate() -> None:
     found = runs((0.01, 1.0), (0.0, 1.5))
-    found["b"] = runs((0.01, 1.0), (0.2, 1.5))["a"]
+    found["a", "vicinity"] = runs((0.01, 1.0), (0.2, 1.5))["a", "mixrand"]
     assert chosen(found, [SMALL, LARGE], "vicinal") == [SMALL]
 
 

@@ -3,21 +3,37 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Final
 
 from common.errors import InputError
 from common.model_version import MAX_BYTES, Manifest
 from common.settings import VicinalSettings
+from common.version_encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
 from common.wire import offload_pb2 as wire
 from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
 
 # A device does as many steps as it is told, so somebody has to say where that ends.
 MAX_STEPS: Final = 10_000
-# What a version's file may hold beside its tensors: the safetensors header.
-MAX_HEADER_BYTES: Final = 1 << 20
+# Forms that a device may say it holds; more say nothing new.
+MAX_HELD: Final = 16
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Packed bytes (common.version_transfers) that give a form.
+
+    form    digest of what it gives
+    base    digest of a form that is needed for it, or None
+    digest  SHA-256 of the packed bytes
+    size    their number
+    """
+
+    form: str
+    base: str | None
+    digest: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,8 @@ class Description:
     list_length     K, the items in a recommendation
     watched         items whose hit ratio is measured
     presets         ways to fine-tune that can be asked for, by name
+    forms           in which the version can be fetched, beside its own bytes
+    transfers       smaller ways to one of the forms
     """
 
     version: str
@@ -41,6 +59,8 @@ class Description:
     list_length: int
     watched: tuple[int, ...]
     presets: Mapping[str, VicinalSettings]
+    forms: tuple[Form, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -48,14 +68,27 @@ class Description:
                 raise InputError(f"server description: {what}")
 
         manifest = self.manifest
-        tensors = sum(4 * prod(shape) for shape in manifest.shared_shapes().values())
-        header = self.version_bytes - tensors
         require(is_digest(self.version), "the version's name is not a SHA-256")
         require(is_digest(self.ratings_digest), "the ratings' digest is not a SHA-256")
-        require(
-            0 < header <= MAX_HEADER_BYTES and self.version_bytes <= MAX_BYTES,
-            f"{self.version_bytes} bytes do not fit a model of {tensors}",
-        )
+        forms = self.all_forms
+        require(len({form.encoding for form in forms}) == len(forms), "two forms of one encoding")
+        for form in forms:
+            tensors = tensor_bytes(manifest, form.encoding)
+            require(is_digest(form.digest), "a form's digest is not a SHA-256")
+            require(
+                0 < form.size - tensors <= MAX_HEADER_BYTES and form.size <= MAX_BYTES,
+                f"{form.size} bytes do not fit a model of {tensors}",
+            )
+        sizes = {form.digest: form.size for form in forms}
+        for transfer in self.transfers:
+            require(
+                is_digest(transfer.digest) and (transfer.base is None or is_digest(transfer.base)),
+                "a transfer's digest is not a SHA-256",
+            )
+            require(
+                0 < transfer.size < sizes.get(transfer.form, 0),
+                "a transfer is not smaller than its form",
+            )
         require(
             1 <= self.user_count <= manifest.users,
             f"{self.user_count} users, but the model has {manifest.users}",
@@ -79,6 +112,19 @@ class Description:
             raise InputError(f"unknown preset {name[:40]!r}: the server offers {offered}")
         return self.presets[name]
 
+    @property
+    def all_forms(self) -> tuple[Form, ...]:
+        """In which the version can be fetched, its own bytes first."""
+        return Form("float32", self.version, self.version_bytes), *self.forms
+
+    def form(self, encoding: Encoding) -> Form:
+        """Raises InputError for an encoding that the server does not offer."""
+        for form in self.all_forms:
+            if form.encoding == encoding:
+                return form
+        offered = ", ".join(form.encoding for form in self.all_forms)
+        raise InputError(f"the server has no {encoding} form of its version: it offers {offered}")
+
 
 def is_digest(text: str) -> bool:
     """Whether the text can be the name of a version, and so of a file."""
@@ -95,6 +141,17 @@ def description_to_wire(description: Description) -> wire.Description:
         list_length=description.list_length,
         watched_items=description.watched,
         presets=[preset_to_wire(name, how) for name, how in description.presets.items()],
+        forms=[
+            wire.Form(encoding=form.encoding, digest=form.digest, bytes=form.size)
+            for form in description.forms
+        ],
+        transfers=[transfer_to_wire(transfer) for transfer in description.transfers],
+    )
+
+
+def transfer_to_wire(transfer: Transfer) -> wire.Transfer:
+    return wire.Transfer(
+        form=transfer.form, base=transfer.base or "", digest=transfer.digest, bytes=transfer.size
     )
 
 
@@ -112,4 +169,10 @@ def description_from_wire(message: wire.Description) -> Description:
         message.list_length,
         tuple(message.watched_items),
         presets,
+        tuple(
+            Form(encoding_named(form.encoding), form.digest, form.bytes) for form in message.forms
+        ),
+        tuple(
+            Transfer(one.form, one.base or None, one.digest, one.bytes) for one in message.transfers
+        ),
     )

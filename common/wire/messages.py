@@ -11,26 +11,28 @@ from common.model_version import Manifest
 from common.neighborhood import Neighborhood
 from common.ranking import Counts
 from common.ratings import RatingMatrix
+from common.rounding import decode_rows, encode_rows
 from common.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
+from common.wire.packing import MAX_VARINT, decode_varints, encode_varints, pack, unpack
 
 MAX_NEIGHBORS = 65_536
 # Fine-tuning makes tables of neighbors × touched items: a few kilobytes of rows, each of other
 # items, could ask for all memory there is. 2²⁸ cells are 1 GiB a table.
 MAX_CELLS = 1 << 28
-# A gap of up to 2³¹ needs five groups of seven bits.
-_MAX_VARINT = 5
+# Compressed, a few kilobytes could be gigabytes of ratings.
+MAX_RATINGS = 1 << 24
 
 
 def neighborhood_to_wire(neighborhood: Neighborhood) -> wire.Neighborhood:
+    """User parameters are rounded, unless they have been (common.rounding)."""
     ratings = neighborhood.ratings
     return wire.Neighborhood(
         row_lengths=np.diff(ratings.indptr).tolist(),
-        items=encode_varints(_gaps(ratings)),
-        levels=ratings.levels.tobytes(),
+        items=pack(encode_varints(_gaps(ratings))),
+        levels=pack(ratings.levels.tobytes()),
         user_parameters={
-            name: np.ascontiguousarray(rows, dtype="<f4").tobytes()
-            for name, rows in neighborhood.user_parameters.items()
+            name: encode_rows(rows) for name, rows in neighborhood.user_parameters.items()
         },
     )
 
@@ -40,16 +42,20 @@ def neighborhood_from_wire(message: wire.Neighborhood, manifest: Manifest) -> Ne
     if not 1 <= rows <= MAX_NEIGHBORS:
         raise InputError(f"offload package: {rows} neighbors, not 1–{MAX_NEIGHBORS}")
     lengths = np.fromiter(message.row_lengths, dtype=np.int64, count=rows)
-    if lengths.max() > manifest.items or lengths.sum() != len(message.levels):
-        raise InputError("offload package: row lengths do not fit the ratings")
-    if rows * min(len(message.levels), manifest.items) > MAX_CELLS:
+    count = int(lengths.sum())
+    if lengths.max() > manifest.items or count > MAX_RATINGS:
+        raise InputError("offload package: a row has more ratings than items, or all too many")
+    if rows * min(count, manifest.items) > MAX_CELLS:
         raise InputError(
-            f"offload package: {rows} neighbors with {len(message.levels)} ratings "
+            f"offload package: {rows} neighbors with {count} ratings "
             f"need tables of more than {MAX_CELLS} cells"
         )
+    levels = unpack(message.levels, most=count)
+    if len(levels) != count:
+        raise InputError("offload package: row lengths do not fit the ratings")
     indptr = np.zeros(rows + 1, dtype=np.int64)
     np.cumsum(lengths, out=indptr[1:])
-    gaps = decode_varints(message.items, len(message.levels))
+    gaps = decode_varints(unpack(message.items, most=MAX_VARINT * count), count)
     if len(gaps) and gaps.max() > manifest.items:
         raise InputError("offload package: an item id is out of range")
     # Ids are one less than the running sum of (gap + 1), which starts anew in every row.
@@ -60,7 +66,7 @@ def neighborhood_from_wire(message: wire.Neighborhood, manifest: Manifest) -> Ne
     ratings = RatingMatrix(
         indptr,
         items.astype(np.int32),
-        np.frombuffer(message.levels, dtype=np.uint8),
+        np.frombuffer(levels, dtype=np.uint8),
         manifest.items,
         manifest.scale,
     )
@@ -82,43 +88,9 @@ def _user_parameters(
     shapes = manifest.user_shapes(rows)
     if set(message.user_parameters) != set(shapes):
         raise InputError("offload package: the user parameters are not the model's")
-    tables = {}
-    for name, shape in shapes.items():
-        data = message.user_parameters[name]
-        if len(data) != 4 * int(np.prod(shape)):
-            raise InputError(f"offload package: {name} has {len(data)} bytes, not {shape}")
-        tables[name] = np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(shape)
-    return tables
-
-
-def encode_varints(values: NDArray[np.int64]) -> bytes:
-    """LEB128 of non-negative integers below 2³⁵.
-
-    >>> encode_varints(np.array([1, 300])).hex()
-    '01ac02'
-    """
-    groups = values[:, None] >> (7 * np.arange(_MAX_VARINT))
-    used = np.maximum((groups > 0).sum(axis=1), 1)
-    position = np.arange(_MAX_VARINT)
-    more = position < used[:, None] - 1
-    encoded = (groups & 0x7F) | (more * 0x80)
-    octets: NDArray[np.uint8] = encoded[position < used[:, None]].astype(np.uint8)
-    return octets.tobytes()
-
-
-def decode_varints(data: bytes, count: int) -> NDArray[np.int64]:
-    """Exactly `count` LEB128 integers that fill the bytes; InputError otherwise."""
-    octets = np.frombuffer(data, dtype=np.uint8).astype(np.int64)
-    ends = np.flatnonzero(octets < 0x80)
-    if len(ends) != count or (count and ends[-1] != len(octets) - 1) or (not count and len(data)):
-        raise InputError(f"offload package: the item ids are not {count} numbers")
-    starts = np.concatenate([[0], ends[:-1] + 1]) if count else ends
-    place = np.arange(len(octets)) - np.repeat(starts, ends - starts + 1)
-    if len(place) and place.max() >= _MAX_VARINT:
-        raise InputError("offload package: an item id is too long")
-    shifted = (octets & 0x7F) << (7 * place)
-    sums: NDArray[np.int64] = np.add.reduceat(shifted, starts) if count else shifted
-    return sums
+    return {
+        name: decode_rows(message.user_parameters[name], shape) for name, shape in shapes.items()
+    }
 
 
 def counts_to_wire(counts: Counts) -> wire.Counts:
@@ -129,6 +101,9 @@ def counts_to_wire(counts: Counts) -> wire.Counts:
         user_hits=counts.user_hits,
         liked=counts.liked,
         liked_hits=counts.liked_hits,
+        on_device=counts.on_device,
+        stale=counts.stale,
+        by_server=counts.by_server,
     )
 
 
@@ -143,6 +118,9 @@ def counts_from_wire(message: wire.Counts) -> Counts:
             message.user_hits,
             message.liked,
             message.liked_hits,
+            message.on_device,
+            message.stale,
+            message.by_server,
         )
     except ValueError as error:
         raise InputError(f"report: {error}") from error

@@ -27,12 +27,23 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class DescribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    ENCODING_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    encoding: _builtins.str
+    """what the device wants to fetch; empty: float32"""
+    @_builtins.property
+    def held(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SHA-256 of forms that it holds, most recently used first"""
+
     def __init__(
         self,
+        *,
+        encoding: _builtins.str = ...,
+        held: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "held", b"held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -50,8 +61,10 @@ class Description(_message.Message):
     LIST_LENGTH_FIELD_NUMBER: _builtins.int
     WATCHED_ITEMS_FIELD_NUMBER: _builtins.int
     PRESETS_FIELD_NUMBER: _builtins.int
+    FORMS_FIELD_NUMBER: _builtins.int
+    TRANSFERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """SHA-256 of the model version's bytes, hexadecimal"""
+    """SHA-256 of the model version's float32 bytes, hexadecimal"""
     version_bytes: _builtins.int
     manifest: _builtins.str
     """JSON, the same as inside the version's file"""
@@ -67,6 +80,14 @@ class Description(_message.Message):
 
     @_builtins.property
     def presets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preset]: ...
+    @_builtins.property
+    def forms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Form]:
+        """in which the version can be fetched too"""
+
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transfer]:
+        """smaller ways to the forms"""
+
     def __init__(
         self,
         *,
@@ -78,14 +99,77 @@ class Description(_message.Message):
         list_length: _builtins.int = ...,
         watched_items: _abc.Iterable[_builtins.int] | None = ...,
         presets: _abc.Iterable[Global___Preset] | None = ...,
+        forms: _abc.Iterable[Global___Form] | None = ...,
+        transfers: _abc.Iterable[Global___Transfer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "ratings_digest", b"ratings_digest", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "ratings_digest", b"ratings_digest", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Description: _TypeAlias = Description  # noqa: Y015
+
+@_typing.final
+class Form(_message.Message):
+    """The version in another encoding than its own float32: float16 or int8."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODING_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    encoding: _builtins.str
+    digest: _builtins.str
+    """SHA-256 of its bytes"""
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        encoding: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "digest", b"digest", "encoding", b"encoding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Form: _TypeAlias = Form  # noqa: Y015
+
+@_typing.final
+class Transfer(_message.Message):
+    """Packed bytes that give a form: alone, or with another form that the device holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORM_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    form: _builtins.str
+    """digest of what it gives"""
+    base: _builtins.str
+    """digest of what it needs; empty: nothing"""
+    digest: _builtins.str
+    """SHA-256 of the packed bytes"""
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        form: _builtins.str = ...,
+        base: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "bytes", b"bytes", "digest", b"digest", "form", b"form"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
 
 @_typing.final
 class Preset(_message.Message):
@@ -135,17 +219,21 @@ class FetchModelRequest(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     offset: _builtins.int
+    digest: _builtins.str
+    """of a form or a transfer; empty: the version's float32 bytes"""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         offset: _builtins.int = ...,
+        digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "offset", b"offset", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,19 +268,27 @@ class PackageRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
+    SLIM_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     user: _builtins.int
     preset: _builtins.str
+    slim: _builtins.bool
+    """and the rows of the model that the neighborhood needs: `model`"""
+    shared: _builtins.bool
+    """with slim: and what all slim packages of the version share"""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         user: _builtins.int = ...,
         preset: _builtins.str = ...,
+        slim: _builtins.bool = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset", "shared", b"shared", "slim", b"slim", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,18 +300,24 @@ class OffloadPackage(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     NEIGHBORHOOD_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     @_builtins.property
     def neighborhood(self) -> Global___Neighborhood: ...
+    @_builtins.property
+    def model(self) -> Global___SlimModel:
+        """for slim devices, which hold no model version"""
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         neighborhood: Global___Neighborhood | None = ...,
+        model: Global___SlimModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["neighborhood", b"neighborhood"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "neighborhood", b"neighborhood"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["neighborhood", b"neighborhood", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "neighborhood", b"neighborhood", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,7 +325,7 @@ Global___OffloadPackage: _TypeAlias = OffloadPackage  # noqa: Y015
 
 @_typing.final
 class Neighborhood(_message.Message):
-    """k rows, the user first, the others in an order that says nothing of distance."""
+    """k rows, the user first, the others in an order that their content decides."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -252,16 +354,16 @@ class Neighborhood(_message.Message):
     LEVELS_FIELD_NUMBER: _builtins.int
     USER_PARAMETERS_FIELD_NUMBER: _builtins.int
     items: _builtins.bytes
-    """per row: ascending item ids as LEB128 of the gap to the id before, less 1"""
+    """zstd of, per row, ascending item ids as LEB128 of the gap to the id before, less 1"""
     levels: _builtins.bytes
-    """one byte a rating: its level on the manifest's scale"""
+    """zstd of one byte a rating: its level on the manifest's scale"""
     @_builtins.property
     def row_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """ratings per row"""
 
     @_builtins.property
     def user_parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """float32, little-endian, k rows"""
+        """k scales of a byte, then k rows of int8"""
 
     def __init__(
         self,
@@ -278,6 +380,76 @@ class Neighborhood(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Neighborhood: _TypeAlias = Neighborhood  # noqa: Y015
+
+@_typing.final
+class SlimModel(_message.Message):
+    """The part of a model version that one neighborhood touches; float32, little-endian."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SharedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """tables of items: rows of the rated items, ascending"""
+
+    @_builtins.property
+    def shared(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """other tables, and `item_gram`; only when asked for"""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        shared: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlimModel: _TypeAlias = SlimModel  # noqa: Y015
 
 @_typing.final
 class RecommendRequest(_message.Message):
@@ -371,10 +543,19 @@ class Counts(_message.Message):
     USER_HITS_FIELD_NUMBER: _builtins.int
     LIKED_FIELD_NUMBER: _builtins.int
     LIKED_HITS_FIELD_NUMBER: _builtins.int
+    ON_DEVICE_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    BY_SERVER_FIELD_NUMBER: _builtins.int
     users: _builtins.int
     user_hits: _builtins.int
     liked: _builtins.int
     liked_hits: _builtins.int
+    on_device: _builtins.int
+    """users answered by fine-tuning on a package just fetched"""
+    stale: _builtins.int
+    """… on a package kept from before, while the server was unreachable"""
+    by_server: _builtins.int
+    """… by Recommend, because the device judged itself too slow"""
     @_builtins.property
     def eligible(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -388,10 +569,13 @@ class Counts(_message.Message):
         user_hits: _builtins.int = ...,
         liked: _builtins.int = ...,
         liked_hits: _builtins.int = ...,
+        on_device: _builtins.int = ...,
+        stale: _builtins.int = ...,
+        by_server: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "hits", b"hits", "liked", b"liked", "liked_hits", b"liked_hits", "user_hits", b"user_hits", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_server", b"by_server", "eligible", b"eligible", "hits", b"hits", "liked", b"liked", "liked_hits", b"liked_hits", "on_device", b"on_device", "stale", b"stale", "user_hits", b"user_hits", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,14 +70,16 @@ class OffloadServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Describe(self, request, context):
-        """What is served now. Cheap; ask again whenever a version is refused.
+        """What is served now, and smaller ways to it for a device that says what it holds. Cheap; ask
+        again whenever a version is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FetchModel(self, request, context):
-        """The bytes of a model version from an offset on, in chunks. NOT_FOUND for another version.
+        """The bytes of a form or a transfer from an offset on, in chunks. NOT_FOUND for a version that
+        is not served any more, and for a digest that it has not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

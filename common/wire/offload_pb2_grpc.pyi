@@ -37,9 +37,13 @@ class OffloadStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OffloadAsyncStub: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_offload_pb2.DescribeRequest, _offload_pb2.Description]
-    """What is served now. Cheap; ask again whenever a version is refused."""
+    """What is served now, and smaller ways to it for a device that says what it holds. Cheap; ask
+    again whenever a version is refused.
+    """
     FetchModel: _grpc.UnaryStreamMultiCallable[_offload_pb2.FetchModelRequest, _offload_pb2.ModelChunk]
-    """The bytes of a model version from an offset on, in chunks. NOT_FOUND for another version."""
+    """The bytes of a form or a transfer from an offset on, in chunks. NOT_FOUND for a version that
+    is not served any more, and for a digest that it has not.
+    """
     GetPackage: _grpc.UnaryUnaryMultiCallable[_offload_pb2.PackageRequest, _offload_pb2.OffloadPackage]
     """The neighborhood of one user. NOT_FOUND for an unknown user,
     FAILED_PRECONDITION when the version is no longer served.
@@ -55,9 +59,13 @@ class OffloadStub:
 class OffloadAsyncStub(OffloadStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_offload_pb2.DescribeRequest, _offload_pb2.Description]  # type: ignore[assignment]
-    """What is served now. Cheap; ask again whenever a version is refused."""
+    """What is served now, and smaller ways to it for a device that says what it holds. Cheap; ask
+    again whenever a version is refused.
+    """
     FetchModel: _aio.UnaryStreamMultiCallable[_offload_pb2.FetchModelRequest, _offload_pb2.ModelChunk]  # type: ignore[assignment]
-    """The bytes of a model version from an offset on, in chunks. NOT_FOUND for another version."""
+    """The bytes of a form or a transfer from an offset on, in chunks. NOT_FOUND for a version that
+    is not served any more, and for a digest that it has not.
+    """
     GetPackage: _aio.UnaryUnaryMultiCallable[_offload_pb2.PackageRequest, _offload_pb2.OffloadPackage]  # type: ignore[assignment]
     """The neighborhood of one user. NOT_FOUND for an unknown user,
     FAILED_PRECONDITION when the version is no longer served.
@@ -76,7 +84,9 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         request: _offload_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_offload_pb2.Description, _abc.Awaitable[_offload_pb2.Description]]:
-        """What is served now. Cheap; ask again whenever a version is refused."""
+        """What is served now, and smaller ways to it for a device that says what it holds. Cheap; ask
+        again whenever a version is refused.
+        """
 
     @_abc_1.abstractmethod
     def FetchModel(
@@ -84,7 +94,9 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         request: _offload_pb2.FetchModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_offload_pb2.ModelChunk], _abc.AsyncIterator[_offload_pb2.ModelChunk]]:
-        """The bytes of a model version from an offset on, in chunks. NOT_FOUND for another version."""
+        """The bytes of a form or a transfer from an offset on, in chunks. NOT_FOUND for a version that
+        is not served any more, and for a digest that it has not.
+        """
 
     @_abc_1.abstractmethod
     def GetPackage(

@@ -41,17 +41,80 @@ def device(
     ] = "ml-100k",
     seed: Annotated[int, typer.Option("--seed", min=0, help="With --dataset: the server's.")] = 0,
     store: Annotated[
-        Path, typer.Option("--store", help="Folder of model versions, kept between runs.")
+        Path, typer.Option("--store", help="Folder of model versions and last packages.")
     ] = Path("runs/device"),
+    store_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--store-bytes",
+            help="What the store may hold, as 500M; the least recently used versions leave.",
+            metavar="SIZE",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str,
+        typer.Option(
+            "--encoding",
+            help="What to fetch versions as: float32, float16 (half of it) or int8 (a quarter).",
+            metavar="NAME",
+        ),
+    ] = "float32",
     processes: Annotated[
         int, typer.Option("--processes", min=1, max=256, help="Processes that share the users.")
     ] = 1,
+    when_unreachable: Annotated[
+        str,
+        typer.Option(
+            "--when-unreachable",
+            help="stale: answer from the user's last package, and say so; fail: end with an error.",
+            metavar="stale|fail",
+        ),
+    ] = "stale",
+    slower_than: Annotated[
+        float | None,
+        typer.Option(
+            "--slower-than",
+            min=0,
+            help="Ask the server for its answer while fine-tuning takes longer. Default: never.",
+            metavar="MS",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca",
+            help="The authority that signed the server's certificate; encrypts the connection.",
+            metavar="FILE",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate", help="With --key: for a server that asks for one.", metavar="FILE"
+        ),
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE")] = None,
+    token: Annotated[
+        Path | None,
+        typer.Option("--token", help="A file with what `vicinal token` printed.", metavar="FILE"),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Without encryption to another machine too.")
+    ] = False,
+    slim: Annotated[
+        bool,
+        typer.Option(
+            "--slim",
+            help="Hold no model version: packages bring the rows that they need, nothing is kept.",
+        ),
+    ] = False,
     json_file: options.JsonOption = None,
 ) -> None:
     """Answer for users as their own devices would, and report counts to the server.
 
     The model version is fetched once and kept in the store. Then, per user: package, fine-tune,
-    rank, count; the ranking itself stays here.
+    rank, count; the ranking itself stays here. While the server does not answer, a user's last
+    package serves instead of a new one.
     """
     import json
     import os
@@ -62,12 +125,20 @@ def device(
 
     from rich.console import Console
 
+    from client.channel import Access
     from client.run import DeviceRun, answer_users, parse_users
+    from client.version_store import parse_size
+    from common.errors import InputError
     from common.files import write_file
+    from common.version_encodings import encoding_named
     from sims.device_report import device_json, device_table
     from sims.progress import shown
 
+    if when_unreachable not in ("stale", "fail"):
+        raise InputError(f"--when-unreachable {when_unreachable[:40]!r}: choose stale or fail")
     chosen = parse_users(users)
+    fetched_as = encoding_named(encoding)
+    limit = None if store_bytes is None else parse_size(store_bytes)
     with ExitStack() as stack:
         if ratings is None:
             folder = stack.enter_context(TemporaryDirectory(prefix="vicinal-device-"))
@@ -75,7 +146,19 @@ def device(
             _rebuild(dataset, seed, ratings)
         progress = stack.enter_context(shown())
         outcome = answer_users(
-            DeviceRun(server, ratings, store, preset, chosen),
+            DeviceRun(
+                server,
+                ratings,
+                store,
+                preset,
+                chosen,
+                stale=when_unreachable == "stale",
+                slower_than=None if slower_than is None else slower_than / 1000,
+                access=Access(ca, certificate, key, token, insecure),
+                slim=slim,
+                encoding=fetched_as,
+                store_bytes=limit,
+            ),
             processes=processes,
             progress=lambda done, total: progress("answer", done, total),
         )

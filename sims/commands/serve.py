@@ -1,4 +1,4 @@
-"""`vicinal serve`: a server that ships offload packages, over gRPC on loopback."""
+"""`vicinal serve`: a server that ships offload packages, over gRPC."""
 
 from pathlib import Path
 from typing import Annotated
@@ -38,8 +38,24 @@ def serve(
         ),
     ] = "auto",
     store: options.StoreOption = Path("runs/store"),
+    tally_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--tally",
+            help="SQLite file that keeps what devices reported. Default: in the store.",
+            metavar="FILE",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="The address to listen on; others than this machine's own need encryption.",
+            metavar="ADDRESS",
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 picks a free one.")
+        int, typer.Option("--port", min=0, max=65535, help="0 picks a free one.")
     ] = DEFAULT_PORT,
     port_file: Annotated[
         Path | None,
@@ -60,6 +76,13 @@ def serve(
             help="Expected wait in milliseconds above which requests are refused.",
         ),
     ] = 50.0,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compiled",
+            help="Fine-tune preset paper in compiled loops: faster, and not a device's last digit.",
+        ),
+    ] = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -67,6 +90,70 @@ def serve(
             min=0,
             max=65535,
             help="Serve Prometheus metrics on 127.0.0.1; 0 picks a free port.",
+        ),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-certificate", help="PEM, with --tls-key: encrypts. See `vicinal certs`."
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM.")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--client-ca", help="PEM: devices must show a certificate that this one signed."
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Without encryption on another address too.")
+    ] = False,
+    token_secret: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-secret",
+            help="Keys of `vicinal token`: a device gets packages for its own users only.",
+            metavar="FILE",
+        ),
+    ] = None,
+    user_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--user-rate", min=0.001, help="Calls a second that one user may make.", metavar="N"
+        ),
+    ] = None,
+    daily_neighbors: Annotated[
+        int | None,
+        typer.Option(
+            "--daily-neighbors",
+            min=1,
+            help="Distinct neighbors that one user is shown in a day (UTC).",
+            metavar="N",
+        ),
+    ] = None,
+    max_calls: Annotated[
+        int, typer.Option("--max-calls", min=1, help="Calls, and connections, at a time.")
+    ] = 4096,
+    call_seconds: Annotated[
+        float,
+        typer.Option("--call-seconds", min=0.1, help="After which the server ends a call."),
+    ] = 60.0,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace",
+            min=0,
+            help="Seconds for which a model version that was replaced is still answered for.",
+            metavar="SECONDS",
+        ),
+    ] = 600.0,
+    retrain_every: Annotated[
+        float | None,
+        typer.Option(
+            "--retrain-every",
+            min=1,
+            help="Train a new version after so many seconds, again and again; SIGHUP does it once.",
+            metavar="SECONDS",
         ),
     ] = None,
     device_ratings: Annotated[
@@ -83,85 +170,108 @@ def serve(
     Both presets can be asked for; --k, --steps, --unrated-weight and --min-support change the
     one that --preset names. Without rvd in --defense devices rank with the model as it was
     trained. One process listens, --workers others compute; when too many requests wait, more
-    are refused with a hint when to try again. SIGTERM and Ctrl-C let calls under way finish,
-    then end it.
+    are refused with a hint when to try again. At SIGHUP, and with --retrain-every, a child process
+    trains a new version on the ratings as they are then, from the one that is served. SIGTERM and
+    Ctrl-C let calls under way finish, then end it.
     """
-    import asyncio
     import os
+    import shutil
 
     # gRPC's own lines about a port in use would stand before ours; read when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    from client.local_ratings import write_local_ratings
-    from common.files import write_file
-    from common.settings import PRESETS
-    from common.settings import preset as preset_named
-    from server.crew import QueueLimits
-    from server.front import FrontOptions, core_count, serve_front
+    from common.addresses import join_address
+    from server.listening import checked_tls
+    from server.tokens import read_token_keys
+
+    # Before anything is trained: what would be unsafe is refused at once.
+    keys = None if token_secret is None else read_token_keys(token_secret)
+    tls = checked_tls(
+        host, (tls_certificate, tls_key, client_ca), tokens=keys is not None, insecure=insecure
+    )
+
     from server.model_store import ModelStore
-    from server.offload import search_named
-    from server.service import eligible_users
-    from server.serving import describe, written_serving
-    from server.tally import Tally
-    from sims.attacks.options import parse_options
-    from sims.defenses import defense_named
-    from sims.experiment import Experiment, prepare
-    from sims.progress import shown
+    from sims.in_child import in_child
 
-    chain = defense_named(defense, model=model)
-    settings = preset_named(
-        preset,
-        model=model,
-        neighbors=k,
-        steps=steps,
-        unrated_weight=unrated_weight,
-        min_support=min_support,
-    )
-    experiment = Experiment(
-        dataset,
-        model,
-        attack,
-        seed,
-        options.parse_targets(targets),
-        attack_size,
-        list_length,
-        parse_options(attack_option or []),
-    )
-    search = search_named(neighbor_search)
-    front = FrontOptions(
-        port, workers or core_count(), QueueLimits(queue, queue_ms / 1000), metrics_port
-    )
-    with shown() as progress:
-        prepared = prepare(experiment, progress=progress)
-    with ModelStore(store) as opened, shown() as progress:
-        recommender = prepared.train(opened, robust=chain.robust, search=search, progress=progress)
-        description = describe(
-            recommender,
-            presets={
-                name: chain.settings(each)
-                for name, each in {**PRESETS[model], preset: settings}.items()
-            },
-            watched=prepared.watched,
-            list_length=list_length,
+    folder = store / "serving"
+
+    def prepare(opened: ModelStore) -> None:
+        from sims.attacks.options import parse_options
+        from sims.experiment import Experiment
+        from sims.serving_folder import Serving
+
+        experiment = Experiment(
+            dataset,
+            model,
+            attack,
+            seed,
+            options.parse_targets(targets),
+            attack_size,
+            list_length,
+            parse_options(attack_option or []),
         )
-        tally = Tally(
-            users=recommender.user_count, eligible=eligible_users(recommender, prepared.watched)
-        )
+        Serving(
+            experiment,
+            defense,
+            preset,
+            k,
+            steps,
+            unrated_weight,
+            min_support,
+            neighbor_search,
+            device_ratings,
+            retrained=retrain_every is not None,
+        ).write(folder, opened)
 
-        neighbors = recommender.neighbor_search
+    with ModelStore(store) as opened:
+        try:
+            # Forked before anything else is loaded: what the front does not need never enters it.
+            in_child(lambda: prepare(opened))
 
-        def listening(port: int, metrics_port: int | None) -> None:
-            typer.echo(f"listening on 127.0.0.1:{port}  version {description.version[:12]}…")
-            typer.echo(f"neighbors: {neighbors}")
-            if metrics_port is not None:
-                typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
-            if port_file is not None:
-                # Last, because it tells a waiting process that all is there.
-                write_file(port_file, f"{port}\n".encode())
+            import json
 
-        with written_serving(store / "serving", recommender, description) as folder:
-            if device_ratings is not None:
-                write_local_ratings(device_ratings, prepared.local)
-            # The front serves files and asks workers: it needs neither ratings nor model.
-            del recommender, prepared
-            asyncio.run(serve_front(folder, description, tally, front, listening=listening))
+            from common.files import write_file
+            from server.crew import QueueLimits
+            from server.endpoint import Listening
+            from server.front import FrontOptions, core_count, run_front
+            from server.guard import Guard
+            from server.rotation import Retraining
+            from server.serving import current_version, read_description
+            from server.tally import FILE_NAME, Tally, measured_by
+
+            description, eligible = read_description(folder, current_version(folder))
+            notes = json.loads((folder / "notes").read_bytes())
+
+            def listening(port: int, metrics_port: int | None) -> None:
+                typer.echo(
+                    f"listening on {join_address(host, port)}  version {description.version[:12]}…"
+                )
+                typer.echo(f"neighbors: {notes['neighbors']}")
+                if metrics_port is not None:
+                    typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
+                if port_file is not None:
+                    # Last, because it tells a waiting process that all is there.
+                    write_file(port_file, f"{port}\n".encode())
+
+            tally = Tally(
+                users=description.user_count,
+                eligible=eligible,
+                measured=measured_by(description.presets, description.watched, list_length),
+                path=tally_file or store / FILE_NAME,
+            )
+            front = FrontOptions(
+                port,
+                workers or core_count(),
+                QueueLimits(queue, queue_ms / 1000),
+                metrics_port,
+                grace,
+                Listening(host, tls, max_calls, max_calls),
+                Guard(keys, user_rate, daily_neighbors, call_seconds),
+                compiled,
+            )
+            with tally:
+                command = notes["retrain"]
+                retraining = None if command is None else Retraining(command, retrain_every)
+                run_front(folder, tally, front, retraining=retraining, listening=listening)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

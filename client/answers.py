@@ -1,0 +1,204 @@
+"""The three ways in which one user of a device is answered."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.connection import Connection, NoAnswerError, Package
+from client.device import answer, ranked
+from client.local_ratings import LocalRatings
+from client.package_store import KeptPackage, PackageStore
+from client.version_store import VersionStore
+from common.errors import VicinalError
+from common.model_version import ModelVersion
+from common.models import model_named
+from common.ranking import Counts, count_user
+from common.settings import VicinalSettings
+from common.slim import Tables, slim_scores
+from common.vicinal import tuned_scores
+from common.wire.description import Description
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One user's request, seen from the device; its counts say how it was answered.
+
+    items       the top K, best first: for the user, never for a report
+    version     the model version that ranked them
+    waited      seconds from asking for the package until it was here and checked
+    computed    seconds of fine-tuning and ranking; 0 when the server did it
+    received    bytes of the package; 0 when it was kept from before, or the server answered
+    age         seconds since a stale answer's package came; 0 for others
+    comparable  whether version, settings and K are those that the server was last seen with
+    reported    whether the server has the counts
+    """
+
+    user: int
+    items: tuple[int, ...]
+    counts: Counts
+    version: str
+    waited: float
+    computed: float
+    received: int
+    age: float = 0.0
+    comparable: bool = True
+    reported: bool = False
+
+
+@final
+class Answers:
+    """What answers are made of, but for the version that the server serves at the time.
+
+    packages  where last packages are kept; None keeps none
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: VersionStore,
+        local: LocalRatings,
+        preset: str,
+        packages: PackageStore | None,
+    ) -> None:
+        self._connection = connection
+        self._store = store
+        self._local = local
+        self._preset = preset
+        self._packages = packages
+
+    def here(self, description: Description, version: ModelVersion | None, user: int) -> Answered:
+        """Fine-tuned here, on a package that is fetched, and kept. Raises as package() does.
+
+        Without a version, on a slim device, the package brings the part of the model.
+        """
+        start = time.perf_counter()
+        if self._shared_of != description.version:
+            self._shared_of, self._shared = description.version, None
+        package = self._connection.package(
+            description, user, self._preset, slim=version is None, shared=self._shared
+        )
+        arrived = time.perf_counter()
+        found = ranked(
+            self._scores(description, version, package),
+            rated=self._local.train.items_of(user),
+            held_out=self._local.held_out_of(user),
+            watched=description.watched,
+            list_length=description.list_length,
+        )
+        computed = time.perf_counter() - arrived
+        if self._packages is not None:
+            self._packages.keep(user, self._preset, description, package.message)
+        return Answered(
+            user,
+            tuple(found.items.tolist()),
+            found.counts,
+            description.version,
+            arrived - start,
+            computed,
+            package.received,
+        )
+
+    def _scores(
+        self, description: Description, version: ModelVersion | None, package: Package
+    ) -> NDArray[np.float32]:
+        settings = description.preset(self._preset)
+        if version is not None:
+            return tuned_scores(version.served, package.neighborhood, settings)
+        assert package.slim is not None
+        self._shared = package.slim.shared
+        model = model_named(description.manifest.model)
+        return slim_scores(model, package.slim, package.neighborhood, settings)
+
+    # Of slim packages: what those of one version share, and of which.
+    _shared: Tables | None = None
+    _shared_of = ""
+
+    def by_server(self, description: Description, user: int) -> Answered:
+        """The server's own answer, asked for once. Raises as recommend() does."""
+        start = time.perf_counter()
+        said = self._connection.recommend(description, user, self._preset, insist=False)
+        waited = time.perf_counter() - start
+        items, rated = np.array(said, dtype=np.int64), self._local.train.items_of(user)
+        if np.isin(items, rated).any():
+            raise VicinalError("the server recommends what the user has rated")
+        held_out = self._local.held_out_of(user)
+        counts = count_user(items, rated, description.watched, held_out)
+        return Answered(
+            user,
+            tuple(said),
+            replace(counts, by_server=1),
+            description.version,
+            waited,
+            0.0,
+            0,
+        )
+
+    def stale(self, current: Description, user: int, error: NoAnswerError) -> Answered:
+        """Fine-tuned here, on the user's last package, with the settings that came with it.
+
+        current  what the server said last
+        error    why there is no other; raised when there is no package or no model for it
+        """
+        kept = None if self._packages is None else self._packages.load(user, self._preset)
+        version = self._version_of(kept)
+        if kept is None or version is None:
+            raise error
+        start = time.perf_counter()
+        found = answer(
+            version,
+            kept.neighborhood,
+            kept.description.preset(self._preset),
+            rated=self._local.train.items_of(user),
+            held_out=self._local.held_out_of(user),
+            watched=current.watched,
+            list_length=kept.description.list_length,
+        )
+        return Answered(
+            user,
+            tuple(found.items.tolist()),
+            replace(found.counts, on_device=0, stale=1),
+            version.digest,
+            0.0,
+            time.perf_counter() - start,
+            0,
+            age=kept.age,
+            comparable=self._measured(kept.description) == self._measured(current),
+        )
+
+    def _measured(self, description: Description) -> tuple[str, VicinalSettings, int]:
+        """What counts depend on, beside the watched items."""
+        return description.version, description.preset(self._preset), description.list_length
+
+    def latest(self, error: NoAnswerError) -> tuple[Description, ModelVersion]:
+        """What the server said last. Raises `error` when nothing is here that goes with it."""
+        kept = None if self._packages is None else self._packages.latest(self._preset)
+        version = self._version_of(kept)
+        if kept is None or version is None:
+            raise error
+        return kept.description, version
+
+    def _version_of(self, kept: KeptPackage | None) -> ModelVersion | None:
+        """The version of a package that was made of our ratings, if it is here."""
+        if kept is None or kept.description.ratings_digest != self.ratings_digest:
+            return None
+        if self._loaded is None or self._loaded.digest != kept.description.version:
+            self._loaded = self._stored(kept.description)
+        version = self._loaded
+        return version if version and version.manifest == kept.description.manifest else None
+
+    def _stored(self, description: Description) -> ModelVersion | None:
+        """In whichever of its forms it is here."""
+        forms = description.all_forms
+        loaded = (self._store.load(form, description.version) for form in forms)
+        return next((version for version in loaded if version is not None), None)
+
+    _loaded: ModelVersion | None = None
+
+    @cached_property
+    def ratings_digest(self) -> str:
+        """Of the ratings that the device holds."""
+        return self._local.train.digest()

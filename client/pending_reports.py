@@ -1,0 +1,75 @@
+"""Reports that a device owes: on its disk before the first attempt, until the server has them.
+
+    FOLDER/KEY.report    a ReportRequest, whose key is KEY
+
+A device that is killed, or finds no server, sends them at its next start under the same key, so
+that a report whose answer was lost is not counted twice. Many processes may share a folder.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, final
+
+from google.protobuf.message import DecodeError
+
+from common.errors import InputError, VicinalError
+from common.files import write_file
+from common.wire import offload_pb2 as wire
+from common.wire.messages import counts_from_wire
+
+_SUFFIX: Final = ".report"
+# Less than a server remembers keys for (server.tally), so that none is counted twice.
+MAX_AGE_SECONDS: Final = 14 * 86_400
+# Counts of a report over very many watched items; what is larger was not written here.
+_MAX_BYTES: Final = 1 << 20
+
+
+@final
+class PendingReports:
+    """A folder of reports; it is made when the first one is kept."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._clock = clock
+
+    def keep(self, report: wire.ReportRequest) -> None:
+        """Raises VicinalError when it cannot be written; nothing is left then."""
+        try:
+            write_file(self._path(report), report.SerializeToString())
+        except OSError as error:
+            raise VicinalError(
+                f"device store {self._folder}: cannot write a report ({error.strerror}); "
+                "free some space or choose another --store"
+            ) from error
+
+    def drop(self, report: wire.ReportRequest) -> None:
+        """The server has it, or will never take it."""
+        with suppress(OSError):
+            self._path(report).unlink()
+
+    def __iter__(self) -> Iterator[wire.ReportRequest]:
+        """Reports that are owed; what is damaged or too old is deleted."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            # Another process may have sent and deleted it meanwhile.
+            with suppress(OSError):
+                report = self._read(path)
+                if report is None:
+                    path.unlink()
+                else:
+                    yield report
+
+    def _read(self, path: Path) -> wire.ReportRequest | None:
+        found = path.stat()
+        if found.st_size > _MAX_BYTES or self._clock() - found.st_mtime > MAX_AGE_SECONDS:
+            return None
+        try:
+            report = wire.ReportRequest.FromString(path.read_bytes())
+            counts_from_wire(report.counts)
+        except (DecodeError, InputError):
+            return None
+        return report if self._path(report) == path else None
+
+    def _path(self, report: wire.ReportRequest) -> Path:
+        return self._folder / f"{report.key}{_SUFFIX}"

@@ -1,0 +1,34 @@
+"""What a device takes from a server, checked against what it had asked for.
+
+The checks are here because a package is read twice: when it arrives, and again from the disk.
+"""
+
+from common.errors import InputError
+from common.neighborhood import Neighborhood
+from common.wire import offload_pb2 as wire
+from common.wire.description import Description
+from common.wire.messages import neighborhood_from_wire
+
+
+def checked_package(
+    message: wire.OffloadPackage, description: Description, preset: str
+) -> Neighborhood:
+    """A package's neighborhood. Raises InputError when it is not what was asked for."""
+    neighborhood = neighborhood_from_wire(message.neighborhood, description.manifest)
+    if message.version != description.version:
+        raise InputError("the package is of another model version")
+    if len(neighborhood) != description.preset(preset).neighbors:
+        raise InputError(f"the package has {len(neighborhood)} rows, which are not k")
+    return neighborhood
+
+
+def checked_items(message: wire.Recommendation, description: Description) -> list[int]:
+    """The items of a server's answer, best first. Raises InputError when it cannot be one."""
+    items = list(message.items)
+    if message.version != description.version:
+        raise InputError("the recommendation is of another model version")
+    if len(items) > description.list_length or len(set(items)) != len(items):
+        raise InputError(f"the recommendation is not of {description.list_length} different items")
+    if items and max(items) >= description.manifest.items:
+        raise InputError("the recommendation names an item that there is not")
+    return items

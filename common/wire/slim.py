@@ -1,0 +1,58 @@
+"""Between the wire's part of a model and the project's own; every length is checked."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.model_version import Manifest
+from common.models import model_named
+from common.ratings import RatingMatrix
+from common.slim import SlimModel, slim_shapes
+from common.vicinal_cells import touched
+from common.wire import offload_pb2 as wire
+
+Tables = Mapping[str, NDArray[np.float32]]
+
+
+def slim_to_wire(slim: SlimModel, *, shared: bool) -> wire.SlimModel:
+    """`shared` says whether the receiver lacks what all packages of the version share."""
+    return wire.SlimModel(rows=_data(slim.rows), shared=_data(slim.shared) if shared else {})
+
+
+def slim_from_wire(
+    message: wire.SlimModel, manifest: Manifest, ratings: RatingMatrix, *, shared: Tables | None
+) -> SlimModel:
+    """The part of a model that a neighborhood's ratings touch.
+
+    `shared` is what the device has of the version already; None where it asked for it. Raises
+    InputError for parts that are missing, unknown, of another size or not finite.
+    """
+    model = model_named(manifest.model)
+    rows, others = slim_shapes(model, len(touched(ratings)), manifest.width)
+    if shared is None:
+        shared = _tables(message.shared, others)
+    elif message.shared:
+        raise InputError("slim package: it carries tables that were not asked for")
+    return SlimModel(_tables(message.rows, rows), shared)
+
+
+def _data(tables: Tables) -> dict[str, bytes]:
+    return {name: np.ascontiguousarray(table, "<f4").tobytes() for name, table in tables.items()}
+
+
+def _tables(
+    data: Mapping[str, bytes], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[np.float32]]:
+    if set(data) != set(shapes):
+        raise InputError("slim package: its tables are not the model's")
+    tables = {}
+    for name, shape in shapes.items():
+        if len(data[name]) != 4 * int(np.prod(shape)):
+            raise InputError(f"slim package: {name} has {len(data[name])} bytes, not {shape}")
+        table = np.frombuffer(data[name], dtype="<f4").astype(np.float32).reshape(shape)
+        if not np.isfinite(table).all():
+            raise InputError(f"slim package: {name} is not finite")
+        tables[name] = table
+    return tables

@@ -1,0 +1,67 @@
+"""Where a server listens, and what it shows and asks for there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from common.addresses import is_loopback
+from common.errors import InputError
+from common.tls_files import Identity, read_authority, read_identity
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What a server shows of itself, and by whom devices' certificates must be signed.
+
+    client_ca  PEM; None asks devices for no certificate
+    """
+
+    identity: Identity
+    client_ca: bytes | None = None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        return grpc.ssl_server_credentials(
+            [(self.identity.key, self.identity.certificate)],
+            root_certificates=self.client_ca,
+            require_client_auth=self.client_ca is not None,
+        )
+
+
+Files = tuple[Path | None, Path | None, Path | None]
+
+
+def checked_tls(host: str, files: Files, *, tokens: bool, insecure: bool) -> Tls | None:
+    """What a server may listen on `host` with; None: without encryption.
+
+    files   certificate, key, and the authority of devices' certificates
+    tokens  are asked of devices
+
+    Raises InputError for files that cannot be used together, and for what would cross a
+    network without encryption.
+    """
+    tls = _read_tls(*files)
+    if tls is not None or is_loopback(host):
+        return tls
+    if tokens:
+        raise InputError(
+            f"{host}: tokens must not cross a network without encryption: "
+            "give --tls-certificate and --tls-key (`vicinal certs` makes them)"
+        )
+    if not insecure:
+        raise InputError(
+            f"{host}: other machines reach it, and nothing is encrypted: give --tls-certificate "
+            "and --tls-key (`vicinal certs` makes them), or say --insecure"
+        )
+    return None
+
+
+def _read_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise InputError("give --tls-certificate and --tls-key together")
+    return Tls(
+        read_identity(certificate, key, "server"),
+        None if client_ca is None else read_authority(client_ca),
+    )

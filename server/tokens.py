@@ -1,0 +1,146 @@
+"""Bearer tokens that bind a device to its users: JSON Web Tokens with HMAC-SHA256.
+
+A secret file holds one key a line, `KEYID SECRET`; the first signs, all verify, so that a new key
+can be added before an old one is taken away. A token says `sub` (a user, 7, or a range, 0-99)
+and `exp`, and names its key.
+"""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+
+import jwt
+
+from common.errors import InputError
+
+ALGORITHM: Final = "HS256"
+MAX_TOKEN_LENGTH: Final = 1024
+# As long as the digest: a shorter key would be the easier thing to guess.
+LEAST_SECRET_LENGTH: Final = 32
+_LINE: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\s+(\S+)")
+_USERS: Final = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
+
+
+class TokenRefusedError(Exception):
+    """A token that is missing, forged, malformed or has expired; why is nobody's business."""
+
+
+@final
+class TokenKeys:
+    """Keys that sign and verify tokens; nothing of them is shown when this is printed.
+
+    clock  seconds since 1970
+    """
+
+    def __init__(self, keys: dict[str, str], *, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    def token(self, users: range, *, days: float) -> str:
+        """A token for `users`, valid for so many days, signed with the first key.
+
+        Raises InputError for no users and for a time that lies outside the calendar.
+        """
+        if not users or users.start < 0:
+            raise InputError("a token needs users")
+        expiry = int(self._clock() + 86_400 * days)
+        if not 0 < expiry < 1 << 40:
+            raise InputError(f"a token of {days:g} days cannot be made")
+        name, key = next(iter(self._keys.items()))
+        subject = f"{users[0]}" if len(users) == 1 else f"{users[0]}-{users[-1]}"
+        payload = {"sub": subject, "exp": expiry}
+        return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": name})
+
+    def users(self, token: str) -> range:
+        """The users whom a token is for. Raises TokenRefusedError."""
+        if not 0 < len(token) <= MAX_TOKEN_LENGTH:
+            raise TokenRefusedError
+        try:
+            key = self._keys[jwt.get_unverified_header(token)["kid"]]
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                # Expiry is judged below, by our own clock.
+                options={"require": ["sub", "exp"], "verify_exp": False},
+            )
+        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, RecursionError):
+            raise TokenRefusedError from None
+        expiry = payload["exp"]
+        if not isinstance(expiry, int | float) or not expiry > self._clock():
+            raise TokenRefusedError
+        try:
+            return user_range(payload["sub"])
+        except InputError:
+            raise TokenRefusedError from None
+
+
+def user_range(text: str) -> range:
+    """`7` or `0-99`. Raises InputError.
+
+    >>> user_range("0-99")
+    range(0, 100)
+    """
+    match = _USERS.fullmatch(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if not first <= last < 1 << 32:
+        raise InputError(f"users {text[:80]!r}: give one index or a range, as in 0-99")
+    return range(first, last + 1)
+
+
+def read_token_keys(path: Path, *, clock: Callable[[], float] = time.time) -> TokenKeys:
+    """Raises InputError for a file that cannot be read, or whose lines are not keys."""
+    return TokenKeys(_parse(path, _text(path)), clock=clock)
+
+
+def add_token_key(path: Path) -> str:
+    """Put a new random key first into a file, which is made when it is not there; its name.
+
+    The file is for its owner alone. Raises InputError, OSError.
+    """
+    before = _text(path) if path.exists() else ""
+    known = _parse(path, before) if before else {}
+    name = secrets.token_hex(4)
+    while name in known:
+        name = secrets.token_hex(4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(f"{name} {secrets.token_urlsafe(LEAST_SECRET_LENGTH)}\n{before}")
+    os.replace(part, path)
+    return name
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); "
+            "`vicinal token --new-key --secret FILE` makes one"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: holds no token keys") from error
+
+
+def _parse(path: Path, text: str) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None or len(match[2]) < LEAST_SECRET_LENGTH:
+            raise InputError(
+                f"{path}, line {number}: give a key as its name, a space and a secret of "
+                f"{LEAST_SECRET_LENGTH} characters or more"
+            )
+        if match[1] in keys:
+            raise InputError(f"{path}, line {number}: each key's name only once")
+        keys[match[1]] = match[2]
+    if not keys:
+        raise InputError(f"{path}: holds no token keys")
+    return keys

@@ -1,0 +1,126 @@
+"""`vicinal latency`: server-side against device-side answers, measured."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims import options
+
+app = typer.Typer()
+
+
+@app.command()
+def latency(
+    preset: Annotated[
+        str, typer.Option("--preset", help="What to measure: quick or full.", metavar="NAME")
+    ] = "quick",
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            help="Synthetic ratings of this one's size: ml-100k ml-1m yelp; or synthetic:UxI, or "
+            "a file. This and the next seven can be repeated; one of them replaces the preset's "
+            "cells by a single block.",
+            metavar="NAME",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="mf nsvd autorec cdae.", metavar="NAME")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--settings", help="Vicinal settings: paper or vicinal.", metavar="NAME"),
+    ] = None,
+    k: Annotated[
+        list[int] | None, typer.Option("--k", help="Neighbors; default: the settings'.")
+    ] = None,
+    load: Annotated[
+        list[float] | None,
+        typer.Option("--load", help="Load as a share of what the server can answer itself."),
+    ] = None,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option("--rate", help="Load in requests a second, instead of --load."),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="loopback wifi 4g 3g.", metavar="NAME"),
+    ] = None,
+    device_share: Annotated[
+        list[float] | None,
+        typer.Option("--device-share", help="Share of a core that a device has: 0.25."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Of a cell; default: the preset's.")
+    ] = None,
+    interval: Annotated[
+        float,
+        typer.Option("--interval", help="Seconds between a device's questions, for fleets."),
+    ] = 600.0,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Keeps results and models; default: runs/latency/DIGEST."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Draw pictures into this folder.", metavar="FOLDER"),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Write everything as Markdown to this file.", metavar="FILE"),
+    ] = None,
+    json_file: options.JsonOption = None,
+) -> None:
+    """Measure server-side against device-side latency; print tables and the break-even line.
+
+    A real server and real device processes, and a process that asks at random times whatever
+    the answers do. What has a result in the folder is not measured again, so that an
+    interrupted run goes on where it stopped.
+    """
+    import json
+
+    from rich.console import Console
+
+    from common.files import write_file
+    from sims.latency_measure import run_plan
+    from sims.latency_plan import plan_named, timed
+    from sims.latency_report import as_json, told
+    from sims.latency_table import sheets, summary
+    from sims.progress import shown
+
+    plan = plan_named(
+        preset,
+        datasets=dataset,
+        models=model,
+        presets=settings,
+        ks=k,
+        loads=load,
+        rates=rate,
+        networks=network,
+        shares=device_share,
+    )
+    plan = timed(plan, seconds=seconds, interval=interval)
+    folder = folder or Path("runs/latency") / plan.digest
+    with shown() as report:
+        results = run_plan(plan, folder, report)
+    parts = told(plan, results, interval=interval)
+    console = Console()
+    for part in parts:
+        for sheet in sheets(part):
+            sheet.show(console)
+    summary(parts).show(console)
+    files: list[Path] = []
+    if output is not None:
+        from sims.latency_figures import draw
+
+        files = [file for part in parts for file in draw(part, output)]
+        console.print(f"{len(files)} pictures in {output}", markup=False, highlight=False)
+    if page is not None:
+        from sims.latency_page import page_of
+
+        apart = all(one.apart for one in results)
+        write_file(page, page_of(plan, parts, files, page, apart=apart).encode())
+    if json_file is not None:
+        text = json.dumps(as_json(plan, parts), indent=1)
+        write_file(json_file, f"{text}\n".encode())

@@ -1,0 +1,47 @@
+"""`vicinal token`: a bearer token that binds a device to its users."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def token(
+    secret: Annotated[
+        Path, typer.Option("--secret", help="The server's --token-secret.", metavar="FILE")
+    ],
+    new_key: Annotated[
+        bool,
+        typer.Option(
+            "--new-key",
+            help="First put a new random key into the secret file, which is made when it is not "
+            "there. Older keys stay valid until their lines are deleted.",
+        ),
+    ] = False,
+    user: Annotated[
+        int | None, typer.Option("--user", min=0, max=(1 << 32) - 1, help="An index.")
+    ] = None,
+    users: Annotated[
+        str | None, typer.Option("--users", help="A range, for many devices.", metavar="A-B")
+    ] = None,
+    days: Annotated[float, typer.Option("--days", help="Of validity.")] = 30.0,
+) -> None:
+    """Print a token for one user, or for a range of them."""
+    from common.errors import InputError
+    from server.tokens import add_token_key, read_token_keys, user_range
+
+    if user is not None and users is not None:
+        raise InputError("give --user or --users, not both")
+    if user is None and users is None and not new_key:
+        raise InputError("give --user, or --users for a range")
+    if not 0 < days <= 3650:
+        raise InputError(f"--days {days:g}: more than 0 and at most 3650")
+    if new_key:
+        name = add_token_key(secret)
+        typer.echo(f"key {name} stands first in {secret}", err=True)
+    if user is not None or users is not None:
+        chosen = user_range(users if users is not None else str(user))
+        typer.echo(read_token_keys(secret).token(chosen, days=days))

@@ -1,0 +1,84 @@
+"""Results of a latency laboratory that follow its formulas exactly, for tests of what comes after.
+
+A server of one core takes 10 ms for a server-side answer and 1 ms for a package, a device 20 ms
+with a whole core; nothing varies.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sims.latency_measure import CALLS
+from sims.latency_model import Queue, answer_quantile
+from sims.latency_plan import Cell, Plan
+from sims.latency_results import Asked, Measured
+
+SERVICE_MS = {"server": 10.0, "device": 1.0}
+OWN_MS = 20.0
+MODEL_BYTES = 1000
+SECONDS = 100.0
+SIZES: dict[str, dict[str, float]] = {
+    "server": {"sent": 80, "received": 130},
+    "device": {"sent": 80, "received": 5000},
+}
+
+
+def results_of(plan: Plan, *, answers: int = 200) -> list[Measured]:
+    return [result_of(cell, answers) for cells in plan.servers().values() for cell in cells]
+
+
+def result_of(cell: Cell, answers: int) -> Measured:
+    found: dict[str, Any] = {}
+    if cell.kind == "capacity":
+        for side, call in CALLS.items():
+            rate = 1000 / SERVICE_MS[side]
+            found[call] = asked(side, rate)
+            found[f"calm {call}"] = asked(side, rate, [SERVICE_MS[side]] * 100)
+        return measured(cell, asked=found)
+    if cell.kind == "cold":
+        return measured(cell, milliseconds=[100.0, 110.0], model_bytes=MODEL_BYTES)
+    rate = cell.rate or cell.load * 1000 / SERVICE_MS["server"]
+    if cell.side == "device":
+        total = OWN_MS / cell.share + SERVICE_MS["device"]
+        found = {"computed": [OWN_MS] * answers, "processor": [OWN_MS] * answers}
+    else:
+        queue = Queue(1, rate, SERVICE_MS["server"] / 1000)
+        total = 1000 * answer_quantile(np.array([queue.service]), queue, 0.5)
+    call = CALLS[cell.side]
+    return measured(
+        cell, asked={call: asked(cell.side, rate)}, milliseconds=[total] * answers, **found
+    )
+
+
+def asked(side: str, rate: float, milliseconds: Sequence[float] = ()) -> Asked:
+    answered = round(rate * SECONDS)
+    return Asked(
+        milliseconds=list(milliseconds),
+        answered=answered,
+        elapsed=SECONDS,
+        processor_seconds=answered * SERVICE_MS[side] / 1000,
+        sent=SIZES[side]["sent"],
+        received=SIZES[side]["received"],
+    )
+
+
+def measured(cell: Cell, **found: Any) -> Measured:
+    setting = cell.setting
+    return Measured(
+        dataset=setting.dataset,
+        model=setting.model,
+        preset=setting.preset,
+        k=setting.k,
+        kind=cell.kind,
+        side=cell.side,
+        network=cell.network,
+        share=cell.share,
+        load=cell.load,
+        rate=cell.rate,
+        cores=1,
+        workers=1,
+        apart=True,
+        users=40,
+        **found,
+    )

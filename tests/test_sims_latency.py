@@ -1,0 +1,370 @@
+"""The latency laboratory: plans, the open loop, a held device, results, tables, a whole run."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from latency_results import OWN_MS, SERVICE_MS, result_of, results_of
+from rich.console import Console
+
+from common.errors import InputError, VicinalError
+from common.wire import offload_pb2 as wire
+from sims.children import Children, split_cores
+from sims.cli import run
+from sims.latency_device import Answer, Job, play
+from sims.latency_figures import draw
+from sims.latency_measure import run_plan
+from sims.latency_page import page_of
+from sims.latency_plan import FULL, QUICK, Cell, Plan, Setting, plan_named
+from sims.latency_report import as_json, told
+from sims.latency_results import cell_path, read_cell, write_cell
+from sims.latency_share import held
+from sims.latency_table import sheets
+from sims.load_client import Load, open_loop
+from sims.processes import family, processor_seconds
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTING = Setting("synthetic:40x60", "mf", "paper")
+SMALL = plan_named(
+    "quick",
+    datasets=["synthetic:40x60"],
+    models=["mf"],
+    networks=["loopback"],
+    loads=[0.3, 0.7],
+    shares=[1.0, 0.5],
+)
+
+
+class Stub:
+    """A server whose answers come after `pause` seconds; it notes when it was asked."""
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self.asked: list[float] = []
+
+    def Recommend(self, _request: object, *, timeout: float) -> "Stub":
+        assert timeout > 0
+        self.asked.append(asyncio.get_running_loop().time())
+        return self
+
+    async def code(self) -> grpc.StatusCode:
+        await asyncio.sleep(self._pause)
+        return grpc.StatusCode.OK
+
+    def __await__(self) -> Any:
+        async def reply() -> wire.Recommendation:
+            return wire.Recommendation(items=[1])
+
+        return reply().__await__()
+
+
+def test_slow_answers_do_not_make_the_questions_fewer() -> None:
+    load = Load("", "v", "paper", 40, seconds=0.5, rate=60, seed=7)
+    counts, outcomes = [], []
+    for pause in (0.0, 1.0):
+        stub = Stub(pause)
+        outcomes.append(asyncio.run(open_loop(stub, load)))
+        counts.append(len(stub.asked))
+        # All were asked within the half second (and a busy machine's delay), not one by one.
+        assert stub.asked[-1] - stub.asked[0] < 10
+    assert counts[0] == counts[1] > 10
+    fast, slow = outcomes
+    assert len(slow.seconds["OK"]) == counts[0]
+    assert min(slow.seconds["OK"]) >= 1.0
+    assert slow.sent > 0 and slow.received == counts[0] * wire.Recommendation(items=[1]).ByteSize()
+    assert len(fast.late) == counts[0]
+
+
+class Clock:
+    """Time that passes only in sleep and in answers."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def played(answer_seconds: float, *, rate: float = 1.0, fails: bool = False, **job: Any) -> Any:
+    clock = Clock()
+
+    def answer(_user: int) -> Answer:
+        clock.now += answer_seconds
+        if fails:
+            raise VicinalError("nobody is there")
+        return Answer(answer_seconds, answer_seconds, answer_seconds, 0)
+
+    told = {"seconds": 100.0, "most": 10_000, "seed": 3, **job}
+    return play(
+        Job("", "", "", "paper", rate=rate, **told), answer, 40, clock=clock, sleep=clock.sleep
+    ), clock
+
+
+def test_a_device_answers_at_random_times_and_counts_from_them() -> None:
+    done, clock = played(0.001)
+    assert 70 < len(done.answers) < 130 and done.late < 5
+    assert all(one.total == pytest.approx(0.001) for one in done.answers)
+    assert clock.now <= 100.1
+
+
+def test_a_device_that_is_busy_stands_for_another_one() -> None:
+    done, _ = played(2.0)
+    # Each begins when the one before is done; none counts the other's time.
+    assert done.late > 20 and max(one.total for one in done.answers) == pytest.approx(2.0)
+    assert played(0.1, fails=True)[0].failed > 50
+    assert len(played(0.1, most=2)[0].answers) == 2
+
+
+def spinning(seconds: float) -> subprocess.Popen[bytes]:
+    code = f"import time\nend=time.time()+{seconds}\nwhile time.time()<end: pass"
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def test_a_held_process_gets_its_share_at_most_and_is_let_go() -> None:
+    process = spinning(60)
+    try:
+        time.sleep(0.3)
+        begun, before = time.monotonic(), processor_seconds(process.pid)
+        with held(process.pid, 0.2):
+            time.sleep(1.0)
+        share = (processor_seconds(process.pid) - before) / (time.monotonic() - begun)
+        # Of a core that others use too, it may get less.
+        assert 0 < share < 0.45
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state in "RS"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_children_are_stopped_whatever_happens(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Children(tmp_path) as children:
+        child = children.start("http.server", "0", "--bind", "127.0.0.1", name="web")
+        assert child.pid in {process.pid for process in family(os.getpid())}
+        raise ZeroDivisionError
+    assert child.ended
+    left = Children(tmp_path).start("http.server", "0", "--bind", "127.0.0.1", name="web")
+    with Children(tmp_path) as children:
+        assert left.ended
+        gone = children.start("no.such.module", name="gone")
+        with pytest.raises(VicinalError, match=r"gone ended early: .*No module named"):
+            gone.line()
+
+
+def test_cores_are_split_in_halves() -> None:
+    cores = split_cores()
+    assert cores.server and cores.others
+    assert cores.apart == (len(os.sched_getaffinity(0)) > 1)
+
+
+@pytest.mark.parametrize("plan", [QUICK, FULL])
+def test_presets_are_cells_that_differ(plan: Plan) -> None:
+    cells = [cell for found in plan.servers().values() for cell in found]
+    assert len({cell.digest for cell in cells}) == len(cells)
+    for found in plan.servers().values():
+        assert found[0].kind == "capacity"
+        assert {cell.side for cell in found if cell.kind == "load"} == {"server", "device"}
+
+
+def test_axes_replace_those_of_a_preset() -> None:
+    plan = plan_named("full", models=["nsvd"], rates=[5.0], loads=None)
+    (block,) = plan.blocks
+    assert block.models == ("nsvd",) and block.networks == FULL.blocks[0].networks
+    cells = [cell for found in plan.servers().values() for cell in found if cell.kind == "load"]
+    assert {(cell.rate, cell.load) for cell in cells} == {(5.0, 0.0)}
+    assert plan_named("quick") is QUICK
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--network", "5g"], "unknown network '5g': choose one of loopback, wifi"),
+        (["--device-share", "0"], "device share 0: a share of a core lies above 0"),
+        (["--device-share", "1.5"], "device share 1.5: a share of a core lies above 0"),
+        (["--rate", "0"], "rate 0: ask for a number of requests a second above 0"),
+        (["--load", "-1"], "rate -1: ask for a number"),
+        (["--rate", "nan"], "rate nan: ask for a number"),
+        (["--model", "svd"], "unknown model 'svd': choose one of mf"),
+        (["--settings", "best"], "unknown preset 'best': choose one of paper"),
+        (["--k", "0"], "k must be at least 1"),
+        (["--preset", "huge"], "unknown preset 'huge': choose one of quick, full"),
+        (["--model", "mf", "--model", "mf"], "models mf, mf: name each once"),
+        (["--seconds", "0"], "--seconds 0: give a number of seconds above 0"),
+        (["--interval", "inf"], "--interval inf: give a number of seconds above 0"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["latency", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("vicinal: error: ") and line in printed.err
+
+
+def test_results_are_read_as_written_and_damage_is_told(tmp_path: Path) -> None:
+    cell = Cell(SETTING, "load", "device", share=0.5, load=0.3)
+    assert read_cell(tmp_path, cell) is None
+    written = result_of(cell, 3)
+    write_cell(tmp_path, cell, written)
+    assert read_cell(tmp_path, cell) == written
+    assert written.setting == SETTING
+    for damage in ("{", "[]", '{"format": 1}', "[" * 100_000):
+        cell_path(tmp_path, cell).write_text(damage)
+        with pytest.raises(InputError, match="damaged; delete it"):
+            read_cell(tmp_path, cell)
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
+    for cells in SMALL.servers().values():
+        for cell in cells:
+            write_cell(tmp_path, cell, result_of(cell, 3))
+    shown: list[tuple[str, int, int]] = []
+    # No server is started: there would be a line of progress about it.
+    results = run_plan(SMALL, tmp_path, lambda *line: shown.append(line))
+    assert {line[0] for line in shown} == {"cells"} and shown[-1][1] == len(results)
+
+
+def test_formulas_find_again_what_follows_them() -> None:
+    (part,) = told(SMALL, results_of(SMALL), interval=600)
+    fit = part.fit
+    assert fit.service == pytest.approx({"server": 0.010, "device": 0.001})
+    assert fit.spent == pytest.approx(fit.service)
+    assert fit.processor_ratio == pytest.approx(0.1)
+    assert fit.processor == pytest.approx(OWN_MS / 1000)
+    assert part.error("p50") < 0.01
+    fitted = [row.measured for row in part.rows if row.fitted]
+    assert [(one.side, one.share, one.load) for one in fitted] == [("device", 1.0, 0.3)]
+    # A device takes 21 ms and the server 10: it breaks even once half of its requests wait 11.
+    even = {one.share: one.rate["p50"] for one in part.break_even}
+    assert even[1.0] is not None and 70 < even[1.0] < 100
+    assert even[0.5] is not None and even[1.0] < even[0.5] < 100
+    # 10⁶ devices, one question in 600 s each: 1667 a second, 10 ms each, 70 % busy.
+    (fleet,) = [one for one in part.fleets if one.devices == 10**6 and one.side == "server"][:1]
+    assert fleet.rate == pytest.approx(1666.7, abs=0.1) and fleet.cores == 24
+
+
+def test_what_is_extrapolated_says_so() -> None:
+    parts = told(SMALL, results_of(SMALL), interval=600)
+    found = json.loads(json.dumps(as_json(SMALL, parts), allow_nan=False))
+    (setting,) = found["settings"]
+    assert setting["processor_ratio"] == pytest.approx(0.1)
+    assert setting["server_processor_seconds_saved_per_1000"] == pytest.approx(9.0)
+    assert setting["fleets"] and all(one["extrapolated"] for one in setting["fleets"])
+    # 70 requests a second were measured; the break-even lies above.
+    assert all(one["extrapolated"]["p50"] for one in setting["break_even"])
+    for sheet in sheets(parts[0]):
+        if "break-even" in sheet.title:
+            assert all(row[2].endswith("*") for row in sheet.rows)
+            assert any(note.startswith("*: extrapolated") for note in sheet.notes)
+        if "fleets" in sheet.title:
+            assert "EXTRAPOLATED" in sheet.title
+
+
+@pytest.mark.parametrize("answers", [3, 200])
+def test_tables_fit_a_terminal(answers: int) -> None:
+    (part,) = told(QUICK_SHAPED, results_of(QUICK_SHAPED, answers=answers), interval=600)
+    stream = io.StringIO()
+    console = Console(file=stream, width=80)
+    for sheet in sheets(part):
+        sheet.show(console)
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    # Nothing is cut off.
+    assert "…" not in stream.getvalue()
+    assert any("goal 0.2: met" in line for line in lines)
+    mark = "<" if answers < 100 else ""
+    own = f"{OWN_MS + SERVICE_MS['device']:.1f}"
+    assert any(f" {mark}{own} " in line for line in lines)
+
+
+QUICK_SHAPED = replace(
+    QUICK, blocks=(replace(QUICK.blocks[0], models=("autorec",), shares=(1.0, 0.25, 0.1)),)
+)
+
+
+def test_a_page_links_its_pictures(tmp_path: Path) -> None:
+    parts = told(SMALL, results_of(SMALL), interval=600)
+    files = draw(parts[0], tmp_path / "pictures")
+    assert {file.stem.rpartition("k12-")[2] for file in files} == {
+        *("latency", "cost", "break-even", "fleets")
+    }
+    page = page_of(SMALL, parts, files, tmp_path / "latency.md", apart=True)
+    for file in files:
+        assert f"(pictures/{file.name})" in page and file.stat().st_size > 1000
+    assert "cores of their own" in page and "| device | loopback | 0.5 |" in page
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "sims.cli", "latency", "--dataset", "synthetic:40x60"),
+        *("--model", "mf", "--network", "wifi", "--load", "0.5", "--device-share", "0.5"),
+        *("--seconds", "0.5", "--folder", str(folder), *more),
+    ]
+
+
+def left_of(folder: Path) -> list[str]:
+    """Processes of a run that are still there."""
+    mark, left = f"VICINAL_RUN={folder.resolve()}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                left.append((process / "cmdline").read_text())
+    return left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it trains and starts servers, twice
+def test_an_interrupted_run_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
+    folder, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command(folder), cwd=tmp_path, env=environment)
+    try:
+        deadline = time.monotonic() + 240
+        while not (there := sorted((folder / "cells").glob("*.json"))):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        assert left_of(folder)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert left_of(folder) == []
+    before = {path: path.stat().st_mtime_ns for path in there}
+    done = subprocess.run(
+        command(folder, "-o", "pictures", "--json", "found.json", "--page", "page.md"),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert left_of(folder) == []
+    assert {path: path.stat().st_mtime_ns for path in there} == before
+    assert "All settings" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
+    (found,) = json.loads((tmp_path / "found.json").read_text())["settings"]
+    assert {(one["side"], one["network"]) for one in found["measured"]} == {
+        ("server", "wifi"),
+        ("device", "wifi"),
+    }
+    # Arithmetic moved to devices costs the server less, on any machine; a trip takes its time.
+    assert 0 < found["processor_ratio"] < 1
+    assert all(one["ms"]["p50"] > 5 for one in found["measured"] if one["answers"])
+    assert found["cold"][0]["model_bytes"] > 1000
+    assert len(list((tmp_path / "pictures").glob("*.svg"))) == 4
+    assert "pictures/" in (tmp_path / "page.md").read_text()
