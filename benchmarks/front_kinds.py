@@ -19,9 +19,9 @@ from typing import IO, Any, Final
 import grpc
 import uvloop
 
-from benchmarks.http2_calls import Calls
 from benchmarks.report import Section, run, table
 from server.frames import Answer, Outcome, read_answer, read_request, write_answer, write_request
+from sims.http2_calls import Calls
 
 KINDS: Final = ("grpc.aio on asyncio", "grpc.aio on uvloop", "threads")
 SERVICE, METHOD = "vicinal.benchmarks", "Refuse"

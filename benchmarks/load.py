@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.load_client import Load
 from benchmarks.load_server import Histograms, Server, quantile, started
 from benchmarks.report import Section, progress, run, table
 from client.connection import Connection
 from server.front import core_count
+from sims.load_client import Load
 
 PRESET: Final = "paper"
 # Keeps trained models for the next time.
@@ -87,14 +87,14 @@ def asked(load: Load, server: Server) -> Phase:
     """Let a process of its own ask."""
     stages, spent = server.stages(), server.processor_seconds()
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load_client"],
+        [sys.executable, "-m", "sims.load_client"],
         input=json.dumps(asdict(load)),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     later, now = server.stages(), server.processor_seconds()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.removeprefix("ready\n"))
     seconds: dict[str, list[float]] = found["seconds"]
     answers, refusals = seconds.pop("OK", []), seconds.pop("RESOURCE_EXHAUSTED", [])
     lost = {status: len(times) for status, times in seconds.items()}

@@ -6,23 +6,26 @@ are due at times drawn beforehand (Poisson arrivals), and a latency counts from 
 due: neither a slow server nor a slow client makes the questions fewer or the answers look faster.
 """
 
-import asyncio
 import json
+import resource
+import select
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import grpc
 import numpy as np
 
 from common.wire import offload_pb2 as wire
-from common.wire.offload_pb2_grpc import OffloadStub
+from sims.http2_calls import Calls, Ended
 
 # A caller's patience; none should come near it.
-TIMEOUT_SECONDS: Final = 10.0
-
-# A proxy meant for the web is not asked.
-CHANNEL_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
+TIMEOUT_SECONDS: Final = 10
+# What never came back; gRPC has no such status.
+LOST: Final = "LOST"
+_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 Call = Literal["Recommend", "GetPackage"]
 
@@ -31,9 +34,10 @@ Call = Literal["Recommend", "GetPackage"]
 class Load:
     """What to ask.
 
-    rate     requests a second, at random times; 0 for a closed loop
-    callers  of a closed loop: each asks again when it has its answer
-    call     for a ranking by the server, or for what a device ranks with
+    rate         requests a second, at random times; 0 for a closed loop
+    callers      of a closed loop: each asks again when it has its answer
+    call         for a ranking by the server, or for what a device ranks with
+    connections  used in turn
     """
 
     address: str
@@ -45,84 +49,134 @@ class Load:
     callers: int = 0
     seed: int = 0
     call: Call = "Recommend"
+    connections: int = 8
 
 
 @dataclass
 class Outcomes:
     """Seconds of calls by the status that they ended with, in the order in which they ended.
 
-    late      seconds from when a request was due until it was sent, of an open loop
-    sent      bytes of the requests that were answered, received of their answers
+    late       seconds from when a request was due until it was sent, of an open loop
+    sent       bytes of the requests that were answered; received: of their answers
+    processor  seconds of processor time that this process took
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     late: list[float] = field(default_factory=list)
     sent: int = 0
     received: int = 0
+    processor: float = 0.0
 
     def add(self, status: str, seconds: float) -> None:
         self.seconds.setdefault(status, []).append(seconds)
 
 
-async def ask(stub: Any, load: Load, user: int, outcomes: Outcomes) -> str:
-    """The name of the status that a call ends with; counts the bytes of an answered one."""
-    kind = wire.RecommendRequest if load.call == "Recommend" else wire.PackageRequest
-    request = kind(version=load.version, user=user, preset=load.preset)
-    call = getattr(stub, load.call)(request, timeout=TIMEOUT_SECONDS)
-    status: str = (await call.code()).name
-    if status == "OK":
-        outcomes.sent += request.ByteSize()
-        outcomes.received += (await call).ByteSize()
-    return status
+class Callers:
+    """Connections to a server, used in turn, for calls that are told apart by their place."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        method = f"/vicinal.v1.Offload/{load.call}"
+        opened = (
+            Calls(load.address, method, timeout_seconds=TIMEOUT_SECONDS)
+            for _ in range(load.connections)
+        )
+        self._calls = {calls.socket: calls for calls in opened}
+        self._turns = list(self._calls.values())
+
+    @property
+    def under_way(self) -> int:
+        return sum(calls.under_way for calls in self._turns)
+
+    def ask(self, place: int, user: int) -> None:
+        self._turns[place % len(self._turns)].ask(place, self._request(user).SerializeToString())
+
+    def add(self, outcomes: Outcomes, ended: Ended, user: int, seconds: float) -> None:
+        """Take a call's end down."""
+        status = _NAMES[ended.status]
+        outcomes.add(status, seconds)
+        if status == "OK":
+            outcomes.sent += self._request(user).ByteSize()
+            outcomes.received += ended.octets
+
+    def ended(self, wait: float) -> Iterator[Ended]:
+        """Calls that have ended, after `wait` seconds at most."""
+        unsent = [calls.socket for calls in self._turns if calls.flush()]
+        readable, _, _ = select.select(self._calls, unsent, [], wait)
+        for one in readable:
+            yield from self._calls[one].receive()
+
+    def _request(self, user: int) -> wire.RecommendRequest | wire.PackageRequest:
+        load = self._load
+        kind = wire.RecommendRequest if load.call == "Recommend" else wire.PackageRequest
+        return kind(version=load.version, user=user, preset=load.preset)
 
 
-async def open_loop(stub: Any, load: Load) -> Outcomes:
+def open_loop(callers: Callers, load: Load) -> Outcomes:
     rng = np.random.default_rng(load.seed)
-    count = rng.poisson(load.rate * load.seconds)
+    count = int(rng.poisson(load.rate * load.seconds))
     due = np.sort(rng.uniform(0, load.seconds, count)).tolist()
     users = rng.integers(load.users, size=count).tolist()
     outcomes = Outcomes()
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-
-    async def one(at: float, user: int) -> None:
-        outcomes.late.append(loop.time() - start - at)
-        status = await ask(stub, load, user, outcomes)
-        outcomes.add(status, loop.time() - start - at)
-
-    async with asyncio.TaskGroup() as group:
-        for at, user in zip(due, users, strict=True):
-            await asyncio.sleep(max(0.0, start + at - loop.time()))
-            group.create_task(one(at, user))
+    start = time.perf_counter()
+    end = load.seconds + TIMEOUT_SECONDS
+    sent = 0
+    while (now := time.perf_counter() - start) < end and (sent < count or callers.under_way):
+        while sent < count and due[sent] <= now:
+            callers.ask(sent, users[sent])
+            outcomes.late.append(time.perf_counter() - start - due[sent])
+            sent += 1
+        wait = (due[sent] if sent < count else end) - (time.perf_counter() - start)
+        for one in callers.ended(max(0.0, wait)):
+            seconds = time.perf_counter() - start - due[one.token]
+            callers.add(outcomes, one, users[one.token], seconds)
+    for _ in range(callers.under_way):
+        outcomes.add(LOST, TIMEOUT_SECONDS)
     return outcomes
 
 
-async def closed_loop(stub: Any, load: Load) -> Outcomes:
+def closed_loop(callers: Callers, load: Load) -> Outcomes:
     rng = np.random.default_rng(load.seed)
     outcomes = Outcomes()
-    loop = asyncio.get_running_loop()
-    end = loop.time() + load.seconds
+    begun: list[tuple[float, int]] = []
+    end = time.perf_counter() + load.seconds
 
-    async def caller() -> None:
-        while (begun := loop.time()) < end:
-            status = await ask(stub, load, int(rng.integers(load.users)), outcomes)
-            outcomes.add(status, loop.time() - begun)
+    def ask() -> None:
+        begun.append((time.perf_counter(), int(rng.integers(load.users))))
+        callers.ask(len(begun) - 1, begun[-1][1])
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(load.callers):
-            group.create_task(caller())
+    for _ in range(load.callers):
+        ask()
+    while callers.under_way and time.perf_counter() < end + TIMEOUT_SECONDS:
+        for one in callers.ended(TIMEOUT_SECONDS):
+            asked, user = begun[one.token]
+            callers.add(outcomes, one, user, time.perf_counter() - asked)
+            if time.perf_counter() < end:
+                ask()
+    for _ in range(callers.under_way):
+        outcomes.add(LOST, TIMEOUT_SECONDS)
     return outcomes
 
 
-async def run(load: Load) -> Outcomes:
-    async with grpc.aio.insecure_channel(load.address, options=CHANNEL_OPTIONS) as channel:
-        await asyncio.wait_for(channel.channel_ready(), TIMEOUT_SECONDS)
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        await asyncio.to_thread(sys.stdin.readline)
-        loop = open_loop if load.rate else closed_loop
-        return await loop(OffloadStub(channel), load)
+def run(callers: Callers, load: Load) -> Outcomes:
+    def processor() -> float:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+
+    before = processor()
+    outcomes = (open_loop if load.rate else closed_loop)(callers, load)
+    outcomes.processor = processor() - before
+    return outcomes
+
+
+def main() -> None:
+    load = Load(**json.loads(sys.stdin.readline()))
+    callers = Callers(load)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    json.dump(asdict(run(callers, load)), sys.stdout)
 
 
 if __name__ == "__main__":
-    json.dump(asdict(asyncio.run(run(Load(**json.loads(sys.stdin.readline()))))), sys.stdout)
+    main()

@@ -218,7 +218,6 @@ def as_it_is(chunks: Chunks, _offset: int) -> Chunks:
     return chunks
 
 
-@final
 class Misbehaving(OffloadServicer):
     """A real service behind a real port, some of whose answers are changed on the way.
 

@@ -88,4 +88,4 @@ def test_the_page_names_every_benchmark() -> None:
     folder = Path(page.__file__).parent
     commands = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text()}
     # What benchmarks start as processes of their own are no benchmarks.
-    assert commands - {"page", "mapped", "load_client", "device_process"} == set(page.PARTS)
+    assert commands - {"page", "mapped", "device_process"} == set(page.PARTS)

@@ -1,6 +1,5 @@
-"""The latency laboratory: plans, the open loop, a held device, results, tables, a whole run."""
+"""The latency laboratory: plans, a held device, results, tables, a whole run."""
 
-import asyncio
 import io
 import json
 import os
@@ -13,13 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from latency_results import OWN_MS, SERVICE_MS, result_of, results_of
 from rich.console import Console
 
 from common.errors import InputError, VicinalError
-from common.wire import offload_pb2 as wire
 from sims.children import Children, split_cores
 from sims.cli import run
 from sims.latency_device import Answer, Job, play
@@ -31,7 +28,6 @@ from sims.latency_report import as_json, told
 from sims.latency_results import cell_path, read_cell, write_cell
 from sims.latency_share import held
 from sims.latency_table import sheets
-from sims.load_client import Load, open_loop
 from sims.processes import family, processor_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,46 +40,6 @@ SMALL = plan_named(
     loads=[0.3, 0.7],
     shares=[1.0, 0.5],
 )
-
-
-class Stub:
-    """A server whose answers come after `pause` seconds; it notes when it was asked."""
-
-    def __init__(self, pause: float) -> None:
-        self._pause = pause
-        self.asked: list[float] = []
-
-    def Recommend(self, _request: object, *, timeout: float) -> "Stub":
-        assert timeout > 0
-        self.asked.append(asyncio.get_running_loop().time())
-        return self
-
-    async def code(self) -> grpc.StatusCode:
-        await asyncio.sleep(self._pause)
-        return grpc.StatusCode.OK
-
-    def __await__(self) -> Any:
-        async def reply() -> wire.Recommendation:
-            return wire.Recommendation(items=[1])
-
-        return reply().__await__()
-
-
-def test_slow_answers_do_not_make_the_questions_fewer() -> None:
-    load = Load("", "v", "paper", 40, seconds=0.5, rate=60, seed=7)
-    counts, outcomes = [], []
-    for pause in (0.0, 1.0):
-        stub = Stub(pause)
-        outcomes.append(asyncio.run(open_loop(stub, load)))
-        counts.append(len(stub.asked))
-        # All were asked within the half second (and a busy machine's delay), not one by one.
-        assert stub.asked[-1] - stub.asked[0] < 10
-    assert counts[0] == counts[1] > 10
-    fast, slow = outcomes
-    assert len(slow.seconds["OK"]) == counts[0]
-    assert min(slow.seconds["OK"]) >= 1.0
-    assert slow.sent > 0 and slow.received == counts[0] * wire.Recommendation(items=[1]).ByteSize()
-    assert len(fast.late) == counts[0]
 
 
 class Clock:

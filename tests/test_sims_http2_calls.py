@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from serving import Endpoint, Scene, make_scene
 
-from benchmarks.http2_calls import Calls, ProtocolError
 from common.wire import offload_pb2 as wire
+from sims.http2_calls import Calls, ProtocolError
 
 METHOD = "/vicinal.v1.Offload/Recommend"
-OK, NOT_FOUND, RESOURCE_EXHAUSTED = 0, 5, 8
+OK, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE = 0, 5, 8, 14
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def ended(calls: Calls, count: int) -> Iterator[tuple[int, int]]:
         if readable:
             for one in calls.receive():
                 count -= 1
-                yield one
+                yield one.token, one.status
 
 
 def test_calls_end_with_the_status_of_the_server(scene: Scene) -> None:
@@ -59,15 +59,56 @@ def test_more_calls_than_the_window_holds_all_end(scene: Scene) -> None:
     assert len(found) == 200 and set(found.values()) == {9}
 
 
-def test_what_is_no_server_is_an_error() -> None:
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + body
+
+
+HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
+STATUS_0 = b"\0\x0bgrpc-status\x010"
+
+
+def test_resets_and_limits_of_the_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         calls = Calls(f"127.0.0.1:{listening.getsockname()[1]}", METHOD, timeout_seconds=30)
         accepted, _ = listening.accept()
         calls.ask(0, b"")
+        # No second stream at a time; the first ends, and is reset after its end, which is legal.
+        accepted.sendall(
+            frame(SETTINGS, 0, 0, b"\0\3\0\0\0\1")
+            + frame(HEADERS, 5, 1, STATUS_0)
+            + frame(RST_STREAM, 0, 1, bytes(4))
+        )
+        assert list(ended(calls, 1)) == [(0, OK)]
+        accepted.recv(1 << 16)
+        for token in (1, 2):
+            calls.ask(token, b"")
         calls.flush()
-        # A response whose headers say no status.
-        accepted.sendall(b"\0\0\1\1\5\0\0\0\1\x88")
-        with pytest.raises(ProtocolError, match="without a status"):
+        assert accepted.recv(1 << 16).count(METHOD.encode()) == 1
+        accepted.sendall(frame(RST_STREAM, 0, 3, (7).to_bytes(4)))
+        assert list(ended(calls, 1)) == [(1, UNAVAILABLE)]
+        calls.flush()
+        assert accepted.recv(1 << 16).count(METHOD.encode()) == 1
+        accepted.sendall(frame(RST_STREAM, 0, 5, (11).to_bytes(4)))
+        assert list(ended(calls, 1)) == [(2, RESOURCE_EXHAUSTED)]
+        accepted.close()
+        calls.close()
+
+
+@pytest.mark.parametrize(
+    "said, message",
+    [
+        (frame(RST_STREAM, 0, 1, (2).to_bytes(4)), "error code 2"),
+        (frame(GOAWAY, 0, 0, bytes(8) + b"too_many_pings"), "too_many_pings"),
+        (frame(HEADERS, 5, 1, b"\x88"), "without a status"),
+    ],
+)
+def test_what_breaks_a_call_off_is_an_error(said: bytes, message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        calls = Calls(f"127.0.0.1:{listening.getsockname()[1]}", METHOD, timeout_seconds=30)
+        accepted, _ = listening.accept()
+        calls.ask(0, b"")
+        accepted.sendall(said)
+        with pytest.raises(ProtocolError, match=message):
             list(ended(calls, 1))
         accepted.shutdown(socket.SHUT_RDWR)
         accepted.close()

@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from struct import Struct
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 _FRAME: Final = Struct(">BHBBI")
 _HEADER_BYTES: Final = 9
@@ -22,15 +22,29 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 # Settings: no table of headers, so that they come as plain text; no pushed streams; and windows
 # so large that a reply never waits for this side.
-_HEADER_TABLE_SIZE, _ENABLE_PUSH, _INITIAL_WINDOW = 1, 2, 4
+_HEADER_TABLE_SIZE, _ENABLE_PUSH, _MOST_STREAMS, _INITIAL_WINDOW = 1, 2, 3, 4
 _LARGEST_WINDOW: Final = (1 << 31) - 1
 _FIRST_WINDOW: Final = 65535
+# Of what has come, before the other side is told that it may send as much again.
+_WIDEN_BYTES: Final = 1 << 30
+_PREFIX_BYTES: Final = 5
 _STATUS_NAME: Final = b"grpc-status"
 _READ_BYTES: Final = 1 << 16
+# What gRPC makes of streams that were reset: the server took no more, or is told to be calmer.
+_REFUSED_STREAM, _ENHANCE_YOUR_CALM = 7, 11
+_RESET_STATUS: Final = {_REFUSED_STREAM: 14, _ENHANCE_YOUR_CALM: 8}
 
 
 class ProtocolError(Exception):
     """The other side said something that this one does not understand."""
+
+
+class Ended(NamedTuple):
+    """A call's token, the gRPC status that it ended with, and the bytes of its reply."""
+
+    token: int
+    status: int
+    octets: int
 
 
 @final
@@ -50,8 +64,11 @@ class Calls:
         self._out = bytearray(_PREFACE)
         self._in = bytearray()
         self._window = _FIRST_WINDOW
+        self._most = _LARGEST_WINDOW
+        self._taken = 0
         self._held: deque[tuple[int, bytes]] = deque()
         self._open: dict[int, int] = {}
+        self._octets: dict[int, int] = {}
         self._stream = 1
         settings = ((_HEADER_TABLE_SIZE, 0), (_ENABLE_PUSH, 0), (_INITIAL_WINDOW, _LARGEST_WINDOW))
         self._frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*pair) for pair in settings))
@@ -76,8 +93,8 @@ class Calls:
                 return True
         return bool(self._out)
 
-    def receive(self) -> Iterator[tuple[int, int]]:
-        """Token and gRPC status of each call that has ended. Raises ProtocolError."""
+    def receive(self) -> Iterator[Ended]:
+        """The calls that have ended. Raises ProtocolError."""
         data = self.socket.recv(_READ_BYTES)
         if not data:
             raise ProtocolError("the server closed the connection")
@@ -91,35 +108,47 @@ class Calls:
             body = bytes(self._in[start + _HEADER_BYTES : end])
             start = end
             if (status := self._read(kind, flags, stream, body)) is not None:
-                yield self._open.pop(stream), status
+                yield Ended(self._open.pop(stream), status, self._octets.pop(stream, 0))
         del self._in[:start]
+        self._release()
 
     def close(self) -> None:
         self.socket.close()
 
     def _read(self, kind: int, flags: int, stream: int, body: bytes) -> int | None:
         """The status of a call that a frame ends."""
-        if kind == _HEADERS:
+        if kind == _DATA:
+            self._take(stream, len(body))
+        elif kind == _HEADERS:
             if not flags & _END_HEADERS:
                 raise ProtocolError("headers in several frames")
             return _status(body) if flags & _END_STREAM else None
-        if kind == _SETTINGS and not flags & _ACK:
+        elif kind == _SETTINGS and not flags & _ACK:
+            for name, value in _SETTING.iter_unpack(body):
+                if name == _MOST_STREAMS:
+                    self._most = value
             self._frame(_SETTINGS, _ACK, 0, b"")
         elif kind == _PING and not flags & _ACK:
             self._frame(_PING, _ACK, 0, body)
         elif kind == _WINDOW_UPDATE and not stream:
             # A stream's own window is larger than what one call sends.
-            self._widen(*_WORD.unpack(body))
-        elif kind in {_RST_STREAM, _GOAWAY}:
-            raise ProtocolError("the server broke off a call or the connection")
+            self._window += _WORD.unpack(body)[0]
+        elif kind == _RST_STREAM and stream in self._open:
+            return _reset_status(*_WORD.unpack(body))
+        elif kind == _GOAWAY:
+            raise ProtocolError(f"the server ends the connection: {body[8:]!r}")
+        # A stream may be reset after its status: the server no longer reads what it ignores.
         return None
 
-    def _widen(self, octets: int) -> None:
-        self._window += octets
-        self._release()
+    def _take(self, stream: int, size: int) -> None:
+        self._octets[stream] = self._octets.get(stream, -_PREFIX_BYTES) + size
+        self._taken += size
+        if self._taken > _WIDEN_BYTES:
+            self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(self._taken))
+            self._taken = 0
 
     def _release(self) -> None:
-        while self._held and len(self._held[0][1]) <= self._window:
+        while self._held and len(self._held[0][1]) <= self._window and len(self._open) < self._most:
             token, data = self._held.popleft()
             self._window -= len(data)
             self._open[self._stream] = token
@@ -138,6 +167,12 @@ def _status(block: bytes) -> int:
         raise ProtocolError("a call ended without a status")
     at += len(_STATUS_NAME)
     return int(block[at + 1 : at + 1 + block[at]])
+
+
+def _reset_status(code: int) -> int:
+    if code not in _RESET_STATUS:
+        raise ProtocolError(f"the server reset a call with HTTP/2's error code {code}")
+    return _RESET_STATUS[code]
 
 
 def _request_headers(address: str, method: str, timeout_seconds: int) -> bytes:
