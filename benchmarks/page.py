@@ -5,9 +5,12 @@ Runs every benchmark of this folder in a process of its own and prints their sec
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+
+from common.files import write_file
 
 # Modules of this folder, in the page's order.
 PARTS: Final = (
@@ -31,16 +34,32 @@ processor time of one thread of the machine that printed this page.
 
 def page(
     short: Annotated[bool, typer.Option(help="the short part of every benchmark")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="where sections are kept; those that lie there are not run again"),
+    ] = None,
 ) -> None:
     """Print the page; a benchmark that fails ends it with exit code 1."""
     sections = [INTRODUCTION.format(parts=", ".join(f"`{part}`" for part in PARTS))]
     for part in PARTS:
-        command = [sys.executable, "-m", f"benchmarks.{part}", *(["--short"] if short else [])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode and not done.stdout:
-            raise typer.Exit(1)
-        sections.append(done.stdout)
+        kept = None if folder is None else folder / f"{part}.md"
+        if kept is None or not kept.exists():
+            text = printed(part, short=short)
+            if kept is not None:
+                write_file(kept, text.encode())
+        else:
+            text = kept.read_text()
+        sections.append(text)
     sys.stdout.write("\n".join(sections))
+
+
+def printed(part: str, *, short: bool) -> str:
+    """What a benchmark prints. Raises typer.Exit when it fails; below a floor it prints, too."""
+    command = [sys.executable, "-m", f"benchmarks.{part}", *(["--short"] if short else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode and not done.stdout:
+        raise typer.Exit(1)
+    return done.stdout
 
 
 if __name__ == "__main__":

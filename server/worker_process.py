@@ -101,8 +101,10 @@ async def start_worker(folder: Path, *, compiled: bool = False) -> WorkerProcess
     """A worker that is ready to serve `folder` (server.serving). Raises WorkerLostError."""
     options = [COMPILED] if compiled else []
     ours, theirs = socket.socketpair()
-    # A session of its own, so that Ctrl-C in a terminal does not reach it. Not the loop's own
-    # subprocess: uvloop's forks, which beside gRPC's threads ended some children at their start.
+    # A process group of its own, so that Ctrl-C in a terminal does not reach it; not a session: all
+    # sessions get equal shares from Linux, however nice their processes are (sched(7), autogroup).
+    # Not the loop's own subprocess: uvloop's forks, which beside gRPC's threads ended some children
+    # at their start.
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "server.worker", str(folder), str(theirs.fileno())]
@@ -111,7 +113,7 @@ async def start_worker(folder: Path, *, compiled: bool = False) -> WorkerProcess
             stdout=subprocess.DEVNULL,
             env=own_environment(),
             pass_fds=(theirs.fileno(),),
-            start_new_session=True,
+            process_group=0,
         )
     worker = WorkerProcess(process, *await asyncio.open_connection(sock=ours))
     try:

@@ -89,3 +89,23 @@ def test_the_page_names_every_benchmark() -> None:
     commands = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text()}
     # What benchmarks start as processes of their own are no benchmarks.
     assert commands - {"page", "mapped", "device_process"} == set(page.PARTS)
+
+
+def test_a_kept_section_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[str] = []
+
+    def printed(part: str, *, short: bool) -> str:
+        measured.append(part)
+        return f"## {part}, {short}\n"
+
+    monkeypatch.setattr(page, "printed", printed)
+    (tmp_path / "kernel.md").write_text("## measured before\n")
+    page.page(short=True, folder=tmp_path)
+    assert measured == list(page.PARTS[1:])
+    said = capsys.readouterr().out
+    assert said.index("measured before") < said.index("## stages, True") < said.index("## reports")
+    page.page(short=False, folder=tmp_path)
+    assert len(measured) == len(page.PARTS) - 1
+    assert capsys.readouterr().out == said
