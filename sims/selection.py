@@ -34,6 +34,7 @@ from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.splits import Split, hold_out_one, leave_one_out
 from server.training import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
+from sims.defenses import NO_FINE_TUNE
 from sims.evaluation import Bench, Source, measure_here, popularity
 from sims.experiment import Experiment, Prepared, local_ratings
 from sims.pools import in_processes
@@ -66,7 +67,6 @@ RATES: Final[dict[StepRule, tuple[float, ...]]] = {
 }
 
 Candidate = VicinalSettings | Robust
-NO_FINE_TUNE: Final = VicinalSettings(1, 0.0, 0)
 
 
 def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:

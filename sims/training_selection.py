@@ -28,11 +28,12 @@ from common.ratings import RatingMatrix
 from server.model_store import ModelStore
 from server.recommender import Recommender
 from server.training import TrainingSettings, train
+from sims.defenses import NO_FINE_TUNE
 from sims.evaluation import Bench, Source, measure_here, popularity
 from sims.experiment import Prepared
 from sims.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection import NO_FINE_TUNE, validation
+from sims.selection import validation
 
 WEIGHT_DECAYS: Final = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 LEAST_HIT_RATIO: Final = 0.9
