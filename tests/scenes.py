@@ -18,7 +18,7 @@ from server.frames import Answer, Call
 from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
 from server.recommender import Recommender
-from server.service import OffloadService
+from server.service import CHUNK_BYTES, OffloadService
 from server.serving import describe, eligible_users, make_current, write_version
 from server.tally import Tally
 from server.versions import Catalog
@@ -32,8 +32,8 @@ PRESETS = {
     "vicinal": VicinalSettings(12, 0.2, 5, min_support=2),
     "crowd": VicinalSettings(USERS + FAKES + 1, 0.2, 5),
 }
-# Eight chunks of 512 KiB.
-LARGE_ITEMS = 8 * (512 << 10) // (4 * WIDTH)
+# Eight chunks.
+LARGE_ITEMS = 8 * CHUNK_BYTES // (4 * WIDTH)
 
 
 @dataclass(frozen=True)
