@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import progress, table
 from client.device import answer
-from common.model_version import ModelVersion, decode_version, encode_version, version_digest
+from common.model_version import ModelVersion
 from common.models import MODELS
 from common.ranking import Counts
 from common.ratings import RatingMatrix
@@ -27,7 +27,7 @@ from common.settings import PRESETS, preset
 from common.threads import limit_threads
 from common.version_encodings import ENCODINGS, decode_form, encode_form, form_of
 from common.version_transfers import LEVEL, pack, planes, split
-from server.model_store import ModelStore, TrainedModel
+from server.model_store import ModelStore
 from server.recommender import Recommender
 from server.training import TrainingSettings, train
 from sims.cells import sample
@@ -126,11 +126,6 @@ def delta_rows(model: str, old: ModelVersion, new: ModelVersion) -> Iterator[lis
             len(pack(after, encoding, before)),
         )
         yield [model, encoding, *(f"{size / len(after):.3f}" for size in ways)]
-
-
-def version_of(trained: TrainedModel) -> ModelVersion:
-    data = encode_version(trained.manifest, trained.shared_parameters)
-    return decode_version(data, expected_digest=version_digest(data))
 
 
 def retrained(

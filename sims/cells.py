@@ -35,7 +35,7 @@ class Cell:
     """What is measured.
 
     defense   a robust training, the fine-tune, both or neither
-    preset    what `settings` began as
+    preset    what `settings` began as; in a grid empty without the vicinal defense
     settings  of the vicinal defense; without it, nothing reads them
     users     size of a random sample; None asks everybody
     """

@@ -53,14 +53,24 @@ class Children:
     def _stop(self) -> None:
         stop_processes(f"{_MARK}={self._mark}", grace=GRACE_SECONDS)
 
-    def start(self, module: str, *arguments: str, name: str, cores: Sequence[int] = ()) -> "Child":
-        """A Python module as a process, on some cores where the system can hold it to them."""
+    def start(
+        self,
+        module: str,
+        *arguments: str,
+        name: str,
+        cores: Sequence[int] = (),
+        heard: bool = True,
+    ) -> "Child":
+        """A Python module as a process, on some cores where the system can hold it to them.
+
+        What it prints is for Child.line and Child.result, or where it is not heard, for the log.
+        """
         log = self._folder / f"{name}.log"
         with log.open("wb") as opened, _on(cores):
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if heard else opened,
                 stderr=opened,
                 text=True,
                 env={**os.environ, _MARK: self._mark},
@@ -80,8 +90,13 @@ class Child:
         self.pid = process.pid
 
     @property
+    def code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        return self.code is not None
 
     def tell(self, line: str) -> None:
         """Raises VicinalError when it has ended."""
@@ -119,14 +134,15 @@ class Child:
                 raise self.failure("did not start")
             time.sleep(0.02)
 
-    def stop(self) -> None:
-        """SIGTERM, and wait; SIGKILL where that does not help."""
+    def stop(self) -> int:
+        """SIGTERM, and wait; SIGKILL where that does not help. The exit code."""
         self._process.terminate()
         try:
             self._process.communicate(timeout=GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
+        return self._process.returncode
 
     def failure(self, what: str) -> VicinalError:
         """What went wrong, with the last line of the log."""

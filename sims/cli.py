@@ -39,7 +39,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command(
         "sims.commands.demo",
-        "The whole path with real processes: poison, train, defend on devices, one table.",
+        "The whole path with real processes: poison, train, defend on devices, compare.",
     ),
     "data": Command("sims.commands.data", "Fetch or describe a data set of ratings.", "server"),
     "attack": Command(

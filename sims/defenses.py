@@ -14,6 +14,8 @@ from server.training import require_trainable
 
 RVD: Final = "rvd"
 NO_DEFENSE: Final = "none"
+# Where settings are asked for and nothing is fine-tuned.
+NO_FINE_TUNE: Final = VicinalSettings(neighbors=1, unrated_weight=0.0, steps=0)
 
 # What each name trains; none and rvd leave the training as it is.
 DEFENSES: Final[dict[str, Robust | None]] = {

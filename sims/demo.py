@@ -8,12 +8,8 @@ Shapes: U users, t target items.
 """
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,9 +26,10 @@ from server.datasets import load_dataset
 from server.fetching import FetchError
 from server.model_store import ModelStore
 from server.recommender import Recommender
+from sims.children import Child, Children
 from sims.evaluation import Bench, measure, popularity
 from sims.experiment import Experiment, Prepared, prepare
-from sims.processes import interruptible, stop_processes, uninterrupted
+from sims.processes import interruptible
 from sims.progress import Report
 from sims.selection import REPORTED_TARGETS
 
@@ -40,8 +37,6 @@ DEVICES: Final = 4
 # Server-side answers that are timed, one after another, and compared with a device's.
 TIMED_USERS: Final = 60
 START_SECONDS: Final = 120
-GRACE_SECONDS: Final = 10
-_MARK: Final = "VICINAL_DEMO"
 
 
 @dataclass(frozen=True)
@@ -124,22 +119,17 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
 class _Server:
     """A `vicinal serve` process of this run, and the devices that ask it."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, children: Children, child: Child) -> None:
         self._folder = folder
-        self._process = process
+        self._children = children
+        self._child = child
         self._ratings = folder / "devices.safetensors"
         self._port_file = folder / "port"
 
     def wait(self, report: Report) -> None:
         """Until it listens. Raises VicinalError when it ends before."""
         report("wait for the server", 0, 1)
-        deadline = time.monotonic() + START_SECONDS
-        while not self._port_file.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise VicinalError(
-                    f"the server did not start: {_end_of(self._folder / 'serve.log')}"
-                )
-            time.sleep(0.05)
+        self._child.until(self._port_file.exists, START_SECONDS)
         report("wait for the server", 1, 1)
 
     @property
@@ -163,16 +153,15 @@ class _Server:
             *("--ratings", str(self._ratings), "--store", str(self._folder / "device")),
             *("--json", str(result)),
         ]
-        log = self._folder / f"devices-{preset}.log"
-        process = _start(command, log, self._folder)
+        child = self._children.start("sims.cli", *command, name=f"devices-{preset}", heard=False)
         with Connection(self.address) as connection:
             description = connection.describe()
-            while process.poll() is None:
+            while not child.ended:
                 _, counts = connection.tally(description, preset)
                 report(what, min(counts.users, users - 1), users)
                 time.sleep(0.2)
-        if process.returncode != 0:
-            raise VicinalError(f"the devices failed: {_end_of(log)}")
+        if child.code != 0:
+            raise child.failure("failed")
         report(what, users, users)
         read: dict[str, Any] = json.loads(result.read_text())
         return read
@@ -237,34 +226,10 @@ def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_S
     ]
     if experiment.targets is not None:
         command += ["--targets", ",".join(map(str, experiment.targets))]
-    process = _start(command, folder / "serve.log", folder)
-    try:
-        yield _Server(folder, process)
+    with Children(folder) as children:
+        child = children.start("sims.cli", *command, name="server", heard=False)
+        yield _Server(folder, children, child)
         report("stop the server", 0, 1)
-        process.send_signal(signal.SIGTERM)
-        if process.wait(GRACE_SECONDS) != 0:
-            raise VicinalError(f"the server did not end well: {_end_of(folder / 'serve.log')}")
+        if child.stop() != 0:
+            raise child.failure("did not end well")
         report("stop the server", 1, 1)
-    finally:
-        with uninterrupted():
-            stop_processes(f"{_MARK}={folder.resolve()}", grace=GRACE_SECONDS)
-
-
-def _start(arguments: Sequence[str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """A `vicinal` process of its own, marked as this run's, that Ctrl-C does not reach."""
-    environment = {**os.environ, _MARK: str(folder.resolve())}
-    with log.open("wb") as opened:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sims.cli", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=opened,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-
-
-def _end_of(log: Path) -> str:
-    """The last line of a log, and where the rest is."""
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return f"{lines[-1].strip() if lines else 'it said nothing'} (log: {log})"

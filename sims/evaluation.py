@@ -5,19 +5,10 @@ Each user is answered as a device would answer: neighborhood, fine-tuning, top K
 Shapes: U users, K recommended items, t target items.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent import futures
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
 from typing import Literal
 
 import numpy as np
@@ -31,7 +22,8 @@ from common.ratings import RatingMatrix
 from common.settings import VicinalSettings
 from common.threads import limit_threads
 from server.recommender import Recommender
-from sims.progress import Report, quiet
+from sims.pools import in_processes
+from sims.progress import Report, counter, quiet
 
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
 # What a model was trained on.
@@ -43,7 +35,7 @@ USERS_PER_TASK = 16
 
 @dataclass(frozen=True)
 class Measured:
-    """Counts over users, and the seconds that each user took, [U], in no order."""
+    """Counts over users, and the seconds that each user took, [U]."""
 
     counts: Counts
     seconds: NDArray[np.float64]
@@ -88,21 +80,9 @@ class Bench:
 _bench: Bench | None = None
 
 
-def _start_worker(bench: Bench, parent: Connection) -> None:
+def _start_worker(bench: Bench) -> None:
     global _bench  # noqa: PLW0603  # a worker process serves one bench
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    limit_threads()
     _bench = bench
-
-
-def _end_with(parent: Connection) -> None:
-    """End at once when the parent closes its end, or is killed and can say nothing more.
-
-    A pool asked to shut down lets its workers finish what they were given; one whose parent
-    was killed lets them wait for more forever.
-    """
-    wait([parent])
-    os._exit(1)
 
 
 def _measure_task(condition: Condition, users: list[int]) -> Answered:
@@ -131,50 +111,30 @@ def measure(
 
     Raises VicinalError when a worker process dies.
     """
-    nothing = Counts.none(len(bench.watched))
-    counts = dict.fromkeys(conditions, nothing)
+    calls = [(condition, part) for condition in conditions for part in _parts(users)]
+    advance = counter(progress, "recommend", len(conditions) * len(users))
+    try:
+        results = in_processes(
+            _measure_task,
+            calls,
+            processes=processes,
+            start=_start_worker,
+            arguments=(bench,),
+            arrived=lambda answered: advance(len(answered[1])),
+        )
+    except BrokenProcessPool as error:
+        raise VicinalError(
+            "a worker process died, perhaps for want of memory: try fewer --processes"
+        ) from error
+    counts = dict.fromkeys(conditions, Counts.none(len(bench.watched)))
     seconds: dict[Condition, list[float]] = {condition: [] for condition in conditions}
-    count = processes or os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        count, mp_context=context, initializer=_start_worker, initargs=(bench, reader)
-    )
-    with reader, writer, pool:
-        try:
-            with _interrupts_held():
-                tasks = {
-                    _submit(pool, condition, part): condition
-                    for condition in conditions
-                    for part in _parts(users)
-                }
-            done = 0
-            for task in _completed(tasks):
-                part_counts, part_seconds = task.result()
-                counts[tasks[task]] += part_counts
-                seconds[tasks[task]] += part_seconds
-                done += len(part_seconds)
-                progress("recommend", done, len(conditions) * len(users))
-        except BrokenProcessPool as error:
-            raise VicinalError(
-                "a worker process died, perhaps for want of memory: try fewer --processes"
-            ) from error
-        except BaseException:
-            writer.close()
-            pool.shutdown(cancel_futures=True)
-            raise
+    for (condition, _), (part_counts, part_seconds) in zip(calls, results, strict=True):
+        counts[condition] += part_counts
+        seconds[condition] += part_seconds
     return {
         condition: Measured(counts[condition], np.array(seconds[condition]))
         for condition in conditions
     }
-
-
-def _submit(pool: ProcessPoolExecutor, condition: Condition, part: list[int]) -> Future[Answered]:
-    """The part's task. A worker's death closes the pool's pipes, perhaps while the next starts."""
-    try:
-        return pool.submit(_measure_task, condition, part)
-    except (OSError, ValueError):
-        return pool.submit(_measure_task, condition, part)  # a broken pool says so
 
 
 def measure_here(
@@ -187,42 +147,6 @@ def measure_here(
         counts, seconds = _measure(bench, condition, users.tolist())
         measured[condition] = Measured(counts, np.array(seconds))
     return measured
-
-
-def _completed(tasks: Iterable[Future[Answered]]) -> Iterator[Future[Answered]]:
-    """The tasks as they complete.
-
-    Python answers Ctrl-C when its main thread wakes. Waiting without a timeout was seen to sleep
-    on until a task completed (native threads may take the signal), so this wakes of itself.
-    """
-    pending = set(tasks)
-    while pending:
-        finished, pending = futures.wait(pending, 0.5, futures.FIRST_COMPLETED)
-        yield from finished
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, which reaches all of a terminal's processes.
-
-    The one that started them answers it for all, after this.
-    """
-    resource_tracker.ensure_running()  # or it starts with the first process, and unblocks
-    arrived: list[int] = []
-    # The mask is for the processes started here. In this process a thread of a library may take
-    # the signal all the same, so the answer to it is put off too, where it would be given.
-    main = threading.current_thread() is threading.main_thread()
-    if main:
-        before = signal.signal(signal.SIGINT, lambda number, _frame: arrived.append(number))
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        if arrived:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _parts(users: NDArray[np.int64]) -> Iterator[list[int]]:

@@ -16,7 +16,7 @@ from common.settings import PRESETS, VicinalSettings, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
 from sims.cells import Cell
-from sims.defenses import defense_named
+from sims.defenses import NO_FINE_TUNE, defense_named
 from sims.experiment import FILE_PREFIX, NO_ATTACK, Experiment
 from sims.paper_tables import k as paper_k
 
@@ -104,6 +104,11 @@ class GridConfig(BaseModel):
         )
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
+        named = defense_named(defense, model=experiment.model)
+        if not named.rvd:
+            # No preset in it, so that its result outlives a change of one.
+            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users)
+            return
         for name in self.presets:
             k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
             if k is None and name == PAPER:
@@ -112,11 +117,7 @@ class GridConfig(BaseModel):
             weights: list[float | None] = [*self.unrated_weights] or [None]
             for neighbors, weight in product(ks, weights):
                 settings = settings_of(experiment.model, name, neighbors, weight)
-                named = defense_named(defense, model=experiment.model)
-                cell = Cell(experiment, named, name, settings, self.users)
-                yield cell
-                if not cell.defense.rvd:
-                    return  # nothing of it differs between presets
+                yield Cell(experiment, named, name, settings, self.users)
 
 
 def settings_of(

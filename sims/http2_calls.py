@@ -124,9 +124,7 @@ class Calls:
                 raise ProtocolError("headers in several frames")
             return _status(body) if flags & _END_STREAM else None
         elif kind == _SETTINGS and not flags & _ACK:
-            for name, value in _SETTING.iter_unpack(body):
-                if name == _MOST_STREAMS:
-                    self._most = value
+            self._most = dict(_SETTING.iter_unpack(body)).get(_MOST_STREAMS, self._most)
             self._frame(_SETTINGS, _ACK, 0, b"")
         elif kind == _PING and not flags & _ACK:
             self._frame(_PING, _ACK, 0, body)

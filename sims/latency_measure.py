@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from common.errors import VicinalError
-from sims.children import Children, CoreSplit, split_cores
+from sims.children import Children, split_cores
 from sims.grid_results import locked
 from sims.latency_links import LOOPBACK, linked
 from sims.latency_plan import Cell, Plan, Setting, SideName
@@ -214,22 +214,12 @@ def _milli(seconds: float) -> float:
 
 
 def _measured(bench: Bench, cell: Cell, **found: Any) -> Measured:
-    server, setting = bench.server, cell.setting
-    cores: CoreSplit = server.cores
-    return Measured(
-        dataset=setting.dataset,
-        model=setting.model,
-        preset=setting.preset,
-        k=setting.k,
-        kind=cell.kind,
-        side=cell.side,
-        network=cell.network,
-        share=cell.share,
-        load=cell.load,
-        rate=cell.rate,
-        cores=len(cores.server),
+    server = bench.server
+    return Measured.of(
+        cell,
+        cores=len(server.cores.server),
         workers=server.workers,
-        apart=cores.apart,
+        apart=server.cores.apart,
         users=server.users,
         **found,
     )

@@ -6,7 +6,7 @@ FOLDER/cells/DIGEST.json  one cell: what was asked, and what came out
 
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,24 @@ class Measured(BaseModel):
     failed: Count = 0
     late: Count = 0
     model_bytes: Amount = 0.0
+
+    @classmethod
+    def of(cls, cell: Cell, **found: Any) -> Self:
+        """What was found in a cell, by the names of the fields above."""
+        setting = cell.setting
+        return cls(
+            dataset=setting.dataset,
+            model=setting.model,
+            preset=setting.preset,
+            k=setting.k,
+            kind=cell.kind,
+            side=cell.side,
+            network=cell.network,
+            share=cell.share,
+            load=cell.load,
+            rate=cell.rate,
+            **found,
+        )
 
     @property
     def setting(self) -> Setting:

@@ -14,6 +14,18 @@ def quiet(_what: str, _done: int, _total: int) -> None:
     """A Report that shows nothing."""
 
 
+def counter(report: Report, what: str, total: int) -> Callable[[int], None]:
+    """A function that reports that so many more of `total` are done."""
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done
+        done += more
+        report(what, done, total)
+
+    return advance
+
+
 @contextmanager
 def shown() -> Iterator[Report]:
     """Bars on stderr, one for each thing that is done; plain lines where that is no terminal."""

@@ -13,10 +13,7 @@ whose objective does not reach that, the rank is that accuracy × (1 − hit rat
 training, the largest accuracy × (1 − hit ratio) is the default.
 """
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -37,9 +34,11 @@ from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.splits import Split, hold_out_one, leave_one_out
 from server.training import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
+from sims.defenses import NO_FINE_TUNE
 from sims.evaluation import Bench, Source, measure_here, popularity
 from sims.experiment import Experiment, Prepared, local_ratings
-from sims.progress import shown
+from sims.pools import in_processes
+from sims.progress import counter, shown
 
 # The targets that results are reported on; the published ones where there are any.
 REPORTED_TARGETS: Final = {
@@ -68,7 +67,6 @@ RATES: Final[dict[StepRule, tuple[float, ...]]] = {
 }
 
 Candidate = VicinalSettings | Robust
-NO_FINE_TUNE: Final = VicinalSettings(1, 0.0, 0)
 
 
 def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
@@ -179,13 +177,13 @@ def main(
     attacks = ATTACKS[preset]
     cells = list(product(dataset, attacks, range(seeds)))
     runs: Runs = {place: [] for place in product(dataset, attacks)}
-    workers = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
-    with workers as pool, shown() as progress:
-        tasks = [pool.submit(runs_of, *cell, model, users, preset) for cell in cells]
-        for done, ((name, attack, _), task) in enumerate(zip(cells, tasks, strict=True)):
-            progress("validate", done, len(cells))
-            runs[name, attack].append(task.result())
-        progress("validate", len(cells), len(cells))
+    calls = [(*cell, model, users, preset) for cell in cells]
+    with shown() as progress:
+        advance = counter(progress, "validate", len(calls))
+        advance(0)
+        found = in_processes(runs_of, calls, arrived=lambda _: advance(1))
+    for (name, attack, _), run in zip(cells, found, strict=True):
+        runs[name, attack].append(run)
     ranked = sorted(range(len(candidates)), key=lambda place: _rank(runs, place, preset))
     console = Console(width=400, highlight=False)
     heads = [

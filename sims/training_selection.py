@@ -10,10 +10,7 @@ eligible when the undefended hit ratio is at least 0.9 over all seeds; of the el
 accurate undefended model decides, and where none is, the highest hit ratio.
 """
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,14 +25,15 @@ from rich.console import Console
 from common.models import model_named
 from common.ranking import Counts
 from common.ratings import RatingMatrix
-from common.threads import limit_threads
 from server.model_store import ModelStore
 from server.recommender import Recommender
 from server.training import TrainingSettings, train
+from sims.defenses import NO_FINE_TUNE
 from sims.evaluation import Bench, Source, measure_here, popularity
 from sims.experiment import Prepared
-from sims.progress import shown
-from sims.selection import NO_FINE_TUNE, validation
+from sims.pools import in_processes
+from sims.progress import counter, shown
+from sims.selection import validation
 
 WEIGHT_DECAYS: Final = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 LEAST_HIT_RATIO: Final = 0.9
@@ -54,7 +52,6 @@ class Trained:
 
 def trained(dataset: str, seed: int, model: str, users: int) -> list[Trained]:
     """Every weight decay on one data set and seed."""
-    limit_threads()
     prepared = validation(dataset, seed, model)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
@@ -107,13 +104,13 @@ def main(
     model_named(model)
     cells = list(product(dataset, range(seeds)))
     runs: dict[str, list[list[Trained]]] = {name: [] for name in dataset}
-    workers = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
-    with workers as pool, shown() as progress:
-        tasks = [pool.submit(trained, *cell, model, users) for cell in cells]
-        for done, ((name, _), task) in enumerate(zip(cells, tasks, strict=True)):
-            progress("train", done, len(cells))
-            runs[name].append(task.result())
-        progress("train", len(cells), len(cells))
+    calls = [(*cell, model, users) for cell in cells]
+    with shown() as progress:
+        advance = counter(progress, "train", len(calls))
+        advance(0)
+        found = in_processes(trained, calls, arrived=lambda _: advance(1))
+    for (name, _), run in zip(cells, found, strict=True):
+        runs[name].append(run)
     console = Console(width=200, highlight=False)
     heads = "HR | accuracy | clean HR | clean accuracy | popularity"
     console.print(f"| {model} on | weight decay | {heads} |", markup=False)

@@ -64,21 +64,4 @@ def asked(side: str, rate: float, milliseconds: Sequence[float] = ()) -> Asked:
 
 
 def measured(cell: Cell, **found: Any) -> Measured:
-    setting = cell.setting
-    return Measured(
-        dataset=setting.dataset,
-        model=setting.model,
-        preset=setting.preset,
-        k=setting.k,
-        kind=cell.kind,
-        side=cell.side,
-        network=cell.network,
-        share=cell.share,
-        load=cell.load,
-        rate=cell.rate,
-        cores=1,
-        workers=1,
-        apart=True,
-        users=40,
-        **found,
-    )
+    return Measured.of(cell, cores=1, workers=1, apart=True, users=40, **found)

@@ -1,4 +1,4 @@
-"""A small recommender to serve in tests, and servers that misbehave; also a server process.
+"""Servers in tests, also ones that misbehave; and a server process.
 
     python tests/serving.py FOLDER PORT CHUNK_PAUSE
 
@@ -10,93 +10,38 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
+from scenes import LARGE_ITEMS, PRESETS, USERS, WATCHED, WIDTH, InProcess, Scene, make_scene
 
-from client.local_ratings import LocalRatings
-from common.model_version import Manifest, decode_version, encode_version, version_digest
-from common.ratings import RatingMatrix, RatingScale
-from common.settings import VicinalSettings
+from common.model_version import Manifest
 from common.wire import offload_pb2 as wire
-from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadServicer
 from server import endpoint
-from server.crew import SaturatedError
-from server.frames import Answer, Call
 from server.gate import Gate
-from server.metrics import Metrics
-from server.model_store import StoredModel, tables_digest
-from server.recommender import Recommender
 from server.service import OffloadService
-from server.serving import describe, eligible_users, make_current, write_version
-from server.tally import Tally
-from server.versions import Catalog
-from server.worker import Answerer
 
-USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
-WATCHED = (3, 17)
-SCALE = RatingScale(1, 5, 1)
-PRESETS = {
-    "paper": VicinalSettings(6, 0.0, 5, step_rule="adagrad", learning_rate=0.3),
-    "vicinal": VicinalSettings(12, 0.2, 5, min_support=2),
-    "crowd": VicinalSettings(USERS + FAKES + 1, 0.2, 5),
-}
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A recommender that can be served, the bytes of its version, and the users' devices."""
-
-    recommender: Recommender
-    data: bytes
-    local: LocalRatings
-
-    @property
-    def folder(self) -> Path:
-        """What service() serves, and a front with workers could."""
-        return self.recommender.path.with_suffix(".serving")
-
-    def description(self) -> Description:
-        return describe(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
-
-    def catalog(self) -> Catalog:
-        """The one version, in `folder`."""
-        description = self.description()
-        write_version(self.folder, self.recommender, description)
-        make_current(self.folder, description.version)
-        return Catalog(self.folder)
-
-    def tally(self) -> Tally:
-        return Tally(users=USERS, eligible=eligible_users(self.recommender, WATCHED))
-
-    def service(self, *, refusals: int = 0) -> OffloadService:
-        """The calls, computed by threads of this process: most tests are of something else."""
-        description = self.description()
-        answers = InProcess(Answerer(self.recommender, description), refusals)
-        return OffloadService(self.catalog(), self.tally(), answers, Metrics(description))
-
-
-@final
-class InProcess:
-    """What a worker process computes, in a thread; the first `refusals` requests find it full."""
-
-    def __init__(self, answerer: Answerer, refusals: int) -> None:
-        self._answerer = answerer
-        self._refusals = refusals
-
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
-        if self._refusals:
-            self._refusals -= 1
-            raise SaturatedError(7, 0.15)
-        return await asyncio.to_thread(self._answerer.answer, call, request)
-
+__all__ = [
+    "LARGE_ITEMS",
+    "PRESETS",
+    "USERS",
+    "WATCHED",
+    "WIDTH",
+    "Chunks",
+    "Endpoint",
+    "InProcess",
+    "Mangle",
+    "Misbehaving",
+    "Scene",
+    "flipped",
+    "make_scene",
+    "other_manifest",
+]
 
 T = TypeVar("T")
 
@@ -156,58 +101,6 @@ class Endpoint:
         traceback: TracebackType | None,
     ) -> None:
         self.drain()
-
-
-def make_scene(
-    folder: Path, *, items: int = ITEMS, seed: int = 0, like: Scene | None = None
-) -> Scene:
-    """Random ratings and a random model from a seed; the version's file lies in `folder`.
-
-    like  a scene of the same seed whose version differs in three rows of its table
-    """
-    rng = np.random.default_rng(seed)
-    rated = rng.random((USERS + FAKES, items)) < min(0.3, 20 / items)
-    rated[:, -1] = False  # every user has an unrated item to hold out
-    rated[:, 5] = True
-    users, columns = np.nonzero(rated)
-    ratings = RatingMatrix.from_triples(
-        users,
-        columns,
-        rng.integers(0, SCALE.level_count, len(users)),
-        user_count=USERS + FAKES,
-        item_count=items,
-        scale=SCALE,
-    )
-    user_parameters = {"user_embedding": _table(rng, USERS + FAKES)}
-    manifest = Manifest(
-        model="mf",
-        users=USERS + FAKES,
-        items=items,
-        width=WIDTH,
-        minimum=1.0,
-        maximum=5.0,
-        step=1.0,
-        training_digest="0" * 64,
-        user_digest=tables_digest(user_parameters),
-    )
-    table = _table(rng, items)
-    if like is not None:
-        table[:3] *= 1.01
-    data = encode_version(manifest, {"item_embedding": table})
-    path = folder / f"model-{seed}{'' if like is None else '-near'}.safetensors"
-    path.write_bytes(data)
-    version = decode_version(data, expected_digest=version_digest(data))
-    recommender = Recommender(StoredModel(version, user_parameters, path), ratings, USERS)
-    held_out = np.array(
-        [rng.choice(np.flatnonzero(~rated[user])) for user in range(USERS)], dtype=np.int32
-    )
-    held_out[0] = -1
-    liked = (rng.random(USERS) < 0.5) & (held_out >= 0)
-    return Scene(recommender, data, LocalRatings(ratings.rows(np.arange(USERS)), held_out, liked))
-
-
-def _table(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
-    return rng.standard_normal((rows, WIDTH), dtype=np.float32) / np.float32(np.sqrt(WIDTH))
 
 
 Chunks = Iterator[wire.ModelChunk]
@@ -307,10 +200,6 @@ def serve_slowly(folder: Path, port: int, pause: float) -> None:
         ready.write_text(str(endpoint.port))
         ready.replace(folder / "ready")
         Event().wait()
-
-
-# Eight chunks of 512 KiB.
-LARGE_ITEMS = 8 * (512 << 10) // (4 * WIDTH)
 
 
 def flipped(chunk: wire.ModelChunk) -> wire.ModelChunk:

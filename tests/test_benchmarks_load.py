@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,20 @@ from benchmarks.load import percentiles
 from benchmarks.load_server import quantile
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def measured(module: str, folder: Path) -> tuple[str, Any]:
+    """What a benchmark prints, and its figures."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--short", "--json", "figures.json"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads((folder / "figures.json").read_text())
 
 
 def test_percentiles_are_those_of_all_samples() -> None:
@@ -33,17 +48,9 @@ def test_quantiles_are_of_what_came_between() -> None:
 
 @pytest.mark.slow
 def test_a_server_is_loaded_and_described(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", "--short", "--json", "load.json"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("## Load\n")
-    (found,) = json.loads((tmp_path / "load.json").read_text())["models"]
+    printed, figures = measured("benchmarks.load", tmp_path)
+    assert printed.startswith("## Load\n")
+    (found,) = figures["models"]
     assert found["saturation"] > 0 and found["model"] == "mf"
     for name in ("60 %", "3×"):
         phase = found["phases"][name]
@@ -57,15 +64,6 @@ def test_a_server_is_loaded_and_described(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kinds_of_front_are_compared(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.front_kinds", "--short", "--json", "kinds.json"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "kinds.json").read_text())
+    _, found = measured("benchmarks.front_kinds", tmp_path)
     assert [len(part) for part in (found["refused"], found["exchanged"])] == [3, 2]
     assert all(min(costs) > 0 for part in found.values() for costs in part.values())

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -37,6 +38,18 @@ def mark() -> Iterator[str]:
     stop_processes(name, grace=0)
 
 
+@pytest.fixture
+def scratch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The temporary folder of this test alone, short enough for Ray's sockets."""
+    tmp_path_factory.getbasetemp()  # made once, and not in here
+    with tempfile.TemporaryDirectory(prefix="v-", dir="/tmp") as name:
+        monkeypatch.setenv("TMPDIR", name)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        yield Path(name)
+
+
 def simulate(folder: Path, mark: str, *options: str) -> subprocess.Popen[str]:
     name, _, value = mark.partition("=")
     arguments = ["--dataset", DATASET, "--store", str(folder / "store")]
@@ -51,8 +64,8 @@ def simulate(folder: Path, mark: str, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def leftovers() -> set[Path]:
-    return set(Path("/tmp").glob("vicinal-flower-*"))
+def leftovers(scratch: Path) -> list[Path]:
+    return list(scratch.glob("vicinal-flower-*"))
 
 
 def until(condition: Callable[[], bool], *, seconds: float) -> bool:
@@ -81,8 +94,9 @@ def in_process(folder: Path, list_length: int) -> Counts:
 
 
 @pytest.mark.slow
-def test_twenty_clients_count_what_one_process_counts(mark: str, tmp_path: Path) -> None:
-    before = leftovers()
+def test_twenty_clients_count_what_one_process_counts(
+    mark: str, scratch: Path, tmp_path: Path
+) -> None:
     process = simulate(tmp_path, mark, "--clients", "20", "--k", "30", "--list-length", "10")
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
@@ -95,28 +109,28 @@ def test_twenty_clients_count_what_one_process_counts(mark: str, tmp_path: Path)
     assert result["accuracy"]["defended"] == expected.accuracy
     assert "HR@10" in out and "recommend" in err
     assert marked_processes(mark) == set()
-    assert leftovers() <= before
+    assert leftovers(scratch) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(
-    number: signal.Signals, mark: str, tmp_path: Path
+    number: signal.Signals, mark: str, scratch: Path, tmp_path: Path
 ) -> None:
-    before = leftovers()
     process = simulate(tmp_path, mark, "--clients", "120", "--k", "30")
     # The command, the SuperLink, `flwr run`, the simulation, and Ray's daemons.
     assert until(lambda: len(marked_processes(mark)) >= 6, seconds=120)
+    assert len(leftovers(scratch)) == 1
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.rstrip().endswith("vicinal: interrupted")
     assert marked_processes(mark) == set()
-    assert leftovers() <= before
+    assert leftovers(scratch) == []
 
 
 @pytest.mark.slow
-def test_a_failed_run_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_run_says_why_and_leaves_nothing(scratch: Path, tmp_path: Path) -> None:
     # A checkout with an underscore, which Flower refuses as a name, and with a broken device.
     checkout = tmp_path / "my_checkout"
     for package in ("common", "server", "client"):
@@ -128,7 +142,6 @@ def test_a_failed_run_says_why_and_leaves_nothing(tmp_path: Path) -> None:
             "    items = top_items", "    raise ValueError('no battery')\n    items = top_items"
         )
     )
-    before = leftovers()
     prepared = prepare(Experiment(dataset=DATASET))
     with ModelStore(tmp_path / "store") as store:
         recommender = prepared.train(store)
@@ -145,7 +158,7 @@ def test_a_failed_run_says_why_and_leaves_nothing(tmp_path: Path) -> None:
         )
     assert (tmp_path / "fleet" / "flower.log").stat().st_size > 0
     assert not (tmp_path / "fleet" / "result.json").exists()
-    assert leftovers() <= before
+    assert leftovers(scratch) == []
 
 
 def test_more_clients_than_users_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def mark(runs: Path) -> str:
-    return f"VICINAL_DEMO={next(runs.iterdir()).resolve()}"
+    return f"VICINAL_RUN={next(runs.iterdir()).resolve()}"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]
 
 @pytest.mark.slow
 def test_the_demo_leaves_no_process(finished: tuple[Path, str]) -> None:
-    assert not marked_processes(f"VICINAL_DEMO={finished[0].resolve()}")
+    assert not marked_processes(f"VICINAL_RUN={finished[0].resolve()}")
 
 
 @pytest.mark.slow

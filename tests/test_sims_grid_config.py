@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import InputError
 from sims.grid_config import GridConfig, read_config
+from sims.grid_results import cell_path
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = 'datasets = ["ml-100k"]\nattacks = ["random", "average"]\n'
@@ -29,6 +30,20 @@ def test_every_combination_is_a_cell_once(tmp_path: Path) -> None:
     # Without rvd a preset changes nothing: none once, rvd with two presets.
     assert len(cells) == 2 * 2 * 3
     assert len({repr(cell) for cell in cells}) == len(cells)
+
+
+def test_a_result_without_rvd_outlives_a_change_of_presets(tmp_path: Path) -> None:
+    text = BASE + 'defenses = ["none", "rmf", "rvd", "rmf+rvd"]\n'
+    paths = [
+        {
+            (cell.defense.name, cell.experiment.attack): cell_path(tmp_path, cell)
+            for cell in config_of(tmp_path, text + changed).cells()
+        }
+        for changed in ('presets = ["paper"]', 'presets = ["vicinal"]', "neighbors = [7]")
+    ]
+    for key, path in paths[0].items():
+        places = {path, *(other[key] for other in paths)}
+        assert len(places) == (3 if "rvd" in key[0] else 1)
 
 
 def test_the_paper_preset_takes_the_paper_s_k_unless_told_otherwise(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`vicinal demo`: poison, train, defend on devices, one table."""
+"""`vicinal demo`: poison, train, defend on devices, compare."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

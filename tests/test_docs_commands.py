@@ -1,0 +1,185 @@
+"""What the pages name exists: commands and their options, modules, targets, files, links."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+import typer
+
+from sims.cli import COMMANDS, app
+
+ROOT = Path(__file__).resolve().parent.parent
+# Without the change log, which tells of what was.
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHELL = ("", "sh")
+SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
+# What ends a command in a shell, or begins another.
+END = re.compile(r"[|>;&]|\s#")
+OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]*")
+OURS = "common|server|client|sims|tests|benchmarks|docs|proto|configs"
+FILE = re.compile(rf"(?:{OURS})/[\w./-]*\w")
+NAME = re.compile(r"^((?:common|server|client|sims|benchmarks)(?:\.\w+)+)")
+LINK = re.compile(r"\]\(([^)#\s]+)")
+# Of benchmarks.
+MORE_OPTIONS = {"--short"}
+# What a command writes that is not kept, and what was decided against.
+NOT_KEPT = {"docs/latency", "docs/latency.md", "tests/server"}
+
+
+class Found(NamedTuple):
+    """A command line on a page."""
+
+    page: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.line}"
+
+
+def code_of(text: str) -> Iterator[str]:
+    """Lines of shell in blocks, and spans in the text, each in one line."""
+    for language, block in FENCE.findall(text):
+        if language in SHELL:
+            yield from block.replace("\\\n", " ").splitlines()
+    for _, span in SPAN.findall(FENCE.sub("", text)):
+        yield " ".join(span.split())
+
+
+def lines(pattern: str) -> list[Found]:
+    """Everything on the pages that begins with a command, up to where it ends."""
+    found = set()
+    for page in PAGES:
+        for line in code_of(page.read_text(encoding="utf-8")):
+            match = re.match(rf"(?:[A-Z_]+=\S+ )*({pattern} .*|{pattern}$)", line.strip())
+            if match:
+                name = page.relative_to(ROOT).as_posix()
+                found.add(Found(name, END.split(match[1])[0].strip()))
+    return sorted(found)
+
+
+@cache
+def command_of(name: str) -> click.Command:
+    return typer.main.get_command(import_module(COMMANDS[name].module).app)
+
+
+def missing(line: str) -> list[str]:
+    """Commands and options of a line `vicinal …` that there are not."""
+    words = line.split()[1:]
+    node: click.Command = typer.main.get_command(app)
+    while words and words[0] in option_names(node):
+        words.pop(0)
+    if words and words[0] == "COMMAND":
+        return []
+    if words and re.fullmatch("[a-z-]+", words[0]):
+        if words[0] not in COMMANDS:
+            return [words[0]]
+        node = command_of(words.pop(0))
+    if isinstance(node, click.Group) and words and re.fullmatch("[a-z-]+", words[0]):
+        if words[0] not in node.commands:
+            return [words[0]]
+        node = node.commands[words.pop(0)]
+    return sorted(set(OPTION.findall(" ".join(words))) - option_names(node))
+
+
+def option_names(command: click.Command) -> set[str]:
+    return {"--help", *(name for one in command.params for name in one.opts)}
+
+
+@cache
+def help_of(module: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("found", lines("vicinal"), ids=str)
+def test_every_command_and_option_exists(found: Found) -> None:
+    assert missing(found.line) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_names_every_command(name: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| .*`(?:vicinal )?{name}\b", readme, re.MULTILINE)
+
+
+@pytest.mark.parametrize("found", lines("python -m"), ids=str)
+def test_every_module_and_option_exists(found: Found) -> None:
+    module, *words = found.line.split()[2:]
+    if module.split(".")[0] not in OURS.split("|"):
+        return
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None
+    assert '"__main__"' in Path(spec.origin).read_text(encoding="utf-8")
+    for option in OPTION.findall(" ".join(words)):
+        assert option in help_of(module)
+
+
+@pytest.mark.parametrize("found", lines("make"), ids=str)
+def test_every_target_exists(found: Found) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?<!\S)[a-z-]+(?!\S)", found.line)[1:]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or a word in one."""
+    stem = ROOT / name.replace(".", "/")
+    if stem.with_suffix(".py").exists() or stem.is_dir():
+        return True
+    module, _, last = name.rpartition(".")
+    path = (ROOT / module.replace(".", "/")).with_suffix(".py")
+    return path.exists() and re.search(rf"\b{last}\b", path.read_text(encoding="utf-8")) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_option_file_and_link_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    known = MORE_OPTIONS | {
+        name for command in COMMANDS for name in all_options(command_of(command))
+    }
+    spans = list(code_of(text))
+    options = {word for span in spans for word in re.findall(r"^--[a-z][a-z-]*", span)}
+    files = {name for span in spans for name in FILE.findall(span)}
+    assert options - known == set()
+    assert {name for name in files - NOT_KEPT if not (ROOT / name).exists()} == set()
+    assert {name for span in spans for name in NAME.findall(span) if not is_there(name)} == set()
+    links = {link for link in LINK.findall(text) if "://" not in link}
+    assert {link for link in links if not (page.parent / link).exists()} == set()
+
+
+def all_options(command: click.Command) -> set[str]:
+    parts = command.commands.values() if isinstance(command, click.Group) else ()
+    return option_names(command).union(*map(option_names, parts))
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("vicinal evaluate --dataset D --model M", []),
+        ("vicinal --debug evaluate --nearest 3", ["--nearest"]),
+        ("vicinal data describe FILE --scale 1:5:1", []),
+        ("vicinal data delete FILE", ["delete"]),
+        ("vicinal train", ["train"]),
+        ("vicinal attack random -o FILE -q", ["-q"]),
+    ],
+)
+def test_a_wrong_line_is_seen(line: str, wrong: list[str]) -> None:
+    assert missing(line) == wrong
