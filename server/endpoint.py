@@ -123,6 +123,9 @@ def _options(listening: Listening) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.max_concurrent_streams", listening.calls),
+        # gRPC would cancel what a busy process has not taken over yet; it is to be refused instead.
+        ("grpc.server.max_pending_requests", listening.calls),
+        ("grpc.server.max_pending_requests_hard_limit", listening.calls),
         ("grpc.max_allowed_incoming_connections", listening.connections),
         ("grpc.keepalive_time_ms", 1000 * KEEPALIVE_SECONDS),
         ("grpc.keepalive_timeout_ms", 1000 * KEEPALIVE_ANSWER_SECONDS),
