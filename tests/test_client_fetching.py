@@ -148,6 +148,28 @@ def test_a_form_is_resumed_where_its_stream_broke(tmp_path: Path) -> None:
     assert (version_digest(fetched.data), fetched.received) == (form.digest, form.size)
 
 
+def test_a_version_that_is_replaced_before_it_is_fetched_is_described_again(
+    tmp_path: Path, scene: Scene, near: Scene
+) -> None:
+    service = scene.service()
+    service.versions = Catalog(scene.folder, grace=0.0)
+    described = 0
+
+    def describe(said: wire.Description) -> wire.Description:
+        nonlocal described
+        described += 1
+        if described == 1:
+            publish(service.versions, scene, near)
+        return said
+
+    server = Misbehaving(service, describe=describe)
+    with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
+        session = Session(connection, VersionStore(tmp_path / "d"), scene.local, preset="paper")
+    assert session.version is not None
+    assert session.version.digest == near.recommender.version.digest
+    assert described == 2
+
+
 def publish(catalog: Catalog, scene: Scene, near: Scene) -> None:
     """Another version from the folder of the first."""
     write_version(scene.folder, near.recommender, near.description())

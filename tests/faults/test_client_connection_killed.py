@@ -13,8 +13,8 @@ from serving import LARGE_ITEMS, Scene, make_scene
 from client.connection import Connection
 from common.errors import VicinalError
 
-ROOT = Path(__file__).resolve().parent.parent
-SERVER = Path(__file__).with_name("serving.py")
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "tests" / "serving.py"
 
 
 @pytest.fixture(scope="module")
