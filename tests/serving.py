@@ -34,7 +34,7 @@ from server.gate import Gate
 from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
 from server.recommender import Recommender
-from server.service import OffloadService
+from server.service import CHUNK_BYTES, OffloadService
 from server.serving import describe, eligible_users, make_current, write_version
 from server.tally import Tally
 from server.versions import Catalog
@@ -309,8 +309,8 @@ def serve_slowly(folder: Path, port: int, pause: float) -> None:
         Event().wait()
 
 
-# Eight chunks of 512 KiB.
-LARGE_ITEMS = 8 * (512 << 10) // (4 * WIDTH)
+# Eight chunks.
+LARGE_ITEMS = 8 * CHUNK_BYTES // (4 * WIDTH)
 
 
 def flipped(chunk: wire.ModelChunk) -> wire.ModelChunk:

@@ -21,6 +21,7 @@ from common.model_version import version_digest
 from common.version_encodings import ENCODINGS, Encoding, encode_form
 from common.version_transfers import pack
 from common.wire import offload_pb2 as wire
+from server.service import CHUNK_BYTES
 from server.serving import write_version
 from server.versions import Catalog
 
@@ -144,7 +145,7 @@ def test_a_form_is_resumed_where_its_stream_broke(tmp_path: Path) -> None:
     server = Misbehaving(large.service(), describe=whole_only, mangle=broken)
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         fetched = connection.fetch_model(connection.describe(), "int8")
-    assert server.fetches == [0, 512 << 10, 1024 << 10]
+    assert server.fetches == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
     assert (version_digest(fetched.data), fetched.received) == (form.digest, form.size)
 
 

@@ -14,6 +14,7 @@ from device_process import PRESET
 from ledger import Entry, counts_of
 
 from common.ranking import Counts
+from common.settings import VicinalSettings
 from server.recommender import Recommender
 from server.serving import read_serving
 
@@ -22,18 +23,19 @@ from server.serving import read_serving
 class Oracle:
     """The one right answer for a user and a version, from the version's own files."""
 
-    def __init__(self, versions: Path) -> None:
+    def __init__(self, versions: Path, preset: str = PRESET) -> None:
         self._versions = versions
+        self._preset = preset
         self.items = cache(self._items)
         self._served = cache(self._read)
 
-    def _read(self, version: str) -> tuple[Recommender, int, object]:
+    def _read(self, version: str) -> tuple[Recommender, int, VicinalSettings]:
         recommender, description = read_serving(self._versions, version)
-        return recommender, description.list_length, description.preset(PRESET)
+        return recommender, description.list_length, description.preset(self._preset)
 
     def _items(self, version: str, user: int) -> tuple[int, ...]:
         recommender, length, settings = self._served(version)
-        return tuple(recommender.recommend(user, settings, length).tolist())  # type: ignore[arg-type]
+        return tuple(recommender.recommend(user, settings, length).tolist())
 
 
 @dataclass(frozen=True)
