@@ -28,8 +28,12 @@ from common.version_transfers import unpack as unpack_transfer
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_from_wire, description_to_wire
 from common.wire.fleet import parse
-from common.wire.messages import counts_from_wire, counts_to_wire
-from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
+from common.wire.messages import (
+    counts_from_wire,
+    counts_to_wire,
+    neighborhood_from_wire,
+    neighborhood_to_wire,
+)
 from common.wire.packing import decode_varints, pack, unpack
 from common.wire.slim import slim_from_wire, slim_to_wire
 from server.frames import Answer, Outcome, WorkerLostError, read_answer
@@ -83,7 +87,7 @@ def _versions(scene: Scene, other: Scene) -> Iterator[Decoder]:
             yield Decoder(
                 f"form {encoding}",
                 forms,
-                lambda data, encoding=encoding: decode_form(  # type: ignore[misc]
+                lambda data, encoding=encoding, digest=digest: decode_form(  # type: ignore[misc]
                     data, form_of(data, encoding), version=digest
                 ),
             )

@@ -70,7 +70,7 @@ class Requests:
 
 @dataclass
 class Reports:
-    """made: whole on a device's disk; refused: of a version that was served no more."""
+    """made: whole on a device's disk; refused: of a version that was known no more."""
 
     made: int = 0
     acknowledged: int = 0
@@ -91,7 +91,6 @@ class Figures:
     stale: int = 0
     wrong: list[str] = field(default_factory=list)
     versions: int = 0
-    resumed_bytes: int = 0
     reports: Reports = field(default_factory=Reports)
     sums_differ: list[str] = field(default_factory=list)
 
@@ -194,11 +193,24 @@ def _sum(entries: Sequence[Entry]) -> Counts:
     return first
 
 
+def good(figures: Figures, least_share: float) -> bool:
+    """Whether nothing is wrong, lost or counted twice, and nearly all was in time."""
+    reports = figures.reports
+    wrong = len(figures.wrong) + len(figures.sums_differ)
+    wrong += reports.lost + reports.twice + reports.unknown
+    every = figures.requests.values()
+    answered = sum(one.answered for one in every)
+    bad = sum(one.late + len(one.failed) for one in every)
+    return figures.answers > 0 and not wrong and answered >= least_share * (answered + bad)
+
+
 def percentile(seconds: Sequence[float], share: float) -> float:
     return float(np.quantile(seconds, share)) if seconds else 0.0
 
 
-TABLE_HEAD: Final = "| asked by | requests | in time | late | failed | p50, s | p99, s | longest, s |"
+TABLE_HEAD: Final = (
+    "| asked by | requests | in time | late | failed | p50, s | p99, s | longest, s |"
+)
 
 
 def markdown(figures: Figures) -> Iterator[str]:
@@ -220,11 +232,14 @@ def markdown(figures: Figures) -> Iterator[str]:
         ("**wrong, or of mixed versions**", len(figures.wrong)),
         ("model versions that were answered with", figures.versions),
         ("requests cut off by the kill of their own device", _sum_of(figures, "cut_off")),
-        ("requests of a phone without a package while there was no server", _sum_of(figures, "no_way")),
+        (
+            "requests of a phone without a package, and no server",
+            _sum_of(figures, "no_way"),
+        ),
         ("reports on devices' disks", reports.made),
         ("counted", reports.counted),
-        ("refused, because their version was served no more; answered again", reports.refused),
-        ("still owed, of a version that was served no more", reports.owed),
+        ("refused, because their version was known no more; answered again", reports.refused),
+        ("still owed, of a version that was known no more", reports.owed),
         ("**lost**", reports.lost),
         ("**counted twice**", reports.twice + reports.unknown),
         ("**versions whose sums are not those of their reports**", len(figures.sums_differ)),

@@ -30,6 +30,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
 
 Entry = dict[str, Any]
+_LAST_BYTES: Final = 64 << 10
 
 
 @final
@@ -49,6 +50,17 @@ def read_ledger(path: Path) -> list[Entry]:
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+def last_entries(path: Path) -> list[Entry]:
+    """The newest lines, as many as are in the last 64 KiB."""
+    if not path.exists():
+        return []
+    with path.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        start = opened.seek(max(0, size - _LAST_BYTES))
+        lines = opened.read().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines[bool(start) :]]
 
 
 def counts_entry(counts: Counts) -> Entry:

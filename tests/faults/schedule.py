@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
@@ -18,7 +18,7 @@ import grpc
 from child_processes import children_of
 from device_process import KINDS, Device
 from figures import Downtime, Figures, Oracle, check_answers, check_reports, requests_of
-from ledger import read_ledger
+from ledger import last_entries, read_ledger
 from served import POLL_SECONDS, ServedProcess
 
 from client.connection import Connection
@@ -79,6 +79,7 @@ class Field:
         self.done: Counter[str] = Counter()
         self.drained = 0
         self.dropped = 0
+        self.resident_mib = 0.0
         self._folder = folder
         self._server = ServedProcess(folder / "server", plan.arguments)
         self._devices: list[Playing] = []
@@ -124,6 +125,7 @@ class Field:
             FAULTS[name](self)
             self.done[name] += 1
             self.wait_for_all()
+            self.resident_mib = max(self.resident_mib, self._server.resident_mib())
 
     def wait_for_all(self) -> None:
         """Until every device has ended a request that began after this call."""
@@ -142,8 +144,13 @@ class Field:
         return "\n".join([*texts, self._server.log])
 
     @property
-    def resident_mib(self) -> float:
-        return self._server.resident_mib()
+    def rotations(self) -> int:
+        """New versions that were served while it ran."""
+        return self._server.log.count(" is served\n")
+
+    @property
+    def seconds_away(self) -> float:
+        return sum(one.end - one.begin for one in self._away)
 
     def kill_server(self) -> None:
         """In the middle of a newcomer's fetch."""
@@ -255,13 +262,13 @@ class Field:
 
 
 def _ended_after(device: Device, begun: float) -> bool:
-    entries = read_ledger(device.ledger)[-40:]
+    entries = last_entries(device.ledger)
     return any(entry["what"] == "ended" and entry["at"] > begun for entry in entries)
 
 
 def _fetching(device: Device) -> bool:
     """Whether it has been opening for so long that bytes of a version must be on their way."""
-    last = read_ledger(device.ledger)[-1:]
+    last = last_entries(device.ledger)[-1:]
     return any(entry["what"] == "open" and monotonic() - entry["at"] > 0.5 for entry in last)
 
 

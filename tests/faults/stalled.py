@@ -18,11 +18,19 @@ STREAMS: Final = 200
 # Against hanging only.
 WAIT_SECONDS: Final = 240.0
 USERS: Final = 20
+# Of the front, for each stalled stream: a few chunks of 64 KiB on their way to the system.
+MOST_MIB: Final = 1.0
+# A busy machine looks late at what is over.
+SLACK_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
 class Stalled:
-    """Memory of the server's front in MiB; seconds until all streams were cut."""
+    """Memory of the server's front in MiB; seconds until all streams were cut.
+
+    answered  requests of others meanwhile; limit: seconds that the server gives a stream
+    sent      MiB a stream that the front had handed over when it came to a halt
+    """
 
     before: float
     while_stalled: float
@@ -31,6 +39,12 @@ class Stalled:
     cut_after: float
     limit: float
     sent: float
+
+    @property
+    def good(self) -> bool:
+        """Others were answered, memory is bounded, and the streams were cut before the limit."""
+        bounded = self.while_stalled - self.before < MOST_MIB * STREAMS
+        return bounded and self.answered == USERS and self.cut_after < self.limit + SLACK_SECONDS
 
 
 @contextmanager

@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP"),
 ]
 WAIT_SECONDS = 240
+SERVE = ("--dataset", "synthetic:120x200", "--k", "20")
 
 
 @contextmanager
@@ -42,7 +43,9 @@ def test_a_report_that_the_servers_disk_does_not_take_is_counted_once_it_does(
     tmp_path: Path,
 ) -> None:
     with (
-        ServedProcess(tmp_path / "server", ("--dataset", "synthetic:120x200", "--k", "20")) as server,
+        ServedProcess(
+            tmp_path / "server", ("--dataset", "synthetic:120x200", "--k", "20")
+        ) as server,
         Connection(server.address, patience=60) as connection,
     ):
         store = VersionStore(tmp_path / "device")

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzzing import MOST_FINDINGS, Decoder, fuzz
+from decoders import Decoder
+from fuzzing import MOST_FINDINGS, fuzz
 from mutations import MUTATIONS, mutated
 
 HERE = Path(__file__).resolve().parent

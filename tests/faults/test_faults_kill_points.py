@@ -23,7 +23,14 @@ MOST_POINTS = 60
 def run(address: str, ratings: Path, folder: Path, point: int) -> int:
     paths = os.pathsep.join(str(path) for path in (HERE.parents[1], HERE.parent, HERE))
     return subprocess.run(
-        [sys.executable, str(HERE / "kill_point.py"), address, str(ratings), str(folder), str(point)],
+        [
+            sys.executable,
+            str(HERE / "kill_point.py"),
+            address,
+            str(ratings),
+            str(folder),
+            str(point),
+        ],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         timeout=120,
         check=False,
