@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -87,7 +88,7 @@ def fuzz_all(count: int, seed: int) -> list[Tried]:
     with TemporaryDirectory() as folder:
         found = list(decoders(Path(folder)))
         shares = [1 / EXPENSIVE if decoder.expensive else 1.0 for decoder in found]
-        counts = [max(1, round(count * share / sum(shares))) for share in shares]
+        counts = [ceil(count * share / sum(shares)) for share in shares]
         bound_memory()
         return [fuzz(*pair, seed) for pair in zip(found, counts, strict=True)]
 
