@@ -221,7 +221,7 @@ def test_an_answer_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     server = Misbehaving(make_scene(tmp_path).service(), package=huge)
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         description = connection.describe()
-        with pytest.raises(VicinalError, match="RESOURCE_EXHAUSTED: .*larger than max") as caught:
+        with pytest.raises(VicinalError, match=r"RESOURCE_EXHAUSTED: .*larger than max") as caught:
             connection.package(description, 0, "paper")
         assert caught.value.exit_code == 1
         assert len(connection.recommend(description, 0, "paper")) == 10
