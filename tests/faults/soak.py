@@ -56,7 +56,7 @@ def under_load(minutes: float, seed: int) -> tuple[str, bool]:
     lines = ["| fault | times |", "|---|---:|"]
     lines += [f"| {name} | {count} |" for name, count in sorted(field.done.items())]
     lines += [
-        f"| new version served (one every {field.plan.rotation} s, and as asked) | {rotations} |",
+        f"| new version served (a training begins {field.plan.rotation} s after the last) | {rotations} |",
         "",
     ]
     lines += [
