@@ -52,11 +52,11 @@ def under_load(minutes: float, seed: int) -> tuple[str, bool]:
         field.run(faults_for(60 * minutes, seed))
         progress("comparing")
         found = field.finish()
-        rotations = field.rotations
+        rotations, every = field.rotations, field.plan.rotation
     lines = ["| fault | times |", "|---|---:|"]
     lines += [f"| {name} | {count} |" for name, count in sorted(field.done.items())]
     lines += [
-        f"| new version served (a training begins {field.plan.rotation} s after the last) | {rotations} |",
+        f"| new version served (a training begins {every} s after the last) | {rotations} |",
         "",
     ]
     lines += [
