@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench check stubs clean
+.PHONY: help install demo test test-all bench soak check stubs clean
 
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
+MINUTES ?= 10
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -47,6 +48,9 @@ test-all: install ## every test; those on real ratings need VICINAL_DATA
 # Ratios only: they hold on a busy machine too.
 bench: install ## the short benchmarks; fails when one is below its floor
 	@for part in kernel inference scaling; do $(RUN) -m benchmarks.$$part --short; done
+
+soak: install ## faults under load for MINUTES=10, and all of tests/faults for longer; prints figures
+	@PYTHONPATH=.:tests:tests/faults OMP_NUM_THREADS=1 $(RUN) tests/faults/soak.py --minutes $(MINUTES) $(ARGS)
 
 check: install ## lint, format, types, generated stubs, import directions
 	@$(RUN) -m ruff check .

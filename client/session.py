@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
 from typing import Final, final
@@ -192,6 +193,13 @@ class Session:
         return taken
 
     def _open(self) -> tuple[Description, ModelVersion | None]:
+        """A version that was replaced between describing and fetching is described again."""
+        for _ in range(MAX_REFUSALS - 1):
+            with suppress(VersionRefusedError):
+                return self._open_described()
+        return self._open_described()
+
+    def _open_described(self) -> tuple[Description, ModelVersion | None]:
         held = () if self._slim else self._store.held()
         description = self._connection.describe(self._encoding, held)
         settings = description.preset(self._preset)

@@ -10,6 +10,7 @@ last used is its modification time.
 import fcntl
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
@@ -21,6 +22,8 @@ from common.version_encodings import Form, decode_form
 from common.wire.description import is_digest
 
 _SUFFIX: Final = ".safetensors"
+# No write takes so long: whoever began it is gone.
+BROKEN_OFF_SECONDS: Final = 3600.0
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -107,6 +110,7 @@ class VersionStore:
                 "--encoding"
             )
         try:
+            self._clear_broken_off()
             self._make_room(len(data), path)
             write_file(path, data)
         except OSError as error:
@@ -130,6 +134,13 @@ class VersionStore:
             if digest in self._locks:
                 os.close(self._locks[digest])
             self._locks[digest] = descriptor
+
+    def _clear_broken_off(self) -> None:
+        """Delete what a device left that was killed while it wrote a version."""
+        for path in self.folder.glob(f".*{_SUFFIX}.*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > BROKEN_OFF_SECONDS:
+                    path.unlink()
 
     def _make_room(self, size: int, place: Path) -> None:
         """Delete the least recently used files until `size` bytes more fit. Raises OSError."""

@@ -101,3 +101,5 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
         return Answer(Outcome(outcome), data, (find, tune, rank), neighbors=neighbors)
     except (asyncio.IncompleteReadError, OSError) as error:
         raise WorkerLostError("it ended") from error
+    except ValueError as error:
+        raise WorkerLostError("an answer of no known outcome") from error

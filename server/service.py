@@ -26,7 +26,9 @@ from server.metrics import Metrics
 from server.tally import Tally
 from server.versions import Catalog, Served, VersionGoneError
 
-CHUNK_BYTES: Final = 512 << 10
+# A reader who stalls holds a few of them in memory; larger ones are no faster
+# (docs/reliability.md).
+CHUNK_BYTES: Final = 64 << 10
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
 # Milliseconds after which a refused caller may try again; the name is gRPC's own.
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
@@ -109,7 +111,7 @@ class OffloadService(OffloadServicer):
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:
         async with self._statuses("Report", context):
-            self._checked(request)
+            await self._check_countable(request)
             counts = counts_from_wire(request.counts)
             counted = await asyncio.wrap_future(
                 self.tally.submit(request.version, request.preset, request.key, counts)
@@ -125,6 +127,22 @@ class OffloadService(OffloadServicer):
                 self.tally.submit_total(request.version, request.preset)
             )
             return wire.TallyReply(reports=reports, counts=counts_to_wire(counts))
+
+    async def _check_countable(self, request: wire.ReportRequest) -> None:
+        """A version that is served, or one that was: its sum is in the tally.
+
+        Without the second, reports that devices owe would be lost when the server is started
+        again, which takes it back to its first version.
+        """
+        try:
+            self.versions.find(request.version)
+        except VersionGoneError:
+            total = self.tally.submit_total(request.version, request.preset)
+            reports, _ = await asyncio.wrap_future(total)
+            if not reports:
+                self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
+        else:
+            self._checked(request)
 
     async def _ask(self, call: Call, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
         """The bytes of a reply; what cannot be answered is refused before it waits."""

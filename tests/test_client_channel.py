@@ -12,6 +12,7 @@ from serving import Endpoint, Scene, make_scene
 from client.channel import Access, read_token
 from client.connection import Connection
 from common.errors import InputError, VicinalError
+from common.tls_files import Identity
 from server.certificates import make_certificates
 from server.endpoint import Listening
 from server.listening import Tls, checked_tls
@@ -104,6 +105,23 @@ def test_a_server_whose_certificate_expires_while_it_runs_is_refused(
     with served(scene, tls_of(tmp_path / "short")) as address:
         time.sleep(5)
         assert "its certificate is refused: certificate has expired" in complaint(address, access)
+
+
+def test_a_server_whose_clock_is_ahead_of_its_devices_is_refused(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """Its certificate begins, by the device's clock, in two days."""
+    early = tmp_path / "early"
+    make_certificates(early, start=datetime.now(UTC) + timedelta(days=2))
+    make_certificates(tmp_path / "now")
+    access = Access(ca=tmp_path / "both.pem")
+    both = (early / "ca.pem", tmp_path / "now" / "ca.pem")
+    (tmp_path / "both.pem").write_bytes(b"".join(path.read_bytes() for path in both))
+    files = (early / "server.pem", early / "server.key")
+    identity = Identity(*(path.read_bytes() for path in files))
+    with served(scene, Tls(identity)) as address:
+        line = complaint(address, access)
+    assert "its certificate is refused: certificate is not yet valid" in line
 
 
 def test_mutual_tls_takes_devices_with_a_certificate_only(

@@ -21,6 +21,7 @@ from common.model_version import version_digest
 from common.version_encodings import ENCODINGS, Encoding, encode_form
 from common.version_transfers import pack
 from common.wire import offload_pb2 as wire
+from server.service import CHUNK_BYTES
 from server.serving import write_version
 from server.versions import Catalog
 
@@ -144,8 +145,30 @@ def test_a_form_is_resumed_where_its_stream_broke(tmp_path: Path) -> None:
     server = Misbehaving(large.service(), describe=whole_only, mangle=broken)
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         fetched = connection.fetch_model(connection.describe(), "int8")
-    assert server.fetches == [0, 512 << 10, 1024 << 10]
+    assert server.fetches == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
     assert (version_digest(fetched.data), fetched.received) == (form.digest, form.size)
+
+
+def test_a_version_that_is_replaced_before_it_is_fetched_is_described_again(
+    tmp_path: Path, scene: Scene, near: Scene
+) -> None:
+    service = scene.service()
+    service.versions = Catalog(scene.folder, grace=0.0)
+    described = 0
+
+    def describe(said: wire.Description) -> wire.Description:
+        nonlocal described
+        described += 1
+        if described == 1:
+            publish(service.versions, scene, near)
+        return said
+
+    server = Misbehaving(service, describe=describe)
+    with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
+        session = Session(connection, VersionStore(tmp_path / "d"), scene.local, preset="paper")
+    assert session.version is not None
+    assert session.version.digest == near.recommender.version.digest
+    assert described == 2
 
 
 def publish(catalog: Catalog, scene: Scene, near: Scene) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import Endpoint, Misbehaving, Scene, make_scene
 
-from client.connection import Connection, report_of
+from client.connection import Connection, VersionRefusedError, report_of
 from client.local_ratings import write_local_ratings
 from client.pending_reports import MAX_AGE_SECONDS, PendingReports
 from client.run import DeviceRun, answer_users
@@ -17,7 +17,7 @@ from client.version_store import VersionStore
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from server.tally import KEY_SECONDS
+from server.tally import KEY_SECONDS, Tally
 
 ONE = Counts((1, 1), (0, 1), 1, 1)
 
@@ -105,6 +105,24 @@ def test_a_report_of_a_version_that_is_not_served_now_is_kept(tmp_path: Path, sc
         pending.keep(refused)
         assert session.send_pending() == 0
         assert list(pending) == [other]
+
+
+def test_a_report_of_a_version_that_the_server_has_forgotten_joins_its_sum(
+    tmp_path: Path, scene: Scene
+) -> None:
+    old, path = report(scene).version, tmp_path / "tally.sqlite"
+    new = make_scene(tmp_path, like=scene).service()
+    with scene.tally() as empty, Tally(users=40, eligible=empty._most.eligible, path=path) as tally:
+        tally.add(old, "paper", "c" * 32, ONE)
+        new.tally = tally
+        with Endpoint(new) as endpoint, Connection(endpoint.address) as connection:
+            assert connection.send_report(report(scene))
+            assert not connection.send_report(report(scene))
+            other = report(scene, "b" * 32)
+            other.preset = "vicinal"
+            with pytest.raises(VersionRefusedError, match="another version is served"):
+                connection.send_report(other)
+        assert tally.total(old, "paper") == (2, ONE + ONE)
 
 
 def test_a_report_is_on_the_disk_before_it_is_sent(tmp_path: Path, scene: Scene) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from serving import Scene, make_scene
 
-from client.version_store import VersionStore, parse_size
+from client.version_store import BROKEN_OFF_SECONDS, VersionStore, parse_size
 from common.errors import InputError, VicinalError
 from common.model_version import version_digest
 from common.version_encodings import Form
@@ -33,6 +33,21 @@ def test_what_was_saved_comes_back_verified(tmp_path: Path) -> None:
     version = store.load(own_form(scene), digest)
     assert version is not None and version.manifest == scene.recommender.version.manifest
     assert [path.name for path in store.folder.iterdir()] == [f"{digest}.safetensors"]
+
+
+def test_what_a_killed_writer_left_is_deleted_and_what_another_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    scene = make_scene(tmp_path)
+    store = VersionStore(tmp_path / "device")
+    store.folder.mkdir()
+    left, written = (store.folder / f".{'a' * 64}.safetensors.{end}" for end in ("0a", "1b"))
+    for path in (left, written):
+        path.write_bytes(b"the beginning of a version")
+    old = left.stat().st_mtime - BROKEN_OFF_SECONDS - 60
+    os.utime(left, (old, old))
+    store.save(scene.recommender.version.digest, scene.data)
+    assert not left.exists() and written.exists()
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])

@@ -172,8 +172,8 @@ def test_without_a_server_a_connection_ends(echo: str) -> None:
         address = "{}:{}".format(*taken.getsockname()[:2])
     with (
         Network("loopback", address) as network,
-        connected(network.address) as here,
         pytest.raises(ConnectionError),
+        connected(network.address) as here,
     ):
         ping(here)
 
@@ -181,7 +181,7 @@ def test_without_a_server_a_connection_ends(echo: str) -> None:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """A version of several chunks."""
-    return make_scene(tmp_path_factory.mktemp("large"), items=LARGE_ITEMS)
+    return make_scene(tmp_path_factory.mktemp("large"), items=8 * LARGE_ITEMS)
 
 
 def test_a_device_behind_a_network_answers_the_same(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from server.recommender import Recommender
 from server.serving import read_serving
 from sims.experiment import Experiment, prepare
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATASET = "synthetic:120x90"
 USERS = 120
 

@@ -12,9 +12,10 @@ from serving import LARGE_ITEMS, Scene, make_scene
 
 from client.connection import Connection
 from common.errors import VicinalError
+from server.service import CHUNK_BYTES
 
-ROOT = Path(__file__).resolve().parent.parent
-SERVER = Path(__file__).with_name("serving.py")
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "tests" / "serving.py"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_a_fetch_survives_a_server_that_is_killed_and_comes_back(
         fetched = fetch.result(timeout=60)
     assert fetched.data == large.data
     resumed = int((tmp_path / "offset").read_text())
-    assert resumed >= 512 << 10, "the fetch began anew instead of where it had stopped"
+    assert resumed >= CHUNK_BYTES, "the fetch began anew instead of where it had stopped"
     packed = {way.form: way.size for way in description.transfers}
     assert fetched.received == packed[description.version]
 

@@ -18,6 +18,7 @@ from serving import (
     other_manifest,
 )
 
+from client.channel import MAX_ANSWER_BYTES
 from client.connection import Connection, one_line
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
@@ -210,6 +211,20 @@ def test_a_package_that_cannot_be_is_the_servers_fault(
     ):
         connection.package(connection.describe(), 0, "paper")
     assert not isinstance(caught.value, InputError)
+
+
+def test_an_answer_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    def huge(made: wire.OffloadPackage) -> wire.OffloadPackage:
+        made.neighborhood.items = bytes(MAX_ANSWER_BYTES)
+        return made
+
+    server = Misbehaving(make_scene(tmp_path).service(), package=huge)
+    with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
+        description = connection.describe()
+        with pytest.raises(VicinalError, match=r"RESOURCE_EXHAUSTED: .*larger than max") as caught:
+            connection.package(description, 0, "paper")
+        assert caught.value.exit_code == 1
+        assert len(connection.recommend(description, 0, "paper")) == 10
 
 
 def test_a_report_whose_reply_was_lost_counts_once(tmp_path: Path) -> None:

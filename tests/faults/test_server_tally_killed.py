@@ -23,7 +23,7 @@ def start(folder: Path, port: int) -> tuple[subprocess.Popen[bytes], int]:
     (folder / "ready").unlink(missing_ok=True)
     process = subprocess.Popen(
         [sys.executable, str(HERE / "reporting.py"), str(folder), str(port)],
-        env={**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}"},
+        env={**os.environ, "PYTHONPATH": f"{HERE.parents[1]}:{HERE.parent}"},
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60

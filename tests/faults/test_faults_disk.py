@@ -1,0 +1,76 @@
+"""A disk that is full under a server that runs, and has room again."""
+
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from child_processes import children_of
+from served import ServedProcess
+
+from client.connection import Connection
+from client.local_ratings import read_local_ratings
+from client.pending_reports import PendingReports
+from client.session import REPORTS_FOLDER, Session
+from client.version_store import VersionStore
+from common.errors import VicinalError
+from common.ranking import Counts
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit"),
+    pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP"),
+]
+WAIT_SECONDS = 240
+SERVE = ("--dataset", "synthetic:120x200", "--k", "20")
+
+
+@contextmanager
+def full_disk(pid: int) -> Iterator[None]:
+    """Every write to a file fails in that process and in those that it starts."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+def test_a_report_that_the_servers_disk_does_not_take_is_counted_once_it_does(
+    tmp_path: Path,
+) -> None:
+    with (
+        ServedProcess(
+            tmp_path / "server", ("--dataset", "synthetic:120x200", "--k", "20")
+        ) as server,
+        Connection(server.address, patience=60) as connection,
+    ):
+        store = VersionStore(tmp_path / "device")
+        session = Session(connection, store, read_local_ratings(server.ratings), preset="vicinal")
+        (first,) = session.answer([1, 2])
+        owed = PendingReports(store.folder / REPORTS_FOLDER)
+        with full_disk(server.pid):
+            with pytest.raises(VicinalError, match="INTERNAL"):
+                list(session.answer([3]))
+            assert len(list(owed)) == 1
+            # All but reports goes on, and a training that cannot be written changes nothing.
+            assert len(session.answer_one(4).items) == session.description.list_length
+            server.tell(signal.SIGHUP)
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not children_of(server.pid, "sims.retraining"):
+                assert time.monotonic() < deadline
+            while children_of(server.pid, "sims.retraining"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert connection.describe() == session.description
+        assert session.send_pending() == 1 and list(owed) == []
+        (last,) = session.answer([5])
+        reports, total = connection.tally(session.description, "vicinal")
+    expected = Counts.none(len(session.description.watched))
+    for one in (*first, *last):
+        expected += one.counts
+    assert reports == 3
+    assert total.answered == expected.answered + 1

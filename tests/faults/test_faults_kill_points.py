@@ -1,0 +1,74 @@
+"""A device killed before each change that it makes on its disk, and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kill_point import PRESET, USERS
+from ledger import counts_of, read_ledger
+from serving import Endpoint, Misbehaving, make_scene
+
+from client.connection import Connection
+from client.local_ratings import write_local_ratings
+from client.version_store import VersionStore
+from common.ranking import Counts
+
+HERE = Path(__file__).resolve().parent
+MOST_POINTS = 60
+
+
+def run(address: str, ratings: Path, folder: Path, point: int) -> int:
+    paths = os.pathsep.join(str(path) for path in (HERE.parents[1], HERE.parent, HERE))
+    return subprocess.run(
+        [
+            sys.executable,
+            str(HERE / "kill_point.py"),
+            address,
+            str(ratings),
+            str(folder),
+            str(point),
+        ],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    ).returncode
+
+
+@pytest.mark.slow
+def test_a_device_killed_at_any_change_of_its_disk_is_whole_afterwards(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path)
+    ratings = tmp_path / "ratings"
+    write_local_ratings(ratings, scene.local)
+    server = Misbehaving(scene.service())
+    made: dict[str, Counts] = {}
+    kept: set[str] = set()
+    with Endpoint(server) as endpoint:
+        for point in range(1, MOST_POINTS):
+            folder = tmp_path / str(point)
+            folder.mkdir()
+            code = run(endpoint.address, ratings, folder, point)
+            assert code in (0, -signal.SIGKILL)
+            assert run(endpoint.address, ratings, folder, 0) == 0
+            entries = read_ledger(folder / "ledger")
+            made |= {one["key"]: counts_of(one["counts"]) for one in entries if "counts" in one}
+            kept |= {one["key"] for one in entries if one["what"] == "kept"}
+            store = VersionStore(folder / "store")
+            (digest,) = store.held()
+            assert store.read(digest) == scene.data
+            assert list((folder / "store").glob("reports/*.report")) == []
+            if code == 0:
+                break
+        with Connection(endpoint.address) as connection:
+            reports, total = connection.tally(connection.describe(), PRESET)
+    # At the least: a version, two packages and a report, each opened and renamed; one deleted.
+    assert code == 0 and point > 2 * (2 + len(USERS)) + 1
+    # A key that was made and not kept was never sent: its device was killed while it wrote.
+    counted = {request.key for request in server.reports}
+    assert kept <= counted <= made.keys()
+    expected = Counts.none(len(total.hits))
+    for key in counted:
+        expected += made[key]
+    assert reports == len(counted) and total == expected
