@@ -49,7 +49,7 @@ class QueueLimits:
     """
 
     length: int = 64
-    seconds: float = 0.05
+    seconds: float = 0.02
 
 
 @dataclass(frozen=True, eq=False)

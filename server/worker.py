@@ -32,7 +32,7 @@ from server.frames import COMPILED, READY, Answer, Call, Outcome, read_request, 
 from server.recommender import Recommender, Tune
 from server.serving import current_version, read_serving
 
-NICENESS: Final = 5
+NICENESS: Final = 10
 # Versions that a worker has mapped at once; the least recently asked for leave.
 MAX_MAPPED: Final = 3
 

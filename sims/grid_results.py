@@ -190,11 +190,11 @@ def runs_in(folder: Path) -> list[GridRun]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Raises InputError when another process runs the same grid."""
+    """Raises InputError when another process works in the same folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"another process runs the grid in {folder}: wait for it") from None
+            raise InputError(f"another process works in {folder}: wait for it") from None
         yield

@@ -75,7 +75,7 @@ def serve(
             min=0,
             help="Expected wait in milliseconds above which requests are refused.",
         ),
-    ] = 50.0,
+    ] = 20.0,
     compiled: Annotated[
         bool,
         typer.Option(
