@@ -23,9 +23,10 @@ PARTS: Final = (
 INTRODUCTION: Final = """\
 # Performance
 
-This page is printed by `python -m benchmarks.page > docs/performance.md`; a section alone by
-`python -m benchmarks.NAME`, with NAME among {parts}. `make bench` runs a short part in a few
-minutes and fails when a ratio is below its floor.
+This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`,
+section by section: those that are in the folder already are not measured again. A section alone is
+printed by its module, as by `python -m benchmarks.kernel`; the others are {parts}.
+`make bench` runs a short part in a few minutes and fails when a ratio is below its floor.
 
 Ratios hold on a busy machine, for what is compared runs in turn in one process; times are
 processor time of one thread of the machine that printed this page.
@@ -40,7 +41,7 @@ def page(
     ] = None,
 ) -> None:
     """Print the page; a benchmark that fails ends it with exit code 1."""
-    sections = [INTRODUCTION.format(parts=", ".join(f"`{part}`" for part in PARTS))]
+    sections = [INTRODUCTION.format(parts=", ".join(f"`{part}`" for part in PARTS[1:]))]
     for part in PARTS:
         kept = None if folder is None else folder / f"{part}.md"
         if kept is None or not kept.exists():

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sims.latency_plan import Plan
 from sims.latency_report import Told, machine
 from sims.latency_table import sheets, summary
 
 INTRODUCTION: Final = """\
 # Server-side against device-side latency
 
-This page is printed by `vicinal latency{arguments}`. What is measured, how, and what it does not
-say: [how-to/latency.md](how-to/latency.md).
+What is measured, how, and what it does not say: [how-to/latency.md](how-to/latency.md). This page
+is printed by
+
+```sh
+{command}
+```
 
 {system}, {cores} cores, Python {python}; {place}. Times hold for this machine, ratios on others
 too. Tables that say *extrapolated*, dotted lines and figures with a `*` follow from formulas alone.
@@ -23,11 +26,10 @@ TOGETHER: Final = "server, load and devices share the cores"
 
 
 def page_of(
-    plan: Plan, parts: Sequence[Told], pictures: Sequence[Path], page: Path, *, apart: bool
+    parts: Sequence[Told], pictures: Sequence[Path], page: Path, *, command: str, apart: bool
 ) -> str:
-    """The page; pictures are linked as seen from where `page` lies."""
-    arguments = "" if plan.name == "chosen" else f" --preset {plan.name}"
-    told = INTRODUCTION.format(arguments=arguments, place=APART if apart else TOGETHER, **machine())
+    """The page, printed by `command`; pictures are linked as seen from where `page` lies."""
+    told = INTRODUCTION.format(command=command, place=APART if apart else TOGETHER, **machine())
     sections = [told, summary(parts).markdown()]
     for part in parts:
         sections.append(f"## {part.setting.label}")

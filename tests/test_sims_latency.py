@@ -169,9 +169,12 @@ def test_a_page_links_its_pictures(tmp_path: Path) -> None:
     assert {file.stem.rpartition("k12-")[2] for file in files} == {
         *("latency", "cost", "break-even", "fleets")
     }
-    page = page_of(SMALL, parts, files, tmp_path / "latency.md", apart=True)
+    page = page_of(
+        parts, files, tmp_path / "latency.md", command="vicinal latency --page x", apart=True
+    )
     for file in files:
         assert f"(pictures/{file.name})" in page and file.stat().st_size > 1000
+    assert "\nvicinal latency --page x\n" in page
     assert "cores of their own" in page and "| device | loopback | 0.5 |" in page
 
 

@@ -79,6 +79,8 @@ def latency(
     interrupted run goes on where it stopped.
     """
     import json
+    import shlex
+    import sys
 
     from rich.console import Console
 
@@ -120,7 +122,8 @@ def latency(
         from sims.latency_page import page_of
 
         apart = all(one.apart for one in results)
-        write_file(page, page_of(plan, parts, files, page, apart=apart).encode())
+        command = shlex.join(["vicinal", *sys.argv[1:]])
+        write_file(page, page_of(parts, files, page, command=command, apart=apart).encode())
     if json_file is not None:
         text = json.dumps(as_json(plan, parts), indent=1)
         write_file(json_file, f"{text}\n".encode())
