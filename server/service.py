@@ -26,8 +26,7 @@ from server.metrics import Metrics
 from server.tally import Tally
 from server.versions import Catalog, Served, VersionGoneError
 
-# A reader who stalls holds a few of them in memory; larger ones are no faster
-# (docs/reliability.md).
+# A reader who stalls holds several of them in memory (docs/reliability.md).
 CHUNK_BYTES: Final = 64 << 10
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
 # Milliseconds after which a refused caller may try again; the name is gRPC's own.
