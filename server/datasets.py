@@ -18,8 +18,24 @@ from server import fetching
 from server.files import read_member
 from server.rating_files import PARSERS, parse_dat, parse_tsv, read_ratings
 from server.rating_rows import FixedIds, IndexedRatings, RatingRows
-from server.splits import HeldOut
 from server.synthetic import synthetic
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One item a user: items int32 [U], −1 where there is none; levels uint8 [U], 0 there."""
+
+    items: NDArray[np.int32]
+    levels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.items.ndim != 1 or self.items.shape != self.levels.shape:
+            raise InputError("held-out items: one item and one level a user are needed")
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The users who have a held-out item, ascending."""
+        return np.flatnonzero(self.items >= 0)
 
 
 @dataclass(frozen=True)

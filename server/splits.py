@@ -5,35 +5,15 @@ Shapes: U users, I items, N observed ratings.
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-
-if TYPE_CHECKING:  # server.datasets imports HeldOut from here
-    from server.datasets import Dataset
+from server.datasets import Dataset, HeldOut
 
 KINDS = ("published", "random", "latest")
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """One item a user: items int32 [U], −1 where there is none; levels uint8 [U], 0 there."""
-
-    items: NDArray[np.int32]
-    levels: NDArray[np.uint8]
-
-    def __post_init__(self) -> None:
-        if self.items.ndim != 1 or self.items.shape != self.levels.shape:
-            raise InputError("held-out items: one item and one level a user are needed")
-
-    @property
-    def users(self) -> NDArray[np.int64]:
-        """The users who have a held-out item, ascending."""
-        return np.flatnonzero(self.items >= 0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +25,7 @@ class Split:
     kind: str
 
 
-def leave_one_out(dataset: "Dataset", *, kind: str | None = None, seed: int = 0) -> Split:
+def leave_one_out(dataset: Dataset, *, kind: str | None = None, seed: int = 0) -> Split:
     """Hold one rating of every user out; a user with a single rating keeps it.
 
     `published` is the split that the data set's files carry, `random` draws uniformly from the
