@@ -47,7 +47,7 @@ test-all: install ## every test; those on real ratings need VICINAL_DATA
 
 # Ratios only: they hold on a busy machine too.
 bench: install ## the short benchmarks; fails when one is below its floor
-	@for part in kernel inference scaling; do $(RUN) -m benchmarks.$$part --short; done
+	@for part in kernel inference scaling; do $(RUN) -m benchmarks.tuning.$$part --short; done
 
 soak: install ## faults under load for MINUTES=10, and all of tests/faults for longer; prints figures
 	@PYTHONPATH=.:tests:tests/faults OMP_NUM_THREADS=1 $(RUN) tests/faults/soak.py --minutes $(MINUTES) $(ARGS)

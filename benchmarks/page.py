@@ -14,10 +14,10 @@ from common.files import write_file
 
 # Modules of this folder, in the page's order.
 PARTS: Final = (
-    *("kernel", "stages", "inference", "scaling", "everybody"),
-    *("neighbors", "first_request", "borrowed_neighbors", "load", "front_kinds"),
-    *("device_answer", "device_install", "encodings"),
-    *("packages", "user_parameters", "reports"),
+    *("tuning.kernel", "tuning.stages", "tuning.inference", "tuning.scaling", "tuning.everybody"),
+    *("serving.neighbors", "tuning.first_request", "serving.borrowed_neighbors"),
+    *("serving.load", "serving.front_kinds", "device.answer", "device.install"),
+    *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
 )
 
 INTRODUCTION: Final = """\
@@ -25,7 +25,7 @@ INTRODUCTION: Final = """\
 
 This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`,
 section by section: those that are in the folder already are not measured again. A section alone is
-printed by its module, as by `python -m benchmarks.kernel`; the others are {parts}.
+printed by its module, as by `python -m benchmarks.tuning.kernel`; the others are {parts}.
 `make bench` runs a short part in a few minutes and fails when a ratio is below its floor.
 
 Ratios hold on a busy machine, for what is compared runs in turn in one process; times are

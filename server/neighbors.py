@@ -16,7 +16,7 @@ from common.errors import InputError
 from server.cells import RECALL, Cells, Rung, measured_cells
 
 # The smallest measured number of users at which cells are faster than an exact search
-# (benchmarks/neighbors.py, docs/decisions/0012-neighbor-search.md).
+# (benchmarks/serving/neighbors.py, docs/decisions/0012-neighbor-search.md).
 CELLS_FROM: Final = 30_000
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import page, stages
+from benchmarks import page
 from benchmarks.cases import Shape, recommender
-from benchmarks.mapped import mapped_tables
 from benchmarks.report import Section, milliseconds, run, table
+from benchmarks.serving.mapped import mapped_tables
 from benchmarks.timing import in_turn
+from benchmarks.tuning import stages
 from common.model_version import encode_version
 
 
@@ -86,9 +87,13 @@ def test_clocks_leave_out_what_inner_clocks_count() -> None:
 
 def test_the_page_names_every_benchmark() -> None:
     folder = Path(page.__file__).parent
-    commands = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text()}
+    commands = {
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in folder.rglob("*.py")
+        if "__main__" in path.read_text()
+    }
     # What benchmarks start as processes of their own are no benchmarks.
-    assert commands - {"page", "mapped", "device_process"} == set(page.PARTS)
+    assert commands - {"page", "serving.mapped", "device.process"} == set(page.PARTS)
 
 
 def test_a_kept_section_is_not_measured_again(
@@ -101,11 +106,11 @@ def test_a_kept_section_is_not_measured_again(
         return f"## {part}, {short}\n"
 
     monkeypatch.setattr(page, "printed", printed)
-    (tmp_path / "kernel.md").write_text("## measured before\n")
+    (tmp_path / "tuning.kernel.md").write_text("## measured before\n")
     page.page(short=True, folder=tmp_path)
     assert measured == list(page.PARTS[1:])
     said = capsys.readouterr().out
-    assert said.index("measured before") < said.index("## stages, True") < said.index("## reports")
+    assert said.index("measured before") < said.index("## tuning.stages, True") < said.index("## serving.reports")
     page.page(short=False, folder=tmp_path)
     assert len(measured) == len(page.PARTS) - 1
     assert capsys.readouterr().out == said

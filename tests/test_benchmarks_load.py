@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load import percentiles
-from benchmarks.load_server import quantile
+from benchmarks.serving.load import percentiles
+from benchmarks.serving.load_server import quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,7 +48,7 @@ def test_quantiles_are_of_what_came_between() -> None:
 
 @pytest.mark.slow
 def test_a_server_is_loaded_and_described(tmp_path: Path) -> None:
-    printed, figures = measured("benchmarks.load", tmp_path)
+    printed, figures = measured("benchmarks.serving.load", tmp_path)
     assert printed.startswith("## Load\n")
     (found,) = figures["models"]
     assert found["saturation"] > 0 and found["model"] == "mf"
@@ -64,6 +64,6 @@ def test_a_server_is_loaded_and_described(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kinds_of_front_are_compared(tmp_path: Path) -> None:
-    _, found = measured("benchmarks.front_kinds", tmp_path)
+    _, found = measured("benchmarks.serving.front_kinds", tmp_path)
     assert [len(part) for part in (found["refused"], found["exchanged"])] == [3, 2]
     assert all(min(costs) > 0 for part in found.values() for costs in part.values())

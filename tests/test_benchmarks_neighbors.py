@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import borrowed_neighbors, first_request, neighbors
+from benchmarks.serving import borrowed_neighbors, neighbors
+from benchmarks.tuning import first_request
 from common.models import MODELS
 
 

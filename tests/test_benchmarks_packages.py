@@ -1,11 +1,12 @@
-"""What a request weighs at a small shape, and the figures of benchmarks.packages and reports."""
+"""What a request weighs at a small shape, and the figures of benchmarks.bytes.packages and reports."""
 
 import numpy as np
 import pytest
 
-from benchmarks import packages, reports, user_parameters
+from benchmarks.bytes import packages, user_parameters
+from benchmarks.bytes.fold_in import RIDGE, fold_in
 from benchmarks.cases import MODEL_NAMES, WIDTH, Shape, recommender
-from benchmarks.fold_in import RIDGE, fold_in
+from benchmarks.serving import reports
 from common.settings import VicinalSettings, preset
 
 TINY = Shape("tiny", "ml-100k", 80, 300, 4000)

@@ -66,6 +66,10 @@ PUBLIC_NAMES: dict[str, list[str]] = {
     ],
     "sims.commands": [],
     "benchmarks": [],
+    "benchmarks.bytes": [],
+    "benchmarks.device": [],
+    "benchmarks.serving": [],
+    "benchmarks.tuning": [],
 }
 
 HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 from child_processes import children_of
 
-from benchmarks.device_environment import installed_bytes, make_environment
-from benchmarks.device_install import MOST_BYTES
+from benchmarks.device.environment import installed_bytes, make_environment
+from benchmarks.device.install import MOST_BYTES
 from client.connection import Connection
 from common.ranking import Counts
 

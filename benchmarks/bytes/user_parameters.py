@@ -1,7 +1,7 @@
 """What is worth sending for user parameters.
 
 ML-100K under MixRand, defended; lists of 50. *None* leaves the vectors 0, *fold-in* derives them
-from the ratings in the package (benchmarks/fold_in.py). *Overlap* is with the lists of float32;
+from the ratings in the package (benchmarks/bytes/fold_in.py). *Overlap* is with the lists of float32;
 *time* is what the device has to do for it beside the fine-tune. *Removed ratings* is what leaks:
 the root mean square error, in stars, with which neighbors' ratings that support filtering had
 removed are told from what is sent.
@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bytes.fold_in import fold_in
 from benchmarks.cases import LIST_LENGTH, WIDTH, some_users
-from benchmarks.fold_in import fold_in
 from benchmarks.report import Section, progress, run, table
 from client.device import answer
 from common.neighborhood import Neighborhood

@@ -1,6 +1,6 @@
 """What a front's work costs, by event loop and kind of gRPC server: processor time of its process.
 
-`python -m benchmarks.front_kinds` prints a section. One part is a refused call: kinds of servers
+`python -m benchmarks.serving.front_kinds` prints a section. One part is a refused call: kinds of servers
 run in turn, each in a process of its own, and the load generator's own calls ask them. The other is
 what passes between a front and a worker for one request. Ratios count, not times.
 """
@@ -76,7 +76,7 @@ class Started:
 
     def __init__(self, kind: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.front_kinds", "--serve", kind],
+            [sys.executable, "-m", "benchmarks.serving.front_kinds", "--serve", kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -123,7 +123,13 @@ async def exchanges(count: int) -> float:
     ours, theirs = socket.socketpair()
     with theirs:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.front_kinds", "--answer", str(theirs.fileno())],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.serving.front_kinds",
+                "--answer",
+                str(theirs.fileno()),
+            ],
             pass_fds=(theirs.fileno(),),
         )
     reader, writer = await asyncio.open_connection(sock=ours)

@@ -1,4 +1,4 @@
-"""A started `vicinal serve` under load: `python -m benchmarks.load`, which prints a section.
+"""A started `vicinal serve` under load: `python -m benchmarks.serving.load`, which prints a section.
 
 Synthetic ratings of MovieLens 1M's size, preset paper, the call Recommend. The saturation rate is
 what callers get who ask again as soon as they are answered; then requests come at random times,
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.load_server import Histograms, Server, quantile, started
 from benchmarks.report import Section, progress, run, table
+from benchmarks.serving.load_server import Histograms, Server, quantile, started
 from client.connection import Connection
 from server.front import core_count
 from sims.load_client import Load

@@ -53,7 +53,7 @@ def save_place(path: Path, place: Neighborhood) -> None:
 
 def workers_memory(folder: Path, model: str, count: int) -> list[dict[str, int]]:
     """Bytes of each of `count` processes, once all have answered and while all live."""
-    command = [sys.executable, "-m", "benchmarks.mapped", str(folder), model]
+    command = [sys.executable, "-m", "benchmarks.serving.mapped", str(folder), model]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)

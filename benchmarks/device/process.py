@@ -1,6 +1,6 @@
-"""A device's process from its start to its first answer; benchmarks.device_install starts it.
+"""A device's process from its start to its first answer; benchmarks.device.install starts it.
 
-    PYTHON device_process.py HOST:PORT RATINGS STORE STARTED
+    PYTHON process.py HOST:PORT RATINGS STORE STARTED
 
 It runs where only the extra `device` is installed. STARTED is time.time() when it was started.
 """

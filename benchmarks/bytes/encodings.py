@@ -1,4 +1,4 @@
-"""Encodings and deltas of model versions, measured: `python -m benchmarks.encodings`.
+"""Encodings and deltas of model versions, measured: `python -m benchmarks.bytes.encodings`.
 
 Prints a Markdown section of two tables. The first holds what a device answers with a version
 that it fetched as float16 or int8 against what it answers with float32. The second trains a

@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.cases import LIST_LENGTH, Shape, recommender, shape_named
-from benchmarks.device_environment import installed_bytes, make_environment
+from benchmarks.device.environment import installed_bytes, make_environment
 from benchmarks.report import Section, progress, run, table
 from client.local_ratings import LocalRatings, write_local_ratings
 from common.errors import VicinalError
@@ -39,7 +39,7 @@ from server.tally import Tally
 MOST_BYTES: Final = 120_000_000
 MOST_SECONDS: Final = 1.5
 NEIGHBORS: Final = 12
-SCRIPT: Final = Path(__file__).with_name("device_process.py")
+SCRIPT: Final = Path(__file__).with_name("process.py")
 SMALL: Final = Shape("small", "ml-100k", 200, 300, 5_000)
 
 

@@ -1,4 +1,4 @@
-"""The paper's approximation, measured: `python -m benchmarks.borrowed_neighbors`.
+"""The paper's approximation, measured: `python -m benchmarks.serving.borrowed_neighbors`.
 
 "For each user in the test set, we can find the closest user in the training set and use its
 neighbors as an approximation" (paper, Efficiency Analysis, first point). Here every user was

@@ -1,4 +1,4 @@
-"""Exact and approximate search for neighbors: `python -m benchmarks.neighbors`.
+"""Exact and approximate search for neighbors: `python -m benchmarks.serving.neighbors`.
 
 Prints a Markdown section. Searches are asked for the same users in turns, on one thread, and
 timed in processor time, which other work on the machine stretches less than time on the wall.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.errors import VicinalError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # What a venv has before anything is installed.
 BARE = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence")
 
