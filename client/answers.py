@@ -8,11 +8,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.connection import Connection, NoAnswerError, Package
 from client.device import answer, ranked
-from client.local_ratings import LocalRatings
-from client.package_store import KeptPackage, PackageStore
-from client.version_store import VersionStore
+from client.link.connection import Connection, NoAnswerError, Package
+from client.stores.packages import KeptPackage, PackageStore
+from client.stores.ratings import LocalRatings
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.model_version import ModelVersion
 from common.models import model_named

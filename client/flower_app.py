@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 import common
 from client.device import answer
-from client.local_ratings import LocalRatings, read_local_ratings
+from client.stores.ratings import LocalRatings, read_local_ratings
 from common.errors import InputError
 from common.model_version import ModelVersion, decode_version
 from common.ranking import Counts

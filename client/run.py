@@ -17,12 +17,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from client.answers import Answered
-from client.channel import Access
-from client.connection import Connection
-from client.local_ratings import LocalRatings, read_local_ratings
-from client.package_store import PackageStore
+from client.link.channel import Access
+from client.link.connection import Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.packages import PackageStore
+from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.threads import limit_threads
@@ -36,7 +36,7 @@ class DeviceRun:
     """Whom to answer for, and how.
 
     server       HOST:PORT
-    ratings      device file (client.local_ratings)
+    ratings      device file (client.stores.ratings)
     store        folder of model versions and of last packages
     stale        answer from last packages while the server does not answer
     slower_than  seconds of fine-tuning above which the server is asked for its answer

@@ -14,12 +14,12 @@ from itertools import compress
 from typing import Final, final
 
 from client.answers import Answered, Answers
-from client.connection import Connection, NoAnswerError, VersionRefusedError, report_of
-from client.local_ratings import LocalRatings
+from client.link.connection import Connection, NoAnswerError, VersionRefusedError, report_of
 from client.pace import Pace
-from client.package_store import PackageStore
-from client.pending_reports import PendingReports
-from client.version_store import VersionStore
+from client.stores.packages import PackageStore
+from client.stores.ratings import LocalRatings
+from client.stores.reports import PendingReports
+from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.model_version import ModelVersion
 from common.models import model_named

@@ -21,7 +21,7 @@ from common.settings import VicinalSettings
 from server.tally_file import TallyFile
 
 FILE_NAME: Final = "tally.sqlite"
-# A device gives a report up after 14 days (client.pending_reports); until then it may repeat it.
+# A device gives a report up after 14 days (client.stores.reports); until then it may repeat it.
 KEY_SECONDS: Final = 30 * 86_400
 # About a hundred bytes each on the disk. The oldest go first.
 MAX_KEYS: Final = 1 << 22

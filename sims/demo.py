@@ -17,8 +17,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from client.connection import Connection
 from client.device import answer
+from client.link.connection import Connection
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.settings import PRESETS

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.device import answer
-from client.local_ratings import LocalRatings
+from client.stores.ratings import LocalRatings
 from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.local_ratings import LocalRatings
+from client.stores.ratings import LocalRatings
 from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingMatrix

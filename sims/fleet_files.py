@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from client.local_ratings import LocalRatings, write_local_ratings
+from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import InputError
 from common.files import write_file
 from common.settings import VicinalSettings

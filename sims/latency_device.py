@@ -17,10 +17,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from client.connection import Connection
-from client.local_ratings import LocalRatings, read_local_ratings
+from client.link.connection import Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.threads import limit_threads
 
@@ -33,7 +33,7 @@ class Job:
     """What to play.
 
     server   HOST:PORT, through a network or not
-    ratings  device file (client.local_ratings); store: folder of model versions
+    ratings  device file (client.stores.ratings); store: folder of model versions
     seconds  in which questions come, `rate` a second at random times; one at least, `most` at most
     cold     every question meets a device that has no model version, nor a connection
     """

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from client.connection import Connection
+from client.link.connection import Connection
 from sims.children import Child, Children, CoreSplit
 from sims.latency_device import Answer, Job
 from sims.latency_plan import LIST_LENGTHS, SHAPES, Setting

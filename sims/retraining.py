@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from client.local_ratings import write_local_ratings
+from client.stores.ratings import write_local_ratings
 from common.errors import InputError, VicinalError
 from common.files import write_file
 from common.ratings import RatingMatrix

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from client.local_ratings import write_local_ratings
+from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
 from common.settings import PRESETS, preset

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.local_ratings import LocalRatings
+from client.stores.ratings import LocalRatings
 from common.model_version import Manifest, decode_version, encode_version, version_digest
 from common.ratings import RatingMatrix, RatingScale
 from common.settings import VicinalSettings

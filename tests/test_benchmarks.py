@@ -110,7 +110,11 @@ def test_a_kept_section_is_not_measured_again(
     page.page(short=True, folder=tmp_path)
     assert measured == list(page.PARTS[1:])
     said = capsys.readouterr().out
-    assert said.index("measured before") < said.index("## tuning.stages, True") < said.index("## serving.reports")
+    assert (
+        said.index("measured before")
+        < said.index("## tuning.stages, True")
+        < said.index("## serving.reports")
+    )
     page.page(short=False, folder=tmp_path)
     assert len(measured) == len(page.PARTS) - 1
     assert capsys.readouterr().out == said

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from serving import Endpoint, Scene, make_scene
 
-from client.channel import Access, read_token
-from client.connection import Connection
+from client.link.channel import Access, read_token
+from client.link.connection import Connection
 from common.errors import InputError, VicinalError
 from common.tls_files import Identity
 from server.certificates import make_certificates

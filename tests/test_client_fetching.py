@@ -13,9 +13,9 @@ from serving import (
     make_scene,
 )
 
-from client.connection import Connection
+from client.link.connection import Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.versions import VersionStore
 from common.errors import InputError
 from common.model_version import version_digest
 from common.version_encodings import ENCODINGS, Encoding, encode_form

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import Scene, make_scene
 
-from client.package_store import MAX_AGE_SECONDS, PackageStore
+from client.stores.packages import MAX_AGE_SECONDS, PackageStore
 from common.errors import InputError
 from common.wire import offload_pb2 as wire
 from common.wire.messages import neighborhood_to_wire

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import Endpoint, Misbehaving, Scene, make_scene
 
-from client.connection import Connection, VersionRefusedError, report_of
-from client.local_ratings import write_local_ratings
-from client.pending_reports import MAX_AGE_SECONDS, PendingReports
+from client.link.connection import Connection, VersionRefusedError, report_of
 from client.run import DeviceRun, answer_users
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.ratings import write_local_ratings
+from client.stores.reports import MAX_AGE_SECONDS, PendingReports
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire

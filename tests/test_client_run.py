@@ -15,9 +15,9 @@ import pytest
 from child_processes import children_of
 from serving import USERS, Endpoint, Misbehaving, make_scene
 
-from client.connection import Connection
-from client.local_ratings import read_local_ratings, write_local_ratings
+from client.link.connection import Connection
 from client.run import DeviceRun, answer_users, parse_users
+from client.stores.ratings import read_local_ratings, write_local_ratings
 from common.errors import InputError, VicinalError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,10 +7,10 @@ import pytest
 from serving import USERS, WATCHED, Endpoint, Misbehaving, Scene, make_scene, other_manifest
 
 from client.answers import Answered
-from client.connection import Connection, VersionRefusedError
-from client.local_ratings import LocalRatings
+from client.link.connection import Connection, VersionRefusedError
 from client.session import USERS_PER_REPORT, Session
-from client.version_store import VersionStore
+from client.stores.ratings import LocalRatings
+from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts, count_user
 from server.model_store import StoredModel

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from serving import USERS, Endpoint, InProcess, Scene, make_scene
 
-from client.connection import Connection
+from client.link.connection import Connection
 from client.pace import Pace
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.versions import VersionStore
 from server.crew import SaturatedError
 from server.frames import Answer, Call
 from server.metrics import Metrics

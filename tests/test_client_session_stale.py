@@ -13,10 +13,10 @@ from serving import LARGE_ITEMS, Endpoint, Misbehaving, Scene, make_scene
 
 from client import session as module
 from client.answers import Answered
-from client.connection import Connection, NoAnswerError
-from client.package_store import PackageStore
+from client.link.connection import Connection, NoAnswerError
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.packages import PackageStore
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.wire import offload_pb2 as wire
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from serving import USERS, Endpoint, Misbehaving, Scene, make_scene
 
-from client.connection import Connection
-from client.local_ratings import write_local_ratings
+from client.link.connection import Connection
 from client.run import DeviceRun, answer_users
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.ratings import write_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.wire import offload_pb2 as wire
 from sims.device_report import device_json

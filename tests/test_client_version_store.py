@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from serving import Scene, make_scene
 
-from client.version_store import BROKEN_OFF_SECONDS, VersionStore, parse_size
+from client.stores.versions import BROKEN_OFF_SECONDS, VersionStore, parse_size
 from common.errors import InputError, VicinalError
 from common.model_version import version_digest
 from common.version_encodings import Form
@@ -106,7 +106,7 @@ def test_a_file_size_limit_is_one_clear_error_and_nothing_is_left(tmp_path: Path
     scene = make_scene(tmp_path, items=4000)
     (tmp_path / "data").write_bytes(scene.data)
     code = (
-        "import sys; from pathlib import Path; from client.version_store import VersionStore\n"
+        "import sys; from pathlib import Path; from client.stores.versions import VersionStore\n"
         "from common.errors import VicinalError\n"
         f"store, data = VersionStore(Path({str(tmp_path / 'device')!r})), "
         f"Path({str(tmp_path / 'data')!r}).read_bytes()\n"
@@ -135,7 +135,7 @@ def test_a_file_size_limit_is_one_clear_error_and_nothing_is_left(tmp_path: Path
 WRITE_AND_READ = """
 import sys
 from pathlib import Path
-from client.version_store import VersionStore
+from client.stores.versions import VersionStore
 from common.version_encodings import form_of
 store, data, digest = VersionStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
 form = form_of(data, "float32")
@@ -188,7 +188,7 @@ def test_what_is_in_use_stays_though_another_process_needs_room(tmp_path: Path) 
     assert store.load(form, form.digest) is not None
     os.utime(store.path(form.digest), (0, 0))
     code = (
-        "import sys; from pathlib import Path; from client.version_store import VersionStore\n"
+        "import sys; from pathlib import Path; from client.stores.versions import VersionStore\n"
         f"VersionStore(Path({str(folder)!r}), max_bytes={size + 100}).save(sys.argv[1], b'b' * 90)"
     )
     command = [sys.executable, "-c", code, digest_of("b", 90)]

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import Endpoint, Misbehaving, make_scene
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.errors import InputError, VicinalError
 from server.endpoint import SERVICE_NAME
 

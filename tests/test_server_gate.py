@@ -10,10 +10,10 @@ import pytest
 from gates import bearer, make_gate, requests, status, stub_of
 from serving import USERS, Endpoint, Misbehaving, Scene, make_scene
 
-from client.channel import Access
-from client.connection import AccessRefusedError, Connection
+from client.link.channel import Access
+from client.link.connection import AccessRefusedError, Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.versions import VersionStore
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from server.gate import OTHER_USER_TEXT, UNAUTHENTICATED_TEXT

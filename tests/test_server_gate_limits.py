@@ -8,7 +8,7 @@ import pytest
 from gates import bearer, make_gate, requests, status, stub_of
 from serving import USERS, Endpoint, InProcess, Misbehaving, Scene, make_scene
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.errors import VicinalError
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from serving import PRESETS, USERS, Endpoint, Scene, make_scene
 
-from client.connection import Connection, VersionRefusedError
 from client.device import answer
+from client.link.connection import Connection, VersionRefusedError
 from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire

@@ -17,7 +17,7 @@ from child_processes import children_of
 
 from benchmarks.device.environment import installed_bytes, make_environment
 from benchmarks.device.install import MOST_BYTES
-from client.connection import Connection
+from client.link.connection import Connection
 from common.ranking import Counts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,9 +14,9 @@ from threading import Thread
 import pytest
 from serving import LARGE_ITEMS, Endpoint, Scene, make_scene
 
-from client.connection import Connection
+from client.link.connection import Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.versions import VersionStore
 from common.errors import InputError
 from sims.network import PROFILES, SEGMENT_BYTES, Link, Network, Profile
 

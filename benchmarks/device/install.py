@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.cases import LIST_LENGTH, Shape, recommender, shape_named
 from benchmarks.device.environment import installed_bytes, make_environment
 from benchmarks.report import Section, progress, run, table
-from client.local_ratings import LocalRatings, write_local_ratings
+from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import VicinalError
 from common.model_version import encode_version
 from common.settings import preset

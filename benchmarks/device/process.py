@@ -15,10 +15,10 @@ def main(server: str, ratings: str, store: str, started: float) -> None:
     """Answer for user 0, then for 20 users more, and say what it took as JSON."""
     running = time.time()
     # What importing takes is measured too.
-    from client.connection import Connection  # noqa: PLC0415
-    from client.local_ratings import read_local_ratings  # noqa: PLC0415
+    from client.link.connection import Connection  # noqa: PLC0415
     from client.session import Session  # noqa: PLC0415
-    from client.version_store import VersionStore  # noqa: PLC0415
+    from client.stores.ratings import read_local_ratings  # noqa: PLC0415
+    from client.stores.versions import VersionStore  # noqa: PLC0415
     from common.threads import limit_threads  # noqa: PLC0415
 
     limit_threads()

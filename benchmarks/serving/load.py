@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.report import Section, progress, run, table
 from benchmarks.serving.load_server import Histograms, Server, quantile, started
-from client.connection import Connection
+from client.link.connection import Connection
 from server.front import core_count
 from sims.load_client import Load
 

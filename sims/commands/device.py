@@ -125,9 +125,9 @@ def device(
 
     from rich.console import Console
 
-    from client.channel import Access
+    from client.link.channel import Access
     from client.run import DeviceRun, answer_users, parse_users
-    from client.version_store import parse_size
+    from client.stores.versions import parse_size
     from common.errors import InputError
     from common.files import write_file
     from common.version_encodings import encoding_named
@@ -170,7 +170,7 @@ def device(
 
 def _rebuild(dataset: str, seed: int, path: Path) -> None:
     """Write the device file that the server would write; needs what a server needs."""
-    from client.local_ratings import write_local_ratings
+    from client.stores.ratings import write_local_ratings
     from server.datasets import load_dataset
     from server.splits import leave_one_out
     from sims.experiment import local_ratings

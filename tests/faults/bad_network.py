@@ -24,10 +24,10 @@ from device_process import PRESET
 from figures import Oracle, percentile
 from served import ServedProcess
 
-from client.connection import Connection
-from client.local_ratings import LocalRatings, read_local_ratings
+from client.link.connection import Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.threads import limit_threads
 from sims.network import Network

@@ -26,11 +26,11 @@ from figures import Oracle, percentile
 from served import ServedProcess
 
 from client.answers import Answered
-from client.connection import Connection, pushback, report_of
 from client.device import answer
-from client.local_ratings import LocalRatings, read_local_ratings
-from client.replies import checked_package
-from client.version_store import VersionStore
+from client.link.connection import Connection, pushback, report_of
+from client.link.replies import checked_package
+from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.versions import VersionStore
 from common.model_version import ModelVersion
 from common.ranking import Counts
 from common.threads import limit_threads

@@ -14,10 +14,10 @@ from backports import zstd
 from google.protobuf.message import DecodeError
 from scenes import PRESETS, SCALE, Scene, make_scene
 
-from client.local_ratings import read_local_ratings, write_local_ratings
-from client.package_store import _HEADER, _digest, _read
-from client.pending_reports import PendingReports
-from client.replies import checked_items
+from client.link.replies import checked_items
+from client.stores.packages import _HEADER, _digest, _read
+from client.stores.ratings import read_local_ratings, write_local_ratings
+from client.stores.reports import PendingReports
 from common.errors import InputError
 from common.model_version import Manifest, decode_version, version_digest
 from common.ranking import Counts

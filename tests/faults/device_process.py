@@ -18,12 +18,12 @@ from typing import Final, Literal, cast
 
 from ledger import Ledger, RecordedReports, recorded_sending
 
-from client.connection import Connection, VersionRefusedError
-from client.local_ratings import LocalRatings, read_local_ratings
-from client.package_store import PackageStore
-from client.pending_reports import PendingReports
+from client.link.connection import Connection, VersionRefusedError
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.packages import PackageStore
+from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.reports import PendingReports
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.threads import limit_threads
 

@@ -13,12 +13,12 @@ from typing import cast
 
 from ledger import Ledger, RecordedReports, recorded_sending
 
-from client.connection import Connection
-from client.local_ratings import read_local_ratings
-from client.package_store import PackageStore
-from client.pending_reports import PendingReports
+from client.link.connection import Connection
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.packages import PackageStore
+from client.stores.ratings import read_local_ratings
+from client.stores.reports import PendingReports
+from client.stores.versions import VersionStore
 from common.threads import limit_threads
 
 USERS = (3, 4)

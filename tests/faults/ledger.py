@@ -22,8 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, final
 
-from client.connection import Connection, NoAnswerError
-from client.pending_reports import PendingReports
+from client.link.connection import Connection, NoAnswerError
+from client.stores.reports import PendingReports
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
@@ -73,7 +73,7 @@ def counts_of(said: Entry) -> Counts:
 
 @final
 class RecordedReports:
-    """client.pending_reports.PendingReports, and what it is asked, in a ledger."""
+    """client.stores.reports.PendingReports, and what it is asked, in a ledger."""
 
     def __init__(self, reports: PendingReports, ledger: Ledger) -> None:
         self._reports = reports

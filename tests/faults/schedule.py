@@ -21,7 +21,7 @@ from figures import Downtime, Figures, Oracle, check_answers, check_reports, req
 from ledger import last_entries, read_ledger
 from served import POLL_SECONDS, ServedProcess
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from sims.network import Network, Profile

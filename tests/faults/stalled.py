@@ -10,7 +10,7 @@ from typing import Final
 
 from served import ServedProcess
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from sims.http2_calls import Calls
 

@@ -18,8 +18,8 @@ from serving import (
     other_manifest,
 )
 
-from client.channel import MAX_ANSWER_BYTES
-from client.connection import Connection, one_line
+from client.link.channel import MAX_ANSWER_BYTES
+from client.link.connection import Connection, one_line
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire

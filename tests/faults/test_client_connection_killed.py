@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from serving import LARGE_ITEMS, Scene, make_scene
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.errors import VicinalError
 from server.service import CHUNK_BYTES
 

@@ -11,11 +11,11 @@ import pytest
 from child_processes import children_of
 from served import ServedProcess
 
-from client.connection import Connection
-from client.local_ratings import read_local_ratings
-from client.pending_reports import PendingReports
+from client.link.connection import Connection
 from client.session import REPORTS_FOLDER, Session
-from client.version_store import VersionStore
+from client.stores.ratings import read_local_ratings
+from client.stores.reports import PendingReports
+from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.ranking import Counts
 

@@ -11,9 +11,9 @@ from kill_point import PRESET, USERS
 from ledger import counts_of, read_ledger
 from serving import Endpoint, Misbehaving, make_scene
 
-from client.connection import Connection
-from client.local_ratings import write_local_ratings
-from client.version_store import VersionStore
+from client.link.connection import Connection
+from client.stores.ratings import write_local_ratings
+from client.stores.versions import VersionStore
 from common.ranking import Counts
 
 HERE = Path(__file__).resolve().parent

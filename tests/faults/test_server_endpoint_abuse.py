@@ -10,7 +10,7 @@ import grpc
 import pytest
 from serving import Endpoint, Misbehaving, Scene, make_scene
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.endpoint import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Listening

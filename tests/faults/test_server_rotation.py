@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import pytest
 
-from client.connection import Connection, VersionRefusedError
 from client.device import answer
-from client.local_ratings import LocalRatings, read_local_ratings
+from client.link.connection import Connection, VersionRefusedError
 from client.session import Session
-from client.version_store import VersionStore
+from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.versions import VersionStore
 from common.model_version import ModelVersion
 from common.wire.description import Description
 from server.profiles import write_profiles

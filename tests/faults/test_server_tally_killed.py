@@ -11,7 +11,7 @@ from pathlib import Path
 
 from serving import WATCHED
 
-from client.connection import Connection
+from client.link.connection import Connection
 from common.errors import VicinalError
 from common.ranking import Counts
 

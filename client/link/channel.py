@@ -9,7 +9,7 @@ from typing import Final, final
 
 import grpc
 
-from client.handshake import Authority, refusal_of_plaintext, refusal_of_tls
+from client.link.handshake import Authority, refusal_of_plaintext, refusal_of_tls
 from common.addresses import is_loopback, join_address, split_address
 from common.errors import InputError
 from common.tls_files import read_authority, read_identity

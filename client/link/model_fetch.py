@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, final
 
 import grpc
 
-from client.retry import FIRST_PAUSE_SECONDS, Retry
+from client.link.retry import FIRST_PAUSE_SECONDS, Retry
 from common.errors import InputError, VicinalError
 from common.model_version import version_digest
 from common.version_encodings import Form
@@ -42,7 +42,7 @@ class _DamagedError(VicinalError):
 
 @final
 class Fetcher:
-    """Fetches from one server; used by client.connection.
+    """Fetches from one server; used by client.link.connection.
 
     fetch           the stub's FetchModel
     pause_or_raise  returns after a pause when a failed call is worth repeating, raises else

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
 
 import grpc
 
-from client.channel import Access, Channel
-from client.fetching import Fetcher, Held, NotServedError
-from client.replies import checked_items, checked_package
-from client.retry import Retry
+from client.link.channel import Access, Channel
+from client.link.model_fetch import Fetcher, Held, NotServedError
+from client.link.replies import checked_items, checked_package
+from client.link.retry import Retry
 from common.errors import InputError, VicinalError
 from common.model_version import ModelVersion
 from common.neighborhood import Neighborhood
@@ -81,7 +81,7 @@ class Connection:
     """Calls to one server; a context manager. Not shared between threads.
 
     address  HOST:PORT
-    access   encryption, certificate and token (client.channel)
+    access   encryption, certificate and token (client.link.channel)
     """
 
     def __init__(

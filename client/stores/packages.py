@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, final
 
 from google.protobuf.message import DecodeError
 
-from client.replies import checked_package
+from client.link.replies import checked_package
 from common.errors import InputError
 from common.files import write_file
 from common.neighborhood import Neighborhood
