@@ -14,12 +14,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.model_version import decode_version, encode_version, version_digest
 from common.models import MODELS
-from common.neighborhood import Neighborhood
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.settings import VicinalSettings, preset
+from common.versions.version import decode_version, encode_version, version_digest
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings, preset
 from server.model_store import StoredModel, TrainedModel
 from server.recommender import Recommender
 from server.synthetic import synthetic

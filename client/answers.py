@@ -14,12 +14,12 @@ from client.stores.packages import KeptPackage, PackageStore
 from client.stores.ratings import LocalRatings
 from client.stores.versions import VersionStore
 from common.errors import VicinalError
-from common.model_version import ModelVersion
 from common.models import model_named
 from common.ranking import Counts, count_user
-from common.settings import VicinalSettings
-from common.slim import Tables, slim_scores
-from common.vicinal import tuned_scores
+from common.versions.version import ModelVersion
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.slim import Tables, slim_scores
+from common.vicinal.tuning import tuned_scores
 from common.wire.description import Description
 
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.model_version import ModelVersion
-from common.neighborhood import Neighborhood
 from common.ranking import Counts, HeldOutItem, count_user, top_items
-from common.settings import VicinalSettings
-from common.vicinal import tuned_scores
+from common.versions.version import ModelVersion
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.tuning import tuned_scores
 
 
 class Answer(NamedTuple):

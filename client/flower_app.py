@@ -16,10 +16,10 @@ import common
 from client.device import answer
 from client.stores.ratings import LocalRatings, read_local_ratings
 from common.errors import InputError
-from common.model_version import ModelVersion, decode_version
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
+from common.versions.version import ModelVersion, decode_version
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import INSTALL, MODEL, PAYLOAD, RECOMMEND, parse, partition_file_name
 from common.wire.messages import counts_to_wire, neighborhood_from_wire, preset_from_wire

@@ -26,7 +26,7 @@ from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.threads import limit_threads
-from common.version_encodings import Encoding
+from common.versions.encodings import Encoding
 
 Progress = Callable[[int, int], None]
 

@@ -21,11 +21,11 @@ from client.stores.ratings import LocalRatings
 from client.stores.reports import PendingReports
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
-from common.model_version import ModelVersion
 from common.models import model_named
 from common.ranking import Counts
-from common.slim import check_slim
-from common.version_encodings import Encoding
+from common.versions.encodings import Encoding
+from common.versions.version import ModelVersion
+from common.vicinal.slim import check_slim
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 

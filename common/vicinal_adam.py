@@ -1,14 +1,14 @@
 """Vicinal fine-tuning by full-batch Adam, gradients by hand: the optimiser of autoencoders.
 
 As with Adagrad a parameter without a gradient never moves, since the state is fresh and nothing
-decays: only touched rows are held (common.vicinal_adagrad).
+decays: only touched rows are held (common.vicinal.optimizers).
 """
 
 from typing import Final
 
 import numpy as np
 
-from common.vicinal_adagrad import TouchedCopy
+from common.vicinal.optimizers import TouchedCopy
 
 # As published (Kingma and Ba 2015, Algorithm 1).
 FIRST_DECAY: Final = 0.9

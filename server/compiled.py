@@ -1,8 +1,8 @@
 """Fine-tuning in compiled loops: a second implementation of the optimizers' steps, for servers.
 
-It computes what common.vicinal does by Adagrad and Adam where α = 0 and λ = 0, which is preset
+It computes what common.vicinal.tuning does by Adagrad and Adam where α = 0 and λ = 0, which is preset
 paper, with fewer passes over memory (server.compiled_loops). Other settings are left to
-common.vicinal, and so is everything on a device, which has no compiler.
+common.vicinal.tuning, and so is everything on a device, which has no compiler.
 
 Loops are compiled by numba when they are first called, and kept on disk.
 
@@ -11,22 +11,21 @@ Shapes: T touched items, I items.
 
 import numpy as np
 
-from common import vicinal
 from common.models import Model, sigmoid_in_place
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import VicinalSettings
-from common.vicinal import MAX_HALVINGS, ServedModel
-from common.vicinal_support import unsupported_last
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.support import unsupported_last
+from common.vicinal.tuning import MAX_HALVINGS, ServedModel, tuning
 from server.compiled_loops import Indices, Parts, Table, Tables, cells_of, run
 
 
 def tuned_scores(
     served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
 ) -> Table:
-    """As common.vicinal.tuned_scores, up to rounding."""
+    """As common.vicinal.tuning.tuned_scores, up to rounding."""
     if not covers(settings):
-        return vicinal.tuned_scores(served, neighborhood, settings)
+        return tuning.tuned_scores(served, neighborhood, settings)
     scores = _by_optimizer(served, neighborhood, settings)
     if settings.min_support == 1:
         return scores

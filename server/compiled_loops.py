@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from common.vicinal_adagrad import ADAGRAD_EPSILON
+from common.vicinal.optimizers import ADAGRAD_EPSILON
 from common.vicinal_adam import EPSILON, FIRST_DECAY, SECOND_DECAY
 
 Table = NDArray[np.float32]

@@ -19,9 +19,9 @@ from safetensors.numpy import save
 
 from common.errors import InputError
 from common.files import write_file
-from common.model_version import map_version
 from common.ratings import RatingMatrix
 from common.tables import map_tables
+from common.versions.version import map_version
 from server.model_store import StoredModel, tables_digest
 from server.offload import search_named
 from server.recommender import Recommender

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 
 from common.errors import VicinalError
 from common.ranking import Counts
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import INSTALL, MODEL, RECOMMEND, parse
 from common.wire.messages import counts_from_wire, neighborhood_to_wire, preset_to_wire

@@ -20,10 +20,10 @@ import common
 from common.errors import InputError
 from common.files import write_file
 from common.ranking import Counts
-from common.settings import VicinalSettings
-from common.settings import preset as preset_named
 from common.source import source_digest
 from common.threads import limit_threads
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import preset as preset_named
 from server.deployment import read_deployment
 from server.fleet import FleetJob, serve_fleet
 

@@ -1,7 +1,7 @@
 """The vicinal defense of any torch module, on the server's side.
 
 The models of this project have a fine-tune of their own, which devices run too
-(common.vicinal). This one needs nothing of a module but embeddings and predicted ratings, and
+(common.vicinal.tuning). This one needs nothing of a module but embeddings and predicted ratings, and
 takes gradients from autograd: a functional copy of all its parameters is fine-tuned for every
 request, and thrown away (paper, Algorithm 1).
 
@@ -41,7 +41,7 @@ class RowModel(Protocol):
 
 
 def vicinal_loss(unrated_weight: float) -> Loss:
-    """L_N of common.vicinal, without its λ.
+    """L_N of common.vicinal.tuning, without its λ.
 
     >>> rows, predicted = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])
     >>> float(vicinal_loss(0.5)(predicted, rows))

@@ -25,7 +25,8 @@ from safetensors.numpy import save
 
 from common.errors import InputError
 from common.files import write_file
-from common.model_version import (
+from common.tables import read_tables
+from common.versions.version import (
     MAX_BYTES,
     Manifest,
     ModelVersion,
@@ -33,7 +34,6 @@ from common.model_version import (
     encode_version,
     version_digest,
 )
-from common.tables import read_tables
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # What safetensors puts before the tensors.

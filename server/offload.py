@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix
 from common.rounding import rounded
-from common.settings import VicinalSettings
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
 from server.neighbor_cache import NeighborCache
 from server.neighbors import CELLS_FROM, NeighborIndex, with_user_first
 

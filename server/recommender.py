@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.neighborhood import Neighborhood
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.settings import VicinalSettings
-from common.vicinal import ServedModel, tuned_scores
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.tuning import ServedModel, tuned_scores
 from server.model_store import StoredModel
 from server.neighbor_cache import NeighborCache
 from server.offload import Offloader, Search
@@ -22,7 +22,7 @@ from server.offload import Offloader, Search
 # Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
 USERS_PER_CHUNK: Final = 256
 
-# What common.vicinal.tuned_scores is.
+# What common.vicinal.tuning.tuned_scores is.
 Tune = Callable[[ServedModel, Neighborhood, VicinalSettings], NDArray[np.float32]]
 
 

@@ -22,10 +22,10 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import write_file
-from common.model_version import ModelVersion, version_digest
-from common.settings import VicinalSettings
-from common.version_encodings import ENCODINGS, Form, encode_form, form_of
-from common.version_transfers import pack
+from common.versions.encodings import ENCODINGS, Form, encode_form, form_of
+from common.versions.transfers import pack
+from common.versions.version import ModelVersion, version_digest
+from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import (
     Description,

@@ -17,7 +17,7 @@ from typing import Any, Final, Self, final
 
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.tally_file import TallyFile
 
 FILE_NAME: Final = "tally.sqlite"

@@ -17,9 +17,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import InputError, VicinalError
-from common.model_version import Manifest
 from common.models import Model, model_named
 from common.ratings import RatingMatrix
+from common.versions.version import Manifest
 from server.model_store import Tables, TrainedModel, tables_digest
 from server.robust import Robust, robust_factors
 from server.robust.descent import Descent

@@ -15,9 +15,9 @@ from typing import Final, NamedTuple, final
 
 from common.errors import InputError
 from common.files import write_file
-from common.model_version import version_digest
-from common.version_encodings import Encoding, Form, encoding_named
-from common.version_transfers import pack
+from common.versions.encodings import Encoding, Form, encoding_named
+from common.versions.transfers import pack
+from common.versions.version import version_digest
 from common.wire import offload_pb2 as wire
 from common.wire.description import (
     MAX_HELD,

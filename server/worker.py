@@ -20,10 +20,10 @@ from typing import Final, Protocol, final
 import numpy as np
 
 from common.errors import InputError
-from common.settings import VicinalSettings
-from common.slim import check_slim, slim_model
 from common.threads import limit_threads
-from common.vicinal import tuned_scores
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.slim import check_slim, slim_model
+from common.vicinal.tuning import tuned_scores
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, is_digest
 from common.wire.messages import neighborhood_to_wire

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.model_store import ModelStore
 from server.recommender import Recommender
 from sims.defenses import NO_DEFENSE, Defense

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from common.errors import InputError
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training import require_trainable
 

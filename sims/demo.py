@@ -21,7 +21,7 @@ from client.device import answer
 from client.link.connection import Connection
 from common.errors import VicinalError
 from common.ranking import Counts
-from common.settings import PRESETS
+from common.vicinal.settings import PRESETS
 from server.datasets import load_dataset
 from server.fetching import FetchError
 from server.model_store import ModelStore

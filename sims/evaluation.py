@@ -19,8 +19,8 @@ from client.stores.ratings import LocalRatings
 from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
-from common.settings import VicinalSettings
 from common.threads import limit_threads
+from common.vicinal.settings import VicinalSettings
 from server.recommender import Recommender
 from sims.pools import in_processes
 from sims.progress import Report, counter, quiet

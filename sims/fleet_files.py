@@ -15,7 +15,7 @@ import tomli_w
 from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import InputError
 from common.files import write_file
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
 from server.deployment import write_deployment
 from server.recommender import Recommender

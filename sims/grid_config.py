@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
 from common.models import MODELS
-from common.settings import PRESETS, VicinalSettings, preset
+from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
 from sims.cells import Cell

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from common.errors import InputError
 from common.models import MODELS
-from common.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, preset
 from sims.latency_links import LOOPBACK
 from sims.latency_share import check_share
 from sims.network import profile_named

@@ -13,15 +13,15 @@ from typing import final
 
 import torch
 
-from common.neighborhood import Neighborhood
-from common.settings import VicinalSettings
-from common.vicinal import MAX_HALVINGS, ServedModel
-from common.vicinal_adagrad import ADAGRAD_EPSILON
-from common.vicinal_curvature import eigenbasis
-from common.vicinal_encoder import MAX_HALVINGS as MAX_STEP_HALVINGS
-from common.vicinal_encoder import MAX_MOVE, RIDGE, SLACK
-from common.vicinal_output import BOLD_SHARE, FLATTEST, SIGMOID_CURVATURE
-from common.vicinal_support import unsupported_last
+from common.vicinal.curvature import eigenbasis
+from common.vicinal.encoder import MAX_HALVINGS as MAX_STEP_HALVINGS
+from common.vicinal.encoder import MAX_MOVE, RIDGE, SLACK
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.optimizers import ADAGRAD_EPSILON
+from common.vicinal.output import BOLD_SHARE, FLATTEST, SIGMOID_CURVATURE
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.support import unsupported_last
+from common.vicinal.tuning import MAX_HALVINGS, ServedModel
 
 _ENCODER = ("input_embedding", "hidden_bias", "user_embedding")
 _OUTPUT = ("item_embedding", "item_bias")
@@ -68,7 +68,7 @@ class VicinalCopy(torch.nn.Module):
         return torch.where(self.observed, (predicted - self.ratings).square(), unrated)
 
     def objective(self, settings: VicinalSettings) -> torch.Tensor:
-        """L_N as common.vicinal states it."""
+        """L_N as common.vicinal.tuning states it."""
         mean = self.errors(settings, self.embedding()).sum() / self.count
         if settings.proximal_weight == 0:
             return mean
@@ -123,7 +123,7 @@ def _optimize(copy: VicinalCopy, settings: VicinalSettings, learning_rate: float
 
 
 def _curvature(copy: VicinalCopy, settings: VicinalSettings) -> None:
-    """Step the encoder, then the items (common.vicinal_encoder, common.vicinal_output)."""
+    """Step the encoder, then the items (common.vicinal.encoder, common.vicinal.output)."""
     features = _features(copy)
     gram = features @ features.T
     ridge = 0.0 if copy.model.user_vector else RIDGE * float(gram.trace()) / len(gram) or 1.0

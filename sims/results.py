@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.ranking import Counts
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from sims.evaluation import Condition, Measured
 from sims.experiment import Prepared
 

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from common.errors import InputError
 from common.models import model_named
-from common.settings import PRESETS, StepRule, VicinalSettings
+from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommender import Recommender

@@ -12,7 +12,7 @@ from typing import Final
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
-from common.settings import PRESETS, preset
+from common.vicinal.settings import PRESETS, preset
 from server.model_store import ModelStore
 from server.offload import search_named
 from server.serving import describe, write_serving

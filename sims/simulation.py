@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from common.errors import VicinalError
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.recommender import Recommender
 from sims.experiment import Prepared
 from sims.fleet_files import FleetFiles, write_fleet_files

@@ -15,7 +15,7 @@ import client.flower_app
 import server.flower_app
 from client.device import answer
 from common.ranking import Counts
-from common.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, preset
 from common.wire.fleet import PAYLOAD
 from server.model_store import ModelStore
 from server.recommender import Recommender

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.stores.ratings import LocalRatings
-from common.model_version import Manifest, decode_version, encode_version, version_digest
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import VicinalSettings
+from common.versions.version import Manifest, decode_version, encode_version, version_digest
+from common.vicinal.settings import VicinalSettings
 from common.wire.description import Description
 from server.crew import SaturatedError
 from server.frames import Answer, Call

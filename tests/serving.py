@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar, final
 import grpc
 from scenes import LARGE_ITEMS, PRESETS, USERS, WATCHED, WIDTH, InProcess, Scene, make_scene
 
-from common.model_version import Manifest
+from common.versions.version import Manifest
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadServicer
 from server import endpoint

@@ -13,7 +13,7 @@ from benchmarks.report import Section, milliseconds, run, table
 from benchmarks.serving.mapped import mapped_tables
 from benchmarks.timing import in_turn
 from benchmarks.tuning import stages
-from common.model_version import encode_version
+from common.versions.version import encode_version
 
 
 @pytest.mark.parametrize(("missed", "code"), [([], 0), (["mf: 3 times, not 10"], 1)])

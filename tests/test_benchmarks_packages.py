@@ -7,7 +7,7 @@ from benchmarks.bytes import packages, user_parameters
 from benchmarks.bytes.fold_in import RIDGE, fold_in
 from benchmarks.cases import MODEL_NAMES, WIDTH, Shape, recommender
 from benchmarks.serving import reports
-from common.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, preset
 
 TINY = Shape("tiny", "ml-100k", 80, 300, 4000)
 

@@ -17,9 +17,9 @@ from client.link.connection import Connection
 from client.session import Session
 from client.stores.versions import VersionStore
 from common.errors import InputError
-from common.model_version import version_digest
-from common.version_encodings import ENCODINGS, Encoding, encode_form
-from common.version_transfers import pack
+from common.versions.encodings import ENCODINGS, Encoding, encode_form
+from common.versions.transfers import pack
+from common.versions.version import version_digest
 from common.wire import offload_pb2 as wire
 from server.service import CHUNK_BYTES
 from server.serving import write_version

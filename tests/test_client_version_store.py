@@ -13,8 +13,8 @@ from serving import Scene, make_scene
 
 from client.stores.versions import BROKEN_OFF_SECONDS, VersionStore, parse_size
 from common.errors import InputError, VicinalError
-from common.model_version import version_digest
-from common.version_encodings import Form
+from common.versions.encodings import Form
+from common.versions.version import version_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -136,7 +136,7 @@ WRITE_AND_READ = """
 import sys
 from pathlib import Path
 from client.stores.versions import VersionStore
-from common.version_encodings import form_of
+from common.versions.encodings import form_of
 store, data, digest = VersionStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
 form = form_of(data, "float32")
 for _ in range(30):

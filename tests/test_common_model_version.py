@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save
 
 from common.errors import InputError
-from common.model_version import Manifest, decode_version, encode_version, version_digest
+from common.versions.version import Manifest, decode_version, encode_version, version_digest
 
 MANIFEST = Manifest("mf", 6, 4, 3, 1.0, 5.0, 1.0, "a" * 64, "b" * 64)
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)

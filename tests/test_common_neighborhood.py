@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix, RatingScale
+from common.vicinal.neighborhood import Neighborhood
 
 
 def rows(count: int) -> RatingMatrix:

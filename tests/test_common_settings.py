@@ -4,7 +4,7 @@ import pytest
 
 from common.errors import InputError
 from common.models import MODELS
-from common.settings import PRESETS, preset
+from common.vicinal.settings import PRESETS, preset
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from common.model_version import Manifest
 from common.models import MODELS
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix
-from common.settings import PRESETS, VicinalSettings
-from common.slim import SlimModel, check_slim, slim_model, slim_scores
-from common.vicinal import ServedModel, tuned_scores
+from common.versions.version import Manifest
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import PRESETS, VicinalSettings
+from common.vicinal.slim import SlimModel, check_slim, slim_model, slim_scores
+from common.vicinal.tuning import ServedModel, tuned_scores
 from common.wire import offload_pb2 as wire
 from common.wire.slim import slim_from_wire, slim_to_wire
 from server.offload import supported

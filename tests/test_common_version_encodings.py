@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from common.errors import InputError
-from common.model_version import Manifest, ModelVersion, file_metadata, version_digest
-from common.version_encodings import (
+from common.versions.encodings import (
     ENCODINGS,
     Encoding,
     decode_form,
@@ -20,6 +19,7 @@ from common.version_encodings import (
     form_of,
     tensor_bytes,
 )
+from common.versions.version import Manifest, ModelVersion, file_metadata, version_digest
 
 SMALL: tuple[Encoding, ...] = ("float16", "int8")
 

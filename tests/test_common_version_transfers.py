@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common.errors import InputError
-from common.version_encodings import ENCODINGS, Encoding
-from common.version_transfers import pack, unpack
+from common.versions.encodings import ENCODINGS, Encoding
+from common.versions.transfers import pack, unpack
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 OCTETS = arrays(np.uint8, st.sampled_from([0, 4, 64, 256]))

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.models import MODELS
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import PRESETS, StepRule, VicinalSettings
-from common.vicinal import ServedModel, tuned_scores
-from common.vicinal_adagrad import TouchedCopy
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.optimizers import TouchedCopy
+from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
+from common.vicinal.tuning import ServedModel, tuned_scores
 from sims.reference import VicinalCopy, fine_tuned, reference_scores
 
 SCALE = RatingScale(1, 5, 1)

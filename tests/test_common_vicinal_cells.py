@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from test_common_vicinal import case
 
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import StepRule, VicinalSettings
-from common.vicinal import tuned_scores
-from common.vicinal_cells import Cells, DenseCells, SparseCells, cells_of, touched
+from common.vicinal.cells import Cells, DenseCells, SparseCells, cells_of, touched
+from common.vicinal.settings import StepRule, VicinalSettings
+from common.vicinal.tuning import tuned_scores
 from sims.reference import reference_scores
 
 SCALE = RatingScale(1, 5, 1)

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.models import MODELS
-from common.neighborhood import Neighborhood
 from common.ranking import top_items
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import VicinalSettings
-from common.vicinal import ServedModel, tuned_scores
-from common.vicinal_support import unsupported_last
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.support import unsupported_last
+from common.vicinal.tuning import ServedModel, tuned_scores
 
 ITEMS = 400
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from common.model_version import Manifest
-from common.settings import PRESETS, VicinalSettings
+from common.versions.version import Manifest
+from common.vicinal.settings import PRESETS, VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import (
     MAX_STEPS,

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from common.model_version import Manifest
-from common.neighborhood import Neighborhood
 from common.ranking import Counts
 from common.ratings import RatingMatrix, RatingScale
 from common.rounding import rounded
-from common.settings import STEP_RULES, VicinalSettings
+from common.versions.version import Manifest
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import STEP_RULES, VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.messages import (
     counts_from_wire,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from test_common_vicinal import PAPER, case, shapes
 
 from common.models import MODELS
-from common.settings import PRESETS, StepRule, VicinalSettings
-from common.vicinal import tuned_scores
+from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
+from common.vicinal.tuning import tuned_scores
 from server import compiled
 from server.compiled_loops import run
 from sims.reference import reference_scores

@@ -12,7 +12,7 @@ import pytest
 from serving import PRESETS, USERS, WATCHED, Scene, make_scene
 
 from common.errors import VicinalError
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from server.crew import Crew, QueueLimits, SaturatedError
 from server.frames import Answer, Outcome, WorkerLostError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.settings import preset
+from common.vicinal.settings import preset
 from server.deployment import MODEL_FILE, SERVER_FILE, read_deployment, write_deployment
 from server.model_store import ModelStore
 from server.recommender import Recommender

@@ -8,7 +8,7 @@ import pytest
 
 from client.device import answer
 from common.models import MODELS, model_named
-from common.settings import PRESETS, VicinalSettings, preset
+from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from common.wire import offload_pb2 as wire
 from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
 from server.deployment import read_deployment, write_deployment

@@ -9,7 +9,7 @@ import pytest
 from client.device import answer
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from common.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, preset
 from server.model_store import ModelStore
 from server.neighbor_cache import NeighborCache
 from server.recommender import Recommender

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server import tally as module
 from server.tally import KEY_SECONDS, MAX_KEY_LENGTH, Tally, measured_by
 

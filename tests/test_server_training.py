@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from common.errors import InputError, VicinalError
-from common.model_version import encode_version
 from common.models import MODELS, model_named
 from common.ratings import RatingMatrix, RatingScale
+from common.versions.version import encode_version
 from server.model_store import TrainedModel, tables_digest
 from server.synthetic import synthetic
 from server.training import Start, TrainingSettings, train

@@ -8,8 +8,8 @@ import pytest
 from serving import Scene, make_scene
 
 from common.errors import InputError
-from common.version_encodings import ENCODINGS, encode_form
-from common.version_transfers import unpack
+from common.versions.encodings import ENCODINGS, encode_form
+from common.versions.transfers import unpack
 from common.wire.description import description_from_wire
 from server import versions
 from server.serving import make_current, write_version

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import preset
+from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from server.synthetic import synthetic
 from sims.attacks import ATTACKS, Budget, choose_targets, make_profiles, targets_of

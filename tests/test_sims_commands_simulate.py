@@ -17,7 +17,7 @@ import pytest
 from client.device import answer
 from common.errors import VicinalError
 from common.ranking import Counts
-from common.settings import preset
+from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from sims.experiment import Experiment, prepare
 from sims.processes import marked_processes, stop_processes

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.model_version import encode_version
-from common.settings import preset
-from common.vicinal import tuned_scores
+from common.versions.version import encode_version
+from common.vicinal.settings import preset
+from common.vicinal.tuning import tuned_scores
 from server.model_store import ModelStore, StoredModel, tables_digest
 from server.training import TrainingSettings, train
 from sims.cli import run

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.model_store import ModelStore
 from sims.evaluation import USERS_PER_TASK, Bench, Condition, measure
 from sims.experiment import Experiment, prepare

@@ -4,7 +4,7 @@ import pytest
 
 from common.errors import InputError
 from common.models import MODELS
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.robust import Apr, Rmf
 from sims.selection import CANDIDATES, Candidate, Run, Runs, _chosen, _rank, validation
 

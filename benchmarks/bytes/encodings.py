@@ -3,7 +3,7 @@
 Prints a Markdown section of two tables. The first holds what a device answers with a version
 that it fetched as float16 or int8 against what it answers with float32. The second trains a
 version without 1 % of the ratings, retrains it on all of them (sims.retraining) and counts the
-bytes that bring a device from the one to the other, in the way that common/version_transfers.py
+bytes that bring a device from the one to the other, in the way that common/versions/transfers.py
 chose and in the ways that it did not.
 """
 
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from benchmarks.report import progress, table
 from client.device import answer
-from common.model_version import ModelVersion
 from common.models import MODELS
 from common.ranking import Counts
 from common.ratings import RatingMatrix
-from common.settings import PRESETS, preset
 from common.threads import limit_threads
-from common.version_encodings import ENCODINGS, decode_form, encode_form, form_of
-from common.version_transfers import LEVEL, pack, planes, split
+from common.versions.encodings import ENCODINGS, decode_form, encode_form, form_of
+from common.versions.transfers import LEVEL, pack, planes, split
+from common.versions.version import ModelVersion
+from common.vicinal.settings import PRESETS, preset
 from server.model_store import ModelStore
 from server.recommender import Recommender
 from server.training import TrainingSettings, train

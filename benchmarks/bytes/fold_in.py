@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.models import sigmoid
 from common.ratings import RatingMatrix
-from common.vicinal import ServedModel
+from common.vicinal.tuning import ServedModel
 
 Table = NDArray[np.float32]
 

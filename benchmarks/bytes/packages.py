@@ -22,9 +22,9 @@ from benchmarks.cases import (
 )
 from benchmarks.report import Section, progress, run, table
 from common.errors import InputError
-from common.model_version import encode_version
-from common.settings import VicinalSettings, preset
-from common.slim import check_slim, slim_model
+from common.versions.version import encode_version
+from common.vicinal.settings import VicinalSettings, preset
+from common.vicinal.slim import check_slim, slim_model
 from common.wire import offload_pb2 as wire
 from common.wire.messages import neighborhood_to_wire
 from common.wire.packing import encode_varints

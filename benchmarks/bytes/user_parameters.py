@@ -21,10 +21,10 @@ from benchmarks.bytes.fold_in import fold_in
 from benchmarks.cases import LIST_LENGTH, WIDTH, some_users
 from benchmarks.report import Section, progress, run, table
 from client.device import answer
-from common.neighborhood import Neighborhood
 from common.ranking import Counts
 from common.rounding import rounded
-from common.settings import VicinalSettings, preset
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings, preset
 from server.model_store import ModelStore
 from server.offload import supported
 from server.recommender import Recommender

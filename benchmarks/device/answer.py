@@ -20,7 +20,7 @@ from benchmarks.cases import (
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
 from client.device import answer
-from common.neighborhood import Neighborhood
+from common.vicinal.neighborhood import Neighborhood
 from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
 
 # Milliseconds of processor time, p50, at k = 12.

@@ -27,9 +27,9 @@ from benchmarks.device.environment import installed_bytes, make_environment
 from benchmarks.report import Section, progress, run, table
 from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import VicinalError
-from common.model_version import encode_version
-from common.settings import preset
 from common.threads import limit_threads
+from common.versions.version import encode_version
+from common.vicinal.settings import preset
 from server.front import FrontOptions, serve_front
 from server.model_store import StoredModel
 from server.recommender import Recommender

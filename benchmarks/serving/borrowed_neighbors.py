@@ -16,8 +16,8 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from common.settings import preset
 from common.threads import limit_threads
+from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from server.recommender import Recommender
 from sims.cells import sample

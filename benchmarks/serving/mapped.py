@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.models import MODELS
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix, RatingScale
-from common.settings import preset
 from common.threads import limit_threads
-from common.vicinal import ServedModel, tuned_scores
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import preset
+from common.vicinal.tuning import ServedModel, tuned_scores
 
 SCALE = RatingScale(1, 5, 1)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks.cases import LIST_LENGTH, recommender, settings_for, shape_named, some_users
 from benchmarks.report import Section, progress, run, table
 from benchmarks.serving.mapped import save_place, workers_memory
-from common.model_version import encode_version
+from common.versions.version import encode_version
 
 CASES: Final = (
     ("ML-100K", "mf", "vicinal"),

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from common.models import MODELS, Model
-from common.neighborhood import Neighborhood
-from common.settings import preset
 from common.threads import limit_threads
-from common.vicinal import ServedModel, tuned_scores
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import preset
+from common.vicinal.tuning import ServedModel, tuned_scores
 from server.synthetic import synthetic
 
 Table = NDArray[np.float32]

@@ -34,10 +34,10 @@ from benchmarks.cases import (
 )
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
-from common.neighborhood import Neighborhood
 from common.ranking import top_items
-from common.settings import VicinalSettings
-from common.vicinal import ServedModel, tuned_scores
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.tuning import ServedModel, tuned_scores
 from server import compiled
 from sims.reference import reference_scores
 

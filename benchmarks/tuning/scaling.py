@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.cases import LIST_LENGTH, MODEL_NAMES, some_users, trained_on
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
-from common.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, preset
 from server.recommender import Recommender
 from server.synthetic import synthetic
 

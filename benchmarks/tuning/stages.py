@@ -32,14 +32,14 @@ from benchmarks.cases import (
 )
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
-from common import vicinal
-from common.neighborhood import Neighborhood
-from common.settings import VicinalSettings
-from common.vicinal_adagrad import TouchedCopy
-from common.vicinal_cells import DenseCells, SparseCells
-from common.vicinal_curvature import SharedCurvature
-from common.vicinal_encoder import DualEncoder
-from common.vicinal_output import OutputLayer
+from common.vicinal.cells import DenseCells, SparseCells
+from common.vicinal.curvature import SharedCurvature
+from common.vicinal.encoder import DualEncoder
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.optimizers import TouchedCopy
+from common.vicinal.output import OutputLayer
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.tuning import tuning
 from server import compiled
 from server.neighbors import NeighborIndex
 from server.offload import Offloader
@@ -109,7 +109,7 @@ def measure(
     with clocks() as seconds:
         for user in users[1:]:
             # Looked up at every call: the clock is put on the module's name.
-            server.recommend(user, settings, LIST_LENGTH, tune=vicinal.tuned_scores)
+            server.recommend(user, settings, LIST_LENGTH, tune=tuning.tuned_scores)
     mean = {stage: seconds[stage] / (len(users) - 1) for stage in STAGES}
     tuning = sum(mean[stage] for stage in STAGES if stage not in ("neighbors", "package", "rank"))
     places = [server.neighborhood(user, settings) for user in users[1:]]

@@ -16,11 +16,11 @@ from client.link.model_fetch import Fetcher, Held, NotServedError
 from client.link.replies import checked_items, checked_package
 from client.link.retry import Retry
 from common.errors import InputError, VicinalError
-from common.model_version import ModelVersion
-from common.neighborhood import Neighborhood
 from common.ranking import Counts
-from common.slim import SlimModel, Tables
-from common.version_encodings import Encoding, Form, decode_form
+from common.versions.encodings import Encoding, Form, decode_form
+from common.versions.version import ModelVersion
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.slim import SlimModel, Tables
 from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_from_wire, counts_to_wire

@@ -11,9 +11,9 @@ import grpc
 
 from client.link.retry import FIRST_PAUSE_SECONDS, Retry
 from common.errors import InputError, VicinalError
-from common.model_version import version_digest
-from common.version_encodings import Form
-from common.version_transfers import unpack
+from common.versions.encodings import Form
+from common.versions.transfers import unpack
+from common.versions.version import version_digest
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 

@@ -4,7 +4,7 @@ The checks are here because a package is read twice: when it arrives, and again 
 """
 
 from common.errors import InputError
-from common.neighborhood import Neighborhood
+from common.vicinal.neighborhood import Neighborhood
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.messages import neighborhood_from_wire

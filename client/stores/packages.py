@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from client.link.replies import checked_package
 from common.errors import InputError
 from common.files import write_file
-from common.neighborhood import Neighborhood
+from common.vicinal.neighborhood import Neighborhood
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_from_wire, description_to_wire
 

@@ -17,8 +17,8 @@ from typing import Final, final
 
 from common.errors import InputError, VicinalError
 from common.files import write_file
-from common.model_version import MAX_BYTES, ModelVersion, version_digest
-from common.version_encodings import Form, decode_form
+from common.versions.encodings import Form, decode_form
+from common.versions.version import MAX_BYTES, ModelVersion, version_digest
 from common.wire.description import is_digest
 
 _SUFFIX: Final = ".safetensors"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.errors import InputError
-from common.model_version import MAX_BYTES, Manifest
-from common.settings import VicinalSettings
-from common.version_encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
+from common.versions.encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
+from common.versions.version import MAX_BYTES, Manifest
+from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
 
@@ -22,7 +22,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Transfer:
-    """Packed bytes (common.version_transfers) that give a form.
+    """Packed bytes (common.versions.transfers) that give a form.
 
     form    digest of what it gives
     base    digest of a form that is needed for it, or None

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.model_version import Manifest
-from common.neighborhood import Neighborhood
 from common.ranking import Counts
 from common.ratings import RatingMatrix
 from common.rounding import decode_rows, encode_rows
-from common.settings import VicinalSettings
+from common.versions.version import Manifest
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.packing import MAX_VARINT, decode_varints, encode_varints, pack, unpack
 

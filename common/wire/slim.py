@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.model_version import Manifest
 from common.models import model_named
 from common.ratings import RatingMatrix
-from common.slim import SlimModel, slim_shapes
-from common.vicinal_cells import touched
+from common.versions.version import Manifest
+from common.vicinal.cells import touched
+from common.vicinal.slim import SlimModel, slim_shapes
 from common.wire import offload_pb2 as wire
 
 Tables = Mapping[str, NDArray[np.float32]]

@@ -42,7 +42,7 @@ def demo(
     from rich.panel import Panel
 
     from common.files import write_file
-    from common.settings import PRESETS
+    from common.vicinal.settings import PRESETS
     from sims.demo import DEVICES, choose_experiment, run_demo
     from sims.figures import before_and_after
     from sims.progress import shown

@@ -130,7 +130,7 @@ def device(
     from client.stores.versions import parse_size
     from common.errors import InputError
     from common.files import write_file
-    from common.version_encodings import encoding_named
+    from common.versions.encodings import encoding_named
     from sims.device_report import device_json, device_table
     from sims.progress import shown
 

@@ -47,7 +47,7 @@ def evaluate(
     from rich.console import Console
 
     from common.files import write_file
-    from common.settings import preset as preset_named
+    from common.vicinal.settings import preset as preset_named
     from server.model_store import ModelStore
     from sims.attacks.options import parse_options
     from sims.cells import Cell, check_cell, evaluate_cell

@@ -31,9 +31,9 @@ from client.link.connection import Connection, pushback, report_of
 from client.link.replies import checked_package
 from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
-from common.model_version import ModelVersion
 from common.ranking import Counts
 from common.threads import limit_threads
+from common.versions.version import ModelVersion
 from common.wire import offload_pb2 as wire
 from common.wire.description import description_from_wire
 from common.wire.offload_pb2_grpc import OffloadStub

@@ -19,12 +19,12 @@ from client.stores.packages import _HEADER, _digest, _read
 from client.stores.ratings import read_local_ratings, write_local_ratings
 from client.stores.reports import PendingReports
 from common.errors import InputError
-from common.model_version import Manifest, decode_version, version_digest
 from common.ranking import Counts
-from common.slim import slim_model
-from common.version_encodings import ENCODINGS, Encoding, decode_form, encode_form, form_of
-from common.version_transfers import pack as pack_transfer
-from common.version_transfers import unpack as unpack_transfer
+from common.versions.encodings import ENCODINGS, Encoding, decode_form, encode_form, form_of
+from common.versions.transfers import pack as pack_transfer
+from common.versions.transfers import unpack as unpack_transfer
+from common.versions.version import Manifest, decode_version, version_digest
+from common.vicinal.slim import slim_model
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_from_wire, description_to_wire
 from common.wire.fleet import parse

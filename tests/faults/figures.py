@@ -14,7 +14,7 @@ from device_process import PRESET
 from ledger import Entry, counts_of
 
 from common.ranking import Counts
-from common.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings
 from server.recommender import Recommender
 from server.serving import read_serving
 

@@ -17,7 +17,7 @@ from client.link.connection import Connection, VersionRefusedError
 from client.session import Session
 from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
-from common.model_version import ModelVersion
+from common.versions.version import ModelVersion
 from common.wire.description import Description
 from server.profiles import write_profiles
 from server.recommender import Recommender

@@ -18,7 +18,7 @@ from backports import zstd
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.version_encodings import Encoding
+from common.versions.encodings import Encoding
 
 # Of the bytes that a decoder looks back on: 2²⁷ is what zstandard allows by itself.
 MAX_WINDOW_LOG: Final = 27

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from common.models import sigmoid_in_place
 from common.ratings import RatingMatrix
-from common.vicinal_cells import places, touched
-from common.vicinal_curvature import SharedCurvature, eigenbasis
+from common.vicinal.cells import places, touched
+from common.vicinal.curvature import SharedCurvature, eigenbasis
 
 Table = NDArray[np.float32]
 

@@ -2,7 +2,7 @@
 
 Where items need support (settings.min_support above 1), what ranks first is supported, and every
 supported item has a row in the neighborhood; all others follow in an order that no model decides
-(common.vicinal_support). Of the items that no neighbor rated, fine-tuning needs the Gram matrix
+(common.vicinal.support). Of the items that no neighbor rated, fine-tuning needs the Gram matrix
 alone. So the tables' rows of the rated items and that matrix give the whole model's answer.
 
 Shapes: k neighbors, I items, T touched items, d embedding width, D width of the output table:
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.models import Model
-from common.neighborhood import Neighborhood
 from common.ratings import RatingMatrix
-from common.settings import VicinalSettings
-from common.vicinal import FINE_TUNERS, ServedModel
-from common.vicinal_cells import places, touched
-from common.vicinal_support import unsupported_last
+from common.vicinal.cells import places, touched
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.support import unsupported_last
+from common.vicinal.tuning import FINE_TUNERS, ServedModel
 
 Tables = Mapping[str, NDArray[np.float32]]
 

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.models import Model
-from common.neighborhood import Neighborhood
-from common.settings import VicinalSettings
-from common.vicinal_adagrad import TouchedCopy, adagrad_steps
+from common.vicinal.curvature import eigenbasis
+from common.vicinal.encoder import DualEncoder
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.optimizers import TouchedCopy, adagrad_steps
+from common.vicinal.output import OutputLayer
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.support import unsupported_last
 from common.vicinal_adam import adam_steps
-from common.vicinal_curvature import eigenbasis
-from common.vicinal_encoder import DualEncoder
-from common.vicinal_output import OutputLayer
-from common.vicinal_support import unsupported_last
 
 Table = NDArray[np.float32]
 
@@ -41,7 +41,7 @@ MAX_HALVINGS: Final = 30
 class ServedModel:
     """The shared parameters of one model version and what all of its requests share.
 
-    item_gram  of the whole model, where `parameters` hold rows of some items only (common.slim)
+    item_gram  of the whole model, where `parameters` hold rows of some items only (common.vicinal.slim)
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingScale
 from common.tables import map_file, map_tables, read_tables
-from common.vicinal import ServedModel
+from common.vicinal.tuning import ServedModel
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 4 << 30

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from common.models import Model, Parameters, sigmoid_in_place
 from common.ratings import RatingMatrix
-from common.settings import VicinalSettings
-from common.vicinal_cells import cells_of
+from common.vicinal.cells import cells_of
+from common.vicinal.settings import VicinalSettings
 
 Table = NDArray[np.float32]
 

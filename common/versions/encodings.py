@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common.errors import InputError
-from common.model_version import (
+from common.tables import read_tables
+from common.versions.version import (
     Manifest,
     ModelVersion,
     check_digest,
@@ -31,7 +32,6 @@ from common.model_version import (
     file_metadata,
     version_digest,
 )
-from common.tables import read_tables
 
 Encoding = Literal["float32", "float16", "int8"]
 ENCODINGS: Final[tuple[Encoding, ...]] = get_args(Encoding)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from common.models import Model, Parameters, sigmoid
 from common.ratings import RatingMatrix
-from common.vicinal_cells import places, touched
-from common.vicinal_curvature import SharedCurvature
-from common.vicinal_output import Fit, OutputLayer
+from common.vicinal.cells import places, touched
+from common.vicinal.curvature import SharedCurvature
+from common.vicinal.output import Fit, OutputLayer
 
 Table = NDArray[np.float32]
 
