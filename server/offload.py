@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from common.rounding import rounded
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
+from common.wire.rounding import rounded
 from server.neighbor_cache import NeighborCache
 from server.neighbors import CELLS_FROM, NeighborIndex, with_user_first
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.errors import InputError
-from common.rounding import _REACH, Table, decode_rows, encode_rows, rounded
+from common.wire.rounding import _REACH, Table, decode_rows, encode_rows, rounded
 
 TABLES = arrays(
     np.float32,

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from common.ranking import Counts
 from common.ratings import RatingMatrix, RatingScale
-from common.rounding import rounded
 from common.versions.version import Manifest
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import STEP_RULES, VicinalSettings
@@ -23,6 +22,7 @@ from common.wire.messages import (
     preset_to_wire,
 )
 from common.wire.packing import encode_varints, pack
+from common.wire.rounding import rounded
 
 SCALE = RatingScale(0.5, 4.0, 0.5)
 

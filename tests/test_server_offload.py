@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
-from common.rounding import rounded
 from common.vicinal.settings import VicinalSettings
+from common.wire.rounding import rounded
 from server.neighbor_cache import NeighborCache
 from server.offload import SEARCHES, Offloader, Search, order_by_content, search_named, supported
 from server.synthetic import synthetic

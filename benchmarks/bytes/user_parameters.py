@@ -22,9 +22,9 @@ from benchmarks.cases import LIST_LENGTH, WIDTH, some_users
 from benchmarks.report import Section, progress, run, table
 from client.device import answer
 from common.ranking import Counts
-from common.rounding import rounded
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings, preset
+from common.wire.rounding import rounded
 from server.model_store import ModelStore
 from server.offload import supported
 from server.recommender import Recommender

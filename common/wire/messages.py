@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ranking import Counts
 from common.ratings import RatingMatrix
-from common.rounding import decode_rows, encode_rows
 from common.versions.version import Manifest
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.packing import MAX_VARINT, decode_varints, encode_varints, pack, unpack
+from common.wire.rounding import decode_rows, encode_rows
 
 MAX_NEIGHBORS = 65_536
 # Fine-tuning makes tables of neighbors × touched items: a few kilobytes of rows, each of other
@@ -25,7 +25,7 @@ MAX_RATINGS = 1 << 24
 
 
 def neighborhood_to_wire(neighborhood: Neighborhood) -> wire.Neighborhood:
-    """User parameters are rounded, unless they have been (common.rounding)."""
+    """User parameters are rounded, unless they have been (common.wire.rounding)."""
     ratings = neighborhood.ratings
     return wire.Neighborhood(
         row_lengths=np.diff(ratings.indptr).tolist(),
