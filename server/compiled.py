@@ -13,10 +13,11 @@ import numpy as np
 
 from common.models import Model, sigmoid_in_place
 from common.ratings import RatingMatrix, RatingScale
+from common.vicinal import tuning
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unsupported_last
-from common.vicinal.tuning import MAX_HALVINGS, ServedModel, tuning
+from common.vicinal.tuning import MAX_HALVINGS, ServedModel
 from server.compiled_loops import Indices, Parts, Table, Tables, cells_of, run
 
 

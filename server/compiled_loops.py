@@ -14,8 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from common.vicinal.optimizers import ADAGRAD_EPSILON
-from common.vicinal_adam import EPSILON, FIRST_DECAY, SECOND_DECAY
+from common.vicinal.optimizers import ADAGRAD_EPSILON, ADAM_EPSILON, FIRST_DECAY, SECOND_DECAY
 
 Table = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -121,7 +120,7 @@ def run(
         if parts.adam:
             root_scale = np.sqrt((1 - SECOND_DECAY) / (1 - SECOND_DECAY**step))
             rate *= (1 - FIRST_DECAY) / (1 - FIRST_DECAY**step) / root_scale
-            epsilon = EPSILON * half_count / root_scale
+            epsilon = ADAM_EPSILON * half_count / root_scale
         pace = (items.dtype.type(rate), items.dtype.type(epsilon))
         _move(items, by_item, signal, embedding, moments[0], parts.adam, pace)
         if parts.inputs:

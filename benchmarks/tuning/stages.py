@@ -32,6 +32,7 @@ from benchmarks.cases import (
 )
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
+from common.vicinal import tuning
 from common.vicinal.cells import DenseCells, SparseCells
 from common.vicinal.curvature import SharedCurvature
 from common.vicinal.encoder import DualEncoder
@@ -39,7 +40,6 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.optimizers import TouchedCopy
 from common.vicinal.output import OutputLayer
 from common.vicinal.settings import VicinalSettings
-from common.vicinal.tuning import tuning
 from server import compiled
 from server.neighbors import NeighborIndex
 from server.offload import Offloader
@@ -66,7 +66,7 @@ CLOCKS: Final[list[tuple[Any, str, str]]] = [
     (OutputLayer, "scores", "score all"),
     (server.recommender, "top_items", "rank"),
     # What is left of it: an optimizer's arithmetic on tables.
-    (vicinal, "tuned_scores", "steps"),
+    (tuning, "tuned_scores", "steps"),
 ]
 STAGES: Final = (
     "neighbors", "package", "set-up", "predict", "sums by row", "sums by item", "steps",
@@ -111,17 +111,17 @@ def measure(
             # Looked up at every call: the clock is put on the module's name.
             server.recommend(user, settings, LIST_LENGTH, tune=tuning.tuned_scores)
     mean = {stage: seconds[stage] / (len(users) - 1) for stage in STAGES}
-    tuning = sum(mean[stage] for stage in STAGES if stage not in ("neighbors", "package", "rank"))
+    tuned = sum(mean[stage] for stage in STAGES if stage not in ("neighbors", "package", "rank"))
     places = [server.neighborhood(user, settings) for user in users[1:]]
     floors = [_floor(place, settings, model, rate, bandwidth) for place in places]
     served = server.version.served
     timed = in_turn(
         [lambda place: compiled.tuned_scores(served, place, settings)], places, budget=5
     )
-    on_server = float(timed.seconds.mean()) if compiled.covers(settings) else tuning
+    on_server = float(timed.seconds.mean()) if compiled.covers(settings) else tuned
     return {
         "shape": shape_name, "preset": preset, "model": model, "seconds": mean,
-        "floor": float(np.mean(floors)), "over_floor": tuning / float(np.mean(floors)),
+        "floor": float(np.mean(floors)), "over_floor": tuned / float(np.mean(floors)),
         "server": on_server, "server_over_floor": on_server / float(np.mean(floors)),
     }  # fmt: skip
 

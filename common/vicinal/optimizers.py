@@ -1,8 +1,8 @@
-"""Vicinal fine-tuning by full-batch Adagrad, gradients by hand: the optimiser of training.
+"""Vicinal fine-tuning by full-batch Adagrad and Adam, gradients by hand: the steps of training.
 
-With α = 0 an item that no neighbor rated has no gradient, and Adagrad never moves it: only the
-touched rows of the item tables are held. Adagrad scales coordinates, so with α > 0 untouched
-items share no map, and every item is held.
+With α = 0 an item that no neighbor rated has no gradient; the state is fresh and nothing decays, so
+neither optimizer ever moves it: only the touched rows of the item tables are held. Both scale
+coordinates, so with α > 0 untouched items share no map, and every item is held.
 
 Shapes: k neighbors, T held items, d embedding width.
 """
@@ -23,6 +23,10 @@ Table = NDArray[np.float32]
 # Adagrad's sums of squares start at its square, which guards the division where a gradient has
 # always been zero.
 ADAGRAD_EPSILON: Final = 1e-10
+# As published (Kingma and Ba 2015, Algorithm 1).
+FIRST_DECAY: Final = 0.9
+SECOND_DECAY: Final = 0.999
+ADAM_EPSILON: Final = 1e-8
 
 
 @final
@@ -148,3 +152,30 @@ def adagrad_steps(copy: TouchedCopy, steps: int, learning_rate: float) -> None:
             np.divide(gradient, root, out=root)
             root *= learning_rate
             table -= root
+
+
+def adam_steps(copy: TouchedCopy, steps: int, learning_rate: float) -> None:
+    """Full-batch Adam on L_N from a fresh state (moments 0), all tables at once.
+
+    Moments are kept as sums, Σ βⁿ g, which are the published means over 1 − β: two passes fewer.
+    """
+    firsts = {name: np.zeros_like(table) for name, table in copy.tables.items()}
+    seconds = {name: np.zeros_like(table) for name, table in copy.tables.items()}
+    scratch = {name: np.empty_like(table) for name, table in copy.tables.items()}
+    for step in range(1, steps + 1):
+        # Both moments start at 0 and are divided by how much of a mean they are by now.
+        first_scale = (1 - FIRST_DECAY) / (1 - FIRST_DECAY**step)
+        root_scale = ((1 - SECOND_DECAY) / (1 - SECOND_DECAY**step)) ** 0.5
+        epsilon = ADAM_EPSILON / copy.gradient_factor / root_scale
+        for name, gradient in copy.gradients().items():
+            first, second, root = firsts[name], seconds[name], scratch[name]
+            first *= FIRST_DECAY
+            first += gradient
+            np.multiply(gradient, gradient, out=root)
+            second *= SECOND_DECAY
+            second += root
+            np.sqrt(second, out=root)
+            root += epsilon
+            np.divide(first, root, out=root)
+            root *= learning_rate * first_scale / root_scale
+            copy.tables[name] -= root

@@ -25,11 +25,10 @@ from common.models import Model
 from common.vicinal.curvature import eigenbasis
 from common.vicinal.encoder import DualEncoder
 from common.vicinal.neighborhood import Neighborhood
-from common.vicinal.optimizers import TouchedCopy, adagrad_steps
+from common.vicinal.optimizers import TouchedCopy, adagrad_steps, adam_steps
 from common.vicinal.output import OutputLayer
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unsupported_last
-from common.vicinal_adam import adam_steps
 
 Table = NDArray[np.float32]
 
