@@ -20,10 +20,10 @@ from common.ratings import RatingMatrix
 from common.versions.version import decode_version, encode_version, version_digest
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings, preset
+from server.data.synthetic import synthetic
 from server.model_store import StoredModel, TrainedModel
-from server.recommender import Recommender
-from server.synthetic import synthetic
-from server.training import TrainingSettings, train
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
 from sims import paper_tables
 
 WIDTH: Final = 64

@@ -24,8 +24,8 @@ from common.source import source_digest
 from common.threads import limit_threads
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.settings import preset as preset_named
-from server.deployment import read_deployment
-from server.fleet import FleetJob, serve_fleet
+from server.fleet.serve import FleetJob, serve_fleet
+from server.versions.deployment import read_deployment
 
 # Before a line of progress; `vicinal simulate` turns such lines into a bar.
 PROGRESS_MARK: Final = "vicinal-progress"

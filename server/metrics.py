@@ -16,8 +16,8 @@ from prometheus_client import (
 
 from common.errors import InputError
 from common.wire.description import Description
-from server.crew import Crew
-from server.frames import STAGES, Answer
+from server.workers.crew import Crew
+from server.workers.frames import STAGES, Answer
 
 # Seconds; fine where the goals lie, from an empty call to a caller's patience.
 BUCKETS: Final = (

@@ -25,7 +25,7 @@ import numpy as np
 from common.errors import InputError
 from common.files import write_file
 from common.ratings import RatingMatrix, RatingScale
-from server.files import read_file
+from server.data.reading import read_file
 
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1

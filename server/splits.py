@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from server.datasets import Dataset, HeldOut
+from server.data.datasets import Dataset, HeldOut
 
 KINDS = ("published", "random", "latest")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.vicinal.settings import VicinalSettings
 from server.model_store import ModelStore
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 from sims.defenses import NO_DEFENSE, Defense
 from sims.evaluation import Bench, Condition, Measured, Source, popularity
 from sims.experiment import NO_ATTACK, Experiment, Prepared

@@ -9,8 +9,8 @@ from typing import Final
 
 from common.errors import InputError
 from common.vicinal.settings import VicinalSettings
-from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
-from server.training import require_trainable
+from server.training import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.train import require_trainable
 
 RVD: Final = "rvd"
 NO_DEFENSE: Final = "none"

@@ -22,10 +22,10 @@ from client.link.connection import Connection
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import PRESETS
-from server.datasets import load_dataset
-from server.fetching import FetchError
+from server.data.datasets import load_dataset
+from server.data.sources import FetchError
 from server.model_store import ModelStore
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 from sims.children import Child, Children
 from sims.evaluation import Bench, measure, popularity
 from sims.experiment import Experiment, Prepared, prepare
@@ -70,7 +70,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         with ModelStore(folder / "clean") as store:
             clean = prepared.train(store, clean=True, progress=report)
         server.wait(report)
-        poisoned = server.recommender(prepared)
+        poisoned = server.recommending.recommender(prepared)
         everybody = np.arange(prepared.user_count)
         bench = Bench(
             {"clean": clean, "poisoned": poisoned},

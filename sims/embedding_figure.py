@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from server.model_store import ModelStore
-from server.recommender import embeddings
+from server.recommending.recommender import embeddings
 from sims.experiment import NO_ATTACK, Experiment, prepare
 from sims.figures import save
 from sims.grid_figures import select

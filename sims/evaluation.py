@@ -21,7 +21,7 @@ from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
 from common.vicinal.settings import VicinalSettings
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 from sims.pools import in_processes
 from sims.progress import Report, counter, quiet
 

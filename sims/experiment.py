@@ -16,14 +16,14 @@ from client.stores.ratings import LocalRatings
 from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingMatrix
-from server.datasets import load_dataset
+from server.data.datasets import load_dataset
 from server.model_store import ModelStore
-from server.offload import Search
 from server.profiles import Profiles, read_profiles
-from server.recommender import Recommender
-from server.robust import Robust
+from server.recommending.offload import Search
+from server.recommending.recommender import Recommender
 from server.splits import Split, leave_one_out
-from server.training import TrainingSettings, train
+from server.training import Robust
+from server.training.train import TrainingSettings, train
 from sims.attacks import attack_named, make_profiles, targets_of
 from sims.attacks.options import Value, resolve
 from sims.attacks.profile import ATTACK_SIZE
@@ -39,7 +39,7 @@ LIKED: Final = 0.75
 class Experiment:
     """What is attacked and how.
 
-    dataset         a name or a file (server.datasets)
+    dataset         a name or a file (server.data.datasets)
     attack          a name of sims.attacks, `none`, or `file:PATH` of a profiles file
     seed            of split, targets, attack and training; each draws from a stream of its own
     targets         zero-based item indices; None draws five unpopular items from the seed

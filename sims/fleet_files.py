@@ -1,6 +1,6 @@
 """The files of a fleet: what its server app, its client apps and `flwr run` read.
 
-FOLDER/deployment/                 the server's (server.deployment)
+FOLDER/deployment/                 the server's (server.versions.deployment)
 FOLDER/devices/P-of-N.safetensors  client P's own ratings and held-out items
 FOLDER/run-config.toml             the server app's run config, for `flwr run --run-config`
 FOLDER/result.json                 where the server app writes what it counted
@@ -17,8 +17,8 @@ from common.errors import InputError
 from common.files import write_file
 from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
-from server.deployment import write_deployment
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
+from server.versions.deployment import write_deployment
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Final, final
 
 from common.errors import VicinalError
 from common.threads import limit_threads
-from server.datasets import load_dataset
+from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.profiles import Profiles
 from sims.cells import Cell, Memo, check_cell, evaluate_cell, measure_clean

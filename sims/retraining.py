@@ -1,6 +1,6 @@
 """A new model version for a running server: `python -m sims.retraining FOLDER`, started by it.
 
-FOLDER is what the server serves (server.serving), with the file `retraining` in it that says what
+FOLDER is what the server serves (server.versions.folder), with the file `retraining` in it that says what
 to train on. The ratings are read as they are now, training starts from the current version's
 parameters, and the new version's name is the last line on stdout. Without a server on the other
 end of stdin the process ends.
@@ -22,9 +22,9 @@ from common.files import write_file
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
 from server.model_store import ModelStore, TrainedModel
-from server.recommender import Recommender
-from server.serving import current_version, describe, read_serving, write_version
-from server.training import Start, TrainingSettings, train
+from server.recommending.recommender import Recommender
+from server.training.train import Start, TrainingSettings, train
+from server.versions.folder import current_version, describe, read_serving, write_version
 from sims.experiment import Experiment, Prepared, prepare
 
 SPEC_FILE: Final = "retraining"

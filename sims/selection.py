@@ -27,12 +27,12 @@ from rich.console import Console
 from common.errors import InputError
 from common.models import model_named
 from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
-from server.datasets import load_dataset
+from server.data.datasets import load_dataset
 from server.model_store import ModelStore
-from server.recommender import Recommender
-from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.recommending.recommender import Recommender
 from server.splits import Split, hold_out_one, leave_one_out
-from server.training import TrainingSettings
+from server.training import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.defenses import NO_FINE_TUNE
 from sims.evaluation import Bench, Source, measure_here, popularity
@@ -59,7 +59,7 @@ SIZES: Final = {
 # Min support as a share of the neighbors, so that it follows k.
 SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25, 5 / 25)
 
-# Of the optimizer that trains the model (server.training). Without mf's own rate there, 10: with it
+# Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10: with it
 # the steps of a fine-tune diverge.
 RATES: Final[dict[StepRule, tuple[float, ...]]] = {
     "adagrad": (0.03, 0.1, 0.3, 1.0),

@@ -14,8 +14,8 @@ from common.errors import InputError
 from common.files import write_file
 from common.vicinal.settings import PRESETS, preset
 from server.model_store import ModelStore
-from server.offload import search_named
-from server.serving import describe, write_serving
+from server.recommending.offload import search_named
+from server.versions.folder import describe, write_serving
 from sims.defenses import defense_named
 from sims.experiment import Experiment, prepare
 from sims.progress import shown
@@ -30,7 +30,7 @@ class Serving:
     """What to serve.
 
     preset           the one that the next four change; both can be asked for
-    neighbor_search  server.offload
+    neighbor_search  server.recommending.offload
     device_ratings   where to write what the users' devices know
     retrained        whether new versions are to be trained again and again
     """

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from common.errors import VicinalError
 from common.vicinal.settings import VicinalSettings
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 from sims.experiment import Prepared
 from sims.fleet_files import FleetFiles, write_fleet_files
 from sims.flower import LocalFlower

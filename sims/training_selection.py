@@ -26,8 +26,8 @@ from common.models import model_named
 from common.ranking import Counts
 from common.ratings import RatingMatrix
 from server.model_store import ModelStore
-from server.recommender import Recommender
-from server.training import TrainingSettings, train
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
 from sims.defenses import NO_FINE_TUNE
 from sims.evaluation import Bench, Source, measure_here, popularity
 from sims.experiment import Prepared

@@ -18,7 +18,7 @@ from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings, preset
 from common.wire.fleet import PAYLOAD
 from server.model_store import ModelStore
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 from sims.experiment import Experiment, Prepared, prepare
 from sims.fleet_files import FleetFiles, write_fleet_files
 

@@ -11,10 +11,10 @@ from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.gate import Gate
-from server.limits import RateLimit
 from server.metrics import Metrics
-from server.tokens import TokenKeys
+from server.trust.gate import Gate
+from server.trust.limits import RateLimit
+from server.trust.tokens import TokenKeys
 
 
 def make_gate(

@@ -13,16 +13,16 @@ from common.ratings import RatingMatrix, RatingScale
 from common.versions.version import Manifest, decode_version, encode_version, version_digest
 from common.vicinal.settings import VicinalSettings
 from common.wire.description import Description
-from server.crew import SaturatedError
-from server.frames import Answer, Call
+from server.front.service import CHUNK_BYTES, OffloadService
 from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
-from server.recommender import Recommender
-from server.service import CHUNK_BYTES, OffloadService
-from server.serving import describe, eligible_users, make_current, write_version
-from server.tally import Tally
-from server.versions import Catalog
-from server.worker import Answerer
+from server.recommending.recommender import Recommender
+from server.reports.tally import Tally
+from server.versions.catalog import Catalog
+from server.versions.folder import describe, eligible_users, make_current, write_version
+from server.workers.crew import SaturatedError
+from server.workers.frames import Answer, Call
+from server.workers.worker import Answerer
 
 USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
 WATCHED = (3, 17)

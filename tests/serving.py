@@ -22,9 +22,9 @@ from scenes import LARGE_ITEMS, PRESETS, USERS, WATCHED, WIDTH, InProcess, Scene
 from common.versions.version import Manifest
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadServicer
-from server import endpoint
-from server.gate import Gate
-from server.service import OffloadService
+from server.front import endpoint
+from server.front.service import OffloadService
+from server.trust.gate import Gate
 
 __all__ = [
     "LARGE_ITEMS",
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @final
 class Endpoint:
-    """server.endpoint.Endpoint in an event loop of its own thread, for tests that have none."""
+    """server.front.endpoint.Endpoint in an event loop of its own thread, for tests that have none."""
 
     def __init__(
         self,

@@ -13,9 +13,9 @@ from client.link.channel import Access, read_token
 from client.link.connection import Connection
 from common.errors import InputError, VicinalError
 from common.tls_files import Identity
-from server.certificates import make_certificates
-from server.endpoint import Listening
-from server.listening import Tls, checked_tls
+from server.front.endpoint import Listening
+from server.trust.certificates import make_certificates
+from server.trust.tls import Tls, checked_tls
 
 
 @pytest.fixture(scope="module")

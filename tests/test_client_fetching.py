@@ -21,9 +21,9 @@ from common.versions.encodings import ENCODINGS, Encoding, encode_form
 from common.versions.transfers import pack
 from common.versions.version import version_digest
 from common.wire import offload_pb2 as wire
-from server.service import CHUNK_BYTES
-from server.serving import write_version
-from server.versions import Catalog
+from server.front.service import CHUNK_BYTES
+from server.versions.catalog import Catalog
+from server.versions.folder import write_version
 
 
 @pytest.fixture

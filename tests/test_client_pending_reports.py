@@ -17,7 +17,7 @@ from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from server.tally import KEY_SECONDS, Tally
+from server.reports.tally import KEY_SECONDS, Tally
 
 ONE = Counts((1, 1), (0, 1), 1, 1)
 

@@ -14,7 +14,7 @@ from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.ranking import Counts, count_user
 from server.model_store import StoredModel
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from client.link.connection import Connection
 from client.pace import Pace
 from client.session import Session
 from client.stores.versions import VersionStore
-from server.crew import SaturatedError
-from server.frames import Answer, Call
+from server.front.service import OffloadService
 from server.metrics import Metrics
-from server.service import OffloadService
-from server.worker import Answerer
+from server.workers.crew import SaturatedError
+from server.workers.frames import Answer, Call
+from server.workers.worker import Answerer
 
 
 class NoTimeToRecommend:

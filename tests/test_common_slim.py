@@ -17,8 +17,8 @@ from common.vicinal.slim import SlimModel, check_slim, slim_model, slim_scores
 from common.vicinal.tuning import ServedModel, tuned_scores
 from common.wire import offload_pb2 as wire
 from common.wire.slim import slim_from_wire, slim_to_wire
-from server.offload import supported
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
+from server.recommending.offload import supported
 
 ITEMS, WIDTH = 80, 5
 RATINGS = synthetic(40, ITEMS, seed=2)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from common.errors import InputError
 from common.tls_files import read_authority, read_identity
-from server.certificates import make_certificates
+from server.trust.certificates import make_certificates
 
 
 @pytest.fixture(scope="module")

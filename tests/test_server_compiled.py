@@ -11,8 +11,8 @@ from test_common_vicinal import PAPER, case, shapes
 from common.models import MODELS
 from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from common.vicinal.tuning import tuned_scores
-from server import compiled
-from server.compiled_loops import run
+from server.recommending import compiled
+from server.recommending.compiled_loops import run
 from sims.reference import reference_scores
 
 

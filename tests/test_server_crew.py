@@ -14,10 +14,10 @@ from serving import PRESETS, USERS, WATCHED, Scene, make_scene
 from common.errors import VicinalError
 from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
-from server.crew import Crew, QueueLimits, SaturatedError
-from server.frames import Answer, Outcome, WorkerLostError
-from server.hung_workers import LEAST_SECONDS
-from server.serving import current_version, describe, written_serving
+from server.versions.folder import current_version, describe, written_serving
+from server.workers.crew import Crew, QueueLimits, SaturatedError
+from server.workers.frames import Answer, Outcome, WorkerLostError
+from server.workers.hung import LEAST_SECONDS
 
 # So many steps that an answer takes a good part of a second.
 SLOW = VicinalSettings(USERS, 0.2, 5000)

@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import InputError
 from common.ratings import RatingScale
-from server import fetching
-from server.datasets import KNOWN, Dataset, cache_folder, load_dataset
+from server.data import sources
+from server.data.datasets import KNOWN, Dataset, cache_folder, load_dataset
 from server.splits import leave_one_out
 
 TARGETS = {
@@ -190,7 +190,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_what_can_be_fetched_has_no_other_way_to_be_supplied() -> None:
     for name, known in KNOWN.items():
-        assert (known.supply is None) == (name in fetching.SOURCES)
+        assert (known.supply is None) == (name in sources.SOURCES)
 
 
 # ---- real ratings ----

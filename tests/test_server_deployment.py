@@ -7,9 +7,9 @@ import pytest
 
 from common.errors import InputError
 from common.vicinal.settings import preset
-from server.deployment import MODEL_FILE, SERVER_FILE, read_deployment, write_deployment
 from server.model_store import ModelStore
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
+from server.versions.deployment import MODEL_FILE, SERVER_FILE, read_deployment, write_deployment
 from sims.experiment import Experiment, prepare
 
 

@@ -12,7 +12,7 @@ from serving import Endpoint, Misbehaving, make_scene
 
 from client.link.connection import Connection
 from common.errors import InputError, VicinalError
-from server.endpoint import SERVICE_NAME
+from server.front.endpoint import SERVICE_NAME
 
 
 def health(address: str, name: str) -> int:

@@ -11,11 +11,11 @@ from common.models import MODELS, model_named
 from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from common.wire import offload_pb2 as wire
 from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
-from server.deployment import read_deployment, write_deployment
+from server.data.synthetic import synthetic
 from server.model_store import ModelStore
-from server.recommender import USERS_PER_CHUNK, Recommender, embeddings
-from server.synthetic import synthetic
-from server.training import TrainingSettings, train
+from server.recommending.recommender import USERS_PER_CHUNK, Recommender, embeddings
+from server.training.train import TrainingSettings, train
+from server.versions.deployment import read_deployment, write_deployment
 
 USERS = USERS_PER_CHUNK + 10
 

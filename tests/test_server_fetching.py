@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError, VicinalError
-from server import fetching
-from server.downloads import download
-from server.fetching import FetchError, HttpFile, WheelMember, fetch
+from server.data import sources
+from server.data.downloads import download
+from server.data.sources import FetchError, HttpFile, WheelMember, fetch
 
 BODY = b"user,item,rating\n" + b"1,2,3\n" * 20_000
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
@@ -253,7 +253,7 @@ def test_when_nothing_answers_the_command_fails_with_one_line(tmp_path: Path) ->
     environment.pop("PIP_FIND_LINKS", None)
     done = subprocess.run(
         [sys.executable, "-m", "sims.cli", "data", "fetch", "ml-100k"],
-        cwd=Path(fetching.__file__).parent.parent,
+        cwd=Path(sources.__file__).parents[2],
         env=environment,
         capture_output=True,
         text=True,
@@ -268,11 +268,11 @@ def test_when_nothing_answers_the_command_fails_with_one_line(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", fetching.SOURCES)
+@pytest.mark.parametrize("name", sources.SOURCES)
 def test_sources_are_distinct_files_with_plausible_checksums(name: str) -> None:
-    sources = fetching.SOURCES[name]
-    assert len({each.file_name for each in sources}) == len(sources)
-    for each in sources:
+    named = sources.SOURCES[name]
+    assert len({each.file_name for each in named}) == len(named)
+    for each in named:
         if isinstance(each, HttpFile):
             assert each.url.startswith("https://")
             assert len(each.md5) == 32

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from server.files import read_file, read_member
+from server.data.reading import read_file, read_member
 
 
 def test_a_gzipped_file_counts_by_what_it_holds(tmp_path: Path) -> None:

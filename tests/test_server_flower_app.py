@@ -11,7 +11,7 @@ from fleets import CLIENTS, SETTINGS, Fleet, in_process, make_fleet, payload, ru
 from common.errors import InputError
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import MODEL, PAYLOAD
-from server.fleet import BATCH_BYTES
+from server.fleet.serve import BATCH_BYTES
 from server.flower_app import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,8 +56,8 @@ def test_the_model_travels_once_a_client_and_only_counts_come_back(
 def test_large_neighborhoods_are_sent_in_several_messages(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.fleet.BATCH_BYTES", 1_500)
-    monkeypatch.setattr("server.fleet.WAVE_BYTES", 6_000)
+    monkeypatch.setattr("server.fleet.serve.BATCH_BYTES", 1_500)
+    monkeypatch.setattr("server.fleet.serve.WAVE_BYTES", 6_000)
     grid, result = run(write_files(tmp_path, fleet))
     batches = [m for m in grid.sent if m.metadata.message_type == "query.recommend"]
     assert len(batches) > CLIENTS

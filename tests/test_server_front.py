@@ -22,11 +22,11 @@ from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.crew import QueueLimits
-from server.endpoint import SERVICE_NAME
-from server.front import FrontOptions, serve_front
-from server.service import PUSHBACK_KEY
-from server.serving import describe, written_serving
+from server.front.endpoint import SERVICE_NAME
+from server.front.run import FrontOptions, serve_front
+from server.front.service import PUSHBACK_KEY
+from server.versions.folder import describe, written_serving
+from server.workers.crew import QueueLimits
 
 pytestmark = pytest.mark.slow
 
@@ -178,7 +178,7 @@ def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
             under_way = front.recommend(0, "slow")
             await asyncio.sleep(0.2)
             assert not under_way.done(), "the answer came too fast to test anything"
-            for pid in children_of(os.getpid(), "server.worker"):
+            for pid in children_of(os.getpid(), "server.workers.worker"):
                 os.kill(pid, signal.SIGKILL)
             code, _, details = await code_of(under_way)
             assert (code, "try again" in details) == (grpc.StatusCode.UNAVAILABLE, True)
@@ -193,7 +193,7 @@ def test_health_is_not_serving_while_no_worker_is_alive(served: Served) -> None:
         async with running(served, QueueLimits()) as front:
             said = front.health()
             assert (await said.read()).status == HealthCheckResponse.SERVING
-            for pid in children_of(os.getpid(), "server.worker"):
+            for pid in children_of(os.getpid(), "server.workers.worker"):
                 os.kill(pid, signal.SIGKILL)
             assert (await said.read()).status == HealthCheckResponse.NOT_SERVING
             assert (await said.read()).status == HealthCheckResponse.SERVING
@@ -216,4 +216,4 @@ def test_a_drain_under_load_drops_nothing_that_was_taken(served: Served) -> None
         assert [len((await call).items) for call in calls] == [10] * 21
 
     asyncio.run(use())
-    assert children_of(os.getpid(), "server.worker") == []
+    assert children_of(os.getpid(), "server.workers.worker") == []

@@ -16,8 +16,8 @@ from client.session import Session
 from client.stores.versions import VersionStore
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from server.gate import OTHER_USER_TEXT, UNAUTHENTICATED_TEXT
-from server.tokens import TokenKeys
+from server.trust.gate import OTHER_USER_TEXT, UNAUTHENTICATED_TEXT
+from server.trust.tokens import TokenKeys
 
 SECRET = "s" * 64
 NOW = 1_800_000_000.0

@@ -12,12 +12,12 @@ from client.link.connection import Connection
 from common.errors import VicinalError
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.gate import DEADLINE_TEXT, RATE_TEXT
-from server.limits import BUDGET_TEXT, Budgeted, NeighborBudget, RateLimit
+from server.front.service import OffloadService
 from server.metrics import Metrics
-from server.service import OffloadService
-from server.tokens import TokenKeys
-from server.worker import Answerer
+from server.trust.gate import DEADLINE_TEXT, RATE_TEXT
+from server.trust.limits import BUDGET_TEXT, Budgeted, NeighborBudget, RateLimit
+from server.trust.tokens import TokenKeys
+from server.workers.worker import Answerer
 
 SECRET = "s" * 64
 NOW = 1_800_000_000.0

@@ -11,8 +11,8 @@ import torch
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from server.generic_vicinal import GenericVicinal, Loss, vicinal_loss
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
+from server.recommending.own_model import GenericVicinal, Loss, vicinal_loss
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "own-model.md"
 

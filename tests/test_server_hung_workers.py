@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.hung_workers import LEAST_SECONDS, Watch, patience, running_seconds
+from server.workers.hung import LEAST_SECONDS, Watch, patience, running_seconds
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
@@ -60,7 +60,7 @@ def test_one_that_waits_for_a_core_is_not(monkeypatch: pytest.MonkeyPatch) -> No
     started = Process("import time; time.sleep(600)")
     try:
         # Runnable, and as good as no processor time at every look.
-        monkeypatch.setattr("server.hung_workers.running_seconds", lambda _pid: 1.0)
+        monkeypatch.setattr("server.workers.hung.running_seconds", lambda _pid: 1.0)
         with pytest.raises(TimeoutError):
             asyncio.run(watched(started, 0.01, until=0.5))
         assert not started.killed

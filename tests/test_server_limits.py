@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from common.wire import offload_pb2 as wire
-from server.frames import Answer, Call, Outcome
-from server.limits import (
+from server.trust.limits import (
     BURST_SECONDS,
     SECONDS_PER_DAY,
     Budgeted,
@@ -15,6 +14,7 @@ from server.limits import (
     NeighborBudget,
     RateLimit,
 )
+from server.workers.frames import Answer, Call, Outcome
 
 
 class Clock:

@@ -14,9 +14,9 @@ from safetensors.numpy import load, save
 
 from common.errors import InputError
 from common.files import write_file
+from server.data.synthetic import synthetic
 from server.model_store import ModelStore, StoredModel, TrainedModel, tables_digest
-from server.synthetic import synthetic
-from server.training import TrainingSettings, train
+from server.training.train import TrainingSettings, train
 
 
 @cache

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from server.neighbor_cache import NeighborCache
+from server.recommending.neighbor_cache import NeighborCache
 
 Neighbors = NDArray[np.int64]
 

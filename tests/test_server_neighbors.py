@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from server.cells import RECALL, RUNGS, Cells, Rung
-from server.neighbors import NeighborIndex
+from server.recommending.neighbor_cells import RECALL, RUNGS, Cells, Rung
+from server.recommending.neighbors import NeighborIndex
 
 
 @st.composite

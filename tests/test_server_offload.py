@@ -10,9 +10,16 @@ from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
 from common.vicinal.settings import VicinalSettings
 from common.wire.rounding import rounded
-from server.neighbor_cache import NeighborCache
-from server.offload import SEARCHES, Offloader, Search, order_by_content, search_named, supported
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
+from server.recommending.neighbor_cache import NeighborCache
+from server.recommending.offload import (
+    SEARCHES,
+    Offloader,
+    Search,
+    order_by_content,
+    search_named,
+    supported,
+)
 
 RATINGS = synthetic(30, 40, seed=1)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)

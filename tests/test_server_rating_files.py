@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from common.ratings import RatingScale
-from server.rating_files import PARSERS, parse_csv, read_ratings
-from server.rating_rows import FixedIds, IndexedRatings
+from server.data.formats import PARSERS, parse_csv, read_ratings
+from server.data.rows import FixedIds, IndexedRatings
 
 ROWS = [("7", "30", 4.0, 100), ("7", "4", 5.0, 200), ("12", "30", 1.0, 300)]
 

@@ -10,11 +10,11 @@ from client.device import answer
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, preset
+from server.data.synthetic import synthetic
 from server.model_store import ModelStore
-from server.neighbor_cache import NeighborCache
-from server.recommender import Recommender
-from server.synthetic import synthetic
-from server.training import TrainingSettings, train
+from server.recommending.neighbor_cache import NeighborCache
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
 from sims.attacks import make_profiles
 
 REAL = 40

@@ -13,11 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from scipy import sparse
 
 from common.ratings import RatingMatrix, RatingScale
-from server.robust import Apr, Ltsmf, Rmf, Robust, Unrated, robust_factors
-from server.robust.apr import perturbed
-from server.robust.descent import Descent, Factors, Observed
-from server.robust.ltsmf import kept
-from server.robust.rmf import (
+from server.data.synthetic import synthetic
+from server.training import Apr, Ltsmf, Rmf, Robust, Unrated, robust_factors
+from server.training.apr import perturbed
+from server.training.descent import Descent, Factors, Observed
+from server.training.ltsmf import kept
+from server.training.rmf import (
     Biases,
     Imputed,
     as_factors,
@@ -26,8 +27,7 @@ from server.robust.rmf import (
     multiplied,
     objective,
 )
-from server.robust.unrated import unrated_loss
-from server.synthetic import synthetic
+from server.training.unrated import unrated_loss
 
 DESCENT = Descent(seed=0, width=6, learning_rate=1.0, initial_accumulator=0.1, batch=128, epochs=4)
 

@@ -16,7 +16,7 @@ from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.service import INTERNAL_TEXT
+from server.front.service import INTERNAL_TEXT
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from server.data.synthetic import TASTE_WIDTH, synthetic
 from server.splits import hold_out_one
-from server.synthetic import TASTE_WIDTH, synthetic
 
 
 @pytest.fixture(scope="module")

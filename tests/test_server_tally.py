@@ -11,8 +11,8 @@ import pytest
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
-from server import tally as module
-from server.tally import KEY_SECONDS, MAX_KEY_LENGTH, Tally, measured_by
+from server.reports import tally as module
+from server.reports.tally import KEY_SECONDS, MAX_KEY_LENGTH, Tally, measured_by
 
 ONE = Counts((1, 0), (1, 0), 1, 1, 1, 1)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from server.tokens import (
+from server.trust.tokens import (
     MAX_TOKEN_LENGTH,
     TokenKeys,
     TokenRefusedError,

@@ -11,9 +11,9 @@ from common.errors import InputError, VicinalError
 from common.models import MODELS, model_named
 from common.ratings import RatingMatrix, RatingScale
 from common.versions.version import encode_version
+from server.data.synthetic import synthetic
 from server.model_store import TrainedModel, tables_digest
-from server.synthetic import synthetic
-from server.training import Start, TrainingSettings, train
+from server.training.train import Start, TrainingSettings, train
 
 
 @pytest.fixture(params=MODELS)

@@ -11,9 +11,9 @@ from common.errors import InputError
 from common.versions.encodings import ENCODINGS, encode_form
 from common.versions.transfers import unpack
 from common.wire.description import description_from_wire
-from server import versions
-from server.serving import make_current, write_version
-from server.versions import Catalog, VersionGoneError
+from server.versions import catalog as module
+from server.versions.catalog import Catalog, VersionGoneError
+from server.versions.folder import make_current, write_version
 
 
 class Clock:
@@ -80,8 +80,8 @@ def test_a_version_that_comes_back_is_current_again(tmp_path: Path, scenes: list
 def test_no_more_versions_are_kept_than_memory_was_meant_for(
     tmp_path: Path, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "MAX_VERSIONS", 2)
-    monkeypatch.setattr(versions, "MAX_BASES", 2)
+    monkeypatch.setattr(module, "MAX_VERSIONS", 2)
+    monkeypatch.setattr(module, "MAX_BASES", 2)
     folder = tmp_path / "folder"
     served = catalog(folder, scenes, Clock())
     first, second, third = map(name, scenes)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from common.ratings import RatingScale
-from server.rating_files import read_ratings
-from server.yelp_reviews import read_reviews
+from server.data.formats import read_ratings
+from server.data.yelp import read_reviews
 
 
 def review(user: str, business: str, stars: object, date: object = "2018-07-07 22:09:11") -> str:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
 from common.vicinal.settings import preset
+from server.data.synthetic import synthetic
 from server.model_store import ModelStore
-from server.synthetic import synthetic
 from sims.attacks import ATTACKS, Budget, choose_targets, make_profiles, targets_of
 from sims.attacks.average import item_statistics
 from sims.attacks.mixrand import usermix

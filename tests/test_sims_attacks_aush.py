@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
 from sims.attacks.aush import generator_loss, template_users, train_game
 

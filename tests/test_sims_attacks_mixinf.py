@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_array, vstack
 from scipy.stats import spearmanr
 
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
 from sims.attacks.mixinf import attack_loss, estimator
 from sims.attacks.mixrand import usermix

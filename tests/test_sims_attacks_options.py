@@ -7,8 +7,8 @@ import pytest
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from server.data.synthetic import synthetic
 from server.profiles import read_profiles
-from server.synthetic import synthetic
 from sims import cli
 from sims.attacks import ATTACKS, Budget, attack_named, make_profiles, run_attack
 from sims.attacks.options import declared, parse_options

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
 from sims.attacks.pga import utility_gradients
 from sims.attacks.sensitivity import sensitivity

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
 from sims.attacks.surrogate import Factors, refit, sparse, start
 from sims.attacks.tna import influential_users, respond
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from server.data.synthetic import synthetic
 from server.model_store import ModelStore
-from server.recommender import Recommender
-from server.synthetic import synthetic
-from server.training import TrainingSettings, train
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
 from sims.attacks import make_profiles
 from sims.attacks.vicinity import times_listed
 

@@ -199,7 +199,7 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
     killed = start(tmp_path, "--workers", "2")
-    workers = children_of(killed.process.pid, "server.worker")
+    workers = children_of(killed.process.pid, "server.workers.worker")
     assert len(workers) == 2
     killed.process.kill()
     killed.process.communicate()

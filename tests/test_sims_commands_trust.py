@@ -13,7 +13,7 @@ import pytest
 from child_processes import children_of
 from test_sims_commands_serve import DATASET, Server, run, start
 
-from server.certificates import make_certificates
+from server.trust.certificates import make_certificates
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +122,7 @@ def test_a_budget_of_neighbors_ends_in_one_line(trusted: Trusted) -> None:
 def test_limits_survive_the_worker(trusted: Trusted) -> None:
     own = token(trusted, "50")
     assert trusted.device("50", own, "--preset", "paper").returncode == 0
-    [worker] = children_of(trusted.server.process.pid, "server.worker")
+    [worker] = children_of(trusted.server.process.pid, "server.workers.worker")
     os.kill(worker, signal.SIGKILL)
     done = trusted.device("50", own, "--preset", "paper")
     assert "too many calls for this user" in line(done, 1)

@@ -15,7 +15,7 @@ from common.versions.version import encode_version
 from common.vicinal.settings import preset
 from common.vicinal.tuning import tuned_scores
 from server.model_store import ModelStore, StoredModel, tables_digest
-from server.training import TrainingSettings, train
+from server.training.train import TrainingSettings, train
 from sims.cli import run
 from sims.defenses import DEFENSES, defense_named
 from sims.evaluation import Bench, measure

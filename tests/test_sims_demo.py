@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from server import fetching
+from server.data import sources
 from sims.demo import choose_experiment
 from sims.processes import marked_processes
 
@@ -86,8 +86,8 @@ def test_without_a_source_the_demo_says_why_and_takes_synthetic_ratings(
     monkeypatch.delenv("VICINAL_DATA", raising=False)
     monkeypatch.setenv("VICINAL_CACHE", str(tmp_path))
     # Nothing listens on port 9 of this machine.
-    dead = fetching.HttpFile("a dead source", "http://127.0.0.1:9/ml-100k.zip", "0" * 32, "x.zip")
-    monkeypatch.setitem(fetching.SOURCES, "ml-100k", (dead,))
+    dead = sources.HttpFile("a dead source", "http://127.0.0.1:9/ml-100k.zip", "0" * 32, "x.zip")
+    monkeypatch.setitem(sources.SOURCES, "ml-100k", (dead,))
     experiment, substitute = choose_experiment("ml-100k", 0)
     assert experiment.dataset == "synthetic"
     assert experiment.targets is None

@@ -28,8 +28,8 @@ from common.versions.transfers import LEVEL, pack, planes, split
 from common.versions.version import ModelVersion
 from common.vicinal.settings import PRESETS, preset
 from server.model_store import ModelStore
-from server.recommender import Recommender
-from server.training import TrainingSettings, train
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
 from sims.cells import sample
 from sims.experiment import Experiment, Prepared, prepare
 from sims.retraining import EPOCHS, RATE_SHARE, warm_started

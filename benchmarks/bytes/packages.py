@@ -29,7 +29,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.messages import neighborhood_to_wire
 from common.wire.packing import encode_varints
 from common.wire.slim import slim_to_wire
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 
 # Shape, k and the most bytes of a package; with min support 1, which sends every rating.
 BOUNDS: Final = (("ML-1M", 12, 10_000), ("Yelp", 100, 20_000))

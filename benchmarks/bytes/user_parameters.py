@@ -26,8 +26,8 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings, preset
 from common.wire.rounding import rounded
 from server.model_store import ModelStore
-from server.offload import supported
-from server.recommender import Recommender
+from server.recommending.offload import supported
+from server.recommending.recommender import Recommender
 from sims.experiment import Experiment, Prepared, prepare
 
 Table = NDArray[np.float32]

@@ -30,11 +30,11 @@ from common.errors import VicinalError
 from common.threads import limit_threads
 from common.versions.version import encode_version
 from common.vicinal.settings import preset
-from server.front import FrontOptions, serve_front
+from server.front.run import FrontOptions, serve_front
 from server.model_store import StoredModel
-from server.recommender import Recommender
-from server.serving import describe, eligible_users, written_serving
-from server.tally import Tally
+from server.recommending.recommender import Recommender
+from server.reports.tally import Tally
+from server.versions.folder import describe, eligible_users, written_serving
 
 MOST_BYTES: Final = 120_000_000
 MOST_SECONDS: Final = 1.5

@@ -19,7 +19,7 @@ from rich.console import Console
 from common.threads import limit_threads
 from common.vicinal.settings import preset
 from server.model_store import ModelStore
-from server.recommender import Recommender
+from server.recommending.recommender import Recommender
 from sims.cells import sample
 from sims.evaluation import Bench, Condition, measure_here
 from sims.experiment import Experiment, Prepared, prepare

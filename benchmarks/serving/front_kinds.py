@@ -20,7 +20,14 @@ import grpc
 import uvloop
 
 from benchmarks.report import Section, run, table
-from server.frames import Answer, Outcome, read_answer, read_request, write_answer, write_request
+from server.workers.frames import (
+    Answer,
+    Outcome,
+    read_answer,
+    read_request,
+    write_answer,
+    write_request,
+)
 from sims.http2_calls import Calls
 
 KINDS: Final = ("grpc.aio on asyncio", "grpc.aio on uvloop", "threads")

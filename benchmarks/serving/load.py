@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.report import Section, progress, run, table
 from benchmarks.serving.load_server import Histograms, Server, quantile, started
 from client.link.connection import Connection
-from server.front import core_count
+from server.front.run import core_count
 from sims.load_client import Load
 
 PRESET: Final = "paper"

@@ -129,6 +129,6 @@ def _workers_of(front: int) -> list[int]:
             command = (folder / "cmdline").read_text()
         except OSError:  # it has ended meanwhile
             continue
-        if parent == front and "server.worker" in command:
+        if parent == front and "server.workers.worker" in command:
             found.append(int(folder.name))
     return sorted(found)

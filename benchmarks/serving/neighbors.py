@@ -23,9 +23,9 @@ from rich.console import Console
 
 from common.files import write_file
 from common.threads import limit_threads
-from server.cells import LARGEST_SHARE, RECALL
-from server.neighbor_cache import NeighborCache
-from server.neighbors import CELLS_FROM, NeighborIndex
+from server.recommending.neighbor_cache import NeighborCache
+from server.recommending.neighbor_cells import LARGEST_SHARE, RECALL
+from server.recommending.neighbors import CELLS_FROM, NeighborIndex
 
 Table = NDArray[np.float32]
 # The nearest users of one user, in any order.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from benchmarks.report import Section, progress, run, table
 from common.ranking import Counts
-from server.tally import Tally
+from server.reports.tally import Tally
 
 TOGETHER: Final = (1, 16, 256)
 MODES: Final = ("FULL", "NORMAL")

@@ -19,7 +19,7 @@ from common.threads import limit_threads
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import preset
 from common.vicinal.tuning import ServedModel, tuned_scores
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
 
 Table = NDArray[np.float32]
 

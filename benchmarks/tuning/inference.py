@@ -22,7 +22,7 @@ from benchmarks.cases import (
 )
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
-from server import compiled
+from server.recommending import compiled
 from sims import paper_tables
 
 # RVD over plain, ML-1M shape: twice what was measured.

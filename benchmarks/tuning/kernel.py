@@ -38,7 +38,7 @@ from common.ranking import top_items
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
-from server import compiled
+from server.recommending import compiled
 from sims.reference import reference_scores
 
 # Scores that differ by less than this share of the largest score are equal.

@@ -16,8 +16,8 @@ from benchmarks.cases import LIST_LENGTH, MODEL_NAMES, some_users, trained_on
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
 from common.vicinal.settings import VicinalSettings, preset
-from server.recommender import Recommender
-from server.synthetic import synthetic
+from server.data.synthetic import synthetic
+from server.recommending.recommender import Recommender
 
 RATINGS_A_USER: Final = 50
 

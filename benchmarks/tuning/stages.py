@@ -3,7 +3,7 @@
 Whole requests, preset paper and preset vicinal, are run with a clock around each stage; a
 stage's time is without the stages that it calls, and the clocks themselves cost a few percent.
 Stages are numpy's, as on a device; *on a server* is the fine-tune, from set-up to the scores of all
-items, in the compiled loops that preset paper has there (server/compiled.py).
+items, in the compiled loops that preset paper has there (server/recommending/compiled.py).
 
 The floor is the larger of two times. Bytes: the model's item table once, for the scores, and the
 touched rows of every table in and out, at the bandwidth of copying. Arithmetic: products over
@@ -21,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-import server.recommender
+import server.recommending.recommender
 from benchmarks.cases import (
     LIST_LENGTH,
     MODEL_NAMES,
@@ -40,9 +40,9 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.optimizers import TouchedCopy
 from common.vicinal.output import OutputLayer
 from common.vicinal.settings import VicinalSettings
-from server import compiled
-from server.neighbors import NeighborIndex
-from server.offload import Offloader
+from server.recommending import compiled
+from server.recommending.neighbors import NeighborIndex
+from server.recommending.offload import Offloader
 
 # Owner, function, stage.
 CLOCKS: Final[list[tuple[Any, str, str]]] = [
@@ -64,7 +64,7 @@ CLOCKS: Final[list[tuple[Any, str, str]]] = [
     (DualEncoder, "step", "steps"),
     (TouchedCopy, "scores", "score all"),
     (OutputLayer, "scores", "score all"),
-    (server.recommender, "top_items", "rank"),
+    (server.recommending.recommender, "top_items", "rank"),
     # What is left of it: an optimizer's arithmetic on tables.
     (tuning, "tuned_scores", "steps"),
 ]

@@ -20,7 +20,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
 
 _SUFFIX: Final = ".report"
-# Less than a server remembers keys for (server.tally), so that none is counted twice.
+# Less than a server remembers keys for (server.reports.tally), so that none is counted twice.
 MAX_AGE_SECONDS: Final = 14 * 86_400
 # Counts of a report over very many watched items; what is larger was not written here.
 _MAX_BYTES: Final = 1 << 20

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.model_store import ModelStore
-from server.recommender import Recommender
-from server.training import TrainingSettings, train
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
 from sims.attacks.options import check
 from sims.attacks.profile import Budget, assemble
 

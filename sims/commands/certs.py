@@ -31,7 +31,7 @@ def certs(
     `vicinal serve` takes server.pem, server.key and, to ask devices for certificates, ca.pem;
     `vicinal device` takes ca.pem, and device-1.pem with device-1.key.
     """
-    from server.certificates import make_certificates
+    from server.trust.certificates import make_certificates
 
     for path in make_certificates(output, hosts=host or (), devices=devices, days=days):
         typer.echo(path)

@@ -14,9 +14,9 @@ from rich.text import Text
 from common.errors import InputError
 
 if TYPE_CHECKING:
-    from server.datasets import Dataset
+    from server.data.datasets import Dataset
 
-# server.datasets loads polars: it is imported where a command runs, so that --help answers at once.
+# server.data.datasets loads polars: it is imported where a command runs, so that --help answers at once.
 app = typer.Typer(help="Fetch or describe a data set of ratings.", no_args_is_help=True)
 
 NAME_HELP = "ml-100k, ml-1m, filmtrust, yelp, synthetic[:UxI[xN]], or a rating file."
@@ -27,8 +27,8 @@ def fetch_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ml-100k or ml-1m.")],
 ) -> None:
     """Fetch a data set into the cache (VICINAL_CACHE), verified; print where it is."""
-    from server.datasets import KNOWN, cache_folder
-    from server.fetching import fetch
+    from server.data.datasets import KNOWN, cache_folder
+    from server.data.sources import fetch
 
     if name in KNOWN and (supply := KNOWN[name].supply):
         raise InputError(f"{name} cannot be fetched: {supply}")
@@ -51,8 +51,8 @@ def describe_command(
     ] = None,
 ) -> None:
     """Say what a data set looks like: its size, scale, popularity and split."""
-    from server.datasets import load_dataset
-    from server.rating_scales import parse_scale
+    from server.data.datasets import load_dataset
+    from server.data.scales import parse_scale
 
     dataset = load_dataset(
         name, seed=seed, scale=None if scale is None else parse_scale(scale), progress=not as_json

@@ -171,7 +171,7 @@ def device(
 def _rebuild(dataset: str, seed: int, path: Path) -> None:
     """Write the device file that the server would write; needs what a server needs."""
     from client.stores.ratings import write_local_ratings
-    from server.datasets import load_dataset
+    from server.data.datasets import load_dataset
     from server.splits import leave_one_out
     from sims.experiment import local_ratings
 

@@ -181,8 +181,8 @@ def serve(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     from common.addresses import join_address
-    from server.listening import checked_tls
-    from server.tokens import read_token_keys
+    from server.trust.tls import checked_tls
+    from server.trust.tokens import read_token_keys
 
     # Before anything is trained: what would be unsafe is refused at once.
     keys = None if token_secret is None else read_token_keys(token_secret)
@@ -231,13 +231,13 @@ def serve(
             import json
 
             from common.files import write_file
-            from server.crew import QueueLimits
-            from server.endpoint import Listening
-            from server.front import FrontOptions, core_count, run_front
-            from server.guard import Guard
-            from server.rotation import Retraining
-            from server.serving import current_version, read_description
-            from server.tally import FILE_NAME, Tally, measured_by
+            from server.front.endpoint import Listening
+            from server.front.rotation import Retraining
+            from server.front.run import FrontOptions, core_count, run_front
+            from server.reports.tally import FILE_NAME, Tally, measured_by
+            from server.trust.guard import Guard
+            from server.versions.folder import current_version, read_description
+            from server.workers.crew import QueueLimits
 
             description, eligible = read_description(folder, current_version(folder))
             notes = json.loads((folder / "notes").read_bytes())

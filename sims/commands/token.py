@@ -31,7 +31,7 @@ def token(
 ) -> None:
     """Print a token for one user, or for a range of them."""
     from common.errors import InputError
-    from server.tokens import add_token_key, read_token_keys, user_range
+    from server.trust.tokens import add_token_key, read_token_keys, user_range
 
     if user is not None and users is not None:
         raise InputError("give --user or --users, not both")

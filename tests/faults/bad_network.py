@@ -120,7 +120,7 @@ def _ask(folder: Path, server: ServedProcess, address: str, requests: int) -> Be
     with ThreadPoolExecutor(DEVICES) as pool:
         list(pool.map(play, range(DEVICES)))
     assert server.drain() == 0
-    oracle = Oracle(server.versions)
+    oracle = Oracle(server.versions.catalog)
     found.wrong = sum(items != oracle.items(version, user) for version, user, items in answers)
     return found
 

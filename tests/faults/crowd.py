@@ -156,7 +156,7 @@ def serve_crowd(folder: Path, count: int) -> Crowd:
         crowd.after = server.resident_mib()
         crowd.reports, total = connection.tally(said, PRESET)
         assert server.drain() == 0
-        oracle = Oracle(server.versions, PRESET)
+        oracle = Oracle(server.versions.catalog, PRESET)
     crowd.seconds = [one.waited for one in answered]
     expected = Counts.none(len(said.watched))
     for one in answered:

@@ -36,12 +36,12 @@ from common.wire.messages import (
 )
 from common.wire.packing import decode_varints, pack, unpack
 from common.wire.slim import slim_from_wire, slim_to_wire
-from server.frames import Answer, Outcome, WorkerLostError, read_answer
+from server.data.formats import PARSERS
 from server.profiles import read_profiles
-from server.rating_files import PARSERS
-from server.tally import Tally
-from server.tally_file import TallyFile
-from server.tokens import TokenKeys, TokenRefusedError
+from server.reports.tally import Tally
+from server.reports.tally_file import TallyFile
+from server.trust.tokens import TokenKeys, TokenRefusedError
+from server.workers.frames import Answer, Outcome, WorkerLostError, read_answer
 
 # The errors of a decoder, and of protobuf where that parses first.
 DECLARED: Final = (InputError, DecodeError)

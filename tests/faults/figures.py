@@ -15,8 +15,8 @@ from ledger import Entry, counts_of
 
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
-from server.recommender import Recommender
-from server.serving import read_serving
+from server.recommending.recommender import Recommender
+from server.versions.folder import read_serving
 
 
 @final

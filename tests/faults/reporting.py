@@ -9,10 +9,10 @@ from threading import Event
 
 from serving import USERS, WATCHED, Endpoint, make_scene
 
+from server.front.service import OffloadService
 from server.metrics import Metrics
-from server.service import OffloadService
-from server.serving import eligible_users
-from server.tally import Tally
+from server.reports.tally import Tally
+from server.versions.folder import eligible_users
 
 
 def serve(folder: Path, port: int) -> None:

@@ -172,7 +172,7 @@ class Field:
         playing.process = self._started(playing.device)
 
     def kill_worker(self) -> None:
-        [worker, *_] = children_of(self._server.pid, "server.worker")
+        [worker, *_] = children_of(self._server.pid, "server.workers.worker")
         os.kill(worker, signal.SIGKILL)
 
     def cut_network(self) -> None:

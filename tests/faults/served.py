@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Final, Self, final
 
-from server.serving import DESCRIPTION_FILE
+from server.versions.folder import DESCRIPTION_FILE
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Against hanging only; a start loads torch and, the first time, trains.

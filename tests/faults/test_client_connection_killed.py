@@ -12,7 +12,7 @@ from serving import LARGE_ITEMS, Scene, make_scene
 
 from client.link.connection import Connection
 from common.errors import VicinalError
-from server.service import CHUNK_BYTES
+from server.front.service import CHUNK_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "tests" / "serving.py"

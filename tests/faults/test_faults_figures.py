@@ -20,7 +20,7 @@ from ledger import Entry, Ledger, last_entries, read_ledger
 from serving import make_scene
 
 from common.ranking import Counts
-from server.tally import Tally
+from server.reports.tally import Tally
 
 VERSION = "a" * 64
 ONE = Counts((1, 1), (0, 1), 1, 1)

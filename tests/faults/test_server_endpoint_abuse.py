@@ -13,7 +13,7 @@ from serving import Endpoint, Misbehaving, Scene, make_scene
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.endpoint import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Listening
+from server.front.endpoint import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Listening
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PING, GOAWAY = 4, 6, 7

@@ -20,8 +20,8 @@ from client.stores.versions import VersionStore
 from common.versions.version import ModelVersion
 from common.wire.description import Description
 from server.profiles import write_profiles
-from server.recommender import Recommender
-from server.serving import read_serving
+from server.recommending.recommender import Recommender
+from server.versions.folder import read_serving
 from sims.experiment import Experiment, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +155,7 @@ def test_no_answer_mixes_versions_while_they_rotate(tmp_path: Path, start: Start
             over.set()
             for thread in users:
                 thread.join()
-        recommenders = {name: server.recommender(name) for name in known}
+        recommenders = {name: server.recommending.recommender(name) for name in known}
     assert len(known) == 3 and {version for version, *_ in answers} == set(known)
     assert len({recommenders[name].ratings.user_count for name in known}) == 3
     for version, user, mine, theirs in answers:

@@ -1,0 +1,115 @@
+"""Parquet tables of strangers, read in a process of their own.
+
+A single wrong byte can make the reader ask for terabytes, and that ends its process at once:
+no exception is raised. So a child reads the file, within bounds of memory and time, and hands
+the few columns that are wanted back; what ends the child is one more damaged file.
+
+Run as `python -m server.data.parquet NAME`: the file on stdin, its columns on stdout.
+"""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from common.errors import InputError
+from server.data.columns import column_positions
+from server.data.reading import MIB, first_line
+from server.data.rows import MAX_ROWS
+
+if sys.platform != "win32":
+    import resource
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_MEMORY_BYTES = 12 * 1024 * MIB
+SECONDS = 120.0
+
+
+def read_table(data: bytes, name: str) -> pl.DataFrame:
+    """Columns `line` (from 1), `user`, `item` (text), `rating` and perhaps `timestamp` (seconds).
+
+    Raises InputError when the file is damaged, holds other columns or types, or is too large
+    for the bounds.
+    """
+    command = [sys.executable, "-m", "server.data.parquet", name]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, input=data, capture_output=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{name}: takes longer than {SECONDS:g} s to read") from None
+    if done.returncode == InputError.exit_code:
+        raise InputError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
+    if done.returncode != 0:
+        raise InputError(f"{name}: not a parquet file, or a damaged one")
+    return pl.read_ipc(io.BytesIO(done.stdout))
+
+
+def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
+    """What `read_table` returns, read in this process, which may not survive it."""
+    try:
+        lazy = pl.scan_parquet(io.BytesIO(data))
+        schema = lazy.collect_schema()
+        names = list(schema)
+        columns = {role: names[at] for role, at in column_positions(names, name).items()}
+        # The row count stands in the footer: known before anything is decompressed.
+        if (rows := lazy.select(pl.len()).collect().item()) > MAX_ROWS:
+            raise InputError(f"{name}: {rows} rows; at most {MAX_ROWS} are read")
+        for role, column in columns.items():
+            _refuse_type(name, role, column, schema[column])
+        return lazy.select(
+            pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
+            *(_as_role(role, column, schema) for role, column in columns.items()),
+        ).collect()
+    except (PolarsError, PanicException, OSError, ValueError) as error:
+        # PanicException is what a panic inside the reader becomes; it is not an Exception.
+        raise InputError(f"{name}: not a parquet file ({first_line(error)})") from None
+
+
+def _refuse_type(name: str, role: str, column: str, kind: pl.DataType) -> None:
+    text_like = isinstance(kind, pl.String | pl.Categorical | pl.Enum)
+    fits = {
+        "user": text_like or kind.is_integer(),
+        "item": text_like or kind.is_integer(),
+        "rating": kind.is_numeric(),
+        "timestamp": kind.is_numeric() or isinstance(kind, pl.Datetime),
+    }
+    if not fits[role]:
+        raise InputError(f"{name}: column {column[:40]!r} is {kind}, which is no {role}")
+
+
+def _as_role(role: str, column: str, schema: pl.Schema) -> pl.Expr:
+    expression = pl.col(column)
+    if role in ("user", "item"):
+        expression = expression.cast(pl.String)
+    elif isinstance(schema[column], pl.Datetime):
+        expression = expression.dt.epoch("s")
+    return expression.alias(role)
+
+
+def _bound_memory() -> None:
+    if sys.platform != "win32":
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        soft = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY_BYTES)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        # An abort is expected here; it should leave no memory image behind.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> int:
+    """The child: 0 and the columns on stdout, or 2 and one line on stderr."""
+    _bound_memory()
+    try:
+        table = wanted_columns(sys.stdin.buffer.read(), sys.argv[1])
+    except InputError as error:
+        sys.stderr.write(f"\n{' '.join(str(error).split())}\n")
+        return error.exit_code
+    table.write_ipc(sys.stdout.buffer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The front process of a server: it listens, counts and dispatches, and never fine-tunes."""
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from server.front.endpoint import Endpoint, Listening
+from server.front.rotation import Retraining, Rotation
+from server.front.service import OffloadService
+from server.metrics import Metrics
+from server.reports.tally import Tally
+from server.trust.guard import Guard
+from server.versions.catalog import GRACE_SECONDS, Catalog, Served
+from server.workers.crew import Crew, QueueLimits
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class FrontOptions:
+    """How a server listens and how much it takes on.
+
+    port          0 picks a free one
+    workers       processes that fine-tune
+    metrics_port  0 picks a free one; None serves no metrics
+    grace         seconds for which a version that was replaced is still answered for
+    listening     on which address, with which encryption
+    guard         who may ask, and how much
+    compiled      whether workers fine-tune in compiled loops (server.recommending.compiled)
+    """
+
+    port: int = 0
+    workers: int = field(default_factory=core_count)
+    limits: QueueLimits = field(default_factory=QueueLimits)
+    metrics_port: int | None = None
+    grace: float = GRACE_SECONDS
+    listening: Listening = field(default_factory=Listening)
+    guard: Guard = field(default_factory=Guard)
+    compiled: bool = False
+
+
+async def serve_front(
+    folder: Path,
+    tally: Tally,
+    options: FrontOptions,
+    *,
+    retraining: Retraining | None = None,
+    listening: Callable[[int, int | None], None],
+) -> None:
+    """Serve a folder (server.versions.folder) until SIGTERM or SIGINT, then drain.
+
+    retraining  how new versions come about; None: never
+
+    `listening` is told both ports once calls are answered. Raises InputError for a port that
+    is taken, VicinalError when no worker can be started. No process is left behind.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    versions = Catalog(folder, grace=options.grace)
+    metrics = Metrics(versions.current.description)
+    crew = Crew(folder, workers=options.workers, limits=options.limits, compiled=options.compiled)
+    metrics.watch(crew)
+    answers = options.guard.answers(crew)
+    service = OffloadService(versions, tally, answers, metrics)
+    endpoint = Endpoint(
+        service,
+        port=options.port,
+        listening=options.listening,
+        gates=[options.guard.gate(versions.current.description, metrics)],
+    )
+
+    def published(served: Served) -> None:
+        tally.limit(served.description.version, served.eligible)
+        metrics.serves(served.description)
+        # The loop's clock is coarser than the catalog's: not a moment too early.
+        asyncio.get_running_loop().call_later(options.grace + 1.0, versions.expire)
+
+    with ExitStack() as stack:
+        metrics_port = None
+        if options.metrics_port is not None:
+            metrics_port = stack.enter_context(metrics.served(options.metrics_port))
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(crew)
+            await running.enter_async_context(endpoint)
+            await running.enter_async_context(_running(tell_health(crew, endpoint)))
+            if retraining is not None:
+                rotation = Rotation(versions, retraining, published)
+                await running.enter_async_context(_running(rotation.run()))
+            listening(endpoint.port, metrics_port)
+            # What is there now stays: the garbage collector need not look at it while it holds
+            # calls up.
+            gc.collect()
+            gc.freeze()
+            await stopped.wait()
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """A task while the block runs; it is canceled and gone afterwards."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def tell_health(crew: Crew, endpoint: Endpoint) -> None:
+    """Let the health service say NOT_SERVING while no worker is alive."""
+    while True:
+        await crew.none_alive.wait()
+        await endpoint.tell(HealthCheckResponse.NOT_SERVING)
+        await crew.some_alive.wait()
+        await endpoint.tell(HealthCheckResponse.SERVING)
+
+
+def run_front(
+    folder: Path,
+    tally: Tally,
+    options: FrontOptions,
+    *,
+    retraining: Retraining | None = None,
+    listening: Callable[[int, int | None], None],
+) -> None:
+    """`serve_front` on uvloop, which takes less processor time for a call than asyncio does."""
+    uvloop.run(serve_front(folder, tally, options, retraining=retraining, listening=listening))

@@ -1,0 +1,221 @@
+"""The calls of proto/vicinal/v1/offload.proto; transport and nothing else.
+
+What takes arithmetic is asked of others, as bytes. What a caller got wrong becomes a status with
+one line; what went wrong here becomes INTERNAL with a constant text, because the details are for
+the log and not for strangers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from math import ceil
+from typing import Final, NoReturn, final
+
+import grpc
+
+from common.errors import InputError
+from common.wire import offload_pb2 as wire
+from common.wire.messages import counts_from_wire, counts_to_wire
+from common.wire.offload_pb2_grpc import OffloadServicer
+from server.metrics import Metrics
+from server.reports.tally import Tally
+from server.trust.limits import BUDGET_TEXT, BudgetSpentError
+from server.versions.catalog import Catalog, Served, VersionGoneError
+from server.workers.crew import SaturatedError
+from server.workers.frames import Answers, Call, Outcome, WorkerLostError
+
+# A reader who stalls holds several of them in memory (docs/reliability.md).
+CHUNK_BYTES: Final = 64 << 10
+INTERNAL_TEXT: Final = "internal error: the server's log says more"
+# Milliseconds after which a refused caller may try again; the name is gRPC's own.
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+
+_log = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class _RefusedError(Exception):
+    """Ends a call with a status."""
+
+    def __init__(self, code: grpc.StatusCode, text: str, trailing: Metadata = ()) -> None:
+        super().__init__(text)
+        self.code = code
+        self.trailing = trailing
+
+
+@final
+class OffloadService(OffloadServicer):
+    """The versions of a catalog for many devices; for the use of one event loop.
+
+    A request is answered for the version that it names, or refused with the current one's name.
+    """
+
+    def __init__(
+        self,
+        versions: Catalog,
+        tally: Tally,
+        answers: Answers,
+        metrics: Metrics,
+    ) -> None:
+        self.tally = tally
+        self.versions = versions
+        self._answers = answers
+        self._metrics = metrics
+
+    async def Describe(
+        self, request: wire.DescribeRequest, context: grpc.aio.ServicerContext
+    ) -> wire.Description:
+        async with self._statuses("Describe", context):
+            message = await self.versions.describe(request.encoding, request.held)
+            self._metrics.sent("Describe", message.ByteSize())
+            return message
+
+    async def FetchModel(
+        self, request: wire.FetchModelRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[wire.ModelChunk]:
+        async with self._statuses("FetchModel", context):
+            try:
+                blob = self.versions.blob(request.version, request.digest)
+            except VersionGoneError:
+                self._refuse_version(grpc.StatusCode.NOT_FOUND)
+            if request.offset > blob.size:
+                raise _RefusedError(
+                    grpc.StatusCode.OUT_OF_RANGE,
+                    f"offset {request.offset}: there are {blob.size} bytes",
+                )
+            with blob.path.open("rb") as opened:
+                opened.seek(request.offset)
+                offset = request.offset
+                while data := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+                    self._metrics.sent("FetchModel", len(data))
+                    yield wire.ModelChunk(offset=offset, data=data)
+                    offset += len(data)
+
+    async def GetPackage(
+        self, request: wire.PackageRequest, context: grpc.aio.ServicerContext
+    ) -> wire.OffloadPackage:
+        async with self._statuses("GetPackage", context):
+            return wire.OffloadPackage.FromString(await self._ask("GetPackage", request))
+
+    async def Recommend(
+        self, request: wire.RecommendRequest, context: grpc.aio.ServicerContext
+    ) -> wire.Recommendation:
+        async with self._statuses("Recommend", context):
+            return wire.Recommendation.FromString(await self._ask("Recommend", request))
+
+    async def Report(
+        self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
+    ) -> wire.ReportReply:
+        async with self._statuses("Report", context):
+            await self._check_countable(request)
+            counts = counts_from_wire(request.counts)
+            counted = await asyncio.wrap_future(
+                self.tally.submit(request.version, request.preset, request.key, counts)
+            )
+            return wire.ReportReply(counted=counted)
+
+    async def GetTally(
+        self, request: wire.TallyRequest, context: grpc.aio.ServicerContext
+    ) -> wire.TallyReply:
+        async with self._statuses("GetTally", context):
+            self._checked(request)
+            reports, counts = await asyncio.wrap_future(
+                self.tally.submit_total(request.version, request.preset)
+            )
+            return wire.TallyReply(reports=reports, counts=counts_to_wire(counts))
+
+    async def _check_countable(self, request: wire.ReportRequest) -> None:
+        """A version that is served, or one that was: its sum is in the tally.
+
+        Without the second, reports that devices owe would be lost when the server is started
+        again, which takes it back to its first version.
+        """
+        try:
+            self.versions.find(request.version)
+        except VersionGoneError:
+            total = self.tally.submit_total(request.version, request.preset)
+            reports, _ = await asyncio.wrap_future(total)
+            if not reports:
+                self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
+        else:
+            self._checked(request)
+
+    async def _ask(self, call: Call, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
+        """The bytes of a reply; what cannot be answered is refused before it waits."""
+        users = self._checked(request).description.user_count
+        if request.user >= users:
+            raise _RefusedError(
+                grpc.StatusCode.NOT_FOUND, f"unknown user {request.user}: choose 0–{users - 1}"
+            )
+        try:
+            answer = await self._answers.ask(call, request.preset, request.SerializeToString())
+        except SaturatedError as full:
+            self._metrics.rejected(call)
+            pause = ceil(1000 * full.retry_seconds)
+            raise _RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"saturated, {full.waiting} requests wait: try again in {pause} ms",
+                ((PUSHBACK_KEY, str(pause)),),
+            ) from None
+        except BudgetSpentError:
+            raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, BUDGET_TEXT) from None
+        except WorkerLostError:
+            raise _RefusedError(
+                grpc.StatusCode.UNAVAILABLE, "the process that worked on this ended: try again"
+            ) from None
+        if answer.outcome is Outcome.REFUSED:
+            raise InputError(answer.data.decode())
+        if answer.outcome is Outcome.GONE:
+            self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
+        if answer.outcome is Outcome.FAILED:
+            raise _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+        self._metrics.answered(call, answer)
+        self._metrics.sent(call, len(answer.data))
+        return answer.data
+
+    def _checked(
+        self,
+        request: wire.PackageRequest
+        | wire.RecommendRequest
+        | wire.ReportRequest
+        | wire.TallyRequest,
+    ) -> Served:
+        """The version that a request names, which has the preset that it names."""
+        try:
+            served = self.versions.find(request.version)
+        except VersionGoneError:
+            self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
+        served.description.preset(request.preset)
+        return served
+
+    def _refuse_version(self, code: grpc.StatusCode) -> NoReturn:
+        current = self.versions.current.description.version
+        raise _RefusedError(code, f"another version is served: {current}") from None
+
+    @asynccontextmanager
+    async def _statuses(self, call: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+        """Turn what a handler raises into a status, and count how the call ended."""
+        begun = time.perf_counter()
+        refusal: _RefusedError | None = None
+        status = grpc.StatusCode.OK
+        try:
+            yield
+        except _RefusedError as error:
+            refusal = error
+        except InputError as error:
+            refusal = _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except Exception:  # noqa: BLE001 - strangers get a constant text, the log gets the rest
+            _log.exception("a call failed")
+            refusal = _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+        except BaseException:
+            # The caller has left, or its deadline has passed.
+            status = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            status = status if refusal is None else refusal.code
+            self._metrics.ended(call, status.name, time.perf_counter() - begun)
+        if refusal is not None:
+            await context.abort(refusal.code, str(refusal), refusal.trailing)

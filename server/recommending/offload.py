@@ -1,0 +1,123 @@
+"""What the server hands out for one user: a neighborhood of anonymous rows.
+
+Shapes: U users (fakes among them, unknown to the server), k neighbors, I items.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Final, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.wire.rounding import rounded
+from server.recommending.neighbor_cache import NeighborCache
+from server.recommending.neighbors import CELLS_FROM, NeighborIndex, with_user_first
+
+Search = Literal["auto", "exact", "borrowed"]
+SEARCHES: Final[tuple[Search, ...]] = ("auto", "exact", "borrowed")
+
+
+def search_named(name: str) -> Search:
+    """Raises InputError for a name that is not in SEARCHES."""
+    for search in SEARCHES:
+        if name == search:
+            return search
+    raise InputError(f"unknown neighbor search {name!r}: choose one of {', '.join(SEARCHES)}")
+
+
+@final
+class Offloader:
+    """Builds neighborhoods from the ratings and user parameters that a server keeps.
+
+    version  names what neighbors are found in, for `cache`
+    search   auto: exact for few users, in cells for many; exact: always exact;
+             borrowed: a user gets the neighbors of the nearest other user, who may be a fake
+             (the paper's approximation for users it was not trained on)
+    """
+
+    def __init__(
+        self,
+        ratings: RatingMatrix,
+        user_parameters: Mapping[str, NDArray[np.float32]],
+        embeddings: NDArray[np.float32],
+        *,
+        version: str,
+        search: Search = "auto",
+        cache: NeighborCache | None = None,
+    ) -> None:
+        self.ratings = ratings
+        self.user_parameters = user_parameters
+        self.index = NeighborIndex(
+            embeddings, cells_from=math.inf if search == "exact" else CELLS_FROM
+        )
+        self.cache = NeighborCache() if cache is None else cache
+        self._borrowed = search == "borrowed"
+        self._key = f"{version}/{'exact' if search == 'exact' else 'auto'}"
+
+    def nearest(self, user: int, count: int) -> NDArray[np.int64]:
+        """The user itself and its `count` - 1 neighbors, nearest first; read-only, [k].
+
+        Raises InputError when there are fewer than `count` users.
+        """
+        if count == 1:
+            return np.array([user])  # nobody has to be found
+        if self._borrowed:
+            lender = int(self._found(user, 2)[1])
+            return with_user_first(user, self._found(lender, count))
+        return self._found(user, count)
+
+    def _found(self, user: int, count: int) -> NDArray[np.int64]:
+        return self.cache.get(
+            self._key, user, count, lambda: self.index.neighbors([user], count)[0]
+        )
+
+    def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
+        """Raises InputError when k is larger than the number of users."""
+        if not 0 <= user < self.ratings.user_count:
+            raise InputError(f"unknown user {user}: choose 0–{self.ratings.user_count - 1}")
+        members = self.nearest(user, settings.neighbors)
+        ratings = supported(self.ratings.rows(members), settings.min_support)
+        # Rounded here, and not on the way, so that the server's own answers are the device's.
+        tables = {name: rounded(rows[members]) for name, rows in self.user_parameters.items()}
+        order = order_by_content(ratings, tables)
+        return Neighborhood(
+            ratings.rows(order), {name: rows[order] for name, rows in tables.items()}
+        )
+
+
+def order_by_content(
+    ratings: RatingMatrix, tables: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.int64]:
+    """Row 0, then the others by their length, items, levels and parameters, [k].
+
+    An order that the rows decide alone says nothing that they do not say: not who is nearest,
+    nor, over many packages, who comes before whom in the server's tables.
+    """
+
+    def content(row: int) -> tuple[int | bytes, ...]:
+        start, end = ratings.indptr[row], ratings.indptr[row + 1]
+        own = [table[row].tobytes() for _, table in sorted(tables.items())]
+        items, levels = ratings.items[start:end], ratings.levels[start:end]
+        return int(end - start), items.tobytes(), levels.tobytes(), *own
+
+    return np.array([0, *sorted(range(1, ratings.user_count), key=content)], dtype=np.int64)
+
+
+def supported(ratings: RatingMatrix, min_support: int) -> RatingMatrix:
+    """The ratings of items that at least `min_support` rows rated.
+
+    An item that hardly anybody in a neighborhood rated is where a single fake decides, and
+    where a row could be recognized.
+    """
+    if min_support <= 1:
+        return ratings
+    keep = ratings.item_counts()[ratings.items] >= min_support
+    indptr = np.concatenate([[0], np.cumsum(keep)])[ratings.indptr]
+    return RatingMatrix(
+        indptr, ratings.items[keep], ratings.levels[keep], ratings.item_count, ratings.scale
+    )

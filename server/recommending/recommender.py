@@ -1,0 +1,142 @@
+"""The server's side of the defense: neighborhoods for devices, or whole answers.
+
+Shapes: U users (fakes among them, unknown to the server), I items, K recommended items.
+"""
+
+from collections.abc import Callable
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.ranking import top_items
+from common.ratings import RatingMatrix
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.tuning import ServedModel, tuned_scores
+from server.model_store import StoredModel
+from server.recommending.neighbor_cache import NeighborCache
+from server.recommending.offload import Offloader, Search
+
+# Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
+USERS_PER_CHUNK: Final = 256
+
+# What common.vicinal.tuning.tuned_scores is.
+Tune = Callable[[ServedModel, Neighborhood, VicinalSettings], NDArray[np.float32]]
+
+
+def _unmarked(_stage: str) -> None:
+    """For callers who do not time stages."""
+
+
+@final
+class Recommender:
+    """A model version with the ratings that it was trained on.
+
+    ratings     every row that training saw; the first `user_count` can be asked for
+    user_count  real users; what comes after them is only ever somebody's neighbor
+    search      how neighbors are found (server.recommending.offload)
+    cache       of neighbors found; to be shared by the versions of one server, or its own
+    """
+
+    def __init__(
+        self,
+        stored: StoredModel,
+        ratings: RatingMatrix,
+        user_count: int,
+        *,
+        search: Search = "auto",
+        cache: NeighborCache | None = None,
+    ) -> None:
+        manifest = stored.version.manifest
+        if (manifest.users, manifest.items) != (ratings.user_count, ratings.item_count):
+            raise InputError("the model version was trained on other ratings")
+        self.stored = stored
+        self.version = stored.version
+        self.path = stored.path
+        self.ratings = ratings
+        self.user_count = user_count
+        self.search = search
+        self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
+        self._offloader = Offloader(
+            ratings,
+            stored.user_parameters,
+            embeddings(stored, ratings),
+            version=self.version.digest,
+            search=search,
+            cache=cache,
+        )
+
+    @property
+    def neighbor_search(self) -> str:
+        """One line on how neighbors are searched, and with what recall."""
+        return self._offloader.index.description
+
+    @property
+    def neighbor_cache(self) -> NeighborCache:
+        """Lists of neighbors found so far; counts its hits and misses."""
+        return self._offloader.cache
+
+    def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
+        """What a device needs to answer for one user.
+
+        Raises InputError for an unknown user, and for more neighbors than there are users.
+        """
+        self._check_user(user)
+        return self._offloader.neighborhood(user, settings)
+
+    def recommend(
+        self,
+        user: int,
+        settings: VicinalSettings,
+        list_length: int,
+        *,
+        tune: Tune = tuned_scores,
+        mark: Callable[[str], None] = _unmarked,
+    ) -> NDArray[np.int64]:
+        """The top K that the user's device would find, best first. Raises InputError.
+
+        `tune` fine-tunes: here or in compiled loops (server.recommending.compiled), up to rounding the same.
+        `mark` is called when a stage has ended: neighbors, tune, rank.
+        """
+        neighborhood = self.neighborhood(user, settings)
+        mark("neighbors")
+        scores = tune(self.version.served, neighborhood, settings)
+        mark("tune")
+        items = top_items(scores, self.ratings.items_of(user), list_length)
+        mark("rank")
+        return items
+
+    def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
+        """The top K of the model as it was trained. Raises InputError."""
+        self._check_user(user)
+        # As it was trained: not rounded, as what is sent to devices is.
+        own = {name: rows[[user]] for name, rows in self.stored.user_parameters.items()}
+        alone = Neighborhood(self.ratings.rows([user]), own)
+        scores = self.version.served.plain_scores(alone)
+        return top_items(scores, self.ratings.items_of(user), list_length)
+
+    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
+        nearest = np.empty((len(users), count), dtype=np.int64)
+        for row, user in zip(nearest, users.tolist(), strict=True):
+            row[:] = self._offloader.nearest(user, count)
+        return nearest
+
+    def _check_user(self, user: int) -> None:
+        if not 0 <= user < self.user_count:
+            raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")
+
+
+def embeddings(stored: StoredModel, ratings: RatingMatrix) -> NDArray[np.float32]:
+    """Where the users of `ratings` lie for the neighbor search, [U, d]."""
+    version = stored.version
+    model, users = version.served.model, np.arange(ratings.user_count)
+    parts = []
+    for rows in np.split(users, range(USERS_PER_CHUNK, len(users), USERS_PER_CHUNK)):
+        own = {name: table[rows] for name, table in stored.user_parameters.items()}
+        seen = None if model.inputs == "none" else ratings.rows(rows).dense()
+        parts.append(model.encode({**version.parameters, **own}, seen))
+    encoded: NDArray[np.float32] = np.concatenate(parts)
+    return encoded

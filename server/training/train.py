@@ -1,0 +1,286 @@
+"""Training of a base model by masked rating regression, as published.
+
+    L = mean over Ω of (r̂_ui − r_ui)²
+
+Zeros are not ratings. The trainer does not know whether some of its users are fakes.
+
+Shapes: U users, I items, N ratings, d embedding width.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from common.errors import InputError, VicinalError
+from common.models import Model, model_named
+from common.ratings import RatingMatrix
+from common.versions.version import Manifest
+from server.model_store import Tables, TrainedModel, tables_digest
+from server.training import Robust, robust_factors
+from server.training.descent import Descent
+
+# What a model's published regime has otherwise than mf's, which is the fields' defaults below.
+# Batches of models that read a user's ratings are users.
+REGIMES: Final[dict[str, dict[str, Any]]] = {
+    "mf": {},
+    "nsvd": {"learning_rate": 1.0, "batch": 64},
+    "autorec": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-5,
+        "batch": 64,
+        "epochs": 60,
+    },
+    "cdae": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-5,
+        "input_dropout": 0.5,
+        "batch": 64,
+        "epochs": 60,
+    },
+}
+
+# Where the published regime gives a model that hardly recommends anything that people like, the
+# weight decay that sims.training_selection chooses.
+WEIGHT_DECAYS: Final[dict[str, dict[str, float]]] = {
+    "filmtrust": {"nsvd": 3e-3, "autorec": 1e-2},
+}
+
+
+class TrainingSettings(BaseModel):
+    """How a base model is trained; what is not given is the model's published regime.
+
+    The optimiser decides how much an attack bites: with a large Adagrad step the targets'
+    few ratings dominate, as in the paper's tables.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "mf"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    width: int = Field(default=64, ge=1, le=4096, description="embedding width d")
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    learning_rate: float = Field(default=10.0, gt=0)
+    initial_accumulator: float = Field(default=0.1, ge=0, description="of Adagrad")
+    weight_decay: float = Field(default=0.0, ge=0, description="added to gradients, times θ")
+    input_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of a user's ratings hidden from the encoder"
+    )
+    batch: int = Field(default=4096, ge=1, description="ratings a step; users, for encoders")
+    epochs: int = Field(default=25, ge=1)
+    robust: Robust | None = Field(default=None, description="robust training; None is plain")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _regime(cls, values: Any) -> Any:
+        """Fill in what the model's regime has otherwise than the fields' defaults."""
+        if not isinstance(values, dict):
+            return values
+        name = values.get("model", "mf")
+        return {**REGIMES.get(name if isinstance(name, str) else "", {}), **values}
+
+    @classmethod
+    def on(
+        cls, dataset: str, *, model: str, seed: int = 0, robust: Robust | None = None
+    ) -> "TrainingSettings":
+        """The model's regime with the weight decay that suits the data set of that name."""
+        regime = cls(model=model, seed=seed, robust=robust)
+        decays = WEIGHT_DECAYS.get(dataset, {})
+        return regime.model_copy(update={"weight_decay": decays.get(model, regime.weight_decay)})
+
+    def digest(self, ratings: RatingMatrix, start: "Start | None" = None) -> str:
+        """SHA-256 of all that decides the result of training."""
+        text = self.model_dump_json() + ratings.digest() + ("" if start is None else start.version)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a warm-started training begins, instead of fresh parameters.
+
+    version     name of the model version that the parameters are of
+    parameters  shared tables, and the rows of user tables that are known; further users start
+                fresh
+    """
+
+    version: str
+    parameters: Tables
+
+
+def train(
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    *,
+    start: Start | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedModel:
+    """Train on all ratings given; the same arguments give the same parameters.
+
+    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model, for
+    one that cannot be trained robustly or be started warm, VicinalError when the parameters do
+    not stay finite.
+    """
+    model = model_named(settings.model)
+    # A sum's order depends on the number of threads, and a version's name on the sum.
+    torch.set_num_threads(1)
+    if settings.robust is not None:
+        if start is not None:
+            raise InputError(f"{settings.robust.method} has no warm start: train it anew")
+        factors = robust_factors(ratings, settings.robust, _descent(settings), progress)
+        return _trained(ratings, settings, factors)
+    generator = torch.Generator().manual_seed(settings.seed)
+    user_shapes = model.user_shapes(ratings.user_count, settings.width)
+    shared_shapes = model.shared_shapes(ratings.item_count, settings.width)
+    parameters = {
+        name: _initial(shape, generator) for name, shape in {**user_shapes, **shared_shapes}.items()
+    }
+    if start is not None:
+        _copy_start(parameters, start.parameters)
+    optimizer = _optimizer(list(parameters.values()), settings)
+    loss_of = _pair_loss if model.inputs == "none" else _row_loss
+    examples = len(ratings) if model.inputs == "none" else ratings.user_count
+    for epoch in range(settings.epochs):
+        order = torch.randperm(examples, generator=generator)
+        for batch in torch.split(order, settings.batch):
+            loss = loss_of(model, parameters, ratings, batch, settings.input_dropout, generator)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        if progress is not None:
+            progress(epoch + 1, settings.epochs)
+    return _trained(ratings, settings, parameters, start)
+
+
+def require_trainable(model: str, robust: Robust | None) -> None:
+    """Raises InputError for a robust training that the model does not have."""
+    if robust is not None and model != "mf":
+        raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
+
+
+def _descent(settings: TrainingSettings) -> Descent:
+    require_trainable(settings.model, settings.robust)
+    return Descent(
+        seed=settings.seed,
+        width=settings.width,
+        learning_rate=settings.learning_rate,
+        initial_accumulator=settings.initial_accumulator,
+        batch=settings.batch,
+        epochs=settings.epochs,
+    )
+
+
+def _trained(
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    parameters: Mapping[str, torch.Tensor],
+    start: Start | None = None,
+) -> TrainedModel:
+    """Parameters with the manifest that says what they are. Raises VicinalError."""
+    tables = {name: table.detach().numpy() for name, table in parameters.items()}
+    if not all(np.isfinite(table).all() for table in tables.values()):
+        raise VicinalError(
+            f"training of {settings.model} diverged: "
+            f"lower the learning rate ({settings.learning_rate:g})"
+        )
+    user_names = model_named(settings.model).user_shapes(1, 1)
+    own: Tables = {name: table for name, table in tables.items() if name in user_names}
+    shared: Tables = {name: table for name, table in tables.items() if name not in user_names}
+    scale = ratings.scale
+    manifest = Manifest(
+        model=settings.model,
+        users=ratings.user_count,
+        items=ratings.item_count,
+        # A robust training is of mf, and rmf's width follows from its rank.
+        width=own["user_embedding"].shape[1] if settings.robust else settings.width,
+        minimum=float(scale.minimum),
+        maximum=float(scale.maximum),
+        step=float(scale.step),
+        training_digest=settings.digest(ratings, start),
+        user_digest=tables_digest(own),
+    )
+    return TrainedModel(manifest, shared, own)
+
+
+Tensors = dict[str, torch.nn.Parameter]
+
+
+def _pair_loss(
+    model: Model,
+    parameters: Tensors,
+    ratings: RatingMatrix,
+    batch: torch.Tensor,
+    dropout: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Of some ratings, by their place in Ω; nothing is read that could be dropped."""
+    places = batch.numpy()
+    users, items = torch.from_numpy(ratings.users[places]), ratings.items[places].astype(np.int64)
+    embedding = model.encode(_of_users(model, parameters, users), None)
+    predicted = model.decode_pairs(parameters, embedding, torch.from_numpy(items))
+    loss: torch.Tensor = (predicted - torch.from_numpy(ratings.ratings[places])).square().mean()
+    return loss
+
+
+def _row_loss(
+    model: Model,
+    parameters: Tensors,
+    ratings: RatingMatrix,
+    batch: torch.Tensor,
+    dropout: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Of all ratings of some users."""
+    targets = torch.from_numpy(ratings.rows(batch.numpy()).dense())
+    observed = targets > 0
+    seen = targets
+    if dropout > 0:
+        kept = torch.rand(targets.shape, generator=generator) >= dropout
+        seen = targets * kept / (1 - dropout)
+    embedding = model.encode(_of_users(model, parameters, batch), seen)
+    predicted = model.decode(parameters, embedding)
+    gap = (predicted - targets)[observed]
+    loss: torch.Tensor = gap.square().sum() / max(len(gap), 1)
+    return loss
+
+
+def _of_users(model: Model, parameters: Tensors, users: torch.Tensor) -> dict[str, torch.Tensor]:
+    own = {name: parameters[name][users] for name in model.user_shapes(1, 1)}
+    return {**parameters, **own}
+
+
+def _optimizer(
+    parameters: list[torch.nn.Parameter], settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.Adagrad(
+        parameters,
+        lr=rate,
+        weight_decay=decay,
+        initial_accumulator_value=settings.initial_accumulator,
+    )
+
+
+def _copy_start(parameters: Tensors, known: Tables) -> None:
+    """Put known values over fresh ones, row by row. Raises InputError for another model's."""
+    for name, table in parameters.items():
+        rows = known.get(name)
+        if rows is None or rows.shape[1:] != table.shape[1:] or len(rows) > len(table):
+            raise InputError(f"warm start: {name} is of another model or of other users")
+        with torch.no_grad():
+            table[: len(rows)] = torch.from_numpy(np.array(rows))
+
+
+def _initial(shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Parameter:
+    """Xavier's uniform for a table, zeros for a bias."""
+    table = torch.zeros(shape)
+    if len(shape) > 1:
+        torch.nn.init.xavier_uniform_(table, generator=generator)
+    return torch.nn.Parameter(table)

@@ -1,0 +1,80 @@
+"""What a server needs to answer for a fleet, as a folder that another machine can read.
+
+    FOLDER/model.safetensors    the model version's bytes
+    FOLDER/server.safetensors   user parameters and training ratings, which never leave, and how
+                                neighbors are searched
+
+A model store belongs to one process at a time and holds no ratings; this is one version with
+them. The files are mapped, not copied, by all who read them: nothing changes them in place.
+
+Shapes: U users (real ones first), N ratings.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from common.errors import InputError
+from common.files import write_file
+from common.ratings import RatingMatrix
+from common.tables import map_tables
+from common.versions.version import map_version
+from server.model_store import StoredModel, tables_digest
+from server.recommending.offload import search_named
+from server.recommending.recommender import Recommender
+
+MODEL_FILE: Final = "model.safetensors"
+SERVER_FILE: Final = "server.safetensors"
+_USER: Final = "user."
+
+
+def write_deployment(folder: Path, recommender: Recommender) -> None:
+    """Write all that read_deployment needs. Raises OSError; each file is whole or absent."""
+    stored, ratings = recommender.stored, recommender.ratings
+    users_own = {
+        _USER + name: np.ascontiguousarray(table) for name, table in stored.user_parameters.items()
+    }
+    server: dict[str, NDArray[Any]] = {
+        **users_own,
+        "indptr": ratings.indptr,
+        "items": ratings.items,
+        "levels": ratings.levels,
+        "users": np.array([recommender.user_count], dtype=np.int64),
+        "search": np.frombuffer(recommender.search.encode(), dtype=np.uint8),
+        "version": np.frombuffer(bytes.fromhex(stored.version.digest), dtype=np.uint8),
+    }
+    write_file(folder / MODEL_FILE, stored.path.read_bytes())
+    write_file(folder / SERVER_FILE, save(server))
+
+
+def read_deployment(folder: Path) -> Recommender:
+    """The recommender of a folder. Raises InputError when it is not whole or does not fit."""
+    try:
+        tables = map_tables(folder / SERVER_FILE, str(folder / SERVER_FILE))
+        digest = tables["version"].tobytes().hex()
+        version = map_version(folder / MODEL_FILE, expected_digest=digest)
+        users = {
+            name.removeprefix(_USER): table
+            for name, table in tables.items()
+            if name.startswith(_USER)
+        }
+        ratings = RatingMatrix(
+            tables["indptr"],
+            tables["items"],
+            tables["levels"],
+            version.manifest.items,
+            version.manifest.scale,
+        )
+        user_count = int(tables["users"][0])
+        search = search_named(tables["search"].tobytes().decode())
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: not a deployment; prepare it again") from error
+    if tables_digest(users) != version.manifest.user_digest:
+        raise InputError(f"{folder}: its user parameters do not match its model version")
+    if not 0 < user_count <= ratings.user_count:
+        raise InputError(f"{folder}: {user_count} real users of {ratings.user_count}")
+    stored = StoredModel(version, users, folder / MODEL_FILE)
+    return Recommender(stored, ratings, user_count, search=search)

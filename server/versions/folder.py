@@ -1,0 +1,154 @@
+"""What the processes of a server share: a folder that the front keeps and workers map.
+
+    FOLDER/current                     name of the version that new requests get
+    FOLDER/DIGEST/model.safetensors    a model version's bytes
+    FOLDER/DIGEST/server.safetensors   user parameters and training ratings
+    FOLDER/DIGEST/description          the protobuf message that devices get too
+    FOLDER/DIGEST/eligible             JSON: per watched item, users who have not rated it
+    FOLDER/forms/DIGEST                what devices fetch: forms of versions, and transfers
+
+The files are never changed in place, so that workers can map them: their pages are in memory
+once, whatever the number of workers; and what is mapped stays whole when its folder is deleted.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from common.errors import InputError
+from common.files import write_file
+from common.versions.encodings import ENCODINGS, Form, encode_form, form_of
+from common.versions.transfers import pack
+from common.versions.version import ModelVersion, version_digest
+from common.vicinal.settings import VicinalSettings
+from common.wire import offload_pb2 as wire
+from common.wire.description import (
+    Description,
+    Transfer,
+    description_from_wire,
+    description_to_wire,
+    is_digest,
+)
+from server.recommending.recommender import Recommender
+from server.versions.deployment import read_deployment, write_deployment
+
+CURRENT_FILE: Final = "current"
+DESCRIPTION_FILE: Final = "description"
+ELIGIBLE_FILE: Final = "eligible"
+FORMS_FOLDER: Final = "forms"
+
+
+def describe(
+    recommender: Recommender,
+    *,
+    presets: dict[str, VicinalSettings],
+    watched: tuple[int, ...],
+    list_length: int,
+) -> Description:
+    """What a server says of a recommender.
+
+    presets  what a call may name
+    watched  items whose hit ratio is measured; `list_length` is K
+    """
+    fetched = list(_fetched(recommender.version))
+    return Description(
+        recommender.version.digest,
+        recommender.path.stat().st_size,
+        recommender.version.manifest,
+        recommender.ratings_digest,
+        recommender.user_count,
+        list_length,
+        watched,
+        presets,
+        tuple(form for form, *_ in fetched if form.encoding != "float32"),
+        tuple(way for _, _, way, _ in fetched if way is not None),
+    )
+
+
+def _fetched(version: ModelVersion) -> Iterator[tuple[Form, bytes, Transfer | None, bytes]]:
+    """Forms and their bytes, packed forms and theirs; None where packing gains nothing."""
+    for encoding in ENCODINGS:
+        data = encode_form(version, encoding)
+        packed = pack(data, encoding)
+        form = form_of(data, encoding)
+        way = Transfer(form.digest, None, version_digest(packed), len(packed))
+        yield form, data, way if way.size < form.size else None, packed
+
+
+def eligible_users(recommender: Recommender, watched: tuple[int, ...]) -> tuple[int, ...]:
+    """Per watched item, the real users who have not rated it."""
+    real = recommender.ratings.rows(np.arange(recommender.user_count))
+    raters = real.item_counts()
+    return tuple(recommender.user_count - int(raters[item]) for item in watched)
+
+
+@contextmanager
+def written_serving(
+    folder: Path, recommender: Recommender, description: Description
+) -> Iterator[Path]:
+    """The folder, with one version in it, while the block runs; then it is gone.
+
+    Raises OSError.
+    """
+    try:
+        write_serving(folder, recommender, description)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_serving(folder: Path, recommender: Recommender, description: Description) -> None:
+    """Write a folder with one version, which is the current one. Raises OSError."""
+    shutil.rmtree(folder, ignore_errors=True)
+    write_version(folder, recommender, description)
+    make_current(folder, description.version)
+
+
+def write_version(folder: Path, recommender: Recommender, description: Description) -> None:
+    """Add a version, whose description comes last. Raises OSError."""
+    own = folder / description.version
+    write_deployment(own, recommender)
+    for form, data, way, packed in _fetched(recommender.version):
+        write_file(folder / FORMS_FOLDER / form.digest, data)
+        if way is not None:
+            write_file(folder / FORMS_FOLDER / way.digest, packed)
+    eligible = eligible_users(recommender, description.watched)
+    write_file(own / ELIGIBLE_FILE, json.dumps(eligible).encode())
+    write_file(own / DESCRIPTION_FILE, description_to_wire(description).SerializeToString())
+
+
+def make_current(folder: Path, version: str) -> None:
+    """Say which version new requests get. Raises OSError."""
+    write_file(folder / CURRENT_FILE, version.encode())
+
+
+def current_version(folder: Path) -> str:
+    """Raises InputError when the folder names none."""
+    try:
+        version = (folder / CURRENT_FILE).read_text(errors="replace")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+    if not is_digest(version):
+        raise InputError(f"{folder}: it names no version")
+    return version
+
+
+def read_description(folder: Path, version: str) -> tuple[Description, tuple[int, ...]]:
+    """A version's description, and its eligible users. Raises InputError."""
+    try:
+        message = wire.Description.FromString((folder / version / DESCRIPTION_FILE).read_bytes())
+        eligible = json.loads((folder / version / ELIGIBLE_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: version {version[:12]} cannot be read ({error})") from error
+    return description_from_wire(message), tuple(eligible)
+
+
+def read_serving(folder: Path, version: str) -> tuple[Recommender, Description]:
+    """Raises InputError when the version is not there, not whole, or does not fit."""
+    description, _ = read_description(folder, version)
+    return read_deployment(folder / version), description

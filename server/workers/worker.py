@@ -1,0 +1,201 @@
+"""One worker process of a server: reads requests from a socket, computes, answers.
+
+    python -m server.workers.worker FOLDER DESCRIPTOR
+
+FOLDER is what the front serves (server.versions.folder), DESCRIPTOR the number of an open socket to it. A
+request names its version, which is mapped when it is first asked for. The worker ends when the
+socket does.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final, Protocol, final
+
+import numpy as np
+
+from common.errors import InputError
+from common.threads import limit_threads
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.slim import check_slim, slim_model
+from common.vicinal.tuning import tuned_scores
+from common.wire import offload_pb2 as wire
+from common.wire.description import Description, is_digest
+from common.wire.messages import neighborhood_to_wire
+from common.wire.slim import slim_to_wire
+from server.recommending.recommender import Recommender, Tune
+from server.versions.folder import current_version, read_serving
+from server.workers.frames import COMPILED, READY, Answer, Call, Outcome, read_request, write_answer
+
+NICENESS: Final = 10
+# Versions that a worker has mapped at once; the least recently asked for leave.
+MAX_MAPPED: Final = 3
+
+_log = logging.getLogger(__name__)
+
+
+class Answering(Protocol):
+    """Answers the calls that take arithmetic; bytes in, bytes out."""
+
+    def answer(self, call: Call, request: bytes) -> Answer:
+        """Never raises for a request that can be parsed: what went wrong is an outcome."""
+
+
+@final
+class Versions:
+    """Answers for all versions of a serving folder; the current one is mapped at once.
+
+    tune  the fine-tune: numpy's, as on devices, or compiled (server.recommending.compiled)
+
+    Raises InputError when that one is not whole.
+    """
+
+    def __init__(self, folder: Path, tune: Tune = tuned_scores) -> None:
+        self._folder = folder
+        self._tune = tune
+        self._mapped: OrderedDict[str, Answerer] = OrderedDict()
+        self._of(current_version(folder))
+
+    def answer(self, call: Call, request: bytes) -> Answer:
+        """As Answerer does, and GONE for a version that is not in the folder any more."""
+        parse = wire.PackageRequest if call == "GetPackage" else wire.RecommendRequest
+        version = parse.FromString(request).version
+        try:
+            answerer = self._of(version)
+        except InputError:
+            return Answer(Outcome.GONE)
+        return answerer.answer(call, request)
+
+    def _of(self, version: str) -> "Answerer":
+        if version not in self._mapped:
+            # The front checks it too; a name must not lead out of the folder.
+            if not is_digest(version):
+                raise InputError("not the name of a version")
+            self._mapped[version] = Answerer(*read_serving(self._folder, version), tune=self._tune)
+            if len(self._mapped) > MAX_MAPPED:
+                self._mapped.popitem(last=False)
+        self._mapped.move_to_end(version)
+        return self._mapped[version]
+
+
+@final
+class Answerer:
+    """Answers for one version; whatever a request says, its reply is of that version.
+
+    `tune` is how recommendations are fine-tuned (server.recommending.recommender).
+    """
+
+    def __init__(
+        self, recommender: Recommender, description: Description, *, tune: Tune = tuned_scores
+    ) -> None:
+        recommender.version.served.warm()
+        self._tune = tune
+        self._recommender = recommender
+        self._description = description
+
+    def answer(self, call: Call, request: bytes) -> Answer:
+        """Never raises for a request that can be parsed: what went wrong is an outcome."""
+        marks = Marks()
+        try:
+            if call == "GetPackage":
+                return self._package(request, marks)
+            return Answer(Outcome.ANSWERED, self._ranked(request, marks), marks.seconds)
+        except InputError as error:
+            return Answer(Outcome.REFUSED, str(error).encode())
+        except Exception:  # noqa: BLE001 - strangers get a constant text, the log gets the rest
+            _log.exception("a call failed")
+            return Answer(Outcome.FAILED)
+
+    def _package(self, data: bytes, marks: "Marks") -> Answer:
+        request = wire.PackageRequest.FromString(data)
+        settings, served = self._settings(request.preset), self._recommender.version.served
+        if request.slim:
+            check_slim(served.model, settings)
+        neighborhood = self._recommender.neighborhood(request.user, settings)
+        package = wire.OffloadPackage(
+            version=self._description.version, neighborhood=neighborhood_to_wire(neighborhood)
+        )
+        if request.slim:
+            part = slim_model(served, neighborhood.ratings)
+            package.model.CopyFrom(slim_to_wire(part, shared=request.shared))
+        # Found a moment ago, so that this is a look into the cache.
+        nearest = self._recommender.nearest(np.array([request.user]), settings.neighbors)
+        marks("neighbors")
+        neighbors = nearest.astype("<u4").tobytes()
+        return Answer(
+            Outcome.ANSWERED, package.SerializeToString(), marks.seconds, neighbors=neighbors
+        )
+
+    def _ranked(self, data: bytes, marks: "Marks") -> bytes:
+        request = wire.RecommendRequest.FromString(data)
+        items = self._recommender.recommend(
+            request.user,
+            self._settings(request.preset),
+            self._description.list_length,
+            tune=self._tune,
+            mark=marks,
+        )
+        return wire.Recommendation(
+            version=self._description.version, items=items.tolist()
+        ).SerializeToString()
+
+    def _settings(self, preset: str) -> VicinalSettings:
+        return self._description.preset(preset)
+
+
+@final
+class Marks:
+    """A watch that is told when a stage has ended."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._seconds = {"neighbors": 0.0, "tune": 0.0, "rank": 0.0}
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._seconds[stage] = now - self._last
+        self._last = now
+
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        return self._seconds["neighbors"], self._seconds["tune"], self._seconds["rank"]
+
+
+def work(connection: socket.socket, answerer: Answering) -> None:
+    """Answer until the front closes its end."""
+    try:
+        write_answer(connection, READY)
+        with connection.makefile("rb") as stream:
+            while (asked := read_request(stream)) is not None:
+                write_answer(connection, answerer.answer(*asked))
+    except OSError:
+        return
+
+
+def main(folder: Path, descriptor: int, *, in_loops: bool) -> None:
+    # Ctrl-C and a supervisor's SIGTERM reach all processes; a worker is ended by the front, when
+    # it has nothing left to ask.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # The front hands out work and refuses what would wait too long: when there are too few cores
+    # for all, it goes first.
+    os.nice(NICENESS)
+    limit_threads()
+    with socket.socket(fileno=descriptor) as connection:
+        if not in_loops:
+            work(connection, Versions(folder))
+            return
+        # Loads a compiler, which other workers do without.
+        from server.recommending import compiled  # noqa: PLC0415
+
+        compiled.warm()
+        work(connection, Versions(folder, compiled.tuned_scores))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), in_loops=sys.argv[3:] == [COMPILED])
