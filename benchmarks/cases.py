@@ -24,7 +24,7 @@ from server.data.synthetic import synthetic
 from server.model_store import StoredModel, TrainedModel
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
-from sims import paper_tables
+from sims.grid import paper_tables
 
 WIDTH: Final = 64
 LIST_LENGTH: Final = 50

@@ -19,8 +19,8 @@ from common.vicinal.settings import VicinalSettings, preset
 from common.wire.fleet import PAYLOAD
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from sims.experiment import Experiment, Prepared, prepare
-from sims.fleet_files import FleetFiles, write_fleet_files
+from sims.evaluation.experiment import Experiment, Prepared, prepare
+from sims.fleet.files import FleetFiles, write_fleet_files
 
 CLIENTS = 12
 SETTINGS = {

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from sims.latency_measure import CALLS
-from sims.latency_model import Queue, answer_quantile
-from sims.latency_plan import Cell, Plan
-from sims.latency_results import Asked, Measured
+from sims.latency.measure import CALLS
+from sims.latency.model import Queue, answer_quantile
+from sims.latency.plan import Cell, Plan
+from sims.latency.results import Asked, Measured
 
 SERVICE_MS = {"server": 10.0, "device": 1.0}
 OWN_MS = 20.0

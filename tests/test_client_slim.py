@@ -14,7 +14,7 @@ from client.stores.ratings import write_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.wire import offload_pb2 as wire
-from sims.device_report import device_json
+from sims.commands.device_report import device_json
 
 
 @pytest.fixture

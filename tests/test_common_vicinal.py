@@ -16,7 +16,7 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.optimizers import TouchedCopy
 from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
-from sims.reference import VicinalCopy, fine_tuned, reference_scores
+from sims.theory.reference import VicinalCopy, fine_tuned, reference_scores
 
 SCALE = RatingScale(1, 5, 1)
 

@@ -13,7 +13,7 @@ from common.ratings import RatingMatrix, RatingScale
 from common.vicinal.cells import Cells, DenseCells, SparseCells, cells_of, touched
 from common.vicinal.settings import StepRule, VicinalSettings
 from common.vicinal.tuning import tuned_scores
-from sims.reference import reference_scores
+from sims.theory.reference import reference_scores
 
 SCALE = RatingScale(1, 5, 1)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.profiles import read_profiles
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import declared
-from sims.experiment import Experiment, prepare
+from sims.attacks.profiles import read_profiles
+from sims.evaluation.experiment import Experiment, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 HOW_TO = ROOT / "docs" / "how-to"

@@ -142,7 +142,7 @@ def test_a_device_loads_nothing_heavy() -> None:
 
 
 def test_the_devices_command_loads_nothing_heavy() -> None:
-    modules = ["sims.cli", "sims.commands.device", "sims.device_report", "client.run"]
+    modules = ["sims.cli", "sims.commands.device", "sims.commands.device_report", "client.run"]
     assert loaded_by(modules) & (HEAVY | {"server", "pydantic"}) == set()
 
 
@@ -207,7 +207,7 @@ def test_a_device_needs_only_what_the_extra_device_installs() -> None:
     for path in sources():
         if path.startswith(("client/", "common/")) and path != "client/flower_app.py":
             assert third_party(path) - extra("device") == set(), path
-    assert third_party("sims/device_report.py") - extra("device") == set()
+    assert third_party("sims/commands/device_report.py") - extra("device") == set()
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -13,7 +13,7 @@ from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from common.vicinal.tuning import tuned_scores
 from server.recommending import compiled
 from server.recommending.compiled_loops import run
-from sims.reference import reference_scores
+from sims.theory.reference import reference_scores
 
 
 @settings(max_examples=150, deadline=None)

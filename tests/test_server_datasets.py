@@ -11,7 +11,7 @@ from common.errors import InputError
 from common.ratings import RatingScale
 from server.data import sources
 from server.data.datasets import KNOWN, Dataset, cache_folder, load_dataset
-from server.splits import leave_one_out
+from sims.evaluation.splits import leave_one_out
 
 TARGETS = {
     "ml-100k": [1485, 1320, 821, 1562, 1531],

@@ -10,7 +10,7 @@ from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from server.versions.deployment import MODEL_FILE, SERVER_FILE, read_deployment, write_deployment
-from sims.experiment import Experiment, prepare
+from sims.evaluation.experiment import Experiment, prepare
 
 
 @pytest.fixture(scope="module")

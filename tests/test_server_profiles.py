@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
-from server.profiles import Profiles, read_profiles, write_profiles
+from sims.attacks.profiles import Profiles, read_profiles, write_profiles
 
 FIVE = RatingScale(1, 5, 1)
 HALVES = RatingScale(0.5, 5, 0.5)

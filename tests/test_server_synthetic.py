@@ -8,7 +8,7 @@ import pytest
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.synthetic import TASTE_WIDTH, synthetic
-from server.splits import hold_out_one
+from sims.evaluation.splits import hold_out_one
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from common.models import MODELS, model_named
 from common.ranking import Counts, count_user, top_items
 from server.training.train import REGIMES, WEIGHT_DECAYS, TrainingSettings, train
-from sims.experiment import Experiment, Prepared, prepare
+from sims.evaluation.experiment import Experiment, Prepared, prepare
 
 TARGETS = (1485, 1320, 821, 1562, 1531)
 # Measured with seeds 0–1; accuracy of the attacked model differs by ±0.02 between seeds.

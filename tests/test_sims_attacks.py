@@ -16,8 +16,8 @@ from server.model_store import ModelStore
 from sims.attacks import ATTACKS, Budget, choose_targets, make_profiles, targets_of
 from sims.attacks.average import item_statistics
 from sims.attacks.mixrand import usermix
-from sims.evaluation import Bench, measure
-from sims.experiment import Experiment, prepare
+from sims.evaluation.experiment import Experiment, prepare
+from sims.evaluation.measuring import Bench, measure
 
 # Zero-based, with 1–4 ratings each: the targets published with the data set.
 ML_100K_TARGETS = (1485, 1320, 821, 1562, 1531)

@@ -8,10 +8,10 @@ import pytest
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
-from server.profiles import read_profiles
 from sims import cli
 from sims.attacks import ATTACKS, Budget, attack_named, make_profiles, run_attack
 from sims.attacks.options import declared, parse_options
+from sims.attacks.profiles import read_profiles
 from sims.attacks.random import random_attack
 
 # Large enough that a share of the users still fills a profile; the work stays small.

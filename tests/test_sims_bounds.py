@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sims.bounds
-from sims.bounds import (
+import sims.theory.bounds
+from sims.theory.bounds import (
     FixedItems,
     Regularity,
     deletion_bound,
@@ -120,4 +120,4 @@ def test_the_bound_is_not_vacuous_where_the_ridge_is_strong() -> None:
 
 
 def test_the_hand_calculation_in_the_docstring() -> None:
-    assert doctest.testmod(sims.bounds).failed == 0
+    assert doctest.testmod(sims.theory.bounds).failed == 0

@@ -19,10 +19,10 @@ from common.errors import VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import preset
 from server.model_store import ModelStore
-from sims.experiment import Experiment, prepare
-from sims.processes import marked_processes, stop_processes
+from sims.evaluation.experiment import Experiment, prepare
+from sims.fleet.run import CHECKOUT, run_fleet
+from sims.processes.marked import marked_processes, stop_processes
 from sims.progress import quiet
-from sims.simulation import CHECKOUT, run_fleet
 
 DATASET = "synthetic:120x80"
 VICINAL = [sys.executable, "-m", "sims.cli"]

@@ -17,9 +17,9 @@ from common.vicinal.tuning import tuned_scores
 from server.model_store import ModelStore, StoredModel, tables_digest
 from server.training.train import TrainingSettings, train
 from sims.cli import run
-from sims.defenses import DEFENSES, defense_named
-from sims.evaluation import Bench, measure
-from sims.experiment import Experiment, Prepared, prepare
+from sims.evaluation.defenses import DEFENSES, defense_named
+from sims.evaluation.experiment import Experiment, Prepared, prepare
+from sims.evaluation.measuring import Bench, measure
 
 ROBUST = [name for name, robust in DEFENSES.items() if robust is not None]
 SMALL = Experiment("synthetic:60x90", attack="average", seed=1)

@@ -14,8 +14,8 @@ import pytest
 
 from common.errors import InputError
 from server.data import sources
-from sims.demo import choose_experiment
-from sims.processes import marked_processes
+from sims.processes.marked import marked_processes
+from sims.serving.demo import choose_experiment
 
 # The vicinal preset takes more neighbors than a smaller one has users.
 SMALL = "synthetic:350x300x8400"

@@ -11,8 +11,8 @@ from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from server.model_store import ModelStore
-from sims.evaluation import USERS_PER_TASK, Bench, Condition, measure
-from sims.experiment import Experiment, prepare
+from sims.evaluation.experiment import Experiment, prepare
+from sims.evaluation.measuring import USERS_PER_TASK, Bench, Condition, measure
 
 CONDITIONS: tuple[Condition, ...] = ("clean", "clean_defended", "undefended", "defended")
 

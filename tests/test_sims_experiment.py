@@ -8,9 +8,9 @@ import pytest
 from common.errors import InputError
 from common.ranking import Counts
 from server.model_store import ModelStore
-from server.profiles import write_profiles
-from sims.evaluation import popularity
-from sims.experiment import Experiment, liked, prepare
+from sims.attacks.profiles import write_profiles
+from sims.evaluation.experiment import Experiment, liked, prepare
+from sims.evaluation.measuring import popularity
 
 SMALL = Experiment("synthetic:80x120", attack="random", seed=3)
 

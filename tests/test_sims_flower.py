@@ -12,7 +12,7 @@ from flwr.cli.build import build_fab_from_disk
 from common.errors import InputError
 from common.source import source_digest
 from server.flower_app import CLIENT_SOURCE_DIGEST
-from sims.flower import failure, stage_app
+from sims.fleet.flower import failure, stage_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec")
 ROOT = Path(__file__).resolve().parent.parent

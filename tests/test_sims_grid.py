@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sims.cli import run
-from sims.grid_config import read_config
-from sims.grid_results import CELLS, RUNS, cell_path, read_results
-from sims.processes import marked_processes
+from sims.grid.config import read_config
+from sims.grid.results import CELLS, RUNS, cell_path, read_results
+from sims.processes.marked import marked_processes
 
 pytestmark = pytest.mark.slow
 

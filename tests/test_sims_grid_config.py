@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from sims.grid_config import GridConfig, read_config
-from sims.grid_results import cell_path
+from sims.grid.config import GridConfig, read_config
+from sims.grid.results import cell_path
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = 'datasets = ["ml-100k"]\nattacks = ["random", "average"]\n'

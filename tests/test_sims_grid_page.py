@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from common.errors import InputError
-from sims.grid_config import GridConfig
-from sims.grid_page import page_of
-from sims.grid_results import CELLS, CellResult, GridRun, add_run, runs_in
-from sims.grid_summary import claims, markdown, means_of
+from sims.grid.config import GridConfig
+from sims.grid.page import page_of
+from sims.grid.results import CELLS, CellResult, GridRun, add_run, runs_in
+from sims.grid.summary import claims, markdown, means_of
 
 CONFIG = GridConfig(title="By hand", datasets=["ml-100k"], attacks=["aush", "tna"])
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from common.errors import InputError
 from sims.cli import run
-from sims.grid_config import GridConfig
-from sims.grid_results import (
+from sims.grid.config import GridConfig
+from sims.grid.results import (
     CELLS,
     CellResult,
     read_result,
@@ -20,7 +20,7 @@ from sims.grid_results import (
     write_parquet,
     write_result,
 )
-from sims.grid_table import failures, pages
+from sims.grid.table import failures, pages
 
 CONDITIONS = ("clean", "clean_defended", "undefended", "defended", "popularity")
 

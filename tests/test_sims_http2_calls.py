@@ -8,7 +8,7 @@ import pytest
 from serving import Endpoint, Scene, make_scene
 
 from common.wire import offload_pb2 as wire
-from sims.http2_calls import Calls, ProtocolError
+from sims.load.http2 import Calls, ProtocolError
 
 METHOD = "/vicinal.v1.Offload/Recommend"
 OK, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE = 0, 5, 8, 14

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import os, sys, time, typer
 from common.errors import InputError, VicinalError
-from sims.in_child import in_child
+from sims.serving.in_child import in_child
 
 def work():
     print(os.getpid(), flush=True)

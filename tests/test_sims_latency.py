@@ -17,13 +17,13 @@ from rich.console import Console
 
 from common.errors import InputError
 from sims.cli import run
-from sims.latency_figures import draw
-from sims.latency_measure import run_plan
-from sims.latency_page import page_of
-from sims.latency_plan import FULL, QUICK, Cell, Plan, Setting, plan_named
-from sims.latency_report import as_json, told
-from sims.latency_results import cell_path, read_cell, write_cell
-from sims.latency_table import sheets
+from sims.latency.figures import draw
+from sims.latency.measure import run_plan
+from sims.latency.page import page_of
+from sims.latency.plan import FULL, QUICK, Cell, Plan, Setting, plan_named
+from sims.latency.report import as_json, told
+from sims.latency.results import cell_path, read_cell, write_cell
+from sims.latency.table import sheets
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTING = Setting("synthetic:40x60", "mf", "paper")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from common.errors import VicinalError
-from sims.children import Children, split_cores
-from sims.latency_device import Answer, Job, play
-from sims.latency_share import held
-from sims.processes import family, processor_seconds
+from sims.latency.device import Answer, Job, play
+from sims.latency.share import held
+from sims.processes.children import Children, split_cores
+from sims.processes.marked import family, processor_seconds
 
 
 class Clock:

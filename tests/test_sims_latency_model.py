@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from sims.latency_model import (
+from sims.latency.model import (
     Queue,
     Side,
     answer_quantile,

@@ -8,7 +8,7 @@ import pytest
 from serving import Endpoint, Misbehaving, Scene, make_scene
 
 from common.wire import offload_pb2 as wire
-from sims.load_client import Callers, Load, run
+from sims.load.generator import Callers, Load, run
 
 REPLY = wire.Recommendation(items=[1, 2, 300])
 

@@ -18,7 +18,7 @@ from client.link.connection import Connection
 from client.session import Session
 from client.stores.versions import VersionStore
 from common.errors import InputError
-from sims.network import PROFILES, SEGMENT_BYTES, Link, Network, Profile
+from sims.load.network import PROFILES, SEGMENT_BYTES, Link, Network, Profile
 
 ROOT = Path(__file__).resolve().parent.parent
 INFINITE = float("inf")
@@ -235,7 +235,7 @@ def test_what_is_no_network_is_refused(network: object) -> None:
 
 def test_it_runs_as_a_process(echo: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "sims.network", "wifi", echo],
+        [sys.executable, "-m", "sims.load.network", "wifi", echo],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

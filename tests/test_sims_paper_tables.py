@@ -2,7 +2,7 @@
 
 import pytest
 
-from sims.paper_tables import accuracy, hit_ratio, k, paper_tables, seconds
+from sims.grid.paper_tables import accuracy, hit_ratio, k, paper_tables, seconds
 
 DATASETS = {"ml-100k", "ml-1m", "filmtrust", "yelp"}
 MODELS = {"mf", "nsvd", "autorec", "cdae"}

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from sims.pools import in_processes
-from sims.processes import marked_processes, stop_processes
+from sims.processes.marked import marked_processes, stop_processes
+from sims.processes.pools import in_processes
 
 TESTS = Path(__file__).resolve().parent
 START = """
 from pathlib import Path
 from test_sims_pools import stay
-from sims.pools import in_processes
+from sims.processes.pools import in_processes
 in_processes(stay, [(Path({folder!r}),)] * 3, processes=2)
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sims.processes import interruptible, marked_processes, stop_processes, uninterrupted
+from sims.processes.marked import interruptible, marked_processes, stop_processes, uninterrupted
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="marks are read from /proc"

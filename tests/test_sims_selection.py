@@ -6,7 +6,7 @@ from common.errors import InputError
 from common.models import MODELS
 from common.vicinal.settings import VicinalSettings
 from server.training import Apr, Rmf
-from sims.selection import CANDIDATES, Candidate, Run, Runs, _chosen, _rank, validation
+from sims.selection.presets import CANDIDATES, Candidate, Run, Runs, _chosen, _rank, validation
 
 SMALL, LARGE, LONG = (
     VicinalSettings(40, 0.1, 4),

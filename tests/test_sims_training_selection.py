@@ -1,6 +1,6 @@
 """How a weight decay is chosen: the rule on runs made by hand."""
 
-from sims.training_selection import Trained, choice
+from sims.selection.weight_decay import Trained, choice
 
 
 def run(hit_ratio: float, accuracy: float) -> Trained:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from sims.tsne import _gradient, divergence, joint_affinities, tsne
+from sims.figures.tsne import _gradient, divergence, joint_affinities, tsne
 
 
 def clusters(rng: np.random.Generator) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -28,7 +28,7 @@ from common.wire.rounding import rounded
 from server.model_store import ModelStore
 from server.recommending.offload import supported
 from server.recommending.recommender import Recommender
-from sims.experiment import Experiment, Prepared, prepare
+from sims.evaluation.experiment import Experiment, Prepared, prepare
 
 Table = NDArray[np.float32]
 

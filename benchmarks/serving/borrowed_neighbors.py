@@ -20,9 +20,9 @@ from common.threads import limit_threads
 from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from sims.cells import sample
-from sims.evaluation import Bench, Condition, measure_here
-from sims.experiment import Experiment, Prepared, prepare
+from sims.evaluation.cell import sample
+from sims.evaluation.experiment import Experiment, Prepared, prepare
+from sims.evaluation.measuring import Bench, Condition, measure_here
 from sims.progress import Report, shown
 
 MODELS: Final = ("mf", "autorec")

@@ -28,7 +28,7 @@ from server.workers.frames import (
     write_answer,
     write_request,
 )
-from sims.http2_calls import Calls
+from sims.load.http2 import Calls
 
 KINDS: Final = ("grpc.aio on asyncio", "grpc.aio on uvloop", "threads")
 SERVICE, METHOD = "vicinal.benchmarks", "Refuse"

@@ -22,7 +22,7 @@ from benchmarks.report import Section, progress, run, table
 from benchmarks.serving.load_server import Histograms, Server, quantile, started
 from client.link.connection import Connection
 from server.front.run import core_count
-from sims.load_client import Load
+from sims.load.generator import Load
 
 PRESET: Final = "paper"
 # Keeps trained models for the next time.
@@ -87,7 +87,7 @@ def asked(load: Load, server: Server) -> Phase:
     """Let a process of its own ask."""
     stages, spent = server.stages(), server.processor_seconds()
     done = subprocess.run(
-        [sys.executable, "-m", "sims.load_client"],
+        [sys.executable, "-m", "sims.load.generator"],
         input=json.dumps(asdict(load)),
         stdout=subprocess.PIPE,
         text=True,

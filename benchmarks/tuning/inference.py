@@ -23,7 +23,7 @@ from benchmarks.cases import (
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
 from server.recommending import compiled
-from sims import paper_tables
+from sims.grid import paper_tables
 
 # RVD over plain, ML-1M shape: twice what was measured.
 MOST: Final = {"mf": 20.0, "autorec": 45.0}

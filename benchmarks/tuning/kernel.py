@@ -1,4 +1,4 @@
-"""The kernel against Algorithm 1 as it is written (sims/reference.py), with equal answers.
+"""The kernel against Algorithm 1 as it is written (sims/theory/reference.py), with equal answers.
 
 *device* is the kernel in numpy; *server* has compiled loops for preset paper, and is the same
 kernel for preset vicinal. All run in this process on one thread, in turn on the same
@@ -39,7 +39,7 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
 from server.recommending import compiled
-from sims.reference import reference_scores
+from sims.theory.reference import reference_scores
 
 # Scores that differ by less than this share of the largest score are equal.
 TOLERANCE: Final = 1e-4

@@ -62,7 +62,7 @@ class VicinalSettings:
 
 
 # By model, then by name. `paper` has the k of the paper's Table 2 on ML-100K, its objective and
-# training's optimizer. What is left open is chosen on validation items (sims/selection.py).
+# training's optimizer. What is left open is chosen on validation items (sims/selection/presets.py).
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),

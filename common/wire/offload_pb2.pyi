@@ -173,7 +173,7 @@ Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
 
 @_typing.final
 class Preset(_message.Message):
-    """Mirrors common.settings.VicinalSettings."""
+    """Mirrors common.vicinal.settings.VicinalSettings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

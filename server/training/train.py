@@ -47,7 +47,7 @@ REGIMES: Final[dict[str, dict[str, Any]]] = {
 }
 
 # Where the published regime gives a model that hardly recommends anything that people like, the
-# weight decay that sims.training_selection chooses.
+# weight decay that sims.selection.weight_decay chooses.
 WEIGHT_DECAYS: Final[dict[str, dict[str, float]]] = {
     "filmtrust": {"nsvd": 3e-3, "autorec": 1e-2},
 }

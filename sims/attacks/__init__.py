@@ -1,6 +1,6 @@
 """Attacks: what makes a profiles file."""
 
-from sims.attacks.profile import Budget, choose_targets
+from sims.attacks.budget import Budget, choose_targets
 from sims.attacks.registry import (
     ATTACKS,
     Attack,

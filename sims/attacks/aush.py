@@ -24,8 +24,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from common.ratings import RatingMatrix
+from sims.attacks.budget import Budget, assemble
 from sims.attacks.options import check
-from sims.attacks.profile import Budget, assemble
 
 GENERATOR_WIDTHS = (400, 133, 44, 14)
 DISCRIMINATOR_WIDTHS = (150, 150, 150)

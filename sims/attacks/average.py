@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.ratings import RatingMatrix
-from sims.attacks.profile import Budget, assemble, fillable
+from sims.attacks.budget import Budget, assemble, fillable
 
 
 def item_statistics(

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from common.ratings import RatingMatrix
+from sims.attacks.budget import Budget, assemble
 from sims.attacks.mixrand import usermix
 from sims.attacks.options import check
-from sims.attacks.profile import Budget, assemble
 from sims.attacks.sensitivity import sensitivity
 from sims.attacks.surrogate import Factors, Floats, Sparse, inverse_grams, sparse, start, top_lists
 

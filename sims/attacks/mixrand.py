@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.ratings import RatingMatrix
-from sims.attacks.profile import Budget, assemble
+from sims.attacks.budget import Budget, assemble
 
 # Half-width of the noise on a mixed rating, as a fraction of the scale's maximum.
 NOISE: Final = 0.01

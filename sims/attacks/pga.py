@@ -21,8 +21,8 @@ from scipy.sparse import csr_array, vstack
 
 from common.ratings import RatingMatrix
 from sims.attacks.average import item_statistics
+from sims.attacks.budget import Budget, assemble, fillable
 from sims.attacks.options import check, choose
-from sims.attacks.profile import Budget, assemble, fillable
 from sims.attacks.sensitivity import Sensitivity, sensitivity
 from sims.attacks.surrogate import (
     Factors,

@@ -6,7 +6,7 @@ Fillers are uniform over items; their ratings follow N(μ, σ) of all ratings.
 import numpy as np
 
 from common.ratings import RatingMatrix
-from sims.attacks.profile import Budget, assemble, fillable
+from sims.attacks.budget import Budget, assemble, fillable
 
 
 def random_attack(

@@ -10,9 +10,9 @@ import numpy as np
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from server.profiles import Profiles
+from sims.attacks.budget import ATTACK_SIZE, Budget, choose_targets
 from sims.attacks.options import KNOWLEDGE, Value, resolve
-from sims.attacks.profile import ATTACK_SIZE, Budget, choose_targets
+from sims.attacks.profiles import Profiles
 from sims.progress import Report, quiet
 
 # Nobody to mix, and nobody to fit a surrogate to, with fewer users.

@@ -26,9 +26,9 @@ from scipy.sparse import csr_array, vstack
 
 from common.ratings import RatingMatrix
 from sims.attacks.average import item_statistics
+from sims.attacks.budget import Budget, assemble, fillable
 from sims.attacks.options import check
 from sims.attacks.pga import utility_gradients
-from sims.attacks.profile import Budget, assemble, fillable
 from sims.attacks.sensitivity import sensitivity
 from sims.attacks.surrogate import (
     Factors,

@@ -21,8 +21,8 @@ from common.ratings import RatingMatrix
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
+from sims.attacks.budget import Budget, assemble
 from sims.attacks.options import check
-from sims.attacks.profile import Budget, assemble
 
 
 def vicinity_attack(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -30,10 +30,10 @@ def attack(
     give the file to any command with --attack file:PATH.
     """
     from common.errors import VicinalError
-    from server.profiles import write_profiles
     from sims.attacks import attack_named
     from sims.attacks.options import parse_options
-    from sims.experiment import Experiment, prepare
+    from sims.attacks.profiles import write_profiles
+    from sims.evaluation.experiment import Experiment, prepare
     from sims.progress import shown
 
     attack_named(name)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,9 +43,9 @@ def demo(
 
     from common.files import write_file
     from common.vicinal.settings import PRESETS
-    from sims.demo import DEVICES, choose_experiment, run_demo
-    from sims.figures import before_and_after
+    from sims.figures.bars import before_and_after
     from sims.progress import shown
+    from sims.serving.demo import DEVICES, choose_experiment, run_demo
 
     console = Console()
     experiment, substitute = choose_experiment(dataset, seed)

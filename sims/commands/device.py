@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -131,7 +131,7 @@ def device(
     from common.errors import InputError
     from common.files import write_file
     from common.versions.encodings import encoding_named
-    from sims.device_report import device_json, device_table
+    from sims.commands.device_report import device_json, device_table
     from sims.progress import shown
 
     if when_unreachable not in ("stale", "fail"):
@@ -172,8 +172,8 @@ def _rebuild(dataset: str, seed: int, path: Path) -> None:
     """Write the device file that the server would write; needs what a server needs."""
     from client.stores.ratings import write_local_ratings
     from server.data.datasets import load_dataset
-    from server.splits import leave_one_out
-    from sims.experiment import local_ratings
+    from sims.evaluation.experiment import local_ratings
+    from sims.evaluation.splits import leave_one_out
 
     split = leave_one_out(load_dataset(dataset, seed=seed), seed=seed)
     write_local_ratings(path, local_ratings(split))

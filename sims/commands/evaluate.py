@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -50,10 +50,10 @@ def evaluate(
     from common.vicinal.settings import preset as preset_named
     from server.model_store import ModelStore
     from sims.attacks.options import parse_options
-    from sims.cells import Cell, check_cell, evaluate_cell
-    from sims.defenses import defense_named
-    from sims.evaluation import measure
-    from sims.experiment import Experiment, prepare
+    from sims.evaluation.cell import Cell, check_cell, evaluate_cell
+    from sims.evaluation.defenses import defense_named
+    from sims.evaluation.experiment import Experiment, prepare
+    from sims.evaluation.measuring import measure
     from sims.progress import shown
 
     chain = defense_named(defense, model=model)

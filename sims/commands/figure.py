@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -44,8 +44,8 @@ def figure(
     from difflib import get_close_matches
 
     from common.errors import InputError
-    from sims.figures import KINDS
-    from sims.grid_results import read_result, read_results
+    from sims.figures.bars import KINDS
+    from sims.grid.results import read_result, read_results
     from sims.progress import shown
 
     if name not in NAMES:
@@ -56,7 +56,7 @@ def figure(
         raise InputError(f"{output}: name a file that ends in .{' or .'.join(KINDS)}")
     cells = [read_result(results)] if results.is_file() else read_results(results)
     if name == "embeddings":
-        from sims.embedding_figure import draw_embeddings
+        from sims.figures.embedding import draw_embeddings
 
         with shown() as report:
             draw_embeddings(
@@ -70,7 +70,7 @@ def figure(
                 report=report,
             )
         return
-    from sims.grid_figures import draw_alpha_ablation, draw_before_and_after, draw_k_ablation
+    from sims.figures.grid import draw_alpha_ablation, draw_before_and_after, draw_k_ablation
 
     if name == "before-after":
         draw_before_and_after(cells, output, dataset=dataset, model=model, attack=attack)

@@ -40,11 +40,11 @@ def grid(
 
     from common.errors import VicinalError
     from common.files import write_file
-    from sims.grid import run_grid
-    from sims.grid_config import read_config
-    from sims.grid_page import page_of
-    from sims.grid_results import add_run, runs_in, write_parquet
-    from sims.grid_table import failures, pages
+    from sims.grid.config import read_config
+    from sims.grid.page import page_of
+    from sims.grid.results import add_run, runs_in, write_parquet
+    from sims.grid.run import run_grid
+    from sims.grid.table import failures, pages
     from sims.progress import shown
 
     asked = read_config(config)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -85,10 +85,10 @@ def latency(
     from rich.console import Console
 
     from common.files import write_file
-    from sims.latency_measure import run_plan
-    from sims.latency_plan import plan_named, timed
-    from sims.latency_report import as_json, told
-    from sims.latency_table import sheets, summary
+    from sims.latency.measure import run_plan
+    from sims.latency.plan import plan_named, timed
+    from sims.latency.report import as_json, told
+    from sims.latency.table import sheets, summary
     from sims.progress import shown
 
     plan = plan_named(
@@ -114,12 +114,12 @@ def latency(
     summary(parts).show(console)
     files: list[Path] = []
     if output is not None:
-        from sims.latency_figures import draw
+        from sims.latency.figures import draw
 
         files = [file for part in parts for file in draw(part, output)]
         console.print(f"{len(files)} pictures in {output}", markup=False, highlight=False)
     if page is not None:
-        from sims.latency_page import page_of
+        from sims.latency.page import page_of
 
         apart = all(one.apart for one in results)
         command = shlex.join(["vicinal", *sys.argv[1:]])

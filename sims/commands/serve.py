@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -191,14 +191,14 @@ def serve(
     )
 
     from server.model_store import ModelStore
-    from sims.in_child import in_child
+    from sims.serving.in_child import in_child
 
     folder = store / "serving"
 
     def prepare(opened: ModelStore) -> None:
         from sims.attacks.options import parse_options
-        from sims.experiment import Experiment
-        from sims.serving_folder import Serving
+        from sims.evaluation.experiment import Experiment
+        from sims.serving.prepare import Serving
 
         experiment = Experiment(
             dataset,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sims import options
+from sims.commands import options
 
 app = typer.Typer()
 
@@ -56,11 +56,11 @@ def simulate(
     from common.vicinal.settings import preset as preset_named
     from server.model_store import ModelStore
     from sims.attacks.options import parse_options
-    from sims.defenses import defense_named
-    from sims.experiment import Experiment, prepare
-    from sims.fleet_results import fleet_json, fleet_table
+    from sims.evaluation.defenses import defense_named
+    from sims.evaluation.experiment import Experiment, prepare
+    from sims.fleet.report import fleet_json, fleet_table
+    from sims.fleet.run import command_line, run_fleet, write_files
     from sims.progress import shown
-    from sims.simulation import command_line, run_fleet, write_files
 
     chain = defense_named(defense, model=model)
     settings = preset_named(

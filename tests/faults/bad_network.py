@@ -2,7 +2,7 @@
 
     python bad_network.py [--requests 1000]
 
-The network is sims.network's `lossy`: a proxy. Where the system lets this process have a network of
+The network is sims.load.network's `lossy`: a proxy. Where the system lets this process have a network of
 its own with netem, the same is done once more there. Prints a Markdown table; the exit code is 1
 when fewer than 99.9 % of the requests were answered within their deadline, or one was wrong.
 """
@@ -30,7 +30,7 @@ from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.threads import limit_threads
-from sims.network import Network
+from sims.load.network import Network
 
 PROFILE: Final = "lossy"
 DATASET: Final = "synthetic:320x600"

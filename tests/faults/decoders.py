@@ -37,11 +37,11 @@ from common.wire.messages import (
 from common.wire.packing import decode_varints, pack, unpack
 from common.wire.slim import slim_from_wire, slim_to_wire
 from server.data.formats import PARSERS
-from server.profiles import read_profiles
 from server.reports.tally import Tally
 from server.reports.tally_file import TallyFile
 from server.trust.tokens import TokenKeys, TokenRefusedError
 from server.workers.frames import Answer, Outcome, WorkerLostError, read_answer
+from sims.attacks.profiles import read_profiles
 
 # The errors of a decoder, and of protobuf where that parses first.
 DECLARED: Final = (InputError, DecodeError)

@@ -24,7 +24,7 @@ from served import POLL_SECONDS, ServedProcess
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from sims.network import Network, Profile
+from sims.load.network import Network, Profile
 
 HERE: Final = Path(__file__).resolve().parent
 # Calls that a drain must not drop, each of so many steps that they wait for one another.

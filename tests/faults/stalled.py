@@ -12,7 +12,7 @@ from served import ServedProcess
 
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
-from sims.http2_calls import Calls
+from sims.load.http2 import Calls
 
 STREAMS: Final = 200
 # Against hanging only.

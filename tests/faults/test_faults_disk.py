@@ -60,9 +60,9 @@ def test_a_report_that_the_servers_disk_does_not_take_is_counted_once_it_does(
             assert len(session.answer_one(4).items) == session.description.list_length
             server.tell(signal.SIGHUP)
             deadline = time.monotonic() + WAIT_SECONDS
-            while not children_of(server.pid, "sims.retraining"):
+            while not children_of(server.pid, "sims.serving.retraining"):
                 assert time.monotonic() < deadline
-            while children_of(server.pid, "sims.retraining"):
+            while children_of(server.pid, "sims.serving.retraining"):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert connection.describe() == session.description

@@ -19,10 +19,10 @@ from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.versions.version import ModelVersion
 from common.wire.description import Description
-from server.profiles import write_profiles
 from server.recommending.recommender import Recommender
 from server.versions.folder import read_serving
-from sims.experiment import Experiment, prepare
+from sims.attacks.profiles import write_profiles
+from sims.evaluation.experiment import Experiment, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = "synthetic:120x90"

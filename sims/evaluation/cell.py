@@ -1,0 +1,199 @@
+"""One cell: an experiment, a defense on it, and who is asked.
+
+`vicinal evaluate` measures one cell, `vicinal grid` many of them with much in common: what is
+measured once goes into a memo, and is not measured again for a cell that needs the same.
+"""
+
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.vicinal.settings import VicinalSettings
+from server.model_store import ModelStore
+from server.recommending.recommender import Recommender
+from sims.evaluation.defenses import NO_DEFENSE, Defense
+from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared
+from sims.evaluation.measuring import Bench, Condition, Measured, Source, popularity
+from sims.evaluation.report import Evaluation
+from sims.progress import Report, quiet
+
+# Conditions under which a cell's defense is at work.
+DEFENDED: Final = ("clean_defended", "defended")
+
+# Answers users [U] under conditions: evaluation.measure or evaluation.measure_here.
+Measurer = Callable[[Bench, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]]
+Memo = MutableMapping[str, Measured]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured.
+
+    defense   a robust training, the fine-tune, both or neither
+    preset    what `settings` began as; in a grid empty without the vicinal defense
+    settings  of the vicinal defense; without it, nothing reads them
+    users     size of a random sample; None asks everybody
+    """
+
+    experiment: Experiment
+    defense: Defense
+    preset: str
+    settings: VicinalSettings
+    users: int | None = None
+
+    def memo_key(self, condition: Condition, watched: tuple[int, ...]) -> str:
+        """Everything that decides what is measured under a condition."""
+        clean, defended = condition.startswith("clean"), condition in DEFENDED
+        experiment = self.experiment
+        if clean:
+            experiment = replace(experiment, attack=NO_ATTACK, attack_size=0, targets=watched)
+        # What is not defended is the plainly trained model.
+        robust = self.defense if defended else None
+        settings = self.settings if defended else None
+        return repr((condition, experiment, robust, watched, settings, self.users))
+
+
+def check_cell(cell: Cell, prepared: Prepared) -> None:
+    """Tell before minutes of training what cannot be measured.
+
+    Raises InputError for more neighbors than users.
+    """
+    # Of the real users: the clean model has no fakes.
+    if cell.defense.rvd and cell.settings.neighbors > prepared.user_count:
+        raise InputError(
+            f"k = {cell.settings.neighbors} neighbors asked of {prepared.user_count} users: "
+            "choose a smaller --k"
+        )
+
+
+def evaluate_cell(
+    cell: Cell,
+    prepared: Prepared,
+    store: ModelStore,
+    measurer: Measurer,
+    *,
+    memo: Memo | None = None,
+    progress: Report = quiet,
+) -> Evaluation:
+    """Train, or take from the store, and measure; `prepared` is of the cell's experiment.
+
+    Raises InputError as check_cell does.
+    """
+    check_cell(cell, prepared)
+    users = sample(prepared, cell.users)
+    run = _Run(cell, prepared, store, measurer, {} if memo is None else memo, progress)
+    poisoned = run.recommender(clean=False)
+    conditions: list[Condition] = ["clean", "undefended"]
+    start, share = time.perf_counter(), 0.0
+    if cell.defense.name != NO_DEFENSE:
+        conditions += ["clean_defended", "defended"]
+    if cell.defense.rvd:
+        nearest = run.recommender(clean=False, defended=True).nearest(
+            users, cell.settings.neighbors
+        )[:, 1:]
+        share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
+    measured = run.measured(conditions, users)
+    length = cell.experiment.list_length
+    popular = popularity(poisoned.ratings, prepared.local, users, prepared.watched, length)
+    trained = run.train_seconds
+    return Evaluation.of(
+        prepared,
+        measured,
+        popular,
+        defense=cell.defense.name,
+        preset=cell.preset,
+        settings=cell.settings,
+        users=len(users),
+        fake_neighbor_share=share,
+        train_seconds=trained,
+        defend_seconds=time.perf_counter() - start - run.clean_train_seconds,
+    )
+
+
+def measure_clean(
+    cell: Cell, prepared: Prepared, store: ModelStore, measurer: Measurer, memo: Memo
+) -> None:
+    """Measure into `memo` what all attacks on the same data, model and seed share."""
+    users = sample(prepared, cell.users)
+    conditions: list[Condition] = ["clean"]
+    if cell.defense.name != NO_DEFENSE:
+        conditions.append("clean_defended")
+    _Run(cell, prepared, store, measurer, memo, quiet).measured(conditions, users)
+
+
+def sample(prepared: Prepared, count: int | None) -> NDArray[np.int64]:
+    """Users drawn from the experiment's seed, in order; all of them without a count."""
+    everybody = np.arange(prepared.user_count)
+    if count is None or count >= len(everybody):
+        return everybody
+    rng = np.random.default_rng(prepared.experiment.seed)
+    return np.sort(rng.choice(everybody, count, replace=False))
+
+
+@final
+class _Run:
+    """One cell's models and measurements, each made when it is first asked for."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        prepared: Prepared,
+        store: ModelStore,
+        measurer: Measurer,
+        memo: Memo,
+        progress: Report,
+    ) -> None:
+        self._cell, self._prepared, self._store = cell, prepared, store
+        self._measurer, self._memo, self._progress = measurer, memo, progress
+        self._models: dict[tuple[bool, bool], Recommender] = {}
+        self.train_seconds = 0.0
+        self.clean_train_seconds = 0.0
+
+    def recommender(self, *, clean: bool, defended: bool = False) -> Recommender:
+        """Trained plainly, or as the defense trains."""
+        robust = self._cell.defense.robust if defended else None
+        key = clean, robust is not None
+        if key not in self._models:
+            start = time.perf_counter()
+            self._models[key] = self._prepared.train(
+                self._store, clean=clean, robust=robust, progress=self._progress
+            )
+            seconds = time.perf_counter() - start
+            self.train_seconds += seconds
+            self.clean_train_seconds += seconds if clean else 0.0
+        return self._models[key]
+
+    def measured(
+        self, conditions: Sequence[Condition], users: NDArray[np.int64]
+    ) -> dict[Condition, Measured]:
+        watched = self._prepared.watched
+        keys = {name: self._cell.memo_key(name, watched) for name in conditions}
+        missing = [name for name, key in keys.items() if key not in self._memo]
+        if missing:
+            bench = Bench(
+                self._models_of(missing, defended=False),
+                self._prepared.local,
+                self._cell.settings,
+                watched,
+                self._cell.experiment.list_length,
+                self._models_of(missing, defended=True),
+                self._cell.defense.rvd,
+            )
+            for name, part in self._measurer(bench, missing, users).items():
+                self._memo[keys[name]] = part
+        return {name: self._memo[key] for name, key in keys.items()}
+
+    def _models_of(
+        self, conditions: Sequence[Condition], *, defended: bool
+    ) -> dict[Source, Recommender]:
+        """The models that some conditions ask, by what they were trained on."""
+        wanted = [name for name in conditions if (name in DEFENDED) == defended]
+        return {
+            "clean" if clean else "poisoned": self.recommender(clean=clean, defended=defended)
+            for clean in {name.startswith("clean") for name in wanted}
+        }

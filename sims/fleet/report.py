@@ -1,0 +1,58 @@
+"""What a simulated fleet found, as JSON and as a table."""
+
+from typing import Any
+
+from rich.table import Table
+
+from sims.evaluation.experiment import Prepared
+
+
+def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict[str, Any]:
+    """The server app's result with the keys that `vicinal evaluate` writes, as far as known."""
+    experiment, settings = prepared.experiment, result["settings"]
+    return {
+        "dataset": experiment.dataset,
+        "source": prepared.source,
+        "split": prepared.split.kind,
+        "model": experiment.model,
+        "attack": experiment.attack,
+        "defense": defense,
+        "preset": result["preset"],
+        "seed": experiment.seed,
+        "k": settings["neighbors"],
+        "unrated_weight": settings["unrated_weight"],
+        "steps": settings["steps"],
+        "min_support": settings["min_support"],
+        "list_length": result["list_length"],
+        "users": result["users"],
+        "clients": result["clients"],
+        "targets": result["watched"],
+        "hit_ratio": {"defended": result["hit_ratio"]},
+        "hit_ratio_per_target": result["hit_ratio_per_target"],
+        "accuracy": {"defended": result["accuracy"]},
+        "accuracy_thresholded": {"defended": result["accuracy_thresholded"]},
+        "counts": result["counts"],
+        "version": result["version"],
+        "seconds": {"fleet": result["seconds"]},
+    }
+
+
+def fleet_table(prepared: Prepared, result: dict[str, Any], defense: str) -> Table:
+    """Hit ratio and accuracy, at most 80 columns wide."""
+    experiment, length = prepared.experiment, result["list_length"]
+    title = (
+        f"{experiment.dataset} · {experiment.model} · attack {experiment.attack} · "
+        f"seed {experiment.seed} · {result['users']} users on {result['clients']} clients"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_row(
+        f"defense {defense} ({result['preset']})",
+        f"{result['hit_ratio']:.3f}",
+        f"{result['accuracy']:.3f}",
+        f"{result['accuracy_thresholded']:.3f}",
+        f"{result['seconds']:.1f}",
+    )
+    return table

@@ -1,0 +1,192 @@
+"""What a grid's TOML file holds, and the cells that it asks for."""
+
+import hashlib
+import tomllib
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from itertools import chain, product
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InputError
+from common.models import MODELS
+from common.vicinal.settings import PRESETS, VicinalSettings, preset
+from sims.attacks import ATTACKS, attack_named
+from sims.attacks.options import resolve
+from sims.evaluation.cell import Cell
+from sims.evaluation.defenses import NO_FINE_TUNE, defense_named
+from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment
+from sims.grid.paper_tables import k as paper_k
+
+MAX_BYTES: Final = 1 << 20
+MAX_CELLS: Final = 100_000
+PAPER: Final = "paper"
+
+Metric = Literal["hit_ratio", "accuracy", "seconds"]
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class GridConfig(BaseModel):
+    """Every data set with every model, attack, defense, preset and seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = ""
+    datasets: Names
+    models: Names = ["mf"]
+    attacks: Names
+    defenses: Names = Field(
+        default=["none", "rvd"], description="a preset makes a difference to those with rvd only"
+    )
+    model_defenses: dict[str, Names] = Field(
+        default={}, description="defenses of MODEL instead, since robust trainings are of mf only"
+    )
+    presets: Names = ["paper", "vicinal"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)] = [0]
+    neighbors: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[], description="k one after the other, for an ablation; empty: as presets say"
+    )
+    unrated_weights: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=[], description="α one after the other; empty: as presets say"
+    )
+    k: dict[str, dict[str, dict[str, Annotated[int, Field(ge=1)]]]] = Field(
+        default={},
+        description="k of [k.PRESET.DATASET] MODEL = …; preset paper has the paper's Table 2",
+    )
+    targets: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
+        default={}, description="target items of DATASET; without, five unpopular ones by seed"
+    )
+    list_length: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="K of DATASET; without, 50"
+    )
+    attack_options: dict[str, dict[str, int | float | str]] = Field(
+        default={}, description="options of ATTACK, as [attack_options.vicinity] hubs = 4"
+    )
+    attack_size: float = Field(
+        default=0.03, gt=0, le=0.5, description="fakes as a share of real users"
+    )
+    users: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="size of a sample of users; without, all"
+    )
+    metrics: list[Metric] = Field(
+        default=["hit_ratio", "accuracy"], description="a table for each of them"
+    )
+
+    def digest(self) -> str:
+        """Names the results' folder: what was asked for, without title and tables."""
+        text = self.model_dump_json(exclude={"title", "metrics"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def cells(self) -> list[Cell]:
+        """Every cell once. Raises InputError for settings that do not fit together."""
+        axes = product(self.datasets, self.models, self.attacks, self.seeds)
+        cells = (
+            cell
+            for dataset, model, attack, seed in axes
+            for defense in self.model_defenses.get(model, self.defenses)
+            for cell in self._variants(self._experiment(dataset, model, attack, seed), defense)
+        )
+        return list({repr(cell): cell for cell in cells}.values())
+
+    def _experiment(self, dataset: str, model: str, attack: str, seed: int) -> Experiment:
+        targets = self.targets.get(dataset)
+        return Experiment(
+            dataset,
+            model,
+            attack,
+            seed,
+            None if targets is None else tuple(targets),
+            self.attack_size,
+            self.list_length.get(dataset, 50),
+            self.attack_options.get(attack, {}),
+        )
+
+    def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
+        named = defense_named(defense, model=experiment.model)
+        if not named.rvd:
+            # No preset in it, so that its result outlives a change of one.
+            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users)
+            return
+        for name in self.presets:
+            k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
+            if k is None and name == PAPER:
+                k = paper_k(experiment.dataset, experiment.model)
+            ks: list[int | None] = [*self.neighbors] or [k]
+            weights: list[float | None] = [*self.unrated_weights] or [None]
+            for neighbors, weight in product(ks, weights):
+                settings = settings_of(experiment.model, name, neighbors, weight)
+                yield Cell(experiment, named, name, settings, self.users)
+
+
+def settings_of(
+    model: str, name: str, neighbors: int | None, unrated_weight: float | None
+) -> VicinalSettings:
+    """A preset for a model, with k and α replaced where given. Raises InputError."""
+    return preset(name, model=model, neighbors=neighbors, unrated_weight=unrated_weight)
+
+
+def read_config(path: Path) -> GridConfig:
+    """Raises InputError for a file that is none, and for a name that is not known."""
+    try:
+        with path.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InputError(f"{path}: larger than a grid's configuration can be")
+        config = GridConfig.model_validate(tomllib.loads(data.decode()))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {_told(error)}") from None
+    try:
+        _check_names(config)
+        if not 0 < len(config.cells()) <= MAX_CELLS:
+            raise InputError(f"{len(config.cells())} cells; at most {MAX_CELLS} are run")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return config
+
+
+def _check_names(config: GridConfig) -> None:
+    _check("model_defenses", config.model_defenses, config.models)
+    for defense in chain(config.defenses, *config.model_defenses.values()):
+        defense_named(defense)
+    attacks = [name for name in config.attacks if not name.startswith(FILE_PREFIX)]
+    _check("attacks", attacks, [*ATTACKS, NO_ATTACK])
+    _check("attack_options", config.attack_options, attacks)
+    for name, options in config.attack_options.items():
+        resolve(name, attack_named(name), options)
+    _check("models", config.models, MODELS)
+    for model in config.models:
+        _check("presets", config.presets, PRESETS[model])
+    _check("k", config.k, config.presets)
+    for name in ("targets", "list_length"):
+        _check(name, getattr(config, name), config.datasets)
+    for name, datasets in config.k.items():
+        _check(f"k.{name}", datasets, config.datasets)
+        for dataset, models in datasets.items():
+            _check(f"k.{name}.{dataset}", models, config.models)
+
+
+def _check(where: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where}: unknown {_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), 1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{name[:80]!r}: {hint}choose one of {', '.join(known)}"
+
+
+def _told(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown {_nearest(where, GridConfig.model_fields)}"
+    return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"

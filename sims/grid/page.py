@@ -1,0 +1,41 @@
+"""A grid's results as one Markdown page: tables.md, and what docs/results/ holds."""
+
+from collections.abc import Sequence
+
+from sims.grid.config import GridConfig
+from sims.grid.results import CellResult, GridRun
+from sims.grid.summary import claims, markdown
+from sims.grid.table import failures, pages
+
+LEGEND = """\
+A number is the mean over seeds ± their standard deviation, in brackets the paper's, bold where
+ours is better. † marks a defended cell that misses what is asked of it: a hit ratio of at most the
+clean model's + 0.05, an accuracy of at least the undefended model's. *not attacked* is the plainly
+trained model on clean ratings; *popularity ranking* counts the attacked ratings.
+"""
+
+
+def page_of(
+    config: GridConfig, results: Sequence[CellResult], *, command: str, runs: Sequence[GridRun]
+) -> str:
+    """Title, command and duration, tables, what holds, what failed."""
+    seconds, processes = sum(run.seconds for run in runs), sorted({run.processes for run in runs})
+    users = "all users" if config.users is None else f"a sample of {config.users} users"
+    lines = [
+        f"# {config.title or 'Grid'}",
+        "",
+        f"`{command}`: {len(results)} cells, {users}, seeds {', '.join(map(str, config.seeds))}, "
+        f"{seconds / 60:.0f} min in {len(runs)} run{'s' * (len(runs) != 1)}, "
+        f"{' or '.join(map(str, processes))} cells at a time.",
+        "",
+        *(
+            f"Targets on {name}: {', '.join(map(str, of))}.\n"
+            for name, of in config.targets.items()
+        ),
+        LEGEND,
+        *(page.markdown() for page in pages(config, results)),
+        markdown(claims(results)),
+    ]
+    if failed := failures(results):
+        lines += ["### Failed", "", *(f"- {line}" for line in failed), ""]
+    return "\n".join(lines)

@@ -1,0 +1,200 @@
+"""A grid's results on disk: one JSON file a cell, written whole, each cell at most once.
+
+FOLDER/lock               held by the process that runs the grid
+FOLDER/cells/DIGEST.json  one cell: what was asked, and what came out or why nothing did
+FOLDER/runs.jsonl         how long each run of the grid took
+FOLDER/results.parquet    all of them, flat (export)
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InputError
+from common.files import write_file
+from sims.evaluation.cell import Cell
+
+FORMAT: Final = 1
+MAX_BYTES: Final = 1 << 20
+CELLS: Final = "cells"
+RUNS: Final = "runs.jsonl"
+_MEASURED: Final = (
+    "users",
+    "fakes",
+    "targets",
+    "hit_ratio",
+    "accuracy",
+    "accuracy_thresholded",
+    "fake_neighbor_share",
+    "seconds",
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GridRun(BaseModel):
+    """One run of `vicinal grid`, wall clock."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seconds: Annotated[float, Field(ge=0)]
+    processes: Annotated[int, Field(ge=1)]
+
+
+class CellResult(BaseModel):
+    """One cell. `error` is empty for one that was measured; then all numbers are there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]  # FORMAT
+    dataset: str
+    model: str
+    attack: str
+    defense: str
+    preset: str
+    seed: int
+    k: int
+    unrated_weight: float
+    steps: int
+    list_length: int
+    attack_size: float
+    error: str = ""
+    users: int = 0
+    fakes: int = 0
+    targets: list[int] = []
+    hit_ratio: dict[str, Share] = {}
+    accuracy: dict[str, Share] = {}
+    accuracy_thresholded: dict[str, Share] = {}
+    fake_neighbor_share: Share = 0.0
+    seconds: dict[str, float] = {}
+
+    @property
+    def label(self) -> str:
+        """`rvd (paper, k = 12, α = 0)`, or the defense alone."""
+        if not self.preset:
+            return self.defense
+        return f"{self.defense} ({self.preset}, k = {self.k}, α = {self.unrated_weight:g})"
+
+    def flat(self) -> dict[str, Any]:
+        """A row of a table: `hit_ratio.defended` and so on become columns."""
+        row: dict[str, Any] = {}
+        for name, value in self.model_dump().items():
+            if isinstance(value, dict):
+                row.update({f"{name}_{key}": part for key, part in value.items()})
+            else:
+                row[name] = value
+        return row
+
+
+def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") -> CellResult:
+    """From an evaluation's JSON, or from an error."""
+    experiment, settings = cell.experiment, cell.settings
+    measured = {} if evaluation is None else {name: evaluation[name] for name in _MEASURED}
+    return CellResult(
+        format=FORMAT,
+        dataset=experiment.dataset,
+        model=experiment.model,
+        attack=experiment.attack,
+        defense=cell.defense.name,
+        preset=cell.preset,
+        seed=experiment.seed,
+        k=settings.neighbors,
+        unrated_weight=settings.unrated_weight,
+        steps=settings.steps,
+        list_length=experiment.list_length,
+        attack_size=experiment.attack_size,
+        error=error,
+        **measured,
+    )
+
+
+def cell_path(folder: Path, cell: Cell) -> Path:
+    """Where a cell's result is or will be."""
+    return folder / CELLS / f"{hashlib.sha256(repr(cell).encode()).hexdigest()[:32]}.json"
+
+
+def write_result(path: Path, result: CellResult) -> None:
+    """Raises OSError."""
+    write_file(path, (result.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_result(path: Path) -> CellResult:
+    """Raises InputError for a file that is damaged or of another version's format."""
+    with path.open("rb") as opened:
+        data = opened.read(MAX_BYTES + 1)
+    try:
+        if len(data) > MAX_BYTES:
+            raise ValueError("too large")
+        found = json.loads(data)
+        if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+            raise InputError(
+                f"{path}: results of format {str(found['format'])[:20]}, written by another "
+                f"version of vicinal; this one reads format {FORMAT}: run the grid again in "
+                "another --folder"
+            )
+        return CellResult.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path}: damaged ({where}: {first['msg']}); delete it to run the cell again"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: damaged ({reason}); delete it to run the cell again") from None
+
+
+def read_results(folder: Path) -> list[CellResult]:
+    """All cells of a grid, in a fixed order. Raises InputError, also when there is none."""
+    found = [read_result(path) for path in sorted((folder / CELLS).glob("*.json"))]
+    if not found:
+        raise InputError(
+            f"{folder}: no results of a grid; name the folder that `vicinal grid` fills"
+        )
+    return sorted(found, key=lambda one: json.dumps(one.model_dump(), sort_keys=True))
+
+
+def write_parquet(path: Path, results: list[CellResult]) -> None:
+    """Raises OSError."""
+    import polars as pl  # noqa: PLC0415 - heavy, and for this only
+
+    buffer = io.BytesIO()
+    pl.from_dicts([one.flat() for one in results], infer_schema_length=None).write_parquet(buffer)
+    write_file(path, buffer.getvalue())
+
+
+def add_run(folder: Path, *, seconds: float, processes: int) -> None:
+    """Record a run; one that was refused before it had a folder leaves none. Raises OSError."""
+    if (folder / CELLS).is_dir():
+        run = GridRun(seconds=round(seconds, 1), processes=processes)
+        with (folder / RUNS).open("a", encoding="utf-8") as opened:
+            opened.write(run.model_dump_json() + "\n")
+
+
+def runs_in(folder: Path) -> list[GridRun]:
+    """Every run so far. Raises InputError for a damaged file."""
+    path = folder / RUNS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        return [GridRun.model_validate_json(line) for line in lines]
+    except ValidationError:
+        raise InputError(f"{path}: damaged; delete it to go on without it") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Raises InputError when another process works in the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process works in {folder}: wait for it") from None
+        yield

@@ -1,0 +1,205 @@
+"""Many cells in parallel on Ray, each at most once.
+
+Cells of one experiment form a group, which is one task: its model is trained once, for all
+defenses and presets. An attack is the same for all models, and what is measured on the clean model
+is the same for all attacks: tasks of their own make and measure those, and the groups wait.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, final
+
+from common.errors import VicinalError
+from common.threads import limit_threads
+from server.data.datasets import load_dataset
+from server.model_store import ModelStore
+from sims.attacks.profiles import Profiles
+from sims.evaluation.cell import Cell, Memo, check_cell, evaluate_cell, measure_clean
+from sims.evaluation.experiment import NO_ATTACK, Experiment, prepare
+from sims.evaluation.measuring import measure_here
+from sims.grid.config import GridConfig
+from sims.grid.ray_session import ray_session
+from sims.grid.results import CellResult, cell_path, locked, read_result, result_of, write_result
+from sims.processes.marked import interruptible
+from sims.progress import Report
+
+Groups = dict[str, list[Cell]]
+STORES: Final = "stores"
+_COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run_grid(
+    config: GridConfig,
+    folder: Path,
+    *,
+    report: Report,
+    processes: int,
+    address: str | None = None,
+    retry_failed: bool = False,
+) -> list[CellResult]:
+    """Run what `folder` has no result of; the results of all cells, in the config's order.
+
+    Raises InputError for results of another version, a data set that cannot be used, and a
+    folder that is in use; VicinalError when Ray fails. What was measured until then is kept.
+    """
+    with locked(folder):
+        cells = config.cells()
+        paths = [cell_path(folder, cell) for cell in cells]
+        there = {path for path in paths if path.exists()}
+        for path in sorted(there):
+            if read_result(path).error and retry_failed:
+                there.discard(path)
+        todo = [cell for cell, path in zip(cells, paths, strict=True) if path not in there]
+        # Fetched once, here, and not by several processes at a time.
+        for dataset in dict.fromkeys(cell.experiment.dataset for cell in todo):
+            load_dataset(dataset, progress=True)
+        shown = _Shown(report, cells, todo)
+        if todo:
+            with interruptible(), ray_session(processes=processes, address=address) as ray:
+                for cell, result in _run(ray, todo, folder.resolve() / STORES):
+                    write_result(cell_path(folder, cell), result)
+                    shown.done(cell)
+        shutil.rmtree(folder / STORES, ignore_errors=True)
+        return [read_result(path) for path in paths]
+
+
+def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, CellResult]]:
+    """Results as they come; one that Ray lost, with its process, is an error."""
+    clean_task = ray.remote(num_cpus=1, max_retries=0)(clean_memo)
+    attack_task = ray.remote(num_cpus=1, max_retries=0)(attack_profiles)
+    group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(run_group)
+    groups = _grouped(cells, _same_experiment)
+    clean = {
+        name: clean_task.remote(part, stores) for name, part in _grouped(cells, _same_clean).items()
+    }
+    attacks = {
+        name: attack_task.remote(part[0].experiment)
+        for name, part in _grouped(cells, _same_attack).items()
+    }
+    running = {
+        group_task.remote(
+            part, stores, clean[_same_clean(part[0])], attacks[_same_attack(part[0])]
+        ): iter(part)
+        for part in groups.values()
+    }
+    while running:
+        (stream,), _ = ray.wait(list(running), num_returns=1)
+        left = running[stream]
+        try:
+            result = ray.get(next(stream))
+        except StopIteration:
+            del running[stream]
+        except ray.exceptions.RayError as error:
+            del running[stream]
+            yield from ((cell, result_of(cell, None, _line(error))) for cell in left)
+        else:
+            yield next(left), result
+
+
+def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
+    """What all attacks share of these cells; nothing where it fails, since each will say so."""
+    limit_threads()
+    memo: Memo = {}
+    with suppress(Exception), _store(stores, _same_clean(cells[0])) as store:
+        first = cells[0].experiment
+        prepared = prepare(replace(first, attack=NO_ATTACK))
+        for cell in cells:
+            with suppress(VicinalError):
+                check_cell(cell, prepared)
+                measure_clean(cell, prepared, store, measure_here, memo)
+    return memo
+
+
+def attack_profiles(experiment: Experiment) -> Profiles | str | None:
+    """The fake profiles, None where nothing is attacked; a line where the attack fails."""
+    limit_threads()
+    try:
+        return prepare(experiment).profiles
+    except Exception as error:  # noqa: BLE001 - recorded with each cell that needs it
+        return _line(error)
+
+
+def run_group(
+    cells: Sequence[Cell], stores: Path, clean: Memo, profiles: Profiles | str | None
+) -> Iterator[CellResult]:
+    """The results of cells of one experiment, one by one and in order, errors among them."""
+    limit_threads()
+    if isinstance(profiles, str):
+        yield from (result_of(cell, None, profiles) for cell in cells)
+        return
+    memo = dict(clean)  # what Ray hands over cannot be written to
+    with ExitStack() as opened:
+        try:
+            prepared = prepare(cells[0].experiment, profiles)
+            store = opened.enter_context(_store(stores, _same_experiment(cells[0])))
+        except Exception as error:  # noqa: BLE001 - recorded, and does not stop the others
+            yield from (result_of(cell, None, _line(error)) for cell in cells)
+            return
+        for cell in cells:
+            try:
+                evaluation = evaluate_cell(cell, prepared, store, measure_here, memo=memo)
+                yield result_of(cell, evaluation.to_json())
+            except Exception as error:  # noqa: BLE001 - as above
+                yield result_of(cell, None, _line(error))
+    shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def _grouped(cells: Sequence[Cell], same: Callable[[Cell], str]) -> Groups:
+    groups: Groups = {}
+    for cell in cells:
+        groups.setdefault(same(cell), []).append(cell)
+    return groups
+
+
+def _same_experiment(cell: Cell) -> str:
+    return repr(cell.experiment)
+
+
+def _same_clean(cell: Cell) -> str:
+    return repr(replace(cell.experiment, attack=NO_ATTACK))
+
+
+def _same_attack(cell: Cell) -> str:
+    return repr(replace(cell.experiment, model=""))
+
+
+def _store(stores: Path, name: str) -> ModelStore:
+    # One process at a time may use a store, so each task has its own.
+    return ModelStore(stores / hashlib.sha256(name.encode()).hexdigest()[:16])
+
+
+def _line(error: BaseException) -> str:
+    # Ray tells a whole traceback, in colors; its last line says what happened.
+    lines = _COLORS.sub("", str(error)).strip().splitlines() or [""]
+    told = " ".join(lines[-1].split())[:500]
+    return told if isinstance(error, VicinalError) else f"{type(error).__name__}: {told}"
+
+
+@final
+class _Shown:
+    """A bar for each data set and model."""
+
+    def __init__(self, report: Report, cells: Sequence[Cell], todo: Sequence[Cell]) -> None:
+        self._report = report
+        self._total: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+        for cell in cells:
+            name = _bar(cell)
+            self._total[name] = self._total.get(name, 0) + 1
+        for name, total in self._total.items():
+            self._done[name] = total - sum(_bar(cell) == name for cell in todo)
+            report(name, self._done[name], total)
+
+    def done(self, cell: Cell) -> None:
+        name = _bar(cell)
+        self._done[name] += 1
+        self._report(name, self._done[name], self._total[name])
+
+
+def _bar(cell: Cell) -> str:
+    return f"{cell.experiment.dataset} · {cell.experiment.model}"

@@ -1,0 +1,155 @@
+"""What holds over all cells of a grid, and where it does not.
+
+A cell here is a data set, model, attack and defense, its numbers the means over seeds.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sims.grid import paper_tables
+from sims.grid.results import CellResult
+
+# What a defended hit ratio may exceed the clean model's by, and the paper's.
+OVER_CLEAN: Final = 0.05
+OVER_PAPER: Final = 0.10
+BITES: Final = 0.9
+
+
+@dataclass(frozen=True)
+class Means:
+    """One cell, averaged over its seeds; by condition."""
+
+    dataset: str
+    model: str
+    attack: str
+    defense: str
+    preset: str
+    hit_ratio: dict[str, float]
+    accuracy: dict[str, float]
+
+    @property
+    def robust(self) -> bool:
+        """Whether targets are hardly more visible than without an attack."""
+        return self.hit_ratio["defended"] <= self.hit_ratio["clean"] + OVER_CLEAN
+
+    @property
+    def accurate(self) -> bool:
+        """Whether the defense costs no accuracy."""
+        return self.accuracy["defended"] >= self.accuracy["undefended"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, the cells that it speaks of, and those that it does not hold in."""
+
+    sentence: str
+    cells: int
+    misses: tuple[str, ...]
+
+
+def means_of(results: Sequence[CellResult]) -> list[Means]:
+    """Of all seeds that were measured, in the order of the results."""
+    groups: dict[tuple[str, ...], list[CellResult]] = {}
+    for one in results:
+        if not one.error:
+            key = (one.dataset, one.model, one.attack, one.defense, one.preset, one.label)
+            groups.setdefault(key, []).append(one)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(group: Sequence[CellResult]) -> Means:
+    first = group[0]
+    return Means(
+        dataset=first.dataset,
+        model=first.model,
+        attack=first.attack,
+        defense=first.defense,
+        preset=first.preset,
+        hit_ratio={
+            name: statistics.fmean(one.hit_ratio[name] for one in group) for name in first.hit_ratio
+        },
+        accuracy={
+            name: statistics.fmean(one.accuracy[name] for one in group) for name in first.accuracy
+        },
+    )
+
+
+def claims(results: Sequence[CellResult]) -> list[Claim]:
+    """About each kind of defended cell; nothing about what was not measured."""
+    cells = means_of(results)
+    found = [
+        _claim(
+            f"undefended: hit ratio at least {BITES:g}",
+            [one for one in cells if one.defense == "none" and one.attack != "none"],
+            lambda one: one.hit_ratio["undefended"] >= BITES,
+            lambda one: f"{one.hit_ratio['undefended']:.3f}",
+        )
+    ]
+    kinds = dict.fromkeys((one.defense, one.preset) for one in cells if one.defense != "none")
+    for defense, preset in sorted(kinds, key=lambda kind: kind[0] != "rvd"):
+        mine = [one for one in cells if (one.defense, one.preset) == (defense, preset)]
+        found += _claims_of(f"{defense} ({preset})" if preset else defense, mine)
+    return [claim for claim in found if claim.cells]
+
+
+def _claims_of(name: str, cells: Sequence[Means]) -> Iterator[Claim]:
+    yield _claim(
+        f"{name}: hit ratio at most the clean model's + {OVER_CLEAN:g}",
+        cells,
+        lambda one: one.robust,
+        lambda one: f"{one.hit_ratio['defended']:.3f}, clean {one.hit_ratio['clean']:.3f}",
+    )
+    yield _claim(
+        f"{name}: accuracy at least the undefended model's",
+        cells,
+        lambda one: one.accurate,
+        _accuracies("undefended"),
+    )
+    yield _claim(
+        f"{name}: accuracy above popularity ranking's",
+        cells,
+        lambda one: one.accuracy["defended"] > one.accuracy["popularity"],
+        _accuracies("popularity"),
+    )
+    yield _claim(
+        f"{name}: hit ratio at most the paper's + {OVER_PAPER:g}",
+        [one for one in cells if _paper(one) is not None],
+        lambda one: one.hit_ratio["defended"] <= (_paper(one) or 0.0) + OVER_PAPER,
+        lambda one: f"{one.hit_ratio['defended']:.3f}, paper {_paper(one):.3f}",
+    )
+
+
+def markdown(found: Sequence[Claim]) -> str:
+    """A table of the claims, and below it every cell that one about rvd alone does not hold in."""
+    lines = ["### In how many cells", "", "| | holds in | of cells |", "|---|---|---|"]
+    for claim in found:
+        held = claim.cells - len(claim.misses)
+        lines.append(f"| {claim.sentence} | {held} ({held / claim.cells:.0%}) | {claim.cells} |")
+    for claim in found:
+        if claim.misses and claim.sentence.startswith(("undefended", "rvd")):
+            lines += ["", f"Not *{claim.sentence}*: {'; '.join(claim.misses)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _paper(cell: Means) -> float | None:
+    return paper_tables.hit_ratio(cell.dataset, cell.model, cell.attack, cell.defense)
+
+
+def _accuracies(condition: str) -> Callable[[Means], str]:
+    return lambda one: f"{one.accuracy['defended']:.3f}, {condition} {one.accuracy[condition]:.3f}"
+
+
+def _claim(
+    sentence: str,
+    cells: Sequence[Means],
+    holds: Callable[[Means], bool],
+    shown: Callable[[Means], str],
+) -> Claim:
+    misses = (
+        f"{one.dataset} · {one.model} · {one.attack} ({shown(one)})"
+        for one in cells
+        if not holds(one)
+    )
+    return Claim(sentence, len(cells), tuple(misses))

@@ -1,0 +1,229 @@
+"""What the latency laboratory measures: settings of servers, and cells for each."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Literal
+
+from common.errors import InputError
+from common.models import MODELS
+from common.vicinal.settings import VicinalSettings, preset
+from sims.latency.links import LOOPBACK
+from sims.latency.share import check_share
+from sims.load.network import profile_named
+
+Kind = Literal["capacity", "load", "cold"]
+SideName = Literal["server", "device"]
+
+# Synthetic ratings of the data sets' sizes, as the paper used them.
+SHAPES: Final = {
+    "ml-100k": "synthetic:943x1682x100000",
+    "ml-1m": "synthetic:6040x3706x1000209",
+    "yelp": "synthetic:14575x25602x555374",
+}
+LIST_LENGTHS: Final = {"yelp": 500}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one server serves: a data set's shape, or another data set; model; preset; k."""
+
+    dataset: str
+    model: str
+    preset: str
+    k: int | None = None
+
+    @property
+    def vicinal(self) -> VicinalSettings:
+        """Raises InputError for a model, a preset or a k that is none."""
+        return preset(self.preset, model=self.model, neighbors=self.k)
+
+    @property
+    def label(self) -> str:
+        return f"{self.dataset} · {self.model} · {self.preset}, k = {self.vicinal.neighbors}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement.
+
+    kind     capacity: how many answers a second at most, both sides, and answers in an empty
+             server; load: one side among other requests; cold: devices without the model
+    network  between server and device; `share` of a core that the device has
+    load     requests a second, as a share of what the server can answer with server-side answers
+    rate     the same, requests a second; one of the two is 0
+    """
+
+    setting: Setting
+    kind: Kind
+    side: SideName = "server"
+    network: str = LOOPBACK
+    share: float = 1.0
+    load: float = 0.0
+    rate: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells of all these together."""
+
+    datasets: tuple[str, ...] = ("ml-1m",)
+    models: tuple[str, ...] = ("mf",)
+    presets: tuple[str, ...] = ("paper",)
+    ks: tuple[int | None, ...] = (None,)
+    loads: tuple[float, ...] = (0.5,)
+    rates: tuple[float, ...] = ()
+    networks: tuple[str, ...] = (LOOPBACK,)
+    shares: tuple[float, ...] = (1.0,)
+    cold: bool = False
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            values = getattr(self, one.name)
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                raise InputError(f"{one.name} {', '.join(map(str, values))}: name each once")
+        for model in self.models:
+            if model not in MODELS:
+                raise InputError(f"unknown model {model!r}: choose one of {', '.join(MODELS)}")
+        for rate in (*self.rates, *self.loads):
+            if not 0 < rate < float("inf"):
+                raise InputError(f"rate {rate:g}: ask for a number of requests a second above 0")
+        for share in self.shares:
+            check_share(share)
+        for name in self.networks:
+            profile_named(name)
+        for setting in self.settings():
+            _ = setting.vicinal
+
+    def settings(self) -> list[Setting]:
+        return [
+            Setting(dataset, model, name, k)
+            for dataset in self.datasets
+            for model in self.models
+            for name in self.presets
+            for k in self.ks
+        ]
+
+    def cells(self, setting: Setting) -> list[Cell]:
+        cells = [Cell(setting, "capacity")]
+        offered = (
+            [{"rate": rate} for rate in self.rates]
+            if self.rates
+            else [{"load": load} for load in self.loads]
+        )
+        for much in offered:
+            for network in self.networks:
+                cells.append(Cell(setting, "load", "server", network, **much))
+                cells += [
+                    Cell(setting, "load", "device", network, share, **much) for share in self.shares
+                ]
+        if self.cold:
+            cells += [
+                Cell(setting, "cold", "device", network, max(self.shares))
+                for network in self.networks
+            ]
+        return cells
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Blocks, and how long a cell takes.
+
+    seconds  of a cell; one of a slow device takes longer, until it has `least` answers
+    longest  seconds that such a cell takes at most
+    colds    answers of cold devices
+    """
+
+    name: str
+    blocks: tuple[Block, ...]
+    seconds: float
+    least: int
+    longest: float
+    colds: int
+
+    def servers(self) -> dict[Setting, list[Cell]]:
+        """Every cell once, by the server that it needs."""
+        found: dict[Setting, dict[Cell, None]] = {}
+        for block in self.blocks:
+            for setting in block.settings():
+                found.setdefault(setting, {}).update(dict.fromkeys(block.cells(setting)))
+        return {setting: list(cells) for setting, cells in found.items()}
+
+    @property
+    def digest(self) -> str:
+        """Names the folder of results."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+
+QUICK: Final = Plan(
+    "quick",
+    (
+        Block(
+            ("ml-100k",),
+            ("mf", "autorec"),
+            loads=(0.3, 0.7),
+            networks=(LOOPBACK, "4g"),
+            shares=(1.0, 0.25),
+            cold=True,
+        ),
+    ),
+    seconds=1.5,
+    least=8,
+    longest=4.0,
+    colds=2,
+)
+ALL_NETWORKS: Final = (LOOPBACK, "wifi", "4g", "3g")
+ALL_MODELS: Final = ("mf", "nsvd", "autorec", "cdae")
+FULL: Final = Plan(
+    "full",
+    (
+        # The break-even line of every model.
+        Block(
+            models=ALL_MODELS,
+            loads=(0.2, 0.5, 0.8),
+            networks=ALL_NETWORKS,
+            shares=(1.0, 0.25, 0.1),
+            cold=True,
+        ),
+        # More requests than can be answered.
+        Block(models=ALL_MODELS, loads=(1.5,)),
+        # Other sizes, and the preset with more neighbors.
+        Block(("ml-100k",), ALL_MODELS, loads=(0.2, 0.5, 0.8), networks=(LOOPBACK, "4g")),
+        Block(("yelp",), ("mf", "nsvd"), ks=(100,), networks=(LOOPBACK, "4g"), cold=True),
+        Block(models=ALL_MODELS, presets=("vicinal",), networks=(LOOPBACK, "4g")),
+        Block(ks=(25, 50, 100), networks=(LOOPBACK, "4g")),
+    ),
+    seconds=8.0,
+    least=60,
+    longest=40.0,
+    colds=5,
+)
+PRESETS: Final = {plan.name: plan for plan in (QUICK, FULL)}
+
+
+def plan_named(name: str, **axes: Sequence[Any] | None) -> Plan:
+    """A preset; with axes (of Block), one block of these and the preset's first for the others.
+
+    Raises InputError.
+    """
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    plan = PRESETS[name]
+    given = {axis: tuple(values) for axis, values in axes.items() if values}
+    if not given:
+        return plan
+    first = {one.name: getattr(plan.blocks[0], one.name) for one in fields(Block)}
+    block = Block(**{**first, **given})
+    return Plan("chosen", (block,), plan.seconds, plan.least, plan.longest, plan.colds)
+
+
+def timed(plan: Plan, *, seconds: float | None, interval: float) -> Plan:
+    """With other seconds a cell, if given. Raises InputError for times that are none."""
+    for what, value in (("--seconds", seconds), ("--interval", interval)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{what} {value:g}: give a number of seconds above 0")
+    return plan if seconds is None else replace(plan, seconds=seconds)

@@ -1,0 +1,193 @@
+"""A plan's results put together: fits, comparisons, break-even, fleets; and the same as JSON."""
+
+import math
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sims.latency.extrapolate import Extrapolated, extrapolate
+from sims.latency.fit import SIDES, Compared, Fit, compared, fit_of, offered, quantile
+from sims.latency.model import median_size
+from sims.latency.plan import Plan, Setting
+from sims.latency.results import Measured
+
+# What the project wants of the server's processor time, offloaded over server-side.
+GOAL_RATIO: Final = 0.2
+PARTS: Final = {"p50": 0.5, "p99": 0.99}
+# Where answers are compared with formulas: nearer to capacity waits have no bound.
+CALM_ENOUGH: Final = 0.9
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where offloading begins to win, by the formulas.
+
+    rate   requests a second, by p50 and p99; 0: always; None: never below the server's capacity
+    """
+
+    network: str
+    share: float
+    rate: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Told:
+    """All of one setting.
+
+    cold   measured results of cold devices
+    most   the largest rate that was measured: beyond it all is extrapolated
+    """
+
+    setting: Setting
+    fit: Fit
+    rows: list[Compared]
+    cold: list[Measured]
+    break_even: list[BreakEven]
+    fleets: list[Extrapolated]
+    most: float
+
+    @property
+    def stem(self) -> str:
+        """What its files are named after."""
+        setting = self.setting
+        words = f"{setting.dataset} {setting.model} {setting.preset} k{setting.vicinal.neighbors}"
+        return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+    def error(self, part: str) -> float:
+        """Median size of the formulas' relative errors where the server keeps up."""
+        rows = [row for row in self.rows if row.utilization < CALM_ENOUGH and not row.fitted]
+        return median_size([row.error_p50 if part == "p50" else row.error_p99 for row in rows])
+
+
+def told(plan: Plan, results: Sequence[Measured], *, interval: float) -> list[Told]:
+    """Every setting whose load was measured, in the plan's order.
+
+    `interval` is the seconds between two questions of a device, for fleets.
+    """
+    return [
+        _told(setting, [one for one in results if one.setting == setting], interval)
+        for setting in plan.servers()
+    ]
+
+
+def _told(setting: Setting, results: Sequence[Measured], interval: float) -> Told:
+    fit = fit_of(setting, results)
+    rows = compared(fit, results)
+    devices = [row.measured for row in rows if row.measured.side == "device"]
+    places = list(dict.fromkeys((one.network, one.share) for one in devices))
+    lines = [
+        BreakEven(
+            network,
+            share,
+            {name: fit.break_even(network, share, part) for name, part in PARTS.items()},
+        )
+        for network, share in places
+    ]
+    return Told(
+        setting,
+        fit,
+        rows,
+        [one for one in results if one.kind == "cold"],
+        lines,
+        [one for place in places for one in extrapolate(fit, *place, interval=interval)],
+        max((offered(row.measured) for row in rows), default=0.0),
+    )
+
+
+def as_json(plan: Plan, parts: Sequence[Told]) -> dict[str, Any]:
+    """Everything but single answers; what is extrapolated says so."""
+    return {
+        "plan": plan.name,
+        "machine": machine(),
+        "goal_processor_ratio": GOAL_RATIO,
+        "settings": [_setting_json(part) for part in parts],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def _setting_json(part: Told) -> dict[str, Any]:
+    fit = part.fit
+    return {
+        **asdict(part.setting),
+        "neighbors": part.setting.vicinal.neighbors,
+        "server_cores": fit.cores,
+        "server_processor_seconds_per_1000": {side: 1000 * fit.spent[side] for side in SIDES},
+        "server_processor_seconds_saved_per_1000": 1000
+        * (fit.spent["server"] - fit.spent["device"]),
+        "processor_ratio": fit.processor_ratio,
+        "saturation": fit.saturated,
+        "bytes": {side: {"up": fit.sent[side], "down": fit.received[side]} for side in SIDES},
+        "device_processor_ms": _number(1000 * fit.processor),
+        "model_error": {name: _number(part.error(name)) for name in PARTS},
+        "measured": [_row_json(row) for row in part.rows],
+        "cold": [_cold_json(fit, one) for one in part.cold],
+        "break_even": [
+            {
+                "network": one.network,
+                "share": one.share,
+                "rate": one.rate,
+                "extrapolated": {name: beyond(rate, part.most) for name, rate in one.rate.items()},
+            }
+            for one in part.break_even
+        ],
+        "fleets": [
+            {**{key: _number(value) for key, value in asdict(one).items()}, "extrapolated": True}
+            for one in part.fleets
+        ],
+    }
+
+
+def beyond(rate: float | None, most: float) -> bool:
+    """Whether a break-even lies where nothing was measured."""
+    return rate is not None and rate > most
+
+
+def _row_json(row: Compared) -> dict[str, Any]:
+    one, asked = row.measured, row.measured.load_asked
+    return {
+        "side": one.side,
+        "network": one.network,
+        "share": one.share,
+        "rate": offered(one),
+        "utilization": row.utilization,
+        "fitted": row.fitted,
+        "answers": len(one.milliseconds),
+        "ms": {"p50": 1000 * row.p50, "p99": _number(1000 * row.p99)},
+        "largest_ms": max(one.milliseconds, default=None),
+        "model_ms": {
+            "p50": _number(1000 * row.predicted_p50),
+            "p99": _number(1000 * row.predicted_p99),
+        },
+        "in_flight": _number(offered(one) * float(one.seconds.mean()) if one.milliseconds else 0.0),
+        "refused": asked.refused,
+        "failed": one.failed + asked.other,
+        "begun_late": one.late,
+        "generator_late_p99_ms": asked.late_p99,
+    }
+
+
+def _cold_json(fit: Fit, one: Measured) -> dict[str, Any]:
+    return {
+        "network": one.network,
+        "share": one.share,
+        "answers": len(one.milliseconds),
+        "p50_ms": 1000 * quantile(one.seconds, 0.5),
+        "model_ms": 1000 * fit.first_seconds(one.network, one.model_bytes),
+        "model_bytes": one.model_bytes,
+    }
+
+
+def _number(value: Any) -> Any:
+    """JSON knows neither infinity nor NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

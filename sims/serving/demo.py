@@ -1,0 +1,235 @@
+"""The main job with real processes: one server, four devices, every user defended.
+
+The demo's own process trains the clean model, measures what needs no defense, and watches;
+recommendations under defense come from `vicinal device` processes that talk to a
+`vicinal serve` process over gRPC on loopback.
+
+Shapes: U users, t target items.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+
+from client.device import answer
+from client.link.connection import Connection
+from common.errors import VicinalError
+from common.ranking import Counts
+from common.vicinal.settings import PRESETS
+from server.data.datasets import load_dataset
+from server.data.sources import FetchError
+from server.model_store import ModelStore
+from server.recommending.recommender import Recommender
+from sims.evaluation.experiment import Experiment, Prepared, prepare
+from sims.evaluation.measuring import Bench, measure, popularity
+from sims.processes.children import Child, Children
+from sims.processes.marked import interruptible
+from sims.progress import Report
+from sims.selection.presets import REPORTED_TARGETS
+
+DEVICES: Final = 4
+# Server-side answers that are timed, one after another, and compared with a device's.
+TIMED_USERS: Final = 60
+START_SECONDS: Final = 120
+
+
+@dataclass(frozen=True)
+class Substitute:
+    """Why the demo runs on synthetic ratings."""
+
+    reason: str
+
+
+def choose_experiment(dataset: str, seed: int) -> tuple[Experiment, Substitute | None]:
+    """The demo's experiment; on synthetic ratings when no source of the data set answers.
+
+    Raises InputError for a data set that cannot be used for another reason.
+    """
+    try:
+        load_dataset(dataset, seed=seed, progress=True)
+    except FetchError as error:
+        return Experiment(dataset="synthetic", seed=seed), Substitute(str(error))
+    return Experiment(dataset=dataset, seed=seed, targets=REPORTED_TARGETS.get(dataset)), None
+
+
+def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, Any]:
+    """Run everything; returns what results.json holds.
+
+    Raises InputError, and VicinalError when a process fails or an answer does not match.
+    No process is left, whatever happens.
+    """
+    prepared = prepare(experiment, progress=report)
+    start = time.perf_counter()
+    with interruptible(), _server(experiment, folder, report) as server:
+        with ModelStore(folder / "clean") as store:
+            clean = prepared.train(store, clean=True, progress=report)
+        server.wait(report)
+        poisoned = server.recommending.recommender(prepared)
+        everybody = np.arange(prepared.user_count)
+        bench = Bench(
+            {"clean": clean, "poisoned": poisoned},
+            prepared.local,
+            PRESETS[experiment.model]["vicinal"],
+            prepared.watched,
+            experiment.list_length,
+        )
+        plain = measure(bench, ["clean", "undefended"], everybody)
+        counts: dict[str, Counts] = {name: one.counts for name, one in plain.items()}
+        latency: dict[str, dict[str, dict[str, float]]] = {}
+        sizes: dict[str, float] = {}
+        for preset in PRESETS[experiment.model]:
+            device = server.devices(preset, len(everybody), report)
+            counts[f"defended_{preset}"] = server.reported(preset, device)
+            latency[preset] = {
+                "device": device["seconds"]["per_user"],
+                "device_tune_and_rank": device["seconds"]["tune_and_rank"],
+                "server": server.timed(preset, prepared, report),
+            }
+            sizes.setdefault("cold", device["bytes"]["cold"])
+            sizes[f"per_request_{preset}"] = device["bytes"]["per_request_mean"]
+        counts["popularity"] = popularity(
+            poisoned.ratings, prepared.local, everybody, prepared.watched, experiment.list_length
+        )
+    return {
+        "dataset": experiment.dataset,
+        "source": prepared.source,
+        "split": prepared.split.kind,
+        "model": experiment.model,
+        "attack": experiment.attack,
+        "seed": experiment.seed,
+        "users": prepared.user_count,
+        "targets": list(prepared.watched),
+        "version": poisoned.version.digest,
+        "hit_ratio": {name: one.hit_ratio for name, one in counts.items()},
+        "accuracy": {name: one.accuracy for name, one in counts.items()},
+        "accuracy_thresholded": {name: one.accuracy_thresholded for name, one in counts.items()},
+        "latency_seconds": latency,
+        "bytes": sizes,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+@final
+class _Server:
+    """A `vicinal serve` process of this run, and the devices that ask it."""
+
+    def __init__(self, folder: Path, children: Children, child: Child) -> None:
+        self._folder = folder
+        self._children = children
+        self._child = child
+        self._ratings = folder / "devices.safetensors"
+        self._port_file = folder / "port"
+
+    def wait(self, report: Report) -> None:
+        """Until it listens. Raises VicinalError when it ends before."""
+        report("wait for the server", 0, 1)
+        self._child.until(self._port_file.exists, START_SECONDS)
+        report("wait for the server", 1, 1)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{int(self._port_file.read_text())}"
+
+    def recommender(self, prepared: Prepared) -> Recommender:
+        """The version that the server trained, for what it is not asked over the wire."""
+        with Connection(self.address) as connection:
+            digest = connection.describe().version
+        stored = ModelStore(self._folder / "store").load(digest)
+        return Recommender(stored, prepared.poisoned, prepared.user_count)
+
+    def devices(self, preset: str, users: int, report: Report) -> dict[str, Any]:
+        """Let device processes answer for all users; what `vicinal device --json` writes."""
+        what, result = f"devices, preset {preset}", self._folder / f"devices-{preset}.json"
+        report(what, 0, users)
+        command = [
+            *("device", "--server", self.address, "--users", f"0-{users - 1}"),
+            *("--preset", preset, "--processes", str(DEVICES)),
+            *("--ratings", str(self._ratings), "--store", str(self._folder / "device")),
+            *("--json", str(result)),
+        ]
+        child = self._children.start("sims.cli", *command, name=f"devices-{preset}", heard=False)
+        with Connection(self.address) as connection:
+            description = connection.describe()
+            while not child.ended:
+                _, counts = connection.tally(description, preset)
+                report(what, min(counts.users, users - 1), users)
+                time.sleep(0.2)
+        if child.code != 0:
+            raise child.failure("failed")
+        report(what, users, users)
+        read: dict[str, Any] = json.loads(result.read_text())
+        return read
+
+    def reported(self, preset: str, device: dict[str, Any]) -> Counts:
+        """What the server counted. Raises VicinalError when devices say otherwise."""
+        with Connection(self.address) as connection:
+            _, counts = connection.tally(connection.describe(), preset)
+        told = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(counts).items()
+        }
+        if told != device["counts"]:
+            raise VicinalError(f"the server counted {told}, the devices {device['counts']}")
+        return counts
+
+    def timed(self, preset: str, prepared: Prepared, report: Report) -> dict[str, float]:
+        """Seconds of a server-side answer, p50 and p99, one request at a time.
+
+        Raises VicinalError when a device would have recommended something else.
+        """
+        rng = np.random.default_rng(prepared.experiment.seed)
+        count = min(TIMED_USERS, prepared.user_count)
+        users = rng.choice(prepared.user_count, count, replace=False).tolist()
+        what, seconds = f"server, preset {preset}", []
+        recommender = self.recommender(prepared)
+        with Connection(self.address) as connection:
+            description = connection.describe()
+            settings = description.preset(preset)
+            for done, user in enumerate(users):
+                report(what, done, count)
+                start = time.perf_counter()
+                items = connection.recommend(description, user, preset)
+                seconds.append(time.perf_counter() - start)
+                own = answer(
+                    recommender.version,
+                    recommender.neighborhood(user, settings),
+                    settings,
+                    rated=prepared.local.train.items_of(user),
+                    held_out=None,
+                    watched=prepared.watched,
+                    list_length=description.list_length,
+                )
+                if items != own.items.tolist():
+                    raise VicinalError(f"server and device answer differently for user {user}")
+        report(what, count, count)
+        return {name: float(np.percentile(seconds, part)) for name, part in _QUANTILES.items()}
+
+
+_QUANTILES: Final = {"p50": 50, "p99": 99}
+
+
+@contextmanager
+def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_Server]:
+    """Start `vicinal serve`; stop it, and whatever else this run started, in the end."""
+    command = [
+        *("serve", "--dataset", experiment.dataset, "--model", experiment.model),
+        *("--attack", experiment.attack, "--seed", str(experiment.seed)),
+        *("--store", str(folder / "store"), "--port", "0"),
+        *("--port-file", str(folder / "port")),
+        *("--device-ratings", str(folder / "devices.safetensors")),
+    ]
+    if experiment.targets is not None:
+        command += ["--targets", ",".join(map(str, experiment.targets))]
+    with Children(folder) as children:
+        child = children.start("sims.cli", *command, name="server", heard=False)
+        yield _Server(folder, children, child)
+        report("stop the server", 0, 1)
+        if child.stop() != 0:
+            raise child.failure("did not end well")
+        report("stop the server", 1, 1)
