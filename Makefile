@@ -50,7 +50,7 @@ bench: install ## the short benchmarks; fails when one is below its floor
 	@for part in kernel inference scaling; do $(RUN) -m benchmarks.tuning.$$part --short; done
 
 soak: install ## faults under load for MINUTES=10, and all of tests/faults for longer; prints figures
-	@PYTHONPATH=.:tests:tests/faults OMP_NUM_THREADS=1 $(RUN) tests/faults/soak.py --minutes $(MINUTES) $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 check: install ## lint, format, types, generated stubs, import directions
 	@$(RUN) -m ruff check .

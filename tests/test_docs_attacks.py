@@ -14,7 +14,7 @@ from sims.attacks.options import declared
 from sims.attacks.profiles import read_profiles
 from sims.evaluation.experiment import Experiment, prepare
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 HOW_TO = ROOT / "docs" / "how-to"
 DATASET = "synthetic:200x400"
 

@@ -16,7 +16,7 @@ import pytest
 
 from sims.cli import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 # For each folder: the folders that it may import, and the third-party packages; None is any.
 FOLDERS: dict[str, set[str]] = {

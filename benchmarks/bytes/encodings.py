@@ -1,8 +1,8 @@
 """Encodings and deltas of model versions, measured: `python -m benchmarks.bytes.encodings`.
 
-Prints a Markdown section of two tables. The first holds what a device answers with a version
-that it fetched as float16 or int8 against what it answers with float32. The second trains a
-version without 1 % of the ratings, retrains it on all of them (sims.serving.retraining) and counts the
+Prints a Markdown section of two tables. The first holds what a device answers with a version that
+it fetched as float16 or int8 against what it answers with float32. The second trains a version
+without 1 % of the ratings, retrains it on all of them (sims.serving.retraining) and counts the
 bytes that bring a device from the one to the other, in the way that common/versions/transfers.py
 chose and in the ways that it did not.
 """

@@ -1,10 +1,10 @@
 """What is worth sending for user parameters.
 
 ML-100K under MixRand, defended; lists of 50. *None* leaves the vectors 0, *fold-in* derives them
-from the ratings in the package (benchmarks/bytes/fold_in.py). *Overlap* is with the lists of float32;
-*time* is what the device has to do for it beside the fine-tune. *Removed ratings* is what leaks:
-the root mean square error, in stars, with which neighbors' ratings that support filtering had
-removed are told from what is sent.
+from the ratings in the package (benchmarks/bytes/fold_in.py). *Overlap* is with the lists of
+float32; *time* is what the device has to do for it beside the fine-tune. *Removed ratings* is what
+leaks: the root mean square error, in stars, with which neighbors' ratings that support filtering
+had removed are told from what is sent.
 """
 
 import time

@@ -1,8 +1,8 @@
 """What a front's work costs, by event loop and kind of gRPC server: processor time of its process.
 
-`python -m benchmarks.serving.front_kinds` prints a section. One part is a refused call: kinds of servers
-run in turn, each in a process of its own, and the load generator's own calls ask them. The other is
-what passes between a front and a worker for one request. Ratios count, not times.
+`python -m benchmarks.serving.front_kinds` prints a section. One part is a refused call: kinds of
+servers run in turn, each in a process of its own, and the load generator's own calls ask them. The
+other is what passes between a front and a worker for one request. Ratios count, not times.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A started `vicinal serve` under load: `python -m benchmarks.serving.load`, which prints a section.
+"""`vicinal serve` under load: `python -m benchmarks.serving.load`, which prints a section.
 
 Synthetic ratings of MovieLens 1M's size, preset paper, the call Recommend. The saturation rate is
 what callers get who ask again as soon as they are answered; then requests come at random times,

@@ -1,4 +1,6 @@
-"""What requests share, computed at start or within the first: `python -m benchmarks.tuning.first_request`.
+"""What requests share, made at start or within the first.
+
+`python -m benchmarks.tuning.first_request`.
 
 Prints a Markdown section. The model is random and the ratings synthetic: neither changes how long
 anything takes.

@@ -40,7 +40,7 @@ MAX_HALVINGS: Final = 30
 class ServedModel:
     """The shared parameters of one model version and what all of its requests share.
 
-    item_gram  of the whole model, where `parameters` hold rows of some items only (common.vicinal.slim)
+    item_gram  of the whole model, where `parameters` hold rows of some items (common.vicinal.slim)
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Fine-tuning in compiled loops: a second implementation of the optimizers' steps, for servers.
 
-It computes what common.vicinal.tuning does by Adagrad and Adam where α = 0 and λ = 0, which is preset
-paper, with fewer passes over memory (server.recommending.compiled_loops). Other settings are left to
-common.vicinal.tuning, and so is everything on a device, which has no compiler.
+It computes what common.vicinal.tuning does by Adagrad and Adam where α = 0 and λ = 0, which is
+preset paper, with fewer passes over memory (server.recommending.compiled_loops). Other settings are
+left to common.vicinal.tuning, and so is everything on a device, which has no compiler.
 
 Loops are compiled by numba when they are first called, and kept on disk.
 

@@ -1,4 +1,4 @@
-"""The loops of server.recommending.compiled: one run of Adagrad or Adam, from copies of tables to moved tables.
+"""One run of Adagrad or Adam in loops for numba: from copies of tables to moved tables.
 
 A step is one pass over the observed cells by row and one by item, in which an item's gradient is
 summed, added to its moments and taken off its row before the next item is looked at.

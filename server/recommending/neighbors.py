@@ -1,7 +1,8 @@
 """Nearest users by Euclidean distance between embeddings (paper, Algorithm 1, lines 7–11).
 
 Few users are searched exactly, all of them one by one. From CELLS_FROM users on the search looks
-into the nearest cells only, if that finds nearly all of the true neighbors (server.recommending.neighbor_cells).
+into the nearest cells only, if that finds nearly all of the true neighbors
+(server.recommending.neighbor_cells).
 
 Shapes: U users, real ones first, then whatever else was trained on; d embedding width.
 """

@@ -1,8 +1,8 @@
 """The vicinal defense of any torch module, on the server's side.
 
 The models of this project have a fine-tune of their own, which devices run too
-(common.vicinal.tuning). This one needs nothing of a module but embeddings and predicted ratings, and
-takes gradients from autograd: a functional copy of all its parameters is fine-tuned for every
+(common.vicinal.tuning). This one needs nothing of a module but embeddings and predicted ratings,
+and takes gradients from autograd: a functional copy of all its parameters is fine-tuned for every
 request, and thrown away (paper, Algorithm 1).
 
 Shapes: U users, I items, B rows, k neighbors, d embedding width.

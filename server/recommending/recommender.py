@@ -97,8 +97,8 @@ class Recommender:
     ) -> NDArray[np.int64]:
         """The top K that the user's device would find, best first. Raises InputError.
 
-        `tune` fine-tunes: here or in compiled loops (server.recommending.compiled), up to rounding the same.
-        `mark` is called when a stage has ended: neighbors, tune, rank.
+        `tune` fine-tunes: here or in compiled loops (server.recommending.compiled), up to rounding
+        the same. `mark` is called when a stage has ended: neighbors, tune, rank.
         """
         neighborhood = self.neighborhood(user, settings)
         mark("neighbors")

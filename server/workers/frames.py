@@ -56,7 +56,7 @@ class Answer:
 
 
 class Answers(Protocol):
-    """Whoever does the arithmetic: worker processes (server.workers.crew), in tests also threads."""
+    """Whoever does the arithmetic: worker processes (server.workers.crew), in tests threads too."""
 
     async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
         """Raises SaturatedError, WorkerLostError, BudgetSpentError."""

@@ -2,9 +2,9 @@
 
     python -m server.workers.worker FOLDER DESCRIPTOR
 
-FOLDER is what the front serves (server.versions.folder), DESCRIPTOR the number of an open socket to it. A
-request names its version, which is mapped when it is first asked for. The worker ends when the
-socket does.
+FOLDER is what the front serves (server.versions.folder), DESCRIPTOR the number of an open socket to
+it. A request names its version, which is mapped when it is first asked for. The worker ends when
+the socket does.
 """
 
 import logging

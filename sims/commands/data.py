@@ -16,7 +16,8 @@ from common.errors import InputError
 if TYPE_CHECKING:
     from server.data.datasets import Dataset
 
-# server.data.datasets loads polars: it is imported where a command runs, so that --help answers at once.
+# server.data.datasets loads polars: it is imported where a command runs, so that --help answers at
+# once.
 app = typer.Typer(help="Fetch or describe a data set of ratings.", no_args_is_help=True)
 
 NAME_HELP = "ml-100k, ml-1m, filmtrust, yelp, synthetic[:UxI[xN]], or a rating file."

@@ -62,8 +62,9 @@ decides: ranking by popularity shows the targets to most users. The defense take
 to 0.02 and accuracy stays just below that of popularity ranking: every setting tried that gained
 accuracy there let the attack through ([decision 0003](decisions/0003-vicinal-preset.md)).
 
-This page is printed by `python -m sims.evaluation.results_page > docs/results.md`, which runs the commands
-as they stand, with `--seed 0`, `1`, `2`, and `VICINAL_DATA` naming a folder with both data sets.
+This page is printed by `python -m sims.evaluation.results_page > docs/results.md`, which runs the
+commands as they stand, with `--seed 0`, `1`, `2`, and `VICINAL_DATA` naming a folder with both data
+sets.
 """
 
 

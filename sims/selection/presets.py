@@ -1,4 +1,6 @@
-"""Choose presets and robust trainings on validation items: `python -m sims.selection.presets --model mf`.
+"""Presets and robust trainings, chosen on validation items.
+
+`python -m sims.selection.presets --model mf`
 
 From the training part of each data set's split one more item per user is held out, and other
 unpopular items are attacked than those that results are reported on. So neither a test item
@@ -59,8 +61,8 @@ SIZES: Final = {
 # Min support as a share of the neighbors, so that it follows k.
 SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25, 5 / 25)
 
-# Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10: with it
-# the steps of a fine-tune diverge.
+# Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10:
+# with it the steps of a fine-tune diverge.
 RATES: Final[dict[StepRule, tuple[float, ...]]] = {
     "adagrad": (0.03, 0.1, 0.3, 1.0),
     "adam": (0.01, 0.03, 0.1, 0.3),

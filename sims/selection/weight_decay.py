@@ -1,9 +1,9 @@
-"""Choose how models are trained on a data set: `python -m sims.selection.weight_decay --model nsvd`.
+"""Weight decay, chosen for a data set: `python -m sims.selection.weight_decay --model nsvd`.
 
 A model's regime is published once, but how strongly parameters have to be held differs from data
 set to data set: with the weight decay that suits MovieLens 100K, three of the models recommend on
-FilmTrust what hardly anybody rated. The items are those of sims.selection.presets: one more held out per
-user, and other targets than the reported ones, under mixrand.
+FilmTrust what hardly anybody rated. The items are those of sims.selection.presets: one more held
+out per user, and other targets than the reported ones, under mixrand.
 
 The paper reports on models that recommend well and are nevertheless taken in. So a weight decay is
 eligible when the undefended hit ratio is at least 0.9 over all seeds; of the eligible, the most

@@ -70,7 +70,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         with ModelStore(folder / "clean") as store:
             clean = prepared.train(store, clean=True, progress=report)
         server.wait(report)
-        poisoned = server.recommending.recommender(prepared)
+        poisoned = server.recommender(prepared)
         everybody = np.arange(prepared.user_count)
         bench = Bench(
             {"clean": clean, "poisoned": poisoned},

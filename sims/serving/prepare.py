@@ -1,7 +1,7 @@
 """What `vicinal serve` does before it listens: data, attack, training, and the folder it serves.
 
-It runs in a process of its own (sims.serving.in_child): what it needs, torch above all, would be hundreds
-of megabytes in a front that never computes.
+It runs in a process of its own (sims.serving.in_child): what it needs, torch above all, would be
+hundreds of megabytes in a front that never computes.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""A new model version for a running server: `python -m sims.serving.retraining FOLDER`, started by it.
+"""A new version for a running server: `python -m sims.serving.retraining FOLDER`, started by it.
 
-FOLDER is what the server serves (server.versions.folder), with the file `retraining` in it that says what
-to train on. The ratings are read as they are now, training starts from the current version's
-parameters, and the new version's name is the last line on stdout. Without a server on the other
-end of stdin the process ends.
+FOLDER is what the server serves (server.versions.folder), with the file `retraining` in it that
+says what to train on. The ratings are read as they are now, training starts from the current
+version's parameters, and the new version's name is the last line on stdout. Without a server on the
+other end of stdin the process ends.
 """
 
 import faulthandler

@@ -1,9 +1,9 @@
 """Algorithm 1 of the paper as it is written: the oracle of the fast path.
 
-A deep copy of the whole model is fine-tuned with autograd, every parameter of it, and thrown
-away (lines 12–14). Gradients come from autograd and curvature from dense matrices over all
-items; nothing here knows of touched items, shared maps or dual forms. Speed is measured against
-it (benchmarks/tuning/kernel.py), so that it wastes nothing that dense tables and autograd do not need.
+A deep copy of the whole model is fine-tuned with autograd, every parameter of it, and thrown away
+(lines 12–14). Gradients come from autograd and curvature from dense matrices over all items;
+nothing here knows of touched items, shared maps or dual forms. Speed is measured against it
+(benchmarks/tuning/kernel.py), so that it wastes nothing that dense tables and autograd do not need.
 
 Shapes: k neighbors, I items, d embedding width, F features of an encoder (one for each of its
 parameters' rows).

@@ -17,17 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
-import figures
 import typer
-from bad_network import LEAST_SHARE
-from schedule import FAULTS, Field, Plan
-from stalled import STREAMS, Stalled, stall
 
 from common.threads import limit_threads
+from tests.faults.support import figures
+from tests.faults.support.bad_network import LEAST_SHARE
+from tests.faults.support.schedule import FAULTS, Field, Plan
+from tests.faults.support.stalled import STREAMS, Stalled, stall
+from tests.support.modules import ENVIRONMENT, ROOT, command
 
-HERE: Final = Path(__file__).resolve().parent
-ROOT: Final = HERE.parents[1]
-PAGE: Final = HERE / "reliability.md"
+PAGE: Final = Path(__file__).with_name("reliability.md")
 # The kill of a device is what is most often in the middle of something.
 WEIGHTS: Final = {"device killed, started again": 4}
 
@@ -81,12 +80,13 @@ def stalled() -> tuple[str, bool]:
     return text, found.good
 
 
-def command(name: str, *arguments: str) -> tuple[str, bool]:
+def printed(name: str, *arguments: str) -> tuple[str, bool]:
     """Another command of this folder, in its own process: its table, and whether all is well."""
     progress(name)
     done = subprocess.run(
-        [sys.executable, str(HERE / name), *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE.parent), str(HERE)])},
+        command(f"tests.faults.support.{name}", *arguments),
+        cwd=ROOT,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -110,9 +110,9 @@ def main(
     parts = {
         "load": under_load(minutes, seed),
         "stalled": stalled(),
-        "crowd": command("crowd.py", "--devices", str(devices)),
-        "network": command("bad_network.py", "--requests", str(requests)),
-        "decoders": command("fuzzing.py", str(inputs), "--seed", str(seed)),
+        "crowd": printed("crowd", "--devices", str(devices)),
+        "network": printed("bad_network", "--requests", str(requests)),
+        "decoders": printed("fuzzing", str(inputs), "--seed", str(seed)),
     }
     said = {name: text for name, (text, _) in parts.items()}
     cores, python = len(os.sched_getaffinity(0)), platform.python_version()

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from crowd import serve_crowd
+
+from tests.faults.support.crowd import serve_crowd
 
 pytestmark = [
     pytest.mark.slow,

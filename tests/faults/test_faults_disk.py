@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from child_processes import children_of
-from served import ServedProcess
 
 from client.link.connection import Connection
 from client.session import REPORTS_FOLDER, Session
@@ -18,6 +16,8 @@ from client.stores.reports import PendingReports
 from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.ranking import Counts
+from tests.faults.support.served import ServedProcess
+from tests.support.child_processes import children_of
 
 pytestmark = [
     pytest.mark.slow,

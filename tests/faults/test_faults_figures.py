@@ -4,8 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from device_process import PRESET
-from figures import (
+
+from common.ranking import Counts
+from server.reports.tally import Tally
+from tests.faults.support.device_process import PRESET
+from tests.faults.support.figures import (
     Downtime,
     Figures,
     Oracle,
@@ -16,11 +19,8 @@ from figures import (
     markdown,
     requests_of,
 )
-from ledger import Entry, Ledger, last_entries, read_ledger
-from serving import make_scene
-
-from common.ranking import Counts
-from server.reports.tally import Tally
+from tests.faults.support.ledger import Entry, Ledger, last_entries, read_ledger
+from tests.support.serving import make_scene
 
 VERSION = "a" * 64
 ONE = Counts((1, 1), (0, 1), 1, 1)

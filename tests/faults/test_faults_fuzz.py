@@ -1,27 +1,26 @@
 """Mutated inputs for every decoder; `make soak` tries a million of them."""
 
-import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from decoders import Decoder
-from fuzzing import MOST_FINDINGS, fuzz
-from mutations import MUTATIONS, mutated
 
-HERE = Path(__file__).resolve().parent
+from tests.faults.support.decoders import Decoder
+from tests.faults.support.fuzzing import MOST_FINDINGS, fuzz
+from tests.faults.support.mutations import MUTATIONS, mutated
+from tests.support.modules import ENVIRONMENT, ROOT, command
+
 COUNT = 40_000
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks into /proc")
 def test_decoders_raise_nothing_but_their_errors() -> None:
-    paths = os.pathsep.join(str(path) for path in (HERE.parents[1], HERE.parent, HERE))
     done = subprocess.run(
-        [sys.executable, str(HERE / "fuzzing.py"), str(COUNT)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        command("tests.faults.support.fuzzing", str(COUNT)),
+        cwd=ROOT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

@@ -1,37 +1,28 @@
 """A device killed before each change that it makes on its disk, and started again."""
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from kill_point import PRESET, USERS
-from ledger import counts_of, read_ledger
-from serving import Endpoint, Misbehaving, make_scene
 
 from client.link.connection import Connection
 from client.stores.ratings import write_local_ratings
 from client.stores.versions import VersionStore
 from common.ranking import Counts
+from tests.faults.support.kill_point import PRESET, USERS
+from tests.faults.support.ledger import counts_of, read_ledger
+from tests.support.modules import ENVIRONMENT, ROOT, command
+from tests.support.serving import Endpoint, Misbehaving, make_scene
 
-HERE = Path(__file__).resolve().parent
 MOST_POINTS = 60
 
 
 def run(address: str, ratings: Path, folder: Path, point: int) -> int:
-    paths = os.pathsep.join(str(path) for path in (HERE.parents[1], HERE.parent, HERE))
     return subprocess.run(
-        [
-            sys.executable,
-            str(HERE / "kill_point.py"),
-            address,
-            str(ratings),
-            str(folder),
-            str(point),
-        ],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        command("tests.faults.support.kill_point", address, str(ratings), str(folder), str(point)),
+        cwd=ROOT,
+        env=ENVIRONMENT,
         timeout=120,
         check=False,
     ).returncode

@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from schedule import BURST, Field, Plan
+
+from tests.faults.support.schedule import BURST, Field, Plan
 
 pytestmark = [
     pytest.mark.slow,

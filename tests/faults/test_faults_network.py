@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from bad_network import DEVICES, behind_proxy
+
+from tests.faults.support.bad_network import DEVICES, behind_proxy
 
 pytestmark = pytest.mark.slow
 

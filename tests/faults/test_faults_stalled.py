@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from stalled import MOST_MIB, SLACK_SECONDS, STREAMS, USERS, stall
+
+from tests.faults.support.stalled import MOST_MIB, SLACK_SECONDS, STREAMS, USERS, stall
 
 pytestmark = [
     pytest.mark.slow,

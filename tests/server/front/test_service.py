@@ -1,0 +1,173 @@
+"""The calls over real gRPC: answers, statuses, tallies."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from client.device import answer
+from client.link.connection import Connection, VersionRefusedError
+from common.errors import InputError
+from common.ranking import Counts
+from common.wire import offload_pb2 as wire
+from common.wire.offload_pb2_grpc import OffloadStub
+from server.front.service import INTERNAL_TEXT
+from tests.support.serving import PRESETS, USERS, Endpoint, Scene, make_scene
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return make_scene(tmp_path)
+
+
+@pytest.fixture
+def address(scene: Scene) -> Iterator[str]:
+    with Endpoint(scene.service()) as endpoint:
+        yield endpoint.address
+
+
+@pytest.fixture
+def connection(address: str) -> Iterator[Connection]:
+    with Connection(address, patience=5) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("preset", ["paper", "vicinal"])
+def test_device_and_server_give_the_same_answer_for_every_user(
+    scene: Scene, connection: Connection, preset: str
+) -> None:
+    description = connection.describe()
+    fetched = connection.fetch_model(description)
+    assert fetched.data == scene.data and 0 < fetched.received < len(scene.data)
+    for user in range(USERS):
+        package = connection.package(description, user, preset)
+        own = scene.local.train.items_of(user)
+        items, _ = answer(
+            fetched.version,
+            package.neighborhood,
+            description.preset(preset),
+            rated=own,
+            held_out=scene.local.held_out_of(user),
+            watched=description.watched,
+            list_length=description.list_length,
+        )
+        assert items.tolist() == connection.recommend(description, user, preset)
+        assert len(items) == 10 and not np.isin(items, own).any()
+
+
+def test_what_requests_share_is_there_before_the_first(scene: Scene) -> None:
+    served = scene.recommender.version.served
+    shared = {"item_table", "item_gram", "item_basis"}
+    assert not shared & vars(served).keys()
+    scene.service()
+    assert shared <= vars(served).keys()
+
+
+def test_a_package_carries_the_asked_user_first(scene: Scene, connection: Connection) -> None:
+    description = connection.describe()
+    neighborhood = connection.package(description, 7, "paper").neighborhood
+    assert neighborhood.ratings.items_of(0).tolist() == scene.local.train.items_of(7).tolist()
+
+
+def status(address: str, call: str, request: object) -> tuple[grpc.StatusCode, str]:
+    """How a call ends that must fail."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            reply = getattr(OffloadStub(channel), call)(request, timeout=10)
+            if call == "FetchModel":
+                list(reply)
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+    raise AssertionError(f"{call} succeeded")
+
+
+def test_what_a_caller_gets_wrong_is_a_status_with_one_line(scene: Scene, address: str) -> None:
+    version = scene.recommender.version.digest
+    known: dict[str, Any] = {"version": version, "preset": "vicinal"}
+    code = grpc.StatusCode
+    cases: list[tuple[str, object, grpc.StatusCode, str]] = [
+        ("GetPackage", wire.PackageRequest(user=40, **known), code.NOT_FOUND, "choose 0–39"),
+        ("Recommend", wire.RecommendRequest(user=43, **known), code.NOT_FOUND, "unknown user 43"),
+        (
+            "GetPackage",
+            wire.PackageRequest(version=version, preset="x"),
+            code.INVALID_ARGUMENT,
+            "paper",
+        ),
+        (
+            "GetPackage",
+            wire.PackageRequest(version=version, preset="crowd"),
+            code.INVALID_ARGUMENT,
+            "k = 45 neighbors asked of 44 users",
+        ),
+        ("GetPackage", wire.PackageRequest(version="a" * 64), code.FAILED_PRECONDITION, version),
+        ("Report", wire.ReportRequest(version=""), code.FAILED_PRECONDITION, version),
+        ("GetTally", wire.TallyRequest(version="b"), code.FAILED_PRECONDITION, version),
+        ("FetchModel", wire.FetchModelRequest(version="../x"), code.NOT_FOUND, version),
+        (
+            "FetchModel",
+            wire.FetchModelRequest(version=version, offset=1 << 40),
+            code.OUT_OF_RANGE,
+            str(len(scene.data)),
+        ),
+    ]
+    for call, request, expected, text in cases:
+        found, details = status(address, call, request)
+        assert found == expected, (call, request, details)
+        assert text in details and "\n" not in details
+
+
+def test_the_details_of_a_failure_stay_on_the_server(scene: Scene, address: str) -> None:
+    (scene.folder / "forms" / scene.recommender.version.digest).unlink()
+    request = wire.FetchModelRequest(version=scene.recommender.version.digest)
+    assert status(address, "FetchModel", request) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+
+
+def test_a_request_of_megabytes_is_refused(scene: Scene, address: str) -> None:
+    request = wire.PackageRequest(version="a" * (2 << 20))
+    assert status(address, "GetPackage", request)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_repeated_key_counts_once(connection: Connection) -> None:
+    description = connection.describe()
+    counts = Counts((2, 1), (1, 0), 2, 1, 1, 0)
+    assert connection.report(description, "paper", "one", counts)
+    assert not connection.report(description, "paper", "one", counts)
+    assert connection.tally(description, "paper") == (1, counts)
+    assert connection.report(description, "paper", "two", counts)
+    assert connection.tally(description, "paper") == (2, counts + counts)
+    assert connection.tally(description, "vicinal") == (0, Counts.none(2))
+
+
+def test_an_impossible_report_is_refused(scene: Scene, connection: Connection) -> None:
+    description = connection.describe()
+    with pytest.raises(InputError, match="41 users, but there are 40"):
+        connection.report(description, "paper", "key", Counts((0, 0), (0, 0), 41))
+    with pytest.raises(InputError, match="1 watched items, not 2"):
+        connection.report(description, "paper", "key", Counts((0,), (0,)))
+    with grpc.insecure_channel(connection.address) as channel:
+        request = wire.ReportRequest(
+            version=description.version,
+            preset="paper",
+            key="key",
+            counts=wire.Counts(eligible=[1, 1], hits=[2, 1], users=1),
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            OffloadStub(channel).Report(request)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert connection.tally(description, "paper") == (0, Counts.none(2))
+
+
+def test_faults_reach_a_device_as_its_own_errors(connection: Connection) -> None:
+    description = connection.describe()
+    with pytest.raises(InputError, match="unknown user 40: choose 0–39"):
+        connection.package(description, 40, "vicinal")
+    with pytest.raises(InputError, match="k = 45 neighbors asked of 44 users"):
+        connection.package(description, 0, "crowd")
+    with pytest.raises(VersionRefusedError, match="another version is served"):
+        connection.package(replace(description, version="a" * 64, transfers=()), 0, "paper")
+    assert description.presets == PRESETS

@@ -1,0 +1,257 @@
+"""`vicinal serve` and `vicinal device` as real processes on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from benchmarks.device.environment import installed_bytes, make_environment
+from benchmarks.device.install import MOST_BYTES
+from client.link.connection import Connection
+from common.ranking import Counts
+from tests.support.child_processes import children_of
+
+ROOT = Path(__file__).resolve().parents[3]
+DATASET = "synthetic:200x120"
+SERVE = ("--dataset", DATASET, "--port", "0")
+# Other tests of this process load Flower, which asks gRPC to log.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+ENVIRONMENT["OMP_NUM_THREADS"] = "1"
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "sims.cli", *map(str, arguments)]
+
+
+class Server(NamedTuple):
+    """A running `vicinal serve`."""
+
+    process: subprocess.Popen[str]
+    address: str
+    folder: Path
+
+
+def start(folder: Path, *arguments: str) -> Server:
+    """Start a server whose store and files lie in `folder`, and wait until it listens."""
+    port_file = folder / "port"
+    files = ("--store", folder / "store", "--device-ratings", folder / "ratings")
+    process = subprocess.Popen(
+        command("serve", *SERVE, *files, "--port-file", port_file, *arguments),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 90
+    while not port_file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(process.communicate()[1])
+        time.sleep(0.05)
+    return Server(process, f"127.0.0.1:{port_file.read_text().strip()}", folder)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = start(tmp_path_factory.mktemp("serve"), "--k", "30", "--min-support", "2")
+    yield started
+    started.process.kill()
+    started.process.communicate()
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_devices_report_what_the_server_counts(server: Server, tmp_path: Path) -> None:
+    at = ("--server", server.address, "--ratings", server.folder / "ratings")
+    store = ("--store", tmp_path / "device")
+    done = run("device", "--users", "0-9,30", *at, *store, "--json", tmp_path / "one.json")
+    assert done.returncode == 0, done.stderr
+    assert "users answered" in done.stdout and "bytes per request" in done.stdout
+    first = json.loads((tmp_path / "one.json").read_text())
+    assert first["users"] == 11 and first["bytes"]["cold"] > 0
+    again = ("--users", "0-9,30", "--processes", "2", "--json", tmp_path / "two.json")
+    assert run("device", *again, *at, *store).returncode == 0
+    second = json.loads((tmp_path / "two.json").read_text())
+    assert second["bytes"]["cold"] == 0
+    assert second["counts"] == first["counts"]
+    with Connection(server.address) as connection:
+        description = connection.describe()
+        _, total = connection.tally(description, "vicinal")
+    assert (description.presets["vicinal"].neighbors, description.user_count) == (30, 200)
+    counts = first["counts"] | {name: tuple(first["counts"][name]) for name in ("eligible", "hits")}
+    assert total == Counts(**counts) + Counts(**counts)
+
+
+def test_what_listens_holds_no_torch(server: Server) -> None:
+    mapped = Path(f"/proc/{server.process.pid}/maps")
+    if not mapped.exists():
+        pytest.skip("looks into /proc")
+    assert "libtorch" not in mapped.read_text()
+    assert "grpc" in mapped.read_text()
+
+
+def test_a_device_can_split_the_data_set_itself(server: Server, tmp_path: Path) -> None:
+    at = ("--server", server.address, "--store", tmp_path / "device", "--users", "3")
+    done = run("device", *at, "--dataset", DATASET)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_wrong_ends_in_one_line(server: Server, tmp_path: Path) -> None:
+    port = server.address.rpartition(":")[2]
+    at = ("--server", server.address, "--store", tmp_path / "device")
+    ratings = ("--ratings", server.folder / "ratings")
+    serve = ("serve", "--dataset", DATASET)
+    cases: list[tuple[tuple[str | Path, ...], int, str]] = [
+        (("device", "--users", "199-200", *at, *ratings), 2, "unknown user 200: choose 0–199"),
+        (("device", "--users", "0", "--preset", "x", *at, *ratings), 2, "unknown preset 'x'"),
+        (("device", "--users", "0-", *at, *ratings), 2, "indices and ranges"),
+        (("device", "--users", "0", *at, "--ratings", tmp_path / "no"), 2, "cannot be read"),
+        (("device", "--users", "0", "--server", "here", *ratings), 2, "give HOST:PORT"),
+        ((*serve, "--store", server.folder / "store"), 2, "is in use by process"),
+        ((*serve, "--neighbor-search", "x"), 2, "choose one of auto, exact, borrowed"),
+        (
+            (*serve, "--store", tmp_path / "store", "--port", port),
+            2,
+            f"port {port} on 127.0.0.1 is in use",
+        ),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda case: run(*case[0]), cases))
+    for (arguments, code, text), done in zip(cases, ended, strict=True):
+        lines = done.stderr.splitlines()
+        assert done.returncode == code, (arguments, done.stderr)
+        assert lines[-1].startswith("vicinal: error: ") and text in lines[-1], done.stderr
+        assert "Traceback" not in done.stderr
+        # Nothing but progress comes before it.
+        assert [line for line in lines[:-1] if not line.startswith(("attack", "train"))] == []
+
+
+def test_a_dead_server_ends_in_one_line_in_time(server: Server) -> None:
+    begun = time.monotonic()
+    at = ("--server", "127.0.0.1:1", "--ratings", server.folder / "ratings")
+    done = run("device", "--users", "0", *at)
+    assert time.monotonic() - begun < 15
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "no answer from a server at 127.0.0.1:1" in done.stderr
+
+
+def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) -> None:
+    # So many steps that one answer takes half a second and more.
+    slow = ("--k", "100", "--steps", "1000")
+    first = start(tmp_path, *slow)
+    try:
+        with Connection(first.address) as connection:
+            description = connection.describe()
+        first.process.send_signal(signal.SIGINT)
+        _, errors = first.process.communicate(timeout=20)
+        assert (first.process.returncode, "Traceback" in errors) == (0, False), errors
+    finally:
+        first.process.kill()
+    (tmp_path / "port").unlink()
+    second = start(tmp_path, *slow, "--workers", "1", "--metrics-port", "0")
+    try:
+        assert second.process.stdout is not None
+        line = second.process.stdout.readline()
+        assert line == f"listening on {second.address}  version {description.version[:12]}…\n"
+        line = second.process.stdout.readline()
+        assert line == "neighbors: exact search over 206 users\n"
+        where = second.process.stdout.readline().removeprefix("metrics on ").strip()
+        with urllib.request.urlopen(where) as scraped:
+            assert b"vicinal_workers_alive 1.0" in scraped.read()
+        with (
+            Connection(second.address, patience=60) as connection,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            under_way = pool.submit(connection.recommend, description, 3, "vicinal")
+            time.sleep(0.2)
+            assert not under_way.done(), "the answer came too fast to test anything"
+            second.process.terminate()
+            assert len(under_way.result(timeout=30)) == 50
+        _, errors = second.process.communicate(timeout=20)
+        assert second.process.returncode == 0, errors
+        # The version came from the store: nothing was trained, nothing is said of it.
+        assert [line for line in errors.splitlines() if not line.startswith("attack")] == []
+    finally:
+        second.process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    killed = start(tmp_path, "--workers", "2")
+    workers = children_of(killed.process.pid, "server.workers.worker")
+    assert len(workers) == 2
+    killed.process.kill()
+    killed.process.communicate()
+    deadline = time.monotonic() + 20
+    while left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"{left} are left"
+        time.sleep(0.05)
+    # What it wrote for them is no obstacle to the next.
+    (tmp_path / "port").unlink()
+    following = start(tmp_path, "--workers", "1")
+    following.process.terminate()
+    following.process.communicate()
+    assert following.process.returncode == 0
+    assert not (tmp_path / "store" / "serving").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_device_runs_where_there_is_no_torch_and_no_flower(
+    server: Server, tmp_path: Path
+) -> None:
+    python = make_environment(tmp_path / "environment")
+    assert sum(installed_bytes(python).values()) <= MOST_BYTES
+    vicinal = str(python.with_name("vicinal"))
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
+
+    def in_venv(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            arguments,
+            cwd=tmp_path,
+            env={**environment, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    for absent in ("torch", "flwr", "faiss", "polars", "scipy", "pydantic"):
+        assert "ModuleNotFoundError" in in_venv([str(python), "-c", f"import {absent}"]).stderr
+    arguments = (
+        *("device", "--users", "0-19", "--server", server.address, "--processes", "2"),
+        *("--ratings", server.folder / "ratings", "--store", tmp_path / "device"),
+        *("--json", tmp_path / "bare.json"),
+    )
+    bare = in_venv([vicinal, *map(str, arguments)])
+    assert bare.returncode == 0, bare.stderr
+    full = run(*arguments[:-1], tmp_path / "full.json")
+    assert full.returncode == 0, full.stderr
+    results = [json.loads((tmp_path / name).read_text()) for name in ("bare.json", "full.json")]
+    assert results[0]["counts"] == results[1]["counts"]
+    assert results[0]["users"] == 20
+    for command_name, extra in (("evaluate", "server"), ("simulate", "all")):
+        lacking = in_venv([vicinal, command_name])
+        assert lacking.returncode == 1 and lacking.stderr.count("\n") == 1, lacking.stderr
+        assert f"pip install 'vicinal[{extra}]'" in lacking.stderr

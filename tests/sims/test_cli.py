@@ -1,0 +1,187 @@
+"""The command `vicinal`, as a process: help, errors as one line, exit codes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from sims.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Adds a command `probe` whose body is BODY, as sims/commands/<name>.py would hold it.
+PROBE = """
+import sys, types
+import typer
+import sims.cli as cli
+
+probe = types.ModuleType("sims.commands.probe")
+probe.app = typer.Typer()
+
+@probe.app.command()
+def main(name: str = "nobody", rest: list[str] = typer.Argument(None)) -> None:
+    {body}
+
+sys.modules["sims.commands.probe"] = probe
+cli.COMMANDS["probe"] = cli.Command("sims.commands.probe", "Probe.")
+cli.register("probe", cli.COMMANDS["probe"])
+sys.argv[0] = "vicinal"
+cli.main()
+"""
+
+
+def vicinal(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return _run([sys.executable, "-m", "sims.cli", *arguments])
+
+
+def probe(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return _run([sys.executable, "-c", PROBE.format(body=body), *arguments])
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_help_lists_the_commands_in_order_and_fast() -> None:
+    start = time.perf_counter()
+    done = vicinal("--help")
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    listed = re.findall(r"^[│\s]*([a-z]+)  +\S", done.stdout, flags=re.MULTILINE)
+    assert listed == (
+        [
+            "demo",
+            "data",
+            "attack",
+            "evaluate",
+            "grid",
+            "figure",
+            "serve",
+            "device",
+            "certs",
+            "token",
+            "simulate",
+            "latency",
+        ]
+    )
+    assert list(COMMANDS) == listed
+    assert seconds < 3, "torch alone takes longer to load; on an idle core this is 0.4 s"
+
+
+def test_the_console_script_is_installed() -> None:
+    done = _run([str(Path(sys.executable).parent / "vicinal"), "--version"])
+    assert (done.returncode, done.stdout) == (0, "vicinal 0.1.0\n")
+
+
+def test_without_a_command_help_is_shown() -> None:
+    done = vicinal()
+    assert done.returncode == 2
+    assert "evaluate" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_module(name: str) -> None:
+    assert find_spec(COMMANDS[name].module) is not None
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    done = vicinal("evalute")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("vicinal: error: ") and "'evaluate'" in done.stderr
+
+
+def test_arguments_reach_the_command_untouched() -> None:
+    done = probe("print(name, rest)", "probe", "--name", "ann", "x", "--", "--debug", "-k")
+    assert (done.returncode, done.stdout) == (0, "ann ['x', '--debug', '-k']\n")
+
+
+def test_a_command_shows_its_own_help() -> None:
+    done = probe("pass", "probe", "--help")
+    assert done.returncode == 0
+    assert "vicinal probe [OPTIONS]" in done.stdout and "--name" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "line"),
+    [
+        ("from common.errors import InputError; raise InputError('say k')", 2, "error: say k"),
+        ("from common.errors import VicinalError; raise VicinalError('no')", 1, "error: no"),
+        (
+            "import errno; raise OSError(errno.ENOSPC, 'No space left on device', 'm.bin')",
+            1,
+            "error: m.bin: No space left on device; free some space and run it again",
+        ),
+        ("open('/nowhere/at/all')", 1, "error: /nowhere/at/all: No such file or directory"),
+        (
+            "import nowhere.at_all",
+            1,
+            "error: this needs nowhere, which is not installed here: pip install 'vicinal[all]'",
+        ),
+        (
+            "import server.nowhere",
+            1,
+            "error: unexpected ModuleNotFoundError: No module named 'server.nowhere' (a bug; "
+            "`vicinal --debug …` shows where)",
+        ),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise typer.Exit(3)", 3, None),
+        (
+            "raise ValueError('two\\nlines')",
+            1,
+            "error: unexpected ValueError: two lines (a bug; `vicinal --debug …` shows where)",
+        ),
+    ],
+)
+def test_what_fails_is_one_line_and_a_code(body: str, code: int, line: str | None) -> None:
+    done = probe(body, "probe")
+    assert (done.returncode, done.stderr) == (code, f"vicinal: {line}\n" if line else "")
+
+
+def test_a_wrong_option_is_one_line() -> None:
+    done = probe("pass", "probe", "--nmae", "x")
+    assert done.returncode == 2
+    assert done.stderr.startswith("vicinal: error: ") and done.stderr.count("\n") == 1
+    assert "--name" in done.stderr and "`vicinal probe --help`" in done.stderr
+
+
+def test_debug_adds_the_traceback() -> None:
+    done = probe("raise ValueError('x')", "--debug", "probe")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("vicinal: error: unexpected ValueError: x")
+
+
+def test_ctrl_c_ends_with_130() -> None:
+    body = "import time; print('up', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", PROBE.format(body=body), "probe"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "vicinal: interrupted\n")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    body = "[print('x' * 1000) for _ in range(1000)]"
+    command = [sys.executable, "-c", PROBE.format(body=body), "probe"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=20) == 1
