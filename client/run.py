@@ -65,6 +65,7 @@ class Outcome:
 
     cold_bytes    received for the model version; 0 when the store had it
     late_reports  of earlier runs, which could not deliver them, that the server has now
+    experiment    what the server does not serve as it is, in its words
     """
 
     version: str
@@ -72,6 +73,7 @@ class Outcome:
     counts: Counts
     cold_bytes: int
     late_reports: int = 0
+    experiment: str = ""
 
 
 def parse_users(text: str) -> tuple[int, ...]:
@@ -120,7 +122,8 @@ def answer_users(
     counts = Counts.none(watched)
     for one in answered:
         counts += one.counts
-    return Outcome(version, tuple(answered), counts, cold_bytes, late_reports)
+    experiment = session.description.experiment
+    return Outcome(version, tuple(answered), counts, cold_bytes, late_reports, experiment)
 
 
 def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Session:

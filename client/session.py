@@ -206,7 +206,8 @@ class Session:
         if description.ratings_digest != self._answers.ratings_digest:
             raise InputError(
                 "the server's training ratings are not those of this device: use the file that "
-                "`vicinal serve --device-ratings` wrote, or the server's --dataset and --seed"
+                "`vicinal serve --device-ratings` wrote, or the server's --dataset, --seed and "
+                "--hold-out"
             )
         if self._slim:
             check_slim(model_named(description.manifest.model), settings)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from client.run import Outcome
 
@@ -21,6 +22,7 @@ def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
     return {
         "version": outcome.version,
         "preset": preset,
+        "experiment": outcome.experiment,
         "users": len(outcome.answered),
         "late_reports": outcome.late_reports,
         "counts": {
@@ -60,7 +62,12 @@ def device_table(outcome: Outcome, preset: str) -> Table:
     """The same for a terminal."""
     report = device_json(outcome, preset)
     size, seconds = report["bytes"], report["seconds"]
-    table = Table(title=f"preset {preset}, version {outcome.version[:12]}", show_header=False)
+    title = f"preset {preset}, version {outcome.version[:12]}"
+    # As text: what a server says may hold what rich takes for markup.
+    about = (
+        Text(f"The server is an experiment: {outcome.experiment}") if outcome.experiment else None
+    )
+    table = Table(title=title, show_header=False, caption=about, caption_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("users answered", str(report["users"]))

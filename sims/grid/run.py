@@ -19,7 +19,7 @@ from common.threads import limit_threads
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from sims.attacks.profiles import Profiles
-from sims.evaluation.cell import Cell, Memo, check_cell, evaluate_cell, measure_clean
+from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_clean
 from sims.evaluation.experiment import NO_ATTACK, Experiment, prepare
 from sims.evaluation.measuring import measure_here
 from sims.grid.config import GridConfig
@@ -110,7 +110,6 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
         prepared = prepare(replace(first, attack=NO_ATTACK))
         for cell in cells:
             with suppress(VicinalError):
-                check_cell(cell, prepared)
                 measure_clean(cell, prepared, store, measure_here, memo)
     return memo
 
@@ -143,7 +142,7 @@ def run_group(
         for cell in cells:
             try:
                 evaluation = evaluate_cell(cell, prepared, store, measure_here, memo=memo)
-                yield result_of(cell, evaluation.to_json())
+                yield result_of(cell.capped(prepared), evaluation.to_json())
             except Exception as error:  # noqa: BLE001 - as above
                 yield result_of(cell, None, _line(error))
     shutil.rmtree(store.folder, ignore_errors=True)

@@ -219,7 +219,7 @@ def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_S
     """Start `vicinal serve`; stop it, and whatever else this run started, in the end."""
     command = [
         *("serve", "--dataset", experiment.dataset, "--model", experiment.model),
-        *("--attack", experiment.attack, "--seed", str(experiment.seed)),
+        *("--attack", experiment.attack, "--hold-out", "--seed", str(experiment.seed)),
         *("--store", str(folder / "store"), "--port", "0"),
         *("--port-file", str(folder / "port")),
         *("--device-ratings", str(folder / "devices.safetensors")),
