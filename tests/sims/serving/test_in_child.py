@@ -11,9 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Says the child's id, and then what in_child does with the body.
+# Says the child's id, and then what in_child does with the body. Where this runs in the background,
+# Ctrl-C is ignored, and a process inherits that. It is undone in the process itself and not by a
+# preexec_fn: that forks, and gRPC's threads of other tests let such a fork die before it is Python.
 SCRIPT = """
-import os, sys, time, typer
+import os, signal, sys, time, typer
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from common.errors import InputError, VicinalError
 from sims.serving.in_child import in_child
 
@@ -41,8 +44,6 @@ def start(body: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where this runs in the background, Ctrl-C is ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
