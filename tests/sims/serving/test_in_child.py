@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import os, signal, sys, time, typer
 signal.signal(signal.SIGINT, signal.default_int_handler)
+{before}
 from common.errors import InputError, VicinalError
 from sims.serving.in_child import in_child
 
@@ -37,9 +38,32 @@ else:
 """
 
 
-def start(body: str) -> subprocess.Popen[str]:
+# Ctrl-C right after the fork, for the process in which `whom` holds; the parent says at its end
+# whether it has waited for the child.
+EARLY = """
+import atexit
+
+def forked(fork=os.fork, parent=os.getpid()):
+    child = fork()
+    atexit.register(lambda: os.getpid() == parent and print(waited()))
+    if {whom}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return child
+
+def waited():
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return "waited"
+    return "a child is left"
+
+os.fork = forked
+"""
+
+
+def start(body: str, before: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(body=body)],
+        [sys.executable, "-c", SCRIPT.format(body=body, before=before)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -87,6 +111,20 @@ def test_an_interrupt_ends_both_and_is_told_once() -> None:
     out, errors = process.communicate(timeout=60)
     assert (out, errors) == ("interrupted\n", "")
     assert gone(child)
+
+
+def test_an_interrupt_before_the_child_is_ready_is_not_for_the_child() -> None:
+    process = start("pass", EARLY.format(whom="child == 0"))
+    out, errors = process.communicate(timeout=60)
+    said, *rest = out.splitlines()
+    assert (said.isdecimal(), rest, errors) == (True, ["done", "waited"], "")
+
+
+def test_an_interrupt_before_the_parent_waits_ends_the_child_first() -> None:
+    process = start("time.sleep(600)", EARLY.format(whom="child != 0"))
+    out, errors = process.communicate(timeout=60)
+    # The child may have said its id.
+    assert (out.splitlines()[-2:], errors) == (["interrupted", "waited"], "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
