@@ -7,6 +7,8 @@ A module is imported when its command runs, so that `vicinal --help` answers at 
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. What fails ends in one line on
 stderr that says what to do; `vicinal --debug …` prints the traceback before it.
+
+typer brings its own click since 0.26 and needs the real one before: nothing here imports click.
 """
 
 import errno
@@ -16,9 +18,8 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
-import click
 import typer
 
 from common.errors import VicinalError
@@ -26,6 +27,11 @@ from common.threads import limit_threads
 
 INTERRUPTED = 130
 OUR_PACKAGES = ("common", "server", "client", "sims")
+# What typer raises for a wrong command line, whichever click it comes from.
+_CommandLineError = cast(
+    "type[typer.BadParameter]",
+    next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"),
+)
 
 
 class Command(NamedTuple):
@@ -78,7 +84,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    suggest_commands=False,  # click suggests already
+    suggest_commands=_CommandLineError.__module__.startswith("typer."),  # click's own suggest
 )
 
 
@@ -136,8 +142,8 @@ for _name, _entry in COMMANDS.items():
     register(_name, _entry)
 
 
-def _usage_line(error: click.ClickException) -> str:
-    context = error.ctx if isinstance(error, click.UsageError) else None
+def _usage_line(error: typer.BadParameter) -> str:
+    context = getattr(error, "ctx", None)
     path = context.command_path if context else "vicinal"
     return f"{error.format_message().rstrip('.')} (see `{path} --help`)"
 
@@ -165,14 +171,14 @@ def run(arguments: Sequence[str]) -> int:
         with root.make_context("vicinal", list(arguments)) as context:
             debug = bool(context.params["debug"])
             root.invoke(context)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
-    except click.ClickException as error:
+    except _CommandLineError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            return error.exit_code
         return _fail(error, f"error: {_usage_line(error)}", error.exit_code, debug=debug)
-    except (KeyboardInterrupt, click.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(error, "interrupted", INTERRUPTED, debug=debug)
     except VicinalError as error:
         return _fail(error, f"error: {error}", error.exit_code, debug=debug)
