@@ -7,7 +7,7 @@ import typer
 
 from sims.commands import options
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 DEFAULT_PORT = 50551
 
@@ -238,6 +238,7 @@ def serve(
             from server.trust.guard import Guard
             from server.versions.folder import current_version, read_description
             from server.workers.crew import QueueLimits
+            from sims.terminal import notes_wanted
 
             description, eligible = read_description(folder, current_version(folder))
             notes = json.loads((folder / "notes").read_bytes())
@@ -246,7 +247,8 @@ def serve(
                 typer.echo(
                     f"listening on {join_address(host, port)}  version {description.version[:12]}…"
                 )
-                typer.echo(f"neighbors: {notes['neighbors']}")
+                if notes_wanted():
+                    typer.echo(f"neighbors: {notes['neighbors']}")
                 if metrics_port is not None:
                     typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
                 if port_file is not None:

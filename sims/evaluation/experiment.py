@@ -28,6 +28,7 @@ from sims.attacks.options import Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out
 from sims.progress import Report, quiet
+from sims.terminal import notes_wanted
 
 NO_ATTACK: Final = "none"
 FILE_PREFIX: Final = "file:"
@@ -127,7 +128,7 @@ def prepare(
         resolve(experiment.attack, attack_named(experiment.attack), experiment.attack_options)
     elif experiment.attack_options:
         raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
-    dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
+    dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
     split = leave_one_out(dataset, seed=experiment.seed)
     if not len(split.held_out.users):
         raise InputError(

@@ -32,6 +32,7 @@ from sims.processes.children import Child, Children
 from sims.processes.marked import interruptible
 from sims.progress import Report
 from sims.selection.presets import REPORTED_TARGETS
+from sims.terminal import notes_wanted
 
 DEVICES: Final = 4
 # Server-side answers that are timed, one after another, and compared with a device's.
@@ -52,7 +53,7 @@ def choose_experiment(dataset: str, seed: int) -> tuple[Experiment, Substitute |
     Raises InputError for a data set that cannot be used for another reason.
     """
     try:
-        load_dataset(dataset, seed=seed, progress=True)
+        load_dataset(dataset, seed=seed, progress=notes_wanted())
     except FetchError as error:
         return Experiment(dataset="synthetic", seed=seed), Substitute(str(error))
     return Experiment(dataset=dataset, seed=seed, targets=REPORTED_TARGETS.get(dataset)), None
