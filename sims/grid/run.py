@@ -177,8 +177,8 @@ def _store(stores: Path, name: str) -> ModelStore:
 def _line(error: BaseException) -> str:
     # Ray tells a whole traceback, in colors; its last line says what happened.
     lines = _COLORS.sub("", str(error)).strip().splitlines() or [""]
-    told = " ".join(lines[-1].split())[:500]
-    return told if isinstance(error, VicinalError) else f"{type(error).__name__}: {told}"
+    reason = " ".join(lines[-1].split())[:500]
+    return reason if isinstance(error, VicinalError) else f"{type(error).__name__}: {reason}"
 
 
 @final

@@ -195,14 +195,14 @@ def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
 def test_health_is_not_serving_while_no_worker_is_alive(served: Served) -> None:
     async def use() -> None:
         async with running(served, QueueLimits()) as front:
-            said = front.health()
-            assert (await said.read()).status == HealthCheckResponse.SERVING
+            responses = front.health()
+            assert (await responses.read()).status == HealthCheckResponse.SERVING
             for pid in children_of(os.getpid(), "server.workers.worker"):
                 os.kill(pid, signal.SIGKILL)
-            assert (await said.read()).status == HealthCheckResponse.NOT_SERVING
-            assert (await said.read()).status == HealthCheckResponse.SERVING
+            assert (await responses.read()).status == HealthCheckResponse.NOT_SERVING
+            assert (await responses.read()).status == HealthCheckResponse.SERVING
             assert len((await front.recommend(0, "paper")).items) == 10
-            said.cancel()
+            responses.cancel()
 
     asyncio.run(asyncio.wait_for(use(), 120))
 
