@@ -1,4 +1,4 @@
-"""How the vicinal defense is set, and two presets for each model."""
+"""Settings of the vicinal defense, and two presets for each model."""
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal

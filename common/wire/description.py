@@ -1,4 +1,4 @@
-"""What a server says of itself: the version it serves and how devices are to use it."""
+"""A server's description: the version it serves and how devices are to use it."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the processes of a server share: a folder that the front keeps and workers map.
+"""The serving folder, which the front writes and workers map.
 
     FOLDER/current                     name of the version that new requests get
     FOLDER/DIGEST/model.safetensors    a model version's bytes
@@ -51,7 +51,7 @@ def describe(
     list_length: int,
     experiment: str = "",
 ) -> Description:
-    """What a server says of a recommender.
+    """The description that a server sends of a recommender.
 
     presets     what a call may name
     watched     items whose hit ratio is measured; `list_length` is K

@@ -7,13 +7,13 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from client.run import Outcome
+from client.run import RunResult
 
 # Of a latency, in percent of requests.
 QUANTILES = {"p50": 50.0, "p99": 99.0}
 
 
-def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
+def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
     """Counts, shares, seconds and bytes; latency is per user, from request to ranking."""
     counts = outcome.counts
     waited = np.array([one.waited for one in outcome.answered])
@@ -58,7 +58,7 @@ def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
     }
 
 
-def device_table(outcome: Outcome, preset: str) -> Table:
+def device_table(outcome: RunResult, preset: str) -> Table:
     """The same for a terminal."""
     report = device_json(outcome, preset)
     size, seconds = report["bytes"], report["seconds"]

@@ -9,7 +9,7 @@ import typer
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 DEFAULT_PORT = 50551
 
@@ -222,6 +222,7 @@ def serve(
             from server.trust.guard import Guard
             from server.versions.folder import current_version, read_description
             from server.workers.crew import QueueLimits
+            from sims.terminal import notes_wanted
 
             description, eligible = read_description(folder, current_version(folder))
             notes = json.loads((folder / "notes").read_bytes())
@@ -233,7 +234,7 @@ def serve(
                 typer.echo(
                     f"listening on {join_address(host, port)}  version {description.version[:12]}…"
                 )
-                for line in notes["neighbors"]:
+                for line in notes["neighbors"] if notes_wanted() else ():
                     typer.echo(line)
                 if metrics_port is not None:
                     typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")

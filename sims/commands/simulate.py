@@ -9,7 +9,7 @@ import typer
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -48,12 +48,13 @@ def simulate(
     from sims.fleet.report import fleet_json, fleet_table
     from sims.fleet.run import command_line, run_fleet, write_files
     from sims.progress import shown
+    from sims.terminal import notes_wanted
 
     cell = study.study().cell()
     prepared = prepare(cell.experiment)
     asked = cell.defense.settings(cell.settings)
     settings = capped(asked, prepared.user_count)
-    if settings != asked:
+    if settings != asked and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
     with shown() as progress:

@@ -17,7 +17,7 @@ from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared
-from sims.evaluation.measuring import Bench, Condition, Measured, Source, popularity
+from sims.evaluation.measuring import Condition, EvaluationSetup, Measured, Source, popularity
 from sims.evaluation.report import Evaluation
 from sims.progress import Report, quiet
 
@@ -25,7 +25,9 @@ from sims.progress import Report, quiet
 DEFENDED: Final = ("clean_defended", "defended")
 
 # Answers users [U] under conditions: evaluation.measure or evaluation.measure_here.
-Measurer = Callable[[Bench, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]]
+Measurer = Callable[
+    [EvaluationSetup, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]
+]
 Memo = MutableMapping[str, Measured]
 
 
@@ -174,7 +176,7 @@ class _Run:
         keys = {name: self._cell.memo_key(name, watched) for name in conditions}
         missing = [name for name, key in keys.items() if key not in self._memo]
         if missing:
-            bench = Bench(
+            setup = EvaluationSetup(
                 self._models_of(missing, defended=False),
                 self._prepared.local,
                 self._cell.settings,
@@ -183,7 +185,7 @@ class _Run:
                 self._models_of(missing, defended=True),
                 self._cell.defense.rvd,
             )
-            for name, part in self._measurer(bench, missing, users).items():
+            for name, part in self._measurer(setup, missing, users).items():
                 self._memo[keys[name]] = part
         return {name: self._memo[key] for name, key in keys.items()}
 

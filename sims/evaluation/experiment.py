@@ -28,6 +28,7 @@ from sims.attacks.options import Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
 from sims.progress import Report, quiet
+from sims.terminal import notes_wanted
 
 NO_ATTACK: Final = "none"
 FILE_PREFIX: Final = "file:"
@@ -122,7 +123,7 @@ def prepare(
     """
     _check_names(experiment, attack)
     if dataset is None:
-        dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
+        dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
     split = leave_one_out(dataset, seed=experiment.seed) if hold_out else nothing_held_out(dataset)
     if hold_out and not len(split.held_out.users):
         raise InputError(

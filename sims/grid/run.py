@@ -27,6 +27,7 @@ from sims.grid.ray_session import ray_session
 from sims.grid.results import CellResult, cell_path, locked, read_result, result_of, write_result
 from sims.processes.marked import interruptible
 from sims.progress import Report
+from sims.terminal import notes_wanted
 
 Groups = dict[str, list[Cell]]
 STORES: Final = "stores"
@@ -57,7 +58,7 @@ def run_grid(
         todo = [cell for cell, path in zip(cells, paths, strict=True) if path not in there]
         # Fetched once, here, and not by several processes at a time.
         for dataset in dict.fromkeys(cell.experiment.dataset for cell in todo):
-            load_dataset(dataset, progress=True)
+            load_dataset(dataset, progress=notes_wanted())
         shown = _Shown(report, cells, todo)
         if todo:
             with interruptible(), ray_session(processes=processes, address=address) as ray:
@@ -175,8 +176,8 @@ def _store(stores: Path, name: str) -> ModelStore:
 def _line(error: BaseException) -> str:
     # Ray tells a whole traceback, in colors; its last line says what happened.
     lines = _COLORS.sub("", str(error)).strip().splitlines() or [""]
-    told = " ".join(lines[-1].split())[:500]
-    return told if isinstance(error, VicinalError) else f"{type(error).__name__}: {told}"
+    reason = " ".join(lines[-1].split())[:500]
+    return reason if isinstance(error, VicinalError) else f"{type(error).__name__}: {reason}"
 
 
 @final

@@ -12,6 +12,7 @@ from sims.attacks.profiles import Profiles
 from sims.evaluation.experiment import NO_ATTACK, Experiment, local_ratings, prepare
 from sims.evaluation.splits import nothing_held_out
 from sims.progress import Report, quiet
+from sims.terminal import notes_wanted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def load_ratings(
     Raises InputError.
     """
     if experiment.attack == NO_ATTACK and not hold_out:
-        dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
+        dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
         local = local_ratings(nothing_held_out(dataset))
         ratings = dataset.ratings
         return ServedRatings(ratings, ratings.user_count, experiment.targets or (), local)
