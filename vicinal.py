@@ -3,17 +3,82 @@
     import vicinal as vc
     python -m vicinal …       the command line, as `vicinal …`
 
-Importing it loads no library: what is asked for is loaded then. It finds its own code also where
-the user's folder holds a `server.py` or a `common/` (common/pinning.py).
+docs/api.md shows every name. Importing it loads no library: what is asked for is loaded then. It
+finds its own code also where the user's folder holds a `server.py` or a `common/`
+(common/pinning.py).
 """
 
+import importlib
 import runpy
 from pathlib import Path
-
-__all__: list[str] = []
+from typing import TYPE_CHECKING, Any
 
 # By its path and before all else: until it has run, `common` may be the user's.
 pin = runpy.run_path(str(Path(__file__).absolute().parent / "common" / "pinning.py"))["pin"]
+
+if TYPE_CHECKING:
+    from common.errors import InputError, VicinalError
+    from common.ratings import RatingMatrix, RatingScale
+    from server.data.datasets import Dataset
+    from sims.api.attack import attack
+    from sims.api.comparison import Comparison, compare
+    from sims.api.data import load
+    from sims.api.evaluation import evaluate
+    from sims.api.model import Model, Recommendations, defend, train
+    from sims.attacks.budget import Budget
+    from sims.attacks.profiles import Profiles
+    from sims.evaluation.report import Evaluation
+
+__all__ = [
+    "load",
+    "attack",
+    "train",
+    "evaluate",
+    "compare",
+    "defend",
+    "Dataset",
+    "RatingMatrix",
+    "RatingScale",
+    "Profiles",
+    "Budget",
+    "Model",
+    "Recommendations",
+    "Evaluation",
+    "Comparison",
+    "InputError",
+    "VicinalError",
+]
+
+_PLACES = {
+    "load": "sims.api.data",
+    "attack": "sims.api.attack",
+    "train": "sims.api.model",
+    "evaluate": "sims.api.evaluation",
+    "compare": "sims.api.comparison",
+    "defend": "sims.api.model",
+    "Dataset": "server.data.datasets",
+    "RatingMatrix": "common.ratings",
+    "RatingScale": "common.ratings",
+    "Profiles": "sims.attacks.profiles",
+    "Budget": "sims.attacks.budget",
+    "Model": "sims.api.model",
+    "Recommendations": "sims.api.model",
+    "Evaluation": "sims.evaluation.report",
+    "Comparison": "sims.api.comparison",
+    "InputError": "common.errors",
+    "VicinalError": "common.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'vicinal' has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(_PLACES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]
 
 
 def main() -> None:

@@ -49,7 +49,9 @@ class UserSubmodules:
     """Finds `common.mine` in a package of the user's, when there is none of that name in ours."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
+    def find_spec(
+        name: str, path: Sequence[str] | None, target: object = None
+    ) -> ModuleSpec | None:
         package, _, submodule = name.partition(".")
         if package not in NAMES or not submodule or "." in submodule:
             return None

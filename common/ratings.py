@@ -87,7 +87,7 @@ def _indices(values: ArrayLike, count: int, what: str) -> NDArray[np.int64]:
     return indices.astype(np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RatingMatrix:
     """Observed ratings Ω in compressed rows; items ascend within a row, one rating a pair.
 
@@ -155,6 +155,17 @@ class RatingMatrix:
     @property
     def user_count(self) -> int:
         return len(self.indptr) - 1
+
+    def __repr__(self) -> str:
+        return f"RatingMatrix({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """Sizes, scale and digest, in a line."""
+        return (
+            f"{self.user_count} users × {self.item_count} items, {len(self)} ratings "
+            f"{self.scale}, digest {self.digest()[:12]}"
+        )
 
     def __len__(self) -> int:
         """Number of observed ratings."""

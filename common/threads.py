@@ -1,8 +1,10 @@
 """One arithmetic thread a process."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 # Read by OpenBLAS, MKL, OpenMP and Accelerate once, when each is loaded.
 THREAD_VARIABLES = (
@@ -25,3 +27,19 @@ def limit_threads(count: int = 1) -> None:
     for name in THREAD_VARIABLES:
         os.environ[name] = str(count)
     threadpool_limits(limits=count)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """limit_threads() for a block of a program that is not ours, whose own threads come back."""
+    libraries = ThreadpoolController().lib_controllers
+    counts = [library.num_threads for library in libraries]
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    try:
+        limit_threads()
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        for library, count in zip(libraries, counts, strict=True):
+            library.set_num_threads(count)

@@ -19,7 +19,7 @@ def column_positions(names: Sequence[str], where: str) -> dict[str, int]:
 
     Raises InputError for an unknown column, a role played twice, or one that nobody plays.
     """
-    roles = [_role(name) for name in names]
+    roles = [role_of(name) for name in names]
     wanted = "user, item, rating and perhaps timestamp"
     if not any(roles):
         shown = ", ".join(map(repr, names))
@@ -35,7 +35,8 @@ def column_positions(names: Sequence[str], where: str) -> dict[str, int]:
     return positions
 
 
-def _role(name: str) -> str | None:
+def role_of(name: str) -> str | None:
+    """user, item, rating or timestamp, for a column of that or a like name."""
     plain = name.split(":", maxsplit=1)[0].lower()
     for ignored in " -_":
         plain = plain.replace(ignored, "")

@@ -38,12 +38,13 @@ class HeldOut:
         return np.flatnonzero(self.items >= 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Ratings of a data set, all of them: a published split's held-out ones included.
 
     timestamps int64 [N], seconds since 1970 in the order of `ratings.items`; `held_out` is the
-    published split; `source` says where the ratings came from.
+    published split; `source` says where the ratings came from; `text_ids` names the columns (user,
+    item) whose ids are text, however much they look like numbers.
     """
 
     name: str
@@ -51,6 +52,10 @@ class Dataset:
     timestamps: NDArray[np.int64] | None
     held_out: HeldOut | None
     source: str
+    text_ids: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name}: {self.ratings.summary}; {self.source})"
 
     def __post_init__(self) -> None:
         if self.timestamps is not None and len(self.timestamps) != len(self.ratings):

@@ -8,17 +8,20 @@ request, and thrown away (paper, Algorithm 1).
 Shapes: U users, I items, B rows, k neighbors, d embedding width.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Protocol, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch.func import functional_call
 
 from common.errors import InputError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
+from common.vicinal.settings import VicinalSettings
 from server.recommending.neighbors import NeighborIndex
 
 # Dense rows that are encoded at a time.
@@ -61,56 +64,100 @@ def vicinal_loss(unrated_weight: float) -> Loss:
 class GenericVicinal:
     """A trained module with the ratings that it was trained on.
 
-    module         a torch.nn.Module that is a RowModel, in eval mode; it stays as it is
-    ratings        all users, real ones first
-    neighbors      k, the user itself included
-    learning_rate  of Adam, from a fresh state for every request
+    module      a torch.nn.Module that is a RowModel, in eval mode; it stays as it is
+    ratings     every row that training saw; the first `user_count` can be asked for
+    user_count  real users; what comes after them is only ever somebody's neighbor
+    loss        what is fine-tuned on; None is vicinal_loss with the settings' unrated weight
     """
 
     def __init__(
         self,
         module: torch.nn.Module,
         ratings: RatingMatrix,
+        user_count: int | None = None,
         *,
-        neighbors: int,
-        steps: int,
-        learning_rate: float,
-        loss: Loss,
+        loss: Loss | None = None,
     ) -> None:
-        """Raises InputError for a module that lacks `embed` or is in training mode."""
+        """Raises InputError for a module that is in training mode, lacks `embed`, or does not give
+        rows of embeddings and of predicted ratings.
+        """
         embed = getattr(module, "embed", None)
         if embed is None:
             raise InputError("own model: give the module a method embed(rows) -> [B, d]")
         if module.training:
             raise InputError("own model: call module.eval() first, or it would answer by chance")
-        self._module, self._ratings, self._loss = module, ratings, loss
-        self._neighbors, self._steps, self._rate = neighbors, steps, learning_rate
+        self.ratings = ratings
+        self.user_count = ratings.user_count if user_count is None else user_count
+        self._module, self._loss = module, loss
         chunks = np.array_split(
             np.arange(ratings.user_count), -(-ratings.user_count // USERS_PER_CHUNK)
         )
         with torch.no_grad():
-            embeddings = [embed(self._rows(users)).numpy() for users in chunks]
-        self._index = NeighborIndex(np.concatenate(embeddings))
+            first = self._rows(chunks[0])
+            _check_shape("forward", module(first), (len(first), ratings.item_count))
+            embeddings = [
+                _check_shape("embed", embed(self._rows(users)), (len(users), None)).numpy()
+                for users in chunks
+            ]
+        self._index = NeighborIndex(np.concatenate(embeddings).astype(np.float32))
 
-    def scores(self, user: int) -> NDArray[np.float32]:
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the module's parameters and buffers."""
+        hasher = hashlib.sha256()
+        for name, tensor in sorted(self._module.state_dict().items()):
+            hasher.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            hasher.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return hasher.hexdigest()
+
+    def recommend(
+        self, user: int, settings: VicinalSettings, list_length: int
+    ) -> NDArray[np.int64]:
+        """The top K among what the user has not rated, best first. Raises InputError."""
+        scores = self.scores(user, settings)
+        return top_items(scores, self.ratings.items_of(user), list_length)
+
+    def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
+        """The top K of the module as it is. Raises InputError."""
+        return top_items(self.plain_scores(user), self.ratings.items_of(user), list_length)
+
+    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
+        return self._index.neighbors(users, count)
+
+    def plain_scores(self, user: int) -> NDArray[np.float32]:
+        """Predicted ratings of every item by the module as it is, [I]."""
+        self._check_user(user)
+        with torch.no_grad():
+            scores: NDArray[np.float32] = self._module(self._rows([user]))[0].numpy()
+        return scores
+
+    def scores(self, user: int, settings: VicinalSettings) -> NDArray[np.float32]:
         """Predicted ratings of every item by the copy fine-tuned for a user, [I].
 
+        settings  k, T and α, with the step rule adam, from a fresh state for every request
+
         The copy is the best that was met on the way, so its loss is never above the module's.
-        Raises InputError for an unknown user.
+        Raises InputError for an unknown user, and for settings of another fine-tune.
         """
-        if not 0 <= user < self._ratings.user_count:
-            raise InputError(f"unknown user {user}: choose 0–{self._ratings.user_count - 1}")
-        rows = self._rows(self._index.neighbors([user], self._neighbors)[0])
+        self._check_user(user)
+        if settings.step_rule != "adam" or settings.min_support != 1 or settings.proximal_weight:
+            raise InputError(
+                "own model: its fine-tune has k, steps, learning rate and unrated weight alone"
+            )
+        rows = self._rows(self._index.neighbors([user], settings.neighbors)[0])
+        measure = self._loss or vicinal_loss(settings.unrated_weight)
         copy = {name: p.detach().clone() for name, p in self._module.named_parameters()}
         buffers = {name: b.clone() for name, b in self._module.named_buffers()}
-        optimizer = torch.optim.Adam([p.requires_grad_() for p in copy.values()], lr=self._rate)
+        rate = settings.learning_rate
+        optimizer = torch.optim.Adam([p.requires_grad_() for p in copy.values()], lr=rate)
         best = torch.inf
-        for step in range(self._steps + 1):
+        for step in range(settings.steps + 1):
             predicted = functional_call(self._module, {**copy, **buffers}, (rows,))
-            loss = self._loss(predicted, rows)
+            loss = measure(predicted, rows)
             if float(loss.detach()) < best:
                 best, scores = float(loss.detach()), predicted.detach()[0]
-            if step < self._steps:
+            if step < settings.steps:
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -119,9 +166,21 @@ class GenericVicinal:
         found: NDArray[np.float32] = scores.numpy()
         return found
 
-    def recommend(self, user: int, list_length: int) -> NDArray[np.int64]:
-        """The top K among what the user has not rated, best first. Raises InputError."""
-        return top_items(self.scores(user), self._ratings.items_of(user), list_length)
+    def _rows(self, users: ArrayLike) -> torch.Tensor:
+        return torch.from_numpy(self.ratings.rows(users).dense())
 
-    def _rows(self, users: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(self._ratings.rows(users).dense())
+    def _check_user(self, user: int) -> None:
+        if not 0 <= user < self.user_count:
+            raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")
+
+
+def _check_shape(method: str, given: object, wanted: tuple[int, int | None]) -> torch.Tensor:
+    """Raises InputError for what is not a tensor of so many rows and columns; None is any."""
+    rows, columns = wanted
+    shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+    fits = isinstance(shape, tuple) and len(shape) == 2 and shape[0] == rows
+    if not fits or (columns is not None and shape[1] != columns):
+        expected = f"[{rows}, {'d' if columns is None else columns}]"
+        raise InputError(f"own model: {method}(rows) gives {shape}, where {expected} is expected")
+    assert isinstance(given, torch.Tensor)
+    return given

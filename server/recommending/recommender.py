@@ -110,12 +110,19 @@ class Recommender:
 
     def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
         """The top K of the model as it was trained. Raises InputError."""
+        return top_items(self.plain_scores(user), self.ratings.items_of(user), list_length)
+
+    def scores(self, user: int, settings: VicinalSettings) -> NDArray[np.float32]:
+        """What `recommend` ranks by: scores of every item after fine-tuning, [I]."""
+        return tuned_scores(self.version.served, self.neighborhood(user, settings), settings)
+
+    def plain_scores(self, user: int) -> NDArray[np.float32]:
+        """Scores of every item by the model as it was trained, [I]. Raises InputError."""
         self._check_user(user)
         # As it was trained: not rounded, as what is sent to devices is.
         own = {name: rows[[user]] for name, rows in self.stored.user_parameters.items()}
         alone = Neighborhood(self.ratings.rows([user]), own)
-        scores = self.version.served.plain_scores(alone)
-        return top_items(scores, self.ratings.items_of(user), list_length)
+        return self.version.served.plain_scores(alone)
 
     def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""

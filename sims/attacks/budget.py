@@ -5,7 +5,7 @@ Shapes: U real users, I items, F fakes.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,22 @@ class Budget:
                 f"{len(targets)} targets: name fewer with --targets"
             )
         return cls(fakes, profile_size)
+
+
+class Attack(Protocol):
+    """Make the profiles [F, I] of an attack on the real ratings [U, I] that it knows.
+
+    More keyword-only parameters, with defaults, are the attack's options (sims.attacks.options).
+    """
+
+    def __call__(
+        self,
+        ratings: RatingMatrix,
+        targets: tuple[int, ...],
+        budget: Budget,
+        *,
+        rng: np.random.Generator,
+    ) -> RatingMatrix: ...
 
 
 def choose_targets(

@@ -19,13 +19,20 @@ _TYPES: Final[dict[object, str]] = {int: "a whole number", float: "a number", st
 
 
 def declared(attack: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The options that an attack's function has, by name."""
+    """The options that an attack's function has, by name.
+
+    Raises InputError for one without a default.
+    """
     parameters = inspect.signature(attack).parameters
-    return {
+    found = {
         name: parameter
         for name, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name != "rng"
     }
+    for name, parameter in found.items():
+        if parameter.default is parameter.empty:
+            raise InputError(f"attack option {name}: give it a default")
+    return found
 
 
 def resolve(
@@ -46,7 +53,7 @@ def resolve(
                 f"attack {name} has no option {option!r}: {hint}it has {', '.join(names)}"
             )
     values = {
-        option: _converted(option, given[option], parameter.annotation)
+        option: _converted(option, given[option], _kind(parameter))
         if option in given
         else parameter.default
         for option, parameter in known.items()
@@ -81,6 +88,17 @@ def parse_options(words: list[str]) -> dict[str, str]:
             raise InputError(f"--attack-option {name} is given twice")
         options[name] = value
     return options
+
+
+def _kind(parameter: inspect.Parameter) -> type:
+    """As annotated, perhaps in quotes; else of the default's type. Raises InputError for others."""
+    wanted: object = parameter.annotation
+    if wanted is parameter.empty:
+        wanted = type(parameter.default)
+    for kind in (int, float, str):
+        if wanted in (kind, kind.__name__):
+            return kind
+    raise InputError(f"attack option {parameter.name}: annotate it int, float or str")
 
 
 def _converted(name: str, value: Value, kind: type) -> Value:

@@ -46,7 +46,7 @@ _NOT_A_TABLE: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profiles:
     """Rows of fake users over a data set's items, and what they promote.
 
@@ -57,6 +57,16 @@ class Profiles:
     ratings: RatingMatrix
     targets: tuple[int, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        named = {key: self.notes[key] for key in ("attack", "options", "seed") if key in self.notes}
+        about = ", ".join(f"{key} {value}" for key, value in named.items())
+        targets = ", ".join(map(str, self.targets))
+        ratings = self.ratings
+        return (
+            f"Profiles({about}{': ' if about else ''}{ratings.user_count} fakes, "
+            f"{len(ratings)} ratings, targets {targets}; digest {ratings.digest()[:12]})"
+        )
 
     def __post_init__(self) -> None:
         if len(set(self.targets)) != len(self.targets):

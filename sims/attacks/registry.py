@@ -4,35 +4,21 @@ import zlib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import numpy as np
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from sims.attacks.budget import ATTACK_SIZE, Budget, choose_targets
+from sims.attacks.budget import ATTACK_SIZE, Attack, Budget, choose_targets
 from sims.attacks.options import KNOWLEDGE, Value, resolve
+from sims.attacks.own import attack_in_file
 from sims.attacks.profiles import Profiles
+from sims.functions import function_name, is_function, label
 from sims.progress import Report, quiet
 
 # Nobody to mix, and nobody to fit a surrogate to, with fewer users.
 LEAST_KNOWN_USERS: Final = 2
-
-
-class Attack(Protocol):
-    """Make the profiles [F, I] of an attack on the real ratings [U, I] that it knows.
-
-    More keyword-only parameters, with defaults, are the attack's options (sims.attacks.options).
-    """
-
-    def __call__(
-        self,
-        ratings: RatingMatrix,
-        targets: tuple[int, ...],
-        budget: Budget,
-        *,
-        rng: np.random.Generator,
-    ) -> RatingMatrix: ...
 
 
 # Where each attack is, module:function; imported when it runs, since some need torch.
@@ -50,12 +36,18 @@ ATTACKS: Final[dict[str, str]] = {
 
 
 def attack_named(name: str) -> Attack:
-    """Raises InputError for a name that is not in ATTACKS."""
+    """A registered attack, or the function that `PATH.py:FUNCTION` names (sims.attacks.own).
+
+    Raises InputError.
+    """
+    if is_function(name):
+        return attack_in_file(name)
     if name not in ATTACKS:
         near = get_close_matches(name, ATTACKS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(
-            f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}, or file:PATH"
+            f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}, "
+            "file:PATH or PATH.py:FUNCTION"
         )
     module, _, function = ATTACKS[name].partition(":")
     return cast(Attack, getattr(import_module(module), function))
@@ -124,17 +116,19 @@ def run_attack(
 
     Raises InputError as make_profiles does.
     """
-    values, knowledge = resolve(name, attack, options or {})
+    values, knowledge = resolve(label(name), attack, options or {})
     targets = targets_of(ratings, seed=seed, targets=targets)
     budget = Budget.of(ratings, targets, attack_size)
     run = cast(Callable[..., RatingMatrix], attack)
     known = _known(ratings, knowledge, seed)
-    progress(f"attack {name}", 0, 1)
-    fakes = run(known, targets, budget, rng=_stream(seed, name), **values)
-    progress(f"attack {name}", 1, 1)
+    shown = label(name)
+    progress(f"attack {shown}", 0, 1)
+    # The same numbers for a function however it is named.
+    fakes = run(known, targets, budget, rng=_stream(seed, function_name(name)), **values)
+    progress(f"attack {shown}", 1, 1)
     resolved = {KNOWLEDGE: f"{knowledge:g}", **values}
     notes = {
-        "attack": name,
+        "attack": shown,
         "seed": str(seed),
         "fakes": str(budget.fakes),
         "profile_size": str(budget.profile_size),

@@ -7,17 +7,26 @@ measured once goes into a memo, and is not measured again for a cell that needs 
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from functools import partial
+from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
-from server.recommending.recommender import Recommender
+from server.training import Robust
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared
-from sims.evaluation.measuring import Condition, EvaluationSetup, Measured, Source, popularity
+from sims.evaluation.measuring import (
+    Condition,
+    EvaluationSetup,
+    Measurable,
+    Measured,
+    Source,
+    popularity,
+)
+from sims.evaluation.own_model import OwnModel
 from sims.evaluation.report import Evaluation
 from sims.progress import Report, quiet
 
@@ -29,6 +38,12 @@ Measurer = Callable[
     [EvaluationSetup, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]
 ]
 Memo = MutableMapping[str, Measured]
+
+
+class Train(Protocol):
+    """Gives the model of the clean or the poisoned ratings, robustly trained or plainly."""
+
+    def __call__(self, *, clean: bool, robust: Robust | None) -> Measurable: ...
 
 
 @dataclass(frozen=True)
@@ -69,16 +84,20 @@ def evaluate_cell(
     store: ModelStore,
     measurer: Measurer,
     *,
+    own: OwnModel | None = None,
     memo: Memo | None = None,
     progress: Report = quiet,
 ) -> Evaluation:
     """Train, or take from the store, and measure; `prepared` is of the cell's experiment.
 
+    own  a model of one's own, instead of the one that the experiment names
+
     k is capped at the users there are. Raises VicinalError when training diverges.
     """
     asked, cell = cell, cell.capped(prepared)
     users = sample(prepared, cell.users)
-    run = _Run(cell, prepared, store, measurer, {} if memo is None else memo, progress)
+    train = _training(prepared, store, own, progress)
+    run = _Run(cell, prepared, train, measurer, {} if memo is None else memo)
     poisoned = run.recommender(clean=False)
     conditions: list[Condition] = ["clean", "undefended"]
     start, share = time.perf_counter(), 0.0
@@ -101,7 +120,7 @@ def evaluate_cell(
         preset=cell.preset,
         settings=cell.settings,
         users=len(users),
-        notes=_notes(asked, cell),
+        notes=_notes(asked, cell) + (own.notes if own is not None else ()),
         fake_neighbor_share=share,
         train_seconds=trained,
         defend_seconds=time.perf_counter() - start - run.clean_train_seconds,
@@ -109,7 +128,13 @@ def evaluate_cell(
 
 
 def measure_clean(
-    cell: Cell, prepared: Prepared, store: ModelStore, measurer: Measurer, memo: Memo
+    cell: Cell,
+    prepared: Prepared,
+    store: ModelStore,
+    measurer: Measurer,
+    memo: Memo,
+    *,
+    own: OwnModel | None = None,
 ) -> None:
     """Measure into `memo` what all attacks on the same data, model and seed share."""
     cell = cell.capped(prepared)
@@ -117,7 +142,8 @@ def measure_clean(
     conditions: list[Condition] = ["clean"]
     if cell.defense.name != NO_DEFENSE:
         conditions.append("clean_defended")
-    _Run(cell, prepared, store, measurer, memo, quiet).measured(conditions, users)
+    train = _training(prepared, store, own, quiet)
+    _Run(cell, prepared, train, measurer, memo).measured(conditions, users)
 
 
 def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:
@@ -136,6 +162,25 @@ def sample(prepared: Prepared, count: int | None) -> NDArray[np.int64]:
     return np.sort(rng.choice(everybody, count, replace=False))
 
 
+def _training(
+    prepared: Prepared, store: ModelStore, own: OwnModel | None, progress: Report
+) -> Train:
+    """How the models of a cell come about."""
+    if own is None:
+        return partial(prepared.train, store, progress=progress)
+
+    def train(*, clean: bool, robust: Robust | None) -> Measurable:
+        assert robust is None  # what Study.cell refuses
+        what = f"train {own.name}{' on clean ratings' if clean else ''}"
+        progress(what, 0, 1)
+        ratings = prepared.split.train if clean else prepared.poisoned
+        model = own.train(ratings, prepared.user_count, seed=prepared.experiment.seed)
+        progress(what, 1, 1)
+        return model
+
+    return train
+
+
 @final
 class _Run:
     """One cell's models and measurements, each made when it is first asked for."""
@@ -144,26 +189,23 @@ class _Run:
         self,
         cell: Cell,
         prepared: Prepared,
-        store: ModelStore,
+        train: Train,
         measurer: Measurer,
         memo: Memo,
-        progress: Report,
     ) -> None:
-        self._cell, self._prepared, self._store = cell, prepared, store
-        self._measurer, self._memo, self._progress = measurer, memo, progress
-        self._models: dict[tuple[bool, bool], Recommender] = {}
+        self._cell, self._prepared, self._train = cell, prepared, train
+        self._measurer, self._memo = measurer, memo
+        self._models: dict[tuple[bool, bool], Measurable] = {}
         self.train_seconds = 0.0
         self.clean_train_seconds = 0.0
 
-    def recommender(self, *, clean: bool, defended: bool = False) -> Recommender:
+    def recommender(self, *, clean: bool, defended: bool = False) -> Measurable:
         """Trained plainly, or as the defense trains."""
         robust = self._cell.defense.robust if defended else None
         key = clean, robust is not None
         if key not in self._models:
             start = time.perf_counter()
-            self._models[key] = self._prepared.train(
-                self._store, clean=clean, robust=robust, progress=self._progress
-            )
+            self._models[key] = self._train(clean=clean, robust=robust)
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
             self.clean_train_seconds += seconds if clean else 0.0
@@ -191,7 +233,7 @@ class _Run:
 
     def _models_of(
         self, conditions: Sequence[Condition], *, defended: bool
-    ) -> dict[Source, Recommender]:
+    ) -> dict[Source, Measurable]:
         """The models that some conditions ask, by what they were trained on."""
         wanted = [name for name in conditions if (name in DEFENDED) == defended]
         return {

@@ -70,3 +70,13 @@ def defense_named(text: str, *, model: str = "mf") -> Defense:
     robust = trainings[0] if trainings else None
     require_trainable(model, robust)
     return Defense(robust, RVD in names)
+
+
+def own_defense(text: str) -> Defense:
+    """Parse a defense of a model of one's own: none or rvd. Raises InputError for others."""
+    defense = defense_named(text)
+    if defense.robust is not None:
+        raise InputError(
+            f"defense {text}: a model of your own has a training of its own; choose none or rvd"
+        )
+    return defense

@@ -27,6 +27,7 @@ from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.options import Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
+from sims.functions import label
 from sims.progress import Report, quiet
 from sims.terminal import notes_wanted
 
@@ -111,17 +112,22 @@ def prepare(
     *,
     dataset: Dataset | None = None,
     attack: Attack | None = None,
+    own_model: bool = False,
     hold_out: bool = True,
     progress: Report = quiet,
 ) -> Prepared:
     """Load, split, attack. Raises InputError for anything that does not fit.
 
-    profiles  of the same experiment, or of one with another model: not made again
-    dataset   ratings at hand, instead of those that the experiment names
-    attack    a function, instead of the attack that the experiment names
-    hold_out  whether one rating of every user is withheld, to be found again
+    profiles   of the same experiment, or of one with another model: not made again; or any others
+               over the same items, instead of the attack that the experiment names
+    dataset    ratings at hand, instead of those that the experiment names
+    attack     a function, instead of the attack that the experiment names
+    own_model  whether the experiment's model is one's own, and its name only that
+    hold_out   whether one rating of every user is withheld, to be found again
     """
-    _check_names(experiment, attack)
+    _check_names(experiment, own_model=own_model)
+    if profiles is None:
+        _check_attack(experiment, attack)
     if dataset is None:
         dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
     split = leave_one_out(dataset, seed=experiment.seed) if hold_out else nothing_held_out(dataset)
@@ -164,15 +170,19 @@ def attacked(
     )
 
 
-def _check_names(experiment: Experiment, attack: Attack | None) -> None:
+def _check_names(experiment: Experiment, *, own_model: bool) -> None:
     """Before anything is loaded. Raises InputError."""
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
-    model_named(experiment.model)
+    if not own_model:
+        model_named(experiment.model)
+
+
+def _check_attack(experiment: Experiment, attack: Attack | None) -> None:
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
     if attack is not None or not fixed:
         function = attack or attack_named(experiment.attack)
-        resolve(experiment.attack, function, experiment.attack_options)
+        resolve(label(experiment.attack), function, experiment.attack_options)
     elif experiment.attack_options:
         raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
 

@@ -1,6 +1,7 @@
 """Robustness and accuracy of one experiment, in process, over all cores.
 
-Each user is answered as a device would answer: neighborhood, fine-tuning, top K, counts.
+Each user is answered as a device would answer: neighborhood, fine-tuning, top K, counts
+(tests/test_paths_agree.py holds the two against each other).
 
 Shapes: U users, K recommended items, t target items.
 """
@@ -9,19 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.device import answer
 from client.stores.ratings import LocalRatings
 from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
 from common.vicinal.settings import VicinalSettings
-from server.recommending.recommender import Recommender
 from sims.processes.pools import in_processes
 from sims.progress import Report, counter, quiet
 
@@ -31,6 +30,34 @@ Source = Literal["clean", "poisoned"]
 BatchResult = tuple[Counts, list[float]]
 # Small enough that progress moves, large enough that sending it costs nothing.
 USERS_PER_TASK = 16
+
+
+class Measurable(Protocol):
+    """A trained model that can be asked: server.recommending's Recommender or GenericVicinal."""
+
+    @property
+    def ratings(self) -> RatingMatrix:
+        """What it was trained on, real users first."""
+        ...
+
+    @property
+    def user_count(self) -> int:
+        """Real users."""
+        ...
+
+    def recommend(
+        self, user: int, settings: VicinalSettings, list_length: int
+    ) -> NDArray[np.int64]:
+        """The top K after fine-tuning for a user, best first."""
+        ...
+
+    def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
+        """The top K of the model as it is, best first."""
+        ...
+
+    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Indices of the nearest users, itself first, [B, k]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,12 +76,12 @@ class EvaluationSetup:
     rvd     whether the defended conditions fine-tune; else they are a robust model as it is
     """
 
-    recommenders: dict[Source, Recommender]
+    recommenders: dict[Source, Measurable]
     local: LocalRatings
     settings: VicinalSettings
     watched: tuple[int, ...]
     list_length: int
-    robust: dict[Source, Recommender] | None = None
+    robust: dict[Source, Measurable] | None = None
     rvd: bool = True
 
     def answer(self, condition: Condition, user: int) -> Counts:
@@ -63,18 +90,11 @@ class EvaluationSetup:
         models = self.robust if defended and self.robust is not None else self.recommenders
         recommender = models["clean" if condition.startswith("clean") else "poisoned"]
         rated, held_out = self.local.train.items_of(user), self.local.held_out_of(user)
-        if not (defended and self.rvd):
+        if defended and self.rvd:
+            items = recommender.recommend(user, self.settings, self.list_length)
+        else:
             items = recommender.recommend_undefended(user, self.list_length)
-            return count_user(items, rated, self.watched, held_out)
-        return answer(
-            recommender.version,
-            recommender.neighborhood(user, self.settings),
-            self.settings,
-            rated=rated,
-            held_out=held_out,
-            watched=self.watched,
-            list_length=self.list_length,
-        ).counts
+        return count_user(items, rated, self.watched, held_out)
 
 
 _setup: EvaluationSetup | None = None
@@ -138,13 +158,25 @@ def measure(
 
 
 def measure_here(
-    setup: EvaluationSetup, conditions: Sequence[Condition], users: NDArray[np.int64]
+    setup: EvaluationSetup,
+    conditions: Sequence[Condition],
+    users: NDArray[np.int64],
+    *,
+    progress: Report = quiet,
 ) -> dict[Condition, Measured]:
-    """What `measure` gives, in this process, for who runs many of them side by side."""
+    """What `measure` gives, in this process: for who runs many of them side by side, and for
+    models that another process could not load.
+    """
     limit_threads()
+    advance = counter(progress, "recommend", len(conditions) * len(users))
     measured = {}
     for condition in conditions:
-        counts, seconds = _measure(setup, condition, users.tolist())
+        counts, seconds = Counts.none(len(setup.watched)), list[float]()
+        for part in _parts(users):
+            part_counts, part_seconds = _measure(setup, condition, part)
+            counts += part_counts
+            seconds += part_seconds
+            advance(len(part))
         measured[condition] = Measured(counts, np.array(seconds))
     return measured
 

@@ -1,7 +1,7 @@
 """What an evaluation reports, as JSON and as a table."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
@@ -11,6 +11,11 @@ from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import Condition, Measured
+from sims.functions import label
+from sims.rendering import as_html, as_text
+
+if TYPE_CHECKING:
+    import polars as pl
 
 TITLES: dict[str, str] = {
     "clean": "clean model",
@@ -21,7 +26,7 @@ TITLES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """One cell: counts per condition (and `popularity`), and how long it took.
 
@@ -56,6 +61,36 @@ class Evaluation:
         defended = measured.get("defended", measured["undefended"])
         return cls(prepared, counts=counts, per_user_seconds=defended.seconds, **fields)
 
+    def __repr__(self) -> str:
+        ratios = ", ".join(
+            f"{TITLES[name]} {self.counts[name].hit_ratio:.3f}"
+            for name in ("clean", "undefended", "defended")
+        )
+        length = self.prepared.experiment.list_length
+        return f"Evaluation({self._title()}; HR@{length} {ratios})"
+
+    def __str__(self) -> str:
+        return as_text(self.table())
+
+    def _repr_html_(self) -> str:
+        return as_html(self.table())
+
+    def frame(self) -> "pl.DataFrame":
+        """A row a condition: what was asked, hit ratio, accuracy, accuracy of liked items."""
+        import polars as pl  # noqa: PLC0415 - heavy, and for this only
+
+        told = self.to_json()
+        named = ("dataset", "model", "attack", "defense", "preset", "seed")
+        metrics = ("hit_ratio", "accuracy", "accuracy_thresholded")
+        return pl.DataFrame(
+            [
+                {key: told[key] for key in named}
+                | {"condition": condition}
+                | {metric: told[metric][condition] for metric in metrics}
+                for condition in TITLES
+            ]
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The keys that the command line promises, and the settings that gave them."""
         experiment, split = self.prepared.experiment, self.prepared.split
@@ -64,8 +99,8 @@ class Evaluation:
             "dataset": experiment.dataset,
             "source": self.prepared.source,
             "split": split.kind,
-            "model": experiment.model,
-            "attack": experiment.attack,
+            "model": label(experiment.model),
+            "attack": label(experiment.attack),
             "defense": self.defense,
             "preset": self.preset,
             "seed": experiment.seed,
@@ -120,7 +155,8 @@ class Evaluation:
     def _title(self) -> str:
         experiment = self.prepared.experiment
         return (
-            f"{experiment.dataset} · {experiment.model} · attack {experiment.attack} · "
+            f"{experiment.dataset} · {label(experiment.model)} · "
+            f"attack {label(experiment.attack)} · "
             f"defense {self.defense} ({self.preset}) · seed {experiment.seed} · "
             f"{self.users} users"
         )

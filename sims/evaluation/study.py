@@ -14,12 +14,15 @@ from server.data.datasets import Dataset
 from server.model_store import ModelStore
 from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.options import Value
+from sims.attacks.profiles import Profiles
 from sims.attacks.registry import Attack
-from sims.evaluation.cell import Cell, evaluate_cell
-from sims.evaluation.defenses import RVD, defense_named
+from sims.evaluation.cell import Cell, Measurer, evaluate_cell
+from sims.evaluation.defenses import RVD, defense_named, own_defense
 from sims.evaluation.experiment import Experiment, prepare
-from sims.evaluation.measuring import measure
+from sims.evaluation.measuring import measure, measure_here
+from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
+from sims.functions import is_function, resolved
 from sims.progress import Report, quiet
 
 
@@ -28,7 +31,7 @@ class Study:
     """What is studied, by the names that the command line and `import vicinal` take.
 
     dataset         a name or a file (server.data.datasets)
-    model           mf, nsvd, autorec or cdae
+    model           mf, nsvd, autorec, cdae, or `PATH.py:FUNCTION` (sims.evaluation.own_model)
     attack          a name of sims.attacks, `none`, `file:PATH` of a profiles file, or
                     `PATH.py:FUNCTION`
     attack_options  of the attack, by name (sims.attacks.options)
@@ -61,28 +64,41 @@ class Study:
     seed: int = 0
     users: int | None = None
 
-    def cell(self) -> Cell:
-        """What the names mean. Raises InputError, before anything is loaded."""
-        defense = defense_named(self.defense, model=self.model)
-        settings = preset(
-            self.preset,
-            model=self.model,
-            neighbors=self.k,
-            steps=self.steps,
-            unrated_weight=self.unrated_weight,
-            min_support=self.min_support,
-        )
+    def cell(self, own: OwnModel | None = None) -> Cell:
+        """What the names mean. Raises InputError, before anything is loaded.
+
+        own  a model of one's own, instead of the one that `model` names; it has no presets
+        """
+        if own is None:
+            defense = defense_named(self.defense, model=self.model)
+            settings = preset(
+                self.preset,
+                model=self.model,
+                neighbors=self.k,
+                steps=self.steps,
+                unrated_weight=self.unrated_weight,
+                min_support=self.min_support,
+            )
+        else:
+            defense = own_defense(self.defense)
+            settings = own.changed(
+                neighbors=self.k,
+                steps=self.steps,
+                unrated_weight=self.unrated_weight,
+                min_support=self.min_support,
+            )
         experiment = Experiment(
             dataset=self.dataset,
-            model=self.model,
-            attack=self.attack,
+            model=resolved(self.model),
+            attack=resolved(self.attack),
             seed=self.seed,
             targets=self.targets,
             attack_size=self.attack_size,
             list_length=self.list_length,
             attack_options=self.attack_options,
         )
-        return Cell(experiment, defense, self.preset, settings, self.users)
+        name = self.preset if own is None else OWN_PRESET
+        return Cell(experiment, defense, name, settings, self.users)
 
 
 def evaluate(
@@ -91,6 +107,8 @@ def evaluate(
     *,
     dataset: Dataset | None = None,
     attack: Attack | None = None,
+    profiles: Profiles | None = None,
+    model: OwnModel | None = None,
     processes: int | None = None,
     progress: Report = quiet,
 ) -> Evaluation:
@@ -99,13 +117,28 @@ def evaluate(
     store      folder of trained models: taken from it where they are there, and kept in it
     dataset    ratings at hand, instead of those that study.dataset names
     attack     a function, instead of the attack that study.attack names
-    processes  that answer users; the counts do not depend on it. None: as many as there are cores
+    profiles   made before, instead of an attack
+    model      of one's own, instead of the one that study.model names
+    processes  that answer users; the counts do not depend on it. None: as many as there are cores.
+               1 is this process, and so it is for a model of one's own, which torch shares out
 
     Raises InputError for what does not fit, VicinalError when training diverges or a process dies,
     OSError.
     """
-    cell = study.cell()
-    prepared = prepare(cell.experiment, dataset=dataset, attack=attack, progress=progress)
-    measurer = partial(measure, processes=processes, progress=progress)
+    own = model
+    if own is None and is_function(study.model):
+        own = model_in_file(resolved(study.model))
+    cell = study.cell(own)
+    prepared = prepare(
+        cell.experiment,
+        profiles,
+        dataset=dataset,
+        attack=attack,
+        own_model=own is not None,
+        progress=progress,
+    )
+    measurer: Measurer = partial(measure, processes=processes, progress=progress)
+    if own is not None or processes == 1:
+        measurer = partial(measure_here, progress=progress)
     with ModelStore(store) as opened:
-        return evaluate_cell(cell, prepared, opened, measurer, progress=progress)
+        return evaluate_cell(cell, prepared, opened, measurer, own=own, progress=progress)

@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from sims.evaluation.experiment import Prepared
+from sims.functions import label
 
 
 def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict
         "source": prepared.source,
         "split": prepared.split.kind,
         "model": experiment.model,
-        "attack": experiment.attack,
+        "attack": label(experiment.attack),
         "defense": defense,
         "preset": result["preset"],
         "seed": experiment.seed,
@@ -41,7 +42,7 @@ def fleet_table(prepared: Prepared, result: dict[str, Any], defense: str) -> Tab
     """Hit ratio and accuracy, at most 80 columns wide."""
     experiment, length = prepared.experiment, result["list_length"]
     title = (
-        f"{experiment.dataset} · {experiment.model} · attack {experiment.attack} · "
+        f"{experiment.dataset} · {experiment.model} · attack {label(experiment.attack)} · "
         f"seed {experiment.seed} · {result['users']} users on {result['clients']} clients"
     )
     table = Table(title=title, title_justify="left")

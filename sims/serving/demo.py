@@ -28,6 +28,7 @@ from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, measure, popularity
+from sims.functions import label
 from sims.processes.children import Child, Children
 from sims.processes.marked import interruptible
 from sims.progress import Report
@@ -102,7 +103,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         "source": prepared.source,
         "split": prepared.split.kind,
         "model": experiment.model,
-        "attack": experiment.attack,
+        "attack": label(experiment.attack),
         "seed": experiment.seed,
         "users": prepared.user_count,
         "targets": list(prepared.watched),

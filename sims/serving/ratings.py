@@ -11,6 +11,7 @@ from server.data.datasets import load_dataset
 from sims.attacks.profiles import Profiles
 from sims.evaluation.experiment import NO_ATTACK, Experiment, local_ratings, prepare
 from sims.evaluation.splits import nothing_held_out
+from sims.functions import label
 from sims.progress import Report, quiet
 from sims.terminal import notes_wanted
 
@@ -58,7 +59,8 @@ def _in_words(experiment: Experiment, profiles: Profiles | None, *, hold_out: bo
     parts = []
     if profiles is not None:
         # A path may hold characters that no line does.
-        attack = "".join(each if each.isprintable() else "?" for each in experiment.attack[:200])
+        name = label(experiment.attack)[:200]
+        attack = "".join(each if each.isprintable() else "?" for each in name)
         parts.append(f"attack {attack} added {profiles.ratings.user_count} fake users")
     if hold_out:
         parts.append("one rating of every user is withheld")

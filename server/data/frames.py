@@ -1,0 +1,152 @@
+"""Ratings that are in memory already: data frames, arrays, sparse matrices.
+
+Columns are found by what they can do, not by their library, so that polars, pandas and numpy all
+will do. Ids stay text or whole numbers, as they are.
+
+Shapes: N rows, U users, I items.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.ratings import RatingMatrix, RatingScale
+from server.data.columns import COLUMN_NAMES, role_of
+from server.data.datasets import Dataset
+from server.data.rows import FixedIds, checked
+
+NEEDED: Final = ("user", "item", "rating")
+FORMS: Final = (
+    "a polars or pandas frame, a dict or a structured array with columns user, item, rating and "
+    "perhaps timestamp, a tuple of such arrays, or a scipy sparse matrix"
+)
+
+
+def dataset_in_memory(
+    source: object, *, name: str | None = None, scale: RatingScale | None = None
+) -> Dataset:
+    """A data set from anything of FORMS.
+
+    Columns are found by the names that files may use, else the first three are taken as user, item
+    and rating. Raises InputError for anything else, and as a file would for what it holds.
+    """
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(source, RatingMatrix):
+        return Dataset(name or "ratings", source, None, None, "a rating matrix")
+    if hasattr(source, "tocoo"):
+        return _of_sparse(source, name or "matrix", scale)
+    kind, columns = _columns(source)
+    title = name or kind
+    raw: dict[str, pl.Series] = {}
+    texts = set()
+    for role, values in columns.items():
+        if role in ("user", "item"):
+            raw[role], is_text = _ids(values, f"{kind}: column {role}")
+            texts |= {role} if is_text else set()
+        else:
+            raw[role] = _numbers(values, f"{kind}: column {role}")
+    if len({len(values) for values in raw.values()}) > 1:
+        lengths = ", ".join(f"{role} {len(values)}" for role, values in raw.items())
+        raise InputError(f"{kind}: columns of different lengths: {lengths}")
+    table = pl.DataFrame(raw).with_row_index("line")
+    indexed = checked(table, kind, unit="row").indexed(scale=scale)
+    source_line = f"{kind} of {table.height} rows"
+    return Dataset(title, indexed.ratings, indexed.timestamps, None, source_line, frozenset(texts))
+
+
+def _columns(source: Any) -> tuple[str, dict[str, Any]]:
+    """What it is called in messages, and its columns by role."""
+    if isinstance(source, tuple | list) and len(source) in (3, 4):
+        return "arrays", dict(zip(COLUMN_NAMES, source, strict=False))
+    names: list[Any]
+    if isinstance(source, Mapping):
+        kind, names = "dict", list(source)
+    elif isinstance(source, np.ndarray) and source.dtype.names:
+        kind, names = "structured array", list(source.dtype.names)
+    elif hasattr(source, "columns") and hasattr(source, "__getitem__"):
+        kind, names = "data frame", list(source.columns)
+    else:
+        shape = f" of shape {source.shape}" if isinstance(source, np.ndarray) else ""
+        raise InputError(f"data: a {type(source).__name__}{shape}: give {FORMS}")
+    roles: dict[str, Any] = {}
+    for column in names:
+        role = role_of(str(column))
+        if role is not None and role in roles:
+            raise InputError(f"{kind}: {roles[role]!r} and {column!r} are both the {role}")
+        if role is not None:
+            roles[role] = column
+    if not set(NEEDED) <= set(roles):
+        if len(names) < len(NEEDED):
+            raise InputError(f"{kind}: columns {', '.join(map(str, names))}: give {FORMS}")
+        timestamp = {key: roles[key] for key in ("timestamp",) if key in roles}
+        roles = {**dict(zip(NEEDED, names[:3], strict=True)), **timestamp}
+    return kind, {role: source[roles[role]] for role in COLUMN_NAMES if role in roles}
+
+
+def _ids(values: Any, where: str) -> tuple[pl.Series, bool]:
+    """As text, missing ones null; and whether they were text."""
+    array = _array(values, where)
+    if array.dtype.kind in "iu":
+        return pl.Series(array).cast(pl.String), False
+    if array.dtype.kind == "f":
+        # Whole numbers with gaps are floats in pandas.
+        there = np.isfinite(array)
+        if (array[there] != np.floor(array[there])).any():
+            raise InputError(f"{where}: ids are text or whole numbers, not fractions")
+        texts = [str(int(value)) if ok else None for value, ok in zip(array, there, strict=True)]
+        return pl.Series(texts, dtype=pl.String), False
+    names: list[str | None] = []
+    text = False
+    for value in array.tolist():
+        if value is None or value != value:  # noqa: PLR0124 - not a number
+            names.append(None)
+        elif isinstance(value, str | int) and not isinstance(value, bool):
+            text |= isinstance(value, str)
+            names.append(str(value))
+        else:
+            raise InputError(
+                f"{where}: ids are text or whole numbers, not a {type(value).__name__}"
+            )
+    return pl.Series(names, dtype=pl.String), text
+
+
+def _numbers(values: Any, where: str) -> pl.Series:
+    array = _array(values, where)
+    if array.dtype.kind == "M":
+        array = array.astype("datetime64[s]").astype(np.int64)
+    if array.dtype.kind in "iufb":
+        return pl.Series(array)
+    # Missing, or not a number: said with its row.
+    texts = [None if value is None else str(value) for value in array.tolist()]
+    return pl.Series(texts, dtype=pl.String)
+
+
+def _array(values: Any, where: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(f"{where}: has shape {array.shape}, not one value a rating")
+    return array
+
+
+def _of_sparse(source: Any, name: str, scale: RatingScale | None) -> Dataset:
+    """Rows are users, columns items, what is stored is rated; ids are the indices."""
+    matrix = source.tocoo()
+    stored = np.flatnonzero(matrix.data)
+    columns = (matrix.row[stored], matrix.col[stored], matrix.data[stored])
+    table = pl.DataFrame(
+        {
+            role: pl.Series(np.asarray(values)).cast(kind)
+            for role, values, kind in zip(
+                NEEDED, columns, (pl.String, pl.String, pl.Float64), strict=True
+            )
+        }
+    ).with_row_index("line")
+    rows = checked(table, "sparse matrix", unit="entry")
+    users, items = matrix.shape
+    indexed = rows.indexed(ids=FixedIds(0, users, items), scale=scale)
+    return Dataset(name, indexed.ratings, None, None, f"sparse matrix {users} × {items}")

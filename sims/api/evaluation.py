@@ -1,0 +1,117 @@
+"""`vicinal.evaluate`: one attack, one defense, one data set, as `vicinal evaluate` measures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+from common.threads import one_thread
+from sims.api.attack import named_attack, target_indices
+from sims.api.data import load
+from sims.api.ids import Id
+from sims.api.model import own_of
+from sims.api.surroundings import reporting, store_folder
+from sims.attacks.budget import ATTACK_SIZE
+from sims.attacks.options import Value
+from sims.attacks.profiles import Profiles
+from sims.evaluation import study as studies
+from sims.evaluation.defenses import RVD
+from sims.evaluation.report import Evaluation
+
+
+def evaluate(
+    data: Any,
+    *,
+    attack: str | Callable[..., Any] | Profiles = "mixrand",
+    defense: str = RVD,
+    model: Any = "mf",
+    attack_options: Mapping[str, Value] | None = None,
+    attack_size: float = ATTACK_SIZE,
+    targets: Sequence[Id] | None = None,
+    preset: str = "vicinal",
+    k: int | None = None,
+    steps: int | None = None,
+    unrated_weight: float | None = None,
+    min_support: int | None = None,
+    list_length: int = 50,
+    seed: int = 0,
+    users: int | None = None,
+    store: str | Path | None = None,
+    processes: int | None = 1,
+    progress: bool = False,
+) -> Evaluation:
+    """Withhold a rating of every user, attack, train with and without the fakes, and measure.
+
+    data            what `load` gives or takes; a name of synthetic ratings is made with `seed`
+    attack          a name, `PATH.py:FUNCTION`, `file:PATH`, a function, what `vicinal.attack`
+                    gives, or none
+    defense         none, rvd, a robust training of mf, or one with rvd: `rmf+rvd`
+    model           mf, nsvd, autorec or cdae, or one's own: `PATH.py:FUNCTION`, a function
+                    fit(ratings, *, seed), a torch.nn.Module to start from, what `defend` gives
+    attack_options  of the attack, by name
+    attack_size     fakes as a share of real users
+    targets         ids of the items to promote; None draws five unpopular ones from the seed
+    preset          paper or vicinal; the next four change it, None keeps what it says
+    k               neighbors, capped at the users there are
+    steps           of fine-tuning
+    unrated_weight  α
+    min_support     m, neighbors who must have rated an item
+    list_length     K, items in a recommendation
+    seed            of split, targets, attack and training
+    users           size of a random sample that is asked; None asks everybody
+    store           folder that keeps trained models, so that the same is not trained twice
+    processes       that answer users; 1 is this one, None one a core. A script that starts some
+                    needs `if __name__ == "__main__":`. The numbers do not depend on it
+    progress        whether to show bars
+
+    The same options give the same numbers as `vicinal evaluate` prints. Raises InputError,
+    VicinalError when training diverges or a process dies, OSError.
+    """
+    loaded = load(data, seed=seed, progress=progress)
+    own = own_of(model)
+    if own is not None and (preset != "vicinal" or processes not in (None, 1)):
+        raise InputError(
+            "a model of your own has no presets, and answers in this process: leave out "
+            "preset and processes"
+        )
+    name, function, profiles = "", None, None
+    if isinstance(attack, Profiles):
+        name, profiles = attack.notes.get("attack", "profiles"), attack
+        _check_profiles(profiles, attack_options, targets)
+    else:
+        name, function = named_attack(attack)
+    study = studies.Study(
+        dataset=data if isinstance(data, str) else loaded.name,
+        model=model if own is None else own.name,
+        attack=name,
+        attack_options=attack_options or {},
+        attack_size=attack_size,
+        targets=target_indices(loaded, targets),
+        defense=defense,
+        preset=preset,
+        k=k,
+        steps=steps,
+        unrated_weight=unrated_weight,
+        min_support=min_support,
+        list_length=list_length,
+        seed=seed,
+        users=users,
+    )
+    with one_thread(), store_folder(store) as folder, reporting(progress) as report:
+        return studies.evaluate(
+            study,
+            folder,
+            dataset=loaded,
+            attack=function,
+            profiles=profiles,
+            model=own,
+            processes=processes,
+            progress=report,
+        )
+
+
+def _check_profiles(
+    profiles: Profiles, options: Mapping[str, Value] | None, targets: Sequence[Id] | None
+) -> None:
+    if options or targets is not None:
+        raise InputError("attack: these profiles are made; leave out attack_options and targets")

@@ -1,0 +1,294 @@
+"""`vicinal.train` and `vicinal.defend`: a trained model that recommends."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.ranking import top_items
+from common.ratings import RatingMatrix
+from common.threads import one_thread
+from common.vicinal.settings import PRESETS, VicinalSettings, capped
+from server.data.datasets import Dataset
+from server.model_store import ModelStore
+from server.preparing import trained
+from server.recommending.own_model import GenericVicinal, Loss
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings
+from sims.api.data import load
+from sims.api.ids import Id, Ids
+from sims.api.surroundings import reporting, store_folder
+from sims.attacks.profiles import Profiles
+from sims.evaluation.defenses import DEFENSES, defense_named
+from sims.evaluation.own_model import SETTINGS, OwnModel, model_in_file, own_model, ready
+from sims.functions import is_function
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+
+UNDEFENDED: Final = "none"
+VICINAL: Final = "vicinal"
+
+
+class Scorer(Protocol):
+    """A trained model: server.recommending's Recommender or GenericVicinal."""
+
+    @property
+    def ratings(self) -> RatingMatrix:
+        """What it was trained on, real users first."""
+        ...
+
+    @property
+    def user_count(self) -> int:
+        """Real users."""
+        ...
+
+    def scores(self, user: int, settings: VicinalSettings) -> NDArray[np.float32]:
+        """Of every item after fine-tuning, [I]."""
+        ...
+
+    def plain_scores(self, user: int) -> NDArray[np.float32]:
+        """Of every item by the model as it is, [I]."""
+        ...
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Recommendations:
+    """The best items for one user, best first.
+
+    items    ids
+    indices  int64 [K], of the same items in the rating matrix
+    scores   float32 [K], that they were ranked by: about ratings as fractions of the maximum
+    """
+
+    user: Id
+    defense: str
+    items: tuple[Id, ...]
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def __iter__(self) -> Iterator[tuple[Id, float]]:
+        return iter(zip(self.items, self.scores.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{item}: {score:.3f}" for item, score in list(self)[:10])
+        more = f", … {len(self) - 10} more" if len(self) > 10 else ""
+        return f"Recommendations(user {self.user}, defense {self.defense}: {shown}{more})"
+
+    def frame(self) -> "pl.DataFrame":
+        """Columns item and score, best first."""
+        import polars as pl  # noqa: PLC0415 - heavy, and for this only
+
+        return pl.DataFrame({"item": list(self.items), "score": self.scores})
+
+    def _repr_html_(self) -> str:
+        return str(self.frame()._repr_html_())
+
+
+@final
+class Model:
+    """A trained model with the ratings that it was trained on; `train` and `defend` give one.
+
+    name      mf, nsvd, autorec, cdae, or that of a model of one's own
+    data      the ratings of real users
+    fakes     fake users that it was trained on as well
+    digest    SHA-256 of what training gave
+    settings  ways to fine-tune, by the name that `recommend` takes
+    own       how a model of one's own is trained; None for a built-in one
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scorer: Scorer,
+        data: Dataset,
+        *,
+        digest: str,
+        settings: Mapping[str, VicinalSettings],
+        own: OwnModel | None = None,
+    ) -> None:
+        self.name, self.data, self.digest, self.own = name, data, digest, own
+        self.fakes = scorer.ratings.user_count - scorer.user_count
+        self.settings = {key: capped(each, scorer.user_count) for key, each in settings.items()}
+        self._scorer = scorer
+        self._users, self._items = Ids.of_users(data), Ids.of_items(data)
+
+    def __repr__(self) -> str:
+        ratings = self.data.ratings
+        presets = ", ".join(
+            f"{name} (k = {each.neighbors}, α = {each.unrated_weight:g}, {each.steps} steps)"
+            for name, each in self.settings.items()
+        )
+        fakes = f" and {self.fakes} fakes" if self.fakes else ""
+        return (
+            f"Model({self.name} of {self.data.name}: {ratings.user_count} users{fakes} × "
+            f"{ratings.item_count} items; defenses {presets}; digest {self.digest[:12]})"
+        )
+
+    def recommend(self, user: Id, k: int = 10, defense: str = VICINAL) -> Recommendations:
+        """The best `k` items that a user has not rated.
+
+        user     an id of the data, as a number or as text; in data without ids the zero-based index
+        defense  vicinal or paper: repaired for this user by fine-tuning on the neighborhood, with
+                 the preset of that name; none: the model as it was trained
+
+        The ids are those of the data: numbers where all of them are, else text. Raises InputError
+        for an unknown user or defense and for k below 1.
+        """
+        if k < 1:
+            raise InputError(f"k = {k}: ask for at least one item")
+        if defense != UNDEFENDED and defense not in self.settings:
+            names = ", ".join([*self.settings, UNDEFENDED])
+            raise InputError(f"unknown defense {defense!r}: choose one of {names}")
+        index = self._users.index(user)
+        with one_thread():
+            if defense == UNDEFENDED:
+                scores = self._scorer.plain_scores(index)
+            else:
+                scores = self._scorer.scores(index, self.settings[defense])
+        best = top_items(scores, self.data.ratings.items_of(index), k)
+        (name,) = self._users.named([index])
+        items = tuple(self._items.named(best.tolist()))
+        return Recommendations(name, defense, items, best, scores[best])
+
+
+def train(
+    data: Any,
+    fakes: Profiles | RatingMatrix | None = None,
+    *,
+    model: Any = "mf",
+    robust: str | None = None,
+    seed: int = 0,
+    store: str | Path | None = None,
+    progress: bool = False,
+) -> Model:
+    """Train a model on all ratings, and on those of fake users.
+
+    data    what `load` gives or takes
+    fakes   what `attack` gives
+    model   mf, nsvd, autorec or cdae; `PATH.py:FUNCTION`, or a function fit(ratings, *, seed) that
+            gives a trained torch.nn.Module (docs/how-to/own-model.md)
+    robust  apr, ltsmf, rmf or unrated: how mf is trained instead
+    seed    of training
+    store   folder that keeps trained models, so that the same is not trained twice
+
+    Raises InputError, VicinalError when training diverges, OSError.
+    """
+    loaded = load(data, seed=seed)
+    ratings = with_fakes(loaded, fakes)
+    own = own_of(model)
+    if own is not None:
+        if robust is not None or store is not None:
+            raise InputError("a model of your own is trained by its function: no robust, no store")
+        with one_thread():
+            generic = own.train(ratings, loaded.ratings.user_count, seed=seed)
+        return of_own(own, generic, loaded)
+    if robust is not None and robust not in [name for name, how in DEFENSES.items() if how]:
+        names = ", ".join(name for name, how in DEFENSES.items() if how)
+        raise InputError(f"robust training {robust!r}: choose one of {names}")
+    how = None if robust is None else defense_named(robust, model=model).robust
+    settings = TrainingSettings.on(loaded.name, model=built_in(model), seed=seed, robust=how)
+    with one_thread(), store_folder(store) as folder, ModelStore(folder) as opened:
+        with reporting(progress) as report:
+            stored = trained(
+                ratings,
+                settings,
+                opened,
+                progress=lambda done, epochs: report("train", done, epochs),
+            )
+        recommender = Recommender(stored, ratings, loaded.ratings.user_count)
+    digest = recommender.version.digest
+    return Model(model, recommender, loaded, digest=digest, settings=PRESETS[model])
+
+
+def defend(
+    model: "torch.nn.Module | Any",
+    data: Any,
+    fakes: Profiles | RatingMatrix | None = None,
+    *,
+    neighbors: int = SETTINGS.neighbors,
+    steps: int = SETTINGS.steps,
+    learning_rate: float = SETTINGS.learning_rate,
+    unrated_weight: float = SETTINGS.unrated_weight,
+    loss: Loss | None = None,
+    name: str | None = None,
+    seed: int = 0,
+) -> Model:
+    """Defend a model of one's own; `recommend` and `evaluate` take it as any other.
+
+    model          a trained torch.nn.Module with methods embed and forward, which answers as it is,
+                   or a function fit(ratings, *, seed) that trains one (docs/how-to/own-model.md)
+    data, fakes    the ratings that it is trained on
+    neighbors      k, the user itself included
+    steps          of Adam
+    learning_rate  of Adam
+    unrated_weight α
+    loss           of predicted ratings and rows, instead of the vicinal loss with α
+    name           that is shown; the class's or the function's unless given
+    seed           of training, for a function
+
+    Raises InputError.
+    """
+    import torch  # noqa: PLC0415 - the signature can be read without it
+
+    loaded = load(data, seed=seed)
+    ratings = with_fakes(loaded, fakes)
+    settings = VicinalSettings(
+        neighbors, unrated_weight, steps, step_rule="adam", learning_rate=learning_rate
+    )
+    own = replace(own_model(model, name=name), settings=settings, loss=loss)
+    users = loaded.ratings.user_count
+    with one_thread():
+        if isinstance(model, torch.nn.Module):
+            generic = GenericVicinal(ready(model), ratings, users, loss=loss)
+        else:
+            generic = own.train(ratings, users, seed=seed)
+    return of_own(own, generic, loaded)
+
+
+def of_own(own: OwnModel, generic: GenericVicinal, data: Dataset) -> Model:
+    """A model of one's own, trained."""
+    settings = {VICINAL: own.settings}
+    return Model(own.name, generic, data, digest=generic.digest, settings=settings, own=own)
+
+
+def own_of(model: Any) -> OwnModel | None:
+    """The model of one's own that somebody gives; None for the name of a built-in one.
+
+    Raises InputError.
+    """
+    if isinstance(model, Model):
+        if model.own is None:
+            raise InputError(f"{model.name} is trained anew for a study: give its name alone")
+        return model.own
+    if not isinstance(model, str):
+        return own_model(model)
+    return model_in_file(model) if is_function(model) else None
+
+
+def built_in(model: str) -> str:
+    """Raises InputError for a name that no built-in model has."""
+    if model not in PRESETS:
+        raise InputError(
+            f"unknown model {model!r}: choose one of {', '.join(PRESETS)}, or PATH.py:FUNCTION"
+        )
+    return model
+
+
+def with_fakes(data: Dataset, fakes: Profiles | RatingMatrix | None) -> RatingMatrix:
+    """Real users first, then fakes. Raises InputError for fakes over other items."""
+    if fakes is None:
+        return data.ratings
+    below = fakes.ratings if isinstance(fakes, Profiles) else fakes
+    if not isinstance(below, RatingMatrix):
+        raise InputError(f"fakes: a {type(fakes).__name__}: give what vicinal.attack gives")
+    return data.ratings.stack(below)
