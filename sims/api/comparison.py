@@ -6,6 +6,7 @@ and modules.
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -197,14 +198,16 @@ def compare(
         for dataset, seed, attack in product(loaded.values(), seed_list, functions)
     ]
     total, found = sum(len(group.cells) for group in groups), list[Mapping[str, Any]]()
-    with one_thread(), store_folder(store) as folder, ModelStore(folder) as opened:
-        with reporting(progress) as report:
-            memos: dict[tuple[str, int], Memo] = {}
-            for group in groups:
-                memo = memos.setdefault((group.dataset.name, group.seed), {})
-                for result in group.run(opened, memo):
-                    found.append(result)
-                    report("cells", len(found), total)
+    memos: dict[tuple[str, int], Memo] = {}
+    with ExitStack() as stack:
+        stack.enter_context(one_thread())
+        opened = stack.enter_context(ModelStore(stack.enter_context(store_folder(store))))
+        report = stack.enter_context(reporting(progress))
+        for group in groups:
+            memo = memos.setdefault((group.dataset.name, group.seed), {})
+            for result in group.run(opened, memo):
+                found.append(result)
+                report("cells", len(found), total)
     return Comparison(tuple(found))
 
 

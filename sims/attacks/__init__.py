@@ -1,9 +1,8 @@
 """Attacks: what makes a profiles file."""
 
-from sims.attacks.budget import Budget, choose_targets
+from sims.attacks.budget import Attack, Budget, choose_targets
 from sims.attacks.registry import (
     ATTACKS,
-    Attack,
     attack_named,
     make_profiles,
     run_attack,

@@ -7,7 +7,7 @@ Shapes: U users, K recommended items, t target items.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -76,12 +76,12 @@ class EvaluationSetup:
     rvd     whether the defended conditions fine-tune; else they are a robust model as it is
     """
 
-    recommenders: dict[Source, Measurable]
+    recommenders: Mapping[Source, Measurable]
     local: LocalRatings
     settings: VicinalSettings
     watched: tuple[int, ...]
     list_length: int
-    robust: dict[Source, Measurable] | None = None
+    robust: Mapping[Source, Measurable] | None = None
     rvd: bool = True
 
     def answer(self, condition: Condition, user: int) -> Counts:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from common.errors import InputError, VicinalError
@@ -111,7 +112,7 @@ def own_model(source: Any, *, name: str | None = None) -> OwnModel:
             return fitted(start, ratings, seed=seed)
 
         return OwnModel(title, fit, notes=(note,))
-    title = name or getattr(source, "__name__", type(source).__name__)
+    title = name or str(getattr(source, "__name__", type(source).__name__))
     if not callable(source):
         raise InputError(
             f"own model: a {title} is neither a torch.nn.Module nor a function "
@@ -148,8 +149,9 @@ def fitted(
     optimizer = torch.optim.Adam(trained.parameters(), lr=learning_rate)
     loss_of, generator = vicinal_loss(0.0), torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for users in torch.randperm(ratings.user_count, generator=generator).split(BATCH):
-            rows = torch.from_numpy(ratings.rows(users.numpy()).dense())
+        order = torch.randperm(ratings.user_count, generator=generator).numpy()
+        for users in np.split(order, range(BATCH, len(order), BATCH)):
+            rows = torch.from_numpy(ratings.rows(users).dense())
             optimizer.zero_grad()
             loss = loss_of(trained(rows), rows)
             if not torch.isfinite(loss):

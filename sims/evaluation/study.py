@@ -12,10 +12,9 @@ from pathlib import Path
 from common.vicinal.settings import preset
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
-from sims.attacks.budget import ATTACK_SIZE
+from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
-from sims.attacks.registry import Attack
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import RVD, defense_named, own_defense
 from sims.evaluation.experiment import Experiment, prepare
