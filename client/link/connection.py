@@ -25,11 +25,10 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
+from common.wire.service import PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
 
 PATIENCE_SECONDS: Final = 8.0
-# Milliseconds after which a saturated server wants to be asked again; gRPC's own name.
-PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 Reply = TypeVar("Reply")
 

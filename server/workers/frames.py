@@ -15,6 +15,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import BinaryIO, Final, Literal, Protocol
 
+from common.wire.service import MAX_ANSWER_BYTES
+
 Call = Literal["Recommend", "GetPackage"]
 CALLS: Final[tuple[Call, ...]] = ("Recommend", "GetPackage")
 # The argument with which a worker process fine-tunes in compiled loops.
@@ -24,7 +26,7 @@ STAGES: Final = ("neighbors", "tune", "rank")
 _REQUEST: Final = Struct("<BI")
 _ANSWER: Final = Struct("<B3dII")
 # The largest package that a device takes, and room beside it: more is a worker gone wrong.
-MAX_ANSWER_BYTES: Final = 65 << 20
+MAX_FRAME_BYTES: Final = MAX_ANSWER_BYTES + (1 << 20)
 
 
 class Outcome(IntEnum):
@@ -94,7 +96,7 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """The next answer, in the front. Raises WorkerLostError."""
     try:
         outcome, *seconds, length, more = _ANSWER.unpack(await reader.readexactly(_ANSWER.size))
-        if length + more > MAX_ANSWER_BYTES:
+        if length + more > MAX_FRAME_BYTES:
             raise WorkerLostError(f"an answer of {length + more} bytes")
         find, tune, rank = seconds
         data, neighbors = await reader.readexactly(length), await reader.readexactly(more)

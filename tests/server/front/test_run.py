@@ -20,9 +20,8 @@ from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.front.endpoint import SERVICE_NAME
+from common.wire.service import PUSHBACK_KEY, SERVICE_NAME
 from server.front.run import FrontOptions, serve_front
-from server.front.service import PUSHBACK_KEY
 from server.versions.folder import describe, written_serving
 from server.workers.crew import QueueLimits
 from tests.support.child_processes import children_of
