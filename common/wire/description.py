@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.errors import InputError
+from common.names import unknown
 from common.versions.encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
 from common.versions.version import MAX_BYTES, Manifest, is_digest
 from common.vicinal.settings import VicinalSettings
@@ -105,8 +106,7 @@ class Description:
     def preset(self, name: str) -> VicinalSettings:
         """Raises InputError for a preset that the server does not offer."""
         if name not in self.presets:
-            offered = ", ".join(self.presets)
-            raise InputError(f"unknown preset {name[:40]!r}: the server offers {offered}")
+            raise unknown("preset", name, self.presets, offer="the server offers")
         return self.presets[name]
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from common.errors import InputError
+from common.names import unknown
 
 # What a column may be called; case, spaces, hyphens, underscores and a ":type" are ignored.
 COLUMN_NAMES = {
@@ -26,9 +27,10 @@ def column_positions(names: Sequence[str], where: str) -> dict[str, int]:
         raise InputError(f"{where}: neither a rating nor names of columns ({wanted}): {shown:.60}")
     positions: dict[str, int] = {}
     for at, (name, role) in enumerate(zip(names, roles, strict=True)):
-        if role is None or role in positions:
-            fault = "unknown" if role is None else "second"
-            raise InputError(f"{where}: {fault} column {name[:40]!r}; keep {wanted}")
+        if role is None:
+            raise unknown("column", name, COLUMN_NAMES, where=where, offer="keep")
+        if role in positions:
+            raise InputError(f"{where}: second column {name[:40]!r}; keep {wanted}")
         positions[role] = at
     if missing := [role for role in ("user", "item", "rating") if role not in positions]:
         raise InputError(f"{where}: no column for {' and '.join(missing)}")

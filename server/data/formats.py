@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from common.errors import InputError
+from common.names import unknown
 from server.data import yelp
 from server.data.columns import COLUMN_NAMES, column_positions
 from server.data.parquet import read_table
@@ -76,8 +77,14 @@ def read_ratings(path: Path, *, max_bytes: int | None = None) -> RatingRows:
     if suffix in yelp.SUFFIXES:
         return yelp.read_reviews(path, max_bytes=max_bytes)
     if suffix not in PARSERS:
-        known = " ".join((*PARSERS, *yelp.SUFFIXES))
-        raise InputError(f"{path}: unknown kind of file; its name must end in one of {known} (.gz)")
+        raise unknown(
+            "kind of file",
+            suffix,
+            (*PARSERS, *yelp.SUFFIXES),
+            where=str(path),
+            offer="its name must end in one of",
+            more=", or in .gz after these",
+        )
     limit = MAX_BYTES if max_bytes is None else max_bytes
     return PARSERS[suffix](read_file(path, limit=limit), str(path))
 

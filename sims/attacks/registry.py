@@ -2,13 +2,13 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Final, Protocol, cast
 
 import numpy as np
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix
 from sims.attacks.budget import ATTACK_SIZE, Budget, choose_targets
 from sims.attacks.options import KNOWLEDGE, Value, resolve
@@ -52,11 +52,7 @@ ATTACKS: Final[dict[str, str]] = {
 def attack_named(name: str) -> Attack:
     """Raises InputError for a name that is not in ATTACKS."""
     if name not in ATTACKS:
-        near = get_close_matches(name, ATTACKS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(
-            f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}, or file:PATH"
-        )
+        raise unknown("attack", name, ATTACKS, more=", or file:PATH")
     module, _, function = ATTACKS[name].partition(":")
     return cast(Attack, getattr(import_module(module), function))
 

@@ -28,6 +28,7 @@ from typing import Annotated, Any, Final, Self, TypeVar, final
 import typer
 
 from common.errors import InputError, VicinalError
+from common.names import unknown
 
 SEGMENT_BYTES: Final = 1460
 READ_BYTES: Final = 16 << 10
@@ -72,7 +73,7 @@ PROFILES: Final = {
 def profile_named(name: str) -> Profile:
     """Raises InputError for a name that there is not."""
     if name not in PROFILES:
-        raise InputError(f"unknown network {name[:40]!r}: choose one of {', '.join(PROFILES)}")
+        raise unknown("network", name, PROFILES)
     return PROFILES[name]
 
 

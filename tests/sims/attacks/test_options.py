@@ -37,7 +37,7 @@ def test_every_option_is_documented_and_has_a_default(name: str) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_unknown_option_is_refused_with_the_nearest(name: str) -> None:
     with pytest.raises(
-        InputError, match=f"attack {name} has no option 'knowlege': did you mean kn"
+        InputError, match=f"attack {name}: unknown option 'knowlege': did you mean kn"
     ):
         make_profiles(name, REAL, seed=0, options={"knowlege": 0.5})
 
@@ -55,7 +55,11 @@ def test_a_misspelt_option_names_the_nearest_of_the_attack() -> None:
         ("vicinity", {"k": 1}, "k=1: must be at least 2"),
         ("vicinity", {"hubs": 4}, "there are only 3 fakes"),
         ("vicinity", {"model": "mff"}, "unknown model 'mff'"),
-        ("pga", {"values": "best"}, "values=best: choose one of optimized, normal"),
+        (
+            "pga",
+            {"values": "best"},
+            "values: unknown value 'best': choose one of optimized, normal",
+        ),
         ("pga", {"step": "nan"}, "step=nan: give a number"),
         ("pga", {"candidates": 0.5}, "candidates=0.5: must be at least 1"),
         ("tna", {"softness": 0}, "softness=0: must be at least 0.0001"),
@@ -140,7 +144,7 @@ def test_the_command_line_hands_options_to_the_attack(tmp_path: Path) -> None:
     [
         (
             ["attack", "vicinity", "-o", "FILE", "--attack-option", "hub=2"],
-            "vicinity has no option 'hub': did you mean hubs? it has k, hubs, model, knowledge",
+            "unknown option 'hub': did you mean hubs? choose one of k, hubs, model, knowledge",
         ),
         (["attack", "random", "-o", "FILE", "--attack-option", "k"], "write name=value"),
         (["evaluate", "--attack", "none", "--attack-option", "k=2"], "attack none has no options"),
