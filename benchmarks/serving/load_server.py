@@ -1,6 +1,5 @@
 """A started `vicinal serve` as a load test sees it: its processes, their memory, its own times."""
 
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import IO, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import VicinalError
+from sims.processes.marked import processor_seconds
 
 START_SECONDS: Final = 1800
 _STAGES: Final = "vicinal_stage_seconds_bucket"
@@ -47,8 +47,8 @@ class Server:
 
     def processor_seconds(self) -> dict[str, float]:
         """Processor time spent so far by the workers and by the front."""
-        workers = sum(map(_spent, _workers_of(self.front)))
-        return {"workers": workers, "front": _spent(self.front)}
+        workers = sum(map(processor_seconds, _workers_of(self.front)))
+        return {"workers": workers, "front": processor_seconds(self.front)}
 
     def stages(self) -> Histograms:
         """What the server itself has timed so far of the calls that are asked."""
@@ -114,11 +114,6 @@ def _metrics_address(printed: IO[str]) -> str:
         if line.startswith("metrics on "):
             return line.removeprefix("metrics on ").strip()
     raise VicinalError("the server said nothing of its metrics")
-
-
-def _spent(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _workers_of(front: int) -> list[int]:
