@@ -87,7 +87,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 MAX_LINES = 400
 
 # Packages that say more in their __init__.py than nothing: a short public list.
-PUBLIC = {"server.training", "sims.attacks"}
+PUBLIC = {"sims.attacks"}
 
 HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
 

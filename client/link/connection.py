@@ -6,7 +6,6 @@ passed without progress. What the server says is a stranger's text: it is cut to
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
 
 import grpc
@@ -191,12 +190,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _call(self, method: Callable[..., Reply], request: object, *, insist: bool = True) -> Reply:

@@ -9,7 +9,7 @@ from typing import Final
 from common.errors import InputError
 from common.names import unknown
 from common.vicinal.settings import VicinalSettings
-from server.training import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.train import require_trainable
 
 RVD: Final = "rvd"

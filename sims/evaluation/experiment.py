@@ -20,7 +20,7 @@ from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
-from server.training import Robust
+from server.training.methods import Robust
 from server.training.train import TrainingSettings, train
 from sims.attacks import attack_named, make_profiles, targets_of
 from sims.attacks.budget import ATTACK_SIZE

@@ -22,7 +22,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
-from types import TracebackType
 from typing import Annotated, Any, Final, Self, TypeVar, final
 
 import typer
@@ -149,12 +148,7 @@ class Network:
         self.address = f"{host}:{port}"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._run(self._close())
         self._end()
 

@@ -33,7 +33,7 @@ from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.training import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
 from typing import Final, Self, final
 
 from server.versions.folder import DESCRIPTION_FILE
@@ -121,12 +120,7 @@ class ServedProcess:
         self._copier.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._over.set()
         if self._process is not None and self._process.poll() is None:
             self._process.kill()

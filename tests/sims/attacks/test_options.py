@@ -9,7 +9,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
 from sims import cli
-from sims.attacks import ATTACKS, Budget, attack_named, make_profiles, run_attack
+from sims.attacks import ATTACKS, Budget, attack_named, make_profiles
 from sims.attacks.options import declared, parse_options
 from sims.attacks.profiles import read_profiles
 from sims.attacks.random import random_attack
@@ -99,8 +99,10 @@ def test_an_attacker_who_knows_a_share_of_the_users_sees_only_them(name: str) ->
         return random_attack(ratings, targets, budget, rng=rng)
 
     options = CHEAP.get(name, {})
-    whole = run_attack(witness, REAL, name=name, seed=1, targets=(3, 4))
-    part = run_attack(witness, REAL, name=name, seed=1, targets=(3, 4), options={"knowledge": 0.4})
+    whole = make_profiles(name, REAL, attack=witness, seed=1, targets=(3, 4))
+    part = make_profiles(
+        name, REAL, attack=witness, seed=1, targets=(3, 4), options={"knowledge": 0.4}
+    )
     assert [ratings.user_count for ratings in seen] == [120, 48]
     assert {row.tobytes() for row in _rows(seen[1])} <= {row.tobytes() for row in _rows(REAL)}
     # The budget is that of the system, whatever is known of it.
