@@ -69,6 +69,10 @@ class Answers:
         self._local = local
         self._preset = preset
         self._packages = packages
+        # Of slim packages: what those of one version share, and of which.
+        self._shared: Tables | None = None
+        self._shared_of = ""
+        self._loaded: ModelVersion | None = None
 
     def here(self, description: Description, version: ModelVersion | None, user: int) -> Answered:
         """Fine-tuned here, on a package that is fetched, and kept. Raises as package() does.
@@ -112,10 +116,6 @@ class Answers:
         self._shared = package.slim.shared
         model = model_named(description.manifest.model)
         return slim_scores(model, package.slim, package.neighborhood, settings)
-
-    # Of slim packages: what those of one version share, and of which.
-    _shared: Tables | None = None
-    _shared_of = ""
 
     def by_server(self, description: Description, user: int) -> Answered:
         """The server's own answer, asked for once. Raises as recommend() does."""
@@ -195,8 +195,6 @@ class Answers:
         forms = description.all_forms
         loaded = (self._store.load(form, description.version) for form in forms)
         return next((version for version in loaded if version is not None), None)
-
-    _loaded: ModelVersion | None = None
 
     @cached_property
     def ratings_digest(self) -> str:

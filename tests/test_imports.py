@@ -71,7 +71,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "front fleet",
         "flower_app",
     ),
-    "client": ("device pace link", "stores", "answers", "session", "flower_app run"),
+    "client": ("device link", "stores", "answers", "session", "flower_app run"),
     "sims": (
         "progress processes load theory",
         "attacks",

@@ -13,10 +13,9 @@ import polars as pl
 from common.errors import InputError
 from common.names import unknown
 from server.data import yelp
-from server.data.columns import COLUMN_NAMES, column_positions
 from server.data.parquet import read_table
 from server.data.reading import MIB, read_file
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import COLUMN_NAMES, MAX_ROWS, RatingRows, checked, column_positions
 
 MAX_BYTES = 1024 * MIB
 PADDING = ' \t\r"'

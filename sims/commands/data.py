@@ -53,7 +53,7 @@ def describe_command(
 ) -> None:
     """Say what a data set looks like: its size, scale, popularity and split."""
     from server.data.datasets import load_dataset
-    from server.data.scales import parse_scale
+    from server.data.rows import parse_scale
 
     dataset = load_dataset(
         name, seed=seed, scale=None if scale is None else parse_scale(scale), progress=not as_json

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import VicinalError
 from sims.grid.results import locked
-from sims.latency.links import LOOPBACK, linked
+from sims.latency.conditions import LOOPBACK, linked
 from sims.latency.plan import Cell, Plan, Setting, SideName
 from sims.latency.results import Asked, Measured, read_cell, write_cell
 from sims.latency.servers import Server, generated, played, served

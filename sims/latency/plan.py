@@ -9,8 +9,7 @@ from common.errors import InputError
 from common.models import MODELS
 from common.names import unknown
 from common.vicinal.settings import VicinalSettings, preset
-from sims.latency.links import LOOPBACK
-from sims.latency.share import check_share
+from sims.latency.conditions import LOOPBACK, check_share
 from sims.load.network import profile_named
 
 Kind = Literal["capacity", "load", "cold"]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
+from sims.latency.conditions import held
 from sims.latency.device import Answer, Job
 from sims.latency.plan import LIST_LENGTHS, SHAPES, Setting
 from sims.latency.results import Asked
-from sims.latency.share import held
 from sims.load.generator import Load
 from sims.processes.children import Child, Children, CoreSplit
 from sims.processes.marked import family, processor_seconds

@@ -14,9 +14,9 @@ from common.models import model_named
 from common.names import nearest, unknown
 from common.versions.encodings import encoding_named
 from common.vicinal.settings import preset
-from server.data.columns import column_positions
 from server.data.datasets import Dataset, load_dataset
 from server.data.formats import read_ratings
+from server.data.rows import column_positions
 from server.data.sources import fetch
 from server.flower_app import RunConfig
 from server.recommending.offload import search_named

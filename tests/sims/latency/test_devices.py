@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from common.errors import VicinalError
+from sims.latency.conditions import held
 from sims.latency.device import Answer, Job, play
-from sims.latency.share import held
 from sims.processes.children import Children, split_cores
 from sims.processes.marked import family, processor_seconds
 
