@@ -13,9 +13,14 @@ from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.rmf import train_rmf
 from server.training.unrated import train_unrated
 
+Training = Callable[[RatingMatrix, Any, Descent, Progress | None], Factors]
 # By the class of its settings, which each function takes after the ratings.
-TRAININGS: Final[dict[type[Any], Callable[[RatingMatrix, Any, Descent, Progress | None], Factors]]]
-TRAININGS = {Apr: train_apr, Ltsmf: train_ltsmf, Rmf: train_rmf, Unrated: train_unrated}
+TRAININGS: Final[dict[type[Robust], Training]] = {
+    Apr: train_apr,
+    Ltsmf: train_ltsmf,
+    Rmf: train_rmf,
+    Unrated: train_unrated,
+}
 
 
 def robust_factors(

@@ -125,7 +125,8 @@ def with_targets(
 def ascend(ratings: Floats, gradient: Floats, *, step: float, least: float = 0.0) -> Floats:
     """A step along the gradient, by `step` where it is largest in a row, back into [least, 1]."""
     largest = np.abs(gradient).max(axis=-1, keepdims=True, initial=1e-300)
-    return np.clip(ratings + step * gradient / largest, least, 1)
+    moved: Floats = np.clip(ratings + step * gradient / largest, least, 1)
+    return moved
 
 
 def sigmoid(values: Floats) -> Floats:

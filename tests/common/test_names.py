@@ -97,7 +97,7 @@ def test_the_examples() -> None:
 
 def data_set() -> Dataset:
     loaded = load_dataset("synthetic:8x9")
-    return replace(loaded, timestamps=np.zeros(len(loaded.ratings)))
+    return replace(loaded, timestamps=np.zeros(len(loaded.ratings), dtype=np.int64))
 
 
 def check(line: str, meant: str, other: str) -> None:
