@@ -21,7 +21,7 @@ _MEASURED_AGAIN: Final = 25
 
 
 class Answer(NamedTuple):
-    """items: the top K, best first, which stays here; counts: what may be reported."""
+    """A user's top K, best first, which stays on the device, and its counts, which are reported."""
 
     items: NDArray[np.int64]
     counts: Counts
@@ -55,7 +55,7 @@ def ranked(
     watched: tuple[int, ...],
     list_length: int,
 ) -> Answer:
-    """The same of a copy's scores of all items, [I]."""
+    """Top K and counts from a fine-tuned copy's scores of all items, [I]."""
     items = top_items(scores, rated, list_length)
     counts = count_user(items, rated, watched, held_out)
     return Answer(items, replace(counts, on_device=1))
@@ -71,14 +71,14 @@ class Pace:
         self._passed_on = 0
 
     def note(self, seconds: float) -> None:
-        """An answer that was made here. One that is fast enough makes all before it forgotten."""
+        """Note the seconds of an answer made here. A fast one clears all before it."""
         if self._limit is not None and seconds <= self._limit and self._passed_on:
             self._seconds.clear()
             self._passed_on = 0
         self._seconds.append(seconds)
 
     def too_slow(self) -> bool:
-        """Whether somebody else should make the next answer: the median is above the limit."""
+        """Whether the median is above the limit, so that the server should answer next."""
         if self._limit is None or len(self._seconds) < _LEAST:
             return False
         if median(self._seconds) <= self._limit:

@@ -27,7 +27,7 @@ from sims.evaluation.defenses import defense_named
 from sims.evaluation.splits import leave_one_out
 from sims.grid.config import read_config
 from sims.latency.plan import Block, plan_named
-from sims.load.network import profile_named
+from sims.load.network import network_named
 from tests.common.wire.test_description import DESCRIPTION
 
 CALLS: dict[str, tuple[Callable[[], object], str, str]] = {
@@ -57,7 +57,7 @@ CALLS: dict[str, tuple[Callable[[], object], str, str]] = {
     "defense": (lambda: defense_named("rmf+rdv"), "rvd", "apr"),
     "split": (lambda: leave_one_out(data_set(), kind="lastest"), "latest", "random"),
     "latency plan": (lambda: plan_named("fulll"), "full", "quick"),
-    "network": (lambda: profile_named("wfi"), "wifi", "lossy"),
+    "network": (lambda: network_named("wfi"), "wifi", "lossy"),
     "run config": (
         lambda: RunConfig.of({"deployment": "a", "result": "b", "neighbours": 3}),
         "neighbors",

@@ -14,7 +14,7 @@ from common.wire.service import (
     pushback,
 )
 from server.front.endpoint import MAX_METADATA_BYTES
-from server.workers.frames import MAX_FRAME_BYTES
+from server.workers.frames import MAX_RESULT_BYTES
 
 
 def test_names_that_others_fixed() -> None:
@@ -27,4 +27,4 @@ def test_what_one_end_does_the_other_allows() -> None:
     assert MAX_REPORT_AGE_SECONDS < REPORT_KEY_SECONDS
     assert channel.KEEPALIVE_SECONDS >= LEAST_PING_SECONDS
     assert len(TOKEN_KEY + TOKEN_SCHEME) + MAX_TOKEN_LENGTH < MAX_METADATA_BYTES
-    assert 256 * MAX_NEIGHBORS <= MAX_ANSWER_BYTES < MAX_FRAME_BYTES
+    assert 256 * MAX_NEIGHBORS <= MAX_ANSWER_BYTES < MAX_RESULT_BYTES
