@@ -271,7 +271,7 @@ def started_evaluation(folder: Path, until: str) -> subprocess.Popen[str]:
 
 
 def assert_ended(group: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while group_is_alive(group):
         assert time.monotonic() < deadline, "a process is left"
         time.sleep(0.05)
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_no_process_and_one_line(tmp_path: Path, moment: str) -> N
     process = started_evaluation(tmp_path, moment)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "vicinal: interrupted" and "Traceback" not in errors
     assert_ended(process.pid)
