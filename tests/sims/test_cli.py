@@ -2,10 +2,10 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,14 +47,16 @@ def probe(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "100"}
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
 
 
 def test_help_lists_the_commands_in_order_and_fast() -> None:
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = vicinal("--help")
-    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: a busy machine does not add to it.
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[│\s]*([a-z]+)  +\S", done.stdout, flags=re.MULTILINE)
     assert listed == (
@@ -170,7 +172,7 @@ def test_ctrl_c_ends_with_130() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "vicinal: interrupted\n")
 
 
@@ -184,4 +186,4 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=60) == 1

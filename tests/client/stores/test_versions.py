@@ -1,8 +1,6 @@
 """Model versions on a device's disk."""
 
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,24 +103,22 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_left(
 def test_a_file_size_limit_is_one_clear_error_and_nothing_is_left(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, items=4000)
     (tmp_path / "data").write_bytes(scene.data)
+    # The process limits itself: a preexec_fn forks, and a fork of gRPC's threads may die.
     code = (
-        "import sys; from pathlib import Path; from client.stores.versions import VersionStore\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from client.stores.versions import VersionStore\n"
         "from common.errors import VicinalError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         f"store, data = VersionStore(Path({str(tmp_path / 'device')!r})), "
         f"Path({str(tmp_path / 'data')!r}).read_bytes()\n"
         f"try: store.save({scene.recommender.version.digest!r}, data)\n"
         "except VicinalError as error: sys.exit(str(error))\n"
     )
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=limit,
         capture_output=True,
         text=True,
         check=False,

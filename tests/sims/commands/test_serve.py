@@ -52,7 +52,7 @@ def start(folder: Path, *arguments: str) -> Server:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not port_file.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
@@ -150,9 +150,16 @@ def test_a_dead_server_ends_in_one_line_in_time(server: Server) -> None:
     begun = time.monotonic()
     at = ("--server", "127.0.0.1:1", "--ratings", server.folder / "ratings")
     done = run("device", "--users", "0", *at)
-    assert time.monotonic() - begun < 15
+    # Eight seconds of patience, and the start of a process on a busy machine.
+    assert time.monotonic() - begun < 60
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "no answer from a server at 127.0.0.1:1" in done.stderr
+
+
+def scraped(where: str) -> bytes:
+    with urllib.request.urlopen(where) as answer:
+        found: bytes = answer.read()
+    return found
 
 
 def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) -> None:
@@ -163,7 +170,7 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
         with Connection(first.address) as connection:
             description = connection.describe()
         first.process.send_signal(signal.SIGINT)
-        _, errors = first.process.communicate(timeout=20)
+        _, errors = first.process.communicate(timeout=60)
         assert (first.process.returncode, "Traceback" in errors) == (0, False), errors
     finally:
         first.process.kill()
@@ -176,18 +183,24 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
         line = second.process.stdout.readline()
         assert line == "neighbors: exact search over 206 users\n"
         where = second.process.stdout.readline().removeprefix("metrics on ").strip()
-        with urllib.request.urlopen(where) as scraped:
-            assert b"vicinal_workers_alive 1.0" in scraped.read()
+        assert b"vicinal_workers_alive 1.0" in scraped(where)
         with (
             Connection(second.address, patience=60) as connection,
-            ThreadPoolExecutor(1) as pool,
+            Connection(second.address, patience=60) as other,
+            ThreadPoolExecutor(2) as pool,
         ):
-            under_way = pool.submit(connection.recommend, description, 3, "vicinal")
-            time.sleep(0.2)
-            assert not under_way.done(), "the answer came too fast to test anything"
+            # Taken, of this there is no doubt once one waits for the other.
+            under_way = [
+                pool.submit(one.recommend, description, user, "vicinal")
+                for user, one in ((3, connection), (4, other))
+            ]
+            deadline = time.monotonic() + 60
+            while b"vicinal_queue_depth 1.0" not in scraped(where):
+                assert time.monotonic() < deadline
+                assert not any(one.done() for one in under_way), "too fast to test anything"
             second.process.terminate()
-            assert len(under_way.result(timeout=30)) == 50
-        _, errors = second.process.communicate(timeout=20)
+            assert [len(one.result(timeout=60)) for one in under_way] == [50, 50]
+        _, errors = second.process.communicate(timeout=60)
         assert second.process.returncode == 0, errors
         # The version came from the store: nothing was trained, nothing is said of it.
         assert [line for line in errors.splitlines() if not line.startswith("attack")] == []
@@ -203,7 +216,7 @@ def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
     assert len(workers) == 2
     killed.process.kill()
     killed.process.communicate()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, f"{left} are left"
         time.sleep(0.05)

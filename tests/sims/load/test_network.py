@@ -5,9 +5,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -74,39 +75,47 @@ def ping(here: socket.socket) -> float:
     return time.perf_counter() - start
 
 
+def quickest(once: Callable[[], float], most: float) -> float:
+    """The least of what it takes, which a busy machine may make longer, but not for a minute on."""
+    deadline = time.monotonic() + 60
+    least = once()
+    while least > most and time.monotonic() < deadline:
+        least = min(least, once())
+    return least
+
+
 def test_a_round_trip_takes_as_much_longer_as_it_should(echo: str) -> None:
-    least = {}
     for round_trip in (0.0, 0.1, 0.3):
         with Network(Profile(round_trip, INFINITE, INFINITE, 0.0), echo) as network:
             begun = time.perf_counter()
             with connected(network.address) as here:
                 first = ping(here)
                 opened = time.perf_counter() - begun
-                least[round_trip] = min(first, *(ping(here) for _ in range(4)))
+                most = 1.1 * round_trip + 0.01
+                assert round_trip <= quickest(partial(ping, here), most) <= most
             # The handshake is a round trip more.
-            assert opened >= 2 * round_trip
-    assert least[0.1] >= 0.1 and least[0.3] >= 0.3
-    ratio = (least[0.3] - least[0.0]) / (least[0.1] - least[0.0])
-    assert 2.5 < ratio < 3.5
+            assert opened >= 2 * round_trip and first >= round_trip
 
 
 @pytest.mark.parametrize(("down", "up"), [(1, 4), (4, 1)])
 def test_a_rate_holds_in_its_own_direction(echo: str, down: int, up: int) -> None:
     count = 100_000
-    slowest = {}
+
+    def transfer(here: socket.socket) -> float:
+        start = time.perf_counter()
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(here.sendall, bytes(count))
+            assert received(here, count) == bytes(count)
+            sent.result()
+        return time.perf_counter() - start
+
     for factor in (1, 2):
         profile = Profile(0.0, factor * down * 1e6, factor * up * 1e6, 0.0)
         with Network(profile, echo) as network, connected(network.address) as here:
             ping(here)
-            start = time.perf_counter()
-            with ThreadPoolExecutor(1) as pool:
-                sent = pool.submit(here.sendall, bytes(count))
-                assert received(here, count) == bytes(count)
-                sent.result()
-            slowest[factor] = time.perf_counter() - start
-    # The slower direction, 1 Mbit/s and 2 Mbit/s, decides.
-    assert slowest[1] >= 0.8 and slowest[2] >= 0.4
-    assert 1.6 < slowest[1] / slowest[2] < 2.4
+            # The slower direction, 1 Mbit/s and 2 Mbit/s, decides.
+            least = 8 * count / (factor * 1e6)
+            assert least <= quickest(partial(transfer, here), 1.2 * least) <= 1.2 * least
 
 
 def test_two_connections_share_a_rate(echo: str) -> None:
@@ -244,5 +253,5 @@ def test_it_runs_as_a_process(echo: str) -> None:
         assert process.stdout is not None
         with connected(process.stdout.readline().strip()) as here:
             assert ping(here) >= PROFILES["wifi"].round_trip
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 0
