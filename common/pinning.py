@@ -14,7 +14,6 @@ attributes and submodules alike. Only a submodule of the same name as one of our
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Final, final
@@ -49,7 +48,7 @@ class UserSubmodules:
     """Finds `common.mine` in a package of the user's, when there is none of that name in ours."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         package, _, submodule = name.partition(".")
         if package not in NAMES or not submodule or "." in submodule:
             return None

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
+from common.processes import process_status
 from sims.latency.device import Answer, Job
 from sims.latency.plan import LIST_LENGTHS, SHAPES, Setting
 from sims.latency.results import Asked
 from sims.latency.share import held
 from sims.load.generator import Load
 from sims.processes.children import Child, Children, CoreSplit
-from sims.processes.marked import family, processor_seconds
+from sims.processes.marked import family
 
 # Training a model of Yelp's size takes this long where other work shares the machine.
 START_SECONDS: Final = 3600
@@ -60,7 +61,7 @@ class Server:
 
     def processor_seconds(self) -> float:
         """Of the front and the workers, so far."""
-        return sum(processor_seconds(process.pid) for process in family(self.child.pid))
+        return sum(process_status(process.pid).seconds for process in family(self.child.pid))
 
     def generator(self, load: dict[str, Any], *, name: str, address: str = "") -> Child:
         """A process that will ask (sims.load.generator): `load` has the fields of Load."""

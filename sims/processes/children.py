@@ -7,7 +7,6 @@ then stops them.
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, final
 
 from common.errors import VicinalError
+from common.processes import module_command
 from sims.processes.marked import stop_processes, uninterrupted
 
 GRACE_SECONDS: Final = 10
@@ -68,7 +68,7 @@ class Children:
         log = self._folder / f"{name}.log"
         with log.open("wb") as opened, _on(cores):
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                module_command(module, *arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if heard else opened,
                 stderr=opened,

@@ -19,6 +19,7 @@ from typing import Any, Final
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError, VicinalError
 from common.files import write_file
+from common.processes import module_command
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
 from server.model_store import ModelStore, TrainedModel
@@ -48,7 +49,7 @@ def write_spec(folder: Path, spec: Spec) -> list[str]:
     said: dict[str, Any] = asdict(spec.experiment)
     said["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
     write_file(folder / SPEC_FILE, json.dumps(said).encode())
-    return [sys.executable, "-P", "-m", "sims.serving.retraining", str(folder)]
+    return module_command("sims.serving.retraining", str(folder))
 
 
 def read_spec(folder: Path) -> Spec:
