@@ -75,10 +75,14 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
 def shipped(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of ours as Ray's workers find it, in whatever folder the driver was started.
 
-    Ray pickles a function that has no name by its contents, before its arguments.
+    Ray pickles a function inside another by its contents, before its arguments.
     """
     pinned = Pinned(function)
-    return lambda *arguments: pinned(*arguments)
+
+    def task(*arguments: Any) -> Any:
+        return pinned(*arguments)
+
+    return task
 
 
 @cache

@@ -72,9 +72,7 @@ def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, 
     """Results as they come; one that Ray lost, with its process, is an error."""
     clean_task = ray.remote(num_cpus=1, max_retries=0)(shipped(clean_memo))
     attack_task = ray.remote(num_cpus=1, max_retries=0)(shipped(attack_profiles))
-    group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(
-        shipped(run_group)
-    )
+    group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(shipped(run_group))
     groups = _grouped(cells, _same_experiment)
     clean = {
         name: clean_task.remote(part, stores) for name, part in _grouped(cells, _same_clean).items()
