@@ -8,12 +8,12 @@ from typing import Final
 
 import pytest
 
-from common.pinning import NAMES
 from common.processes import module_command
 from sims.processes.children import Children
 from tests.support.modules import ROOT
 
 VICINAL: Final = [sys.executable, str(ROOT / "vicinal.py")]
+NAMES: Final = ("common", "server", "client", "sims")
 RAISES: Final = 'raise SystemError("not to be imported: " + __file__)\n'
 DATASET: Final = "synthetic:90x120"
 GRID: Final = f"""

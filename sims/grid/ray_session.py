@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +83,10 @@ def shipped(function: Callable[..., Any]) -> Callable[..., Any]:
     def task(*arguments: Any) -> Any:
         return pinned(*arguments)
 
-    return task
+    def tasks(*arguments: Any) -> Iterator[Any]:
+        yield from pinned(*arguments)
+
+    return tasks if isgeneratorfunction(function) else task
 
 
 @cache
