@@ -231,7 +231,7 @@ def test_serve_and_device(hostile: Path, monkeypatch: pytest.MonkeyPatch, path: 
     files = ("--store", "store", "--device-ratings", "ratings", "--port-file", str(port))
     with Children(hostile) as children:
         arguments = ("serve", "--dataset", DATASET, "--k", "8", "--port", "0", *files)
-        server = children.start("sims.cli", *arguments, name="server", heard=False)
+        server = children.start("sims.cli", *arguments, name="server", captured=False)
         server.until(port.exists, 120)
         at = ("--server", f"127.0.0.1:{port.read_text().strip()}", "--ratings", "ratings")
         users = ("--users", "0-3", "--processes", "2", "--store", "device")

@@ -14,7 +14,7 @@ from sims.latency.extrapolate import FLEETS
 from sims.latency.fit import SIDES, offered
 from sims.latency.model import FULL
 from sims.latency.plan import SideName
-from sims.latency.report import Told
+from sims.latency.report import SettingReport
 from sims.latency.table import beside
 
 COLORS: Final[dict[SideName, str]] = {"server": "#b2182b", "device": "#1b7837"}
@@ -25,7 +25,7 @@ SHARES: Final = np.geomspace(0.02, 1.0, 41)
 SUFFIX: Final = "svg"
 
 
-def draw(part: Told, folder: Path) -> list[Path]:
+def draw(part: SettingReport, folder: Path) -> list[Path]:
     """All pictures of one setting; their files. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {"cost": _cost}
@@ -39,7 +39,7 @@ def draw(part: Told, folder: Path) -> list[Path]:
     return files
 
 
-def _latency(part: Told, path: Path) -> None:
+def _latency(part: SettingReport, path: Path) -> None:
     """Measured p50 and p99 against the load, and the formulas' lines, a panel a network."""
     networks = list(dict.fromkeys(one.network for one in part.break_even))
     shares = sorted({one.share for one in part.break_even}, reverse=True)
@@ -92,7 +92,7 @@ def _plain(value: float, _place: int | None) -> str:
 
 
 def _points(
-    axis: Axes, part: Told, side: SideName, network: str, share: float, marker: str
+    axis: Axes, part: SettingReport, side: SideName, network: str, share: float, marker: str
 ) -> None:
     for row in part.rows:
         one = row.measured
@@ -106,7 +106,7 @@ def _points(
         axis.plot([rate], [1000 * row.p50], color=COLORS[side], marker=marker, markersize=5)
 
 
-def _cost(part: Told, path: Path) -> None:
+def _cost(part: SettingReport, path: Path) -> None:
     """Processor time and bytes, side by side."""
     fit = part.fit
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
@@ -137,7 +137,7 @@ def _cost(part: Told, path: Path) -> None:
     save(figure, path)
 
 
-def _break_even(part: Told, path: Path) -> None:
+def _break_even(part: SettingReport, path: Path) -> None:
     """The load from which on offloading wins, against the device's speed, a line a network."""
     figure, axis = plt.subplots(figsize=(7.4, 4.8), layout="constrained")
     networks = list(dict.fromkeys(one.network for one in part.break_even))
@@ -183,7 +183,7 @@ def _break_even(part: Told, path: Path) -> None:
     save(figure, path)
 
 
-def _fleets(part: Told, path: Path) -> None:
+def _fleets(part: SettingReport, path: Path) -> None:
     """Cores and bytes for a fleet, both sides: all of it extrapolated."""
     first = part.break_even[0]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")

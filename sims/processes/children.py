@@ -60,12 +60,12 @@ class Children:
         *arguments: str,
         name: str,
         cores: Sequence[int] = (),
-        heard: bool = True,
+        captured: bool = True,
         more: bool = False,
     ) -> "Child":
         """A Python module as a process, on some cores where the system can hold it to them.
 
-        What it prints is for Child.line and Child.result, or where it is not heard, for the log,
+        What it prints is for Child.line and Child.result, or where it is not captured, for the log,
         which begins anew unless there is `more` to come in one of the same name.
         """
         log = self._folder / f"{name}.log"
@@ -73,7 +73,7 @@ class Children:
             process = subprocess.Popen(
                 module_command(module, *arguments),
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if heard else opened,
+                stdout=subprocess.PIPE if captured else opened,
                 stderr=opened,
                 text=True,
                 env={**os.environ, _MARK: self._mark},
@@ -113,10 +113,10 @@ class Child:
     def line(self) -> str:
         """The next line that it says. Raises VicinalError when it ends before."""
         assert self._process.stdout is not None
-        said = self._process.stdout.readline().rstrip("\n")
-        if not said:
+        line = self._process.stdout.readline().rstrip("\n")
+        if not line:
             raise self.failure("ended early")
-        return said
+        return line
 
     def result(self, seconds: float) -> dict[str, Any]:
         """The JSON that it prints within `seconds` and a while. Raises VicinalError."""

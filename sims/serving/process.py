@@ -62,7 +62,7 @@ class ServeProcess:
             *("--device-ratings", str(self.ratings)),
             name="server",
             cores=self._cores,
-            heard=False,
+            captured=False,
             more=self._child is not None,
         )
 

@@ -168,9 +168,9 @@ def digest_of(letter: str, size: int) -> str:
 
 def test_the_least_recently_used_leave_when_there_is_no_room(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"a": 40, "b": 30, "c": 20}, max_bytes=100)
-    assert store.held() == [digest_of("c", 20), digest_of("b", 30), digest_of("a", 40)]
+    assert store.digests() == [digest_of("c", 20), digest_of("b", 30), digest_of("a", 40)]
     store.save(digest_of("d", 60), b"d" * 60)
-    assert set(store.held()) == {digest_of("d", 60), digest_of("c", 20)}
+    assert set(store.digests()) == {digest_of("d", 60), digest_of("c", 20)}
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100
 
 
@@ -189,18 +189,18 @@ def test_what_is_in_use_stays_though_another_process_needs_room(tmp_path: Path) 
     )
     command = [sys.executable, "-c", code, digest_of("b", 90)]
     subprocess.run(command, cwd=ROOT, check=True)
-    assert set(store.held()) == {form.digest, digest_of("b", 90)}
+    assert set(store.digests()) == {form.digest, digest_of("b", 90)}
     store.release()
     subprocess.run([*command[:-1], digest_of("b", 90)], cwd=ROOT, check=True)
     VersionStore(folder, max_bytes=100).save(digest_of("c", 90), b"c" * 90)
-    assert store.held() == [digest_of("c", 90)]
+    assert store.digests() == [digest_of("c", 90)]
 
 
 def test_a_form_that_the_store_may_not_hold_is_one_clear_error(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"a": 40}, max_bytes=50)
     with pytest.raises(InputError, match="51 bytes is more than it may hold"):
         store.save(digest_of("b", 51), b"b" * 51)
-    assert store.held() == [digest_of("a", 40)]
+    assert store.digests() == [digest_of("a", 40)]
 
 
 @pytest.mark.parametrize(

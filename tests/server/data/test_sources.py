@@ -116,13 +116,13 @@ def test_every_source_that_fails_is_listed_with_its_reason(site: Site, tmp_path:
         ]
         with pytest.raises(FetchError) as caught:
             fetch("ml-100k", tmp_path / "cache", sources=sources)
-    said = str(caught.value)
-    assert "liar (wrong checksum " in said
-    assert "mover (HTTP status 404)" in said
-    assert "corpse (no connection)" in said
-    assert "phantom (" in said
-    assert "VICINAL_DATA=<folder>" in said
-    assert "\n" not in said
+    text = str(caught.value)
+    assert "liar (wrong checksum " in text
+    assert "mover (HTTP status 404)" in text
+    assert "corpse (no connection)" in text
+    assert "phantom (" in text
+    assert "VICINAL_DATA=<folder>" in text
+    assert "\n" not in text
     assert caught.value.exit_code == 1
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -139,7 +139,6 @@ def test_a_file_name_with_markup_is_shown_as_it_is(
         (["--attack", "file:/no/such"], "/no/such: no such file"),
         (["--preset", "papers"], "unknown preset 'papers'"),
         (["--defense", "rdv"], "unknown defense 'rdv': did you mean rvd?"),
-        (["--k", "81"], "k = 81 neighbors asked of 80 users: choose a smaller --k"),
         (["--k", "0", "--min-support", "1"], "k must be at least 1"),
         (["--k", "1", "--min-support", "2"], "min support must lie in 1–k"),
         (["--steps", "-1"], "steps must not be negative"),
@@ -297,3 +296,17 @@ def test_a_killed_evaluation_leaves_no_process(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     assert_ended(process.pid)
+
+
+def test_k_is_capped_at_the_users_there_are_and_the_output_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "result.json"
+    command = ["evaluate", *SMALL, "--store", str(tmp_path / "store"), "--json", str(result)]
+    note = "k = 81 is more than the 80 users there are: k = 80, min support 2"
+    assert run([*command, "--k", "81", "--users", "3"]) == 0
+    assert note in " ".join(capfd.readouterr().out.split())
+    found = json.loads(result.read_text())
+    assert (found["k"], found["min_support"], found["notes"]) == (80, 2, [note])
+    assert run([*command, "--k", "81", "--users", "3", "--defense", "none"]) == 0
+    assert json.loads(result.read_text())["notes"] == []

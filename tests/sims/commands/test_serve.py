@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ import pytest
 from benchmarks.device.environment import installed_bytes, make_environment
 from benchmarks.device.install import MOST_BYTES
 from client.link.connection import Connection
+from client.stores.ratings import read_local_ratings
 from common.ranking import Counts
+from server.data.datasets import load_dataset
 from sims.processes.children import Children
 from sims.serving.process import ServeProcess
 from tests.support.child_processes import children_of
@@ -37,7 +40,7 @@ def start(folder: Path, *arguments: str | Path) -> ServeProcess:
     os.environ.pop("GRPC_VERBOSITY", None)
     started = ServeProcess(Children(folder), folder, ["--dataset", DATASET, *map(str, arguments)])
     started.start()
-    started.wait(90)
+    started.wait(240)
     return started
 
 
@@ -95,6 +98,41 @@ def test_a_device_can_split_the_data_set_itself(server: ServeProcess, tmp_path: 
     assert done.returncode == 0, done.stderr
 
 
+def test_a_server_serves_the_ratings_as_they_are(server: ServeProcess) -> None:
+    dataset = load_dataset(DATASET)
+    with Connection(server.address) as connection:
+        description = connection.describe()
+    assert description.ratings_digest == dataset.ratings.digest()
+    assert description.manifest.users == description.user_count == 200
+    assert (description.watched, description.experiment) == ((), "")
+    local = read_local_ratings(server.ratings)
+    assert local.train.digest() == dataset.ratings.digest()
+    assert (local.held_out == -1).all()
+
+
+def test_an_experiment_that_serves_says_so(tmp_path: Path) -> None:
+    experiment = start(tmp_path, "--attack", "random", "--hold-out", "--k", "250")
+    about = "attack random added 6 fake users, one rating of every user is withheld"
+    try:
+        with Connection(experiment.address) as connection:
+            description = connection.describe()
+        at = ("--server", experiment.address, "--store", tmp_path / "device", "--users", "0-4")
+        table = run("device", *at, "--ratings", experiment.ratings, "--json", tmp_path / "json")
+        again = run("device", *at, "--dataset", DATASET, "--hold-out")
+        whole = run("device", *at, "--dataset", DATASET)
+    finally:
+        experiment.drain()
+    assert description.experiment == about
+    assert description.manifest.users == 206 and description.user_count == 200
+    assert description.presets["vicinal"].neighbors == 200
+    assert f"EXPERIMENT: {about}" in experiment.log.splitlines()
+    assert "preset vicinal: k = 250 is more than the 200 users there are: k = 200" in experiment.log
+    assert f"The server is an experiment: {about}" in " ".join(table.stdout.split())
+    assert json.loads((tmp_path / "json").read_text())["experiment"] == about
+    assert again.returncode == 0, again.stderr
+    assert whole.returncode == 2 and "--hold-out" in whole.stderr
+
+
 def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) -> None:
     port = server.address.rpartition(":")[2]
     at = ("--server", server.address, "--store", tmp_path / "device")
@@ -135,10 +173,19 @@ def test_a_dead_server_ends_in_one_line_in_time(server: ServeProcess) -> None:
     assert "no answer from a server at 127.0.0.1:1" in done.stderr
 
 
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=60).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) -> None:
-    # So many steps that one answer takes half a second and more.
-    slow = ("--k", "100", "--steps", "1000")
-    first = start(tmp_path, *slow)
+    few = ("--k", "30")
+    first = start(tmp_path, *few)
     try:
         with Connection(first.address) as connection:
             description = connection.describe()
@@ -146,7 +193,7 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
         assert (first.child.wait(60), "Traceback" in first.log) == (0, False), first.log
     finally:
         first.kill()
-    second = start(tmp_path, *slow, "--workers", "1", "--metrics-port", "0")
+    second = start(tmp_path, *few, "--workers", "1", "--metrics-port", "0")
     try:
         assert "vicinal_workers_alive 1.0" in second.metrics()
         with (
@@ -154,25 +201,29 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
             Connection(second.address, patience=60) as other,
             ThreadPoolExecutor(2) as pool,
         ):
-            # Taken, of this there is no doubt once one waits for the other.
-            under_way = [
-                pool.submit(one.recommend, description, user, "vicinal")
-                for user, one in ((3, connection), (4, other))
-            ]
-            deadline = time.monotonic() + 60
-            while "vicinal_queue_depth 1.0" not in second.metrics():
-                assert time.monotonic() < deadline
-                assert not any(one.done() for one in under_way), "too fast to test anything"
-            second.child.signal(signal.SIGTERM)
+            (worker,) = children_of(second.pid, "server.workers.worker")
+            os.kill(worker, signal.SIGSTOP)
+            try:
+                under_way = [
+                    pool.submit(one.recommend, description, user, "vicinal")
+                    for user, one in ((3, connection), (4, other))
+                ]
+                deadline = time.monotonic() + 60
+                # Both are taken when one waits for the other.
+                while "vicinal_queue_depth 1.0" not in second.metrics():
+                    assert time.monotonic() < deadline
+                second.child.signal(signal.SIGTERM)
+                while listens(second.address):
+                    assert time.monotonic() < deadline
+            finally:
+                os.kill(worker, signal.SIGCONT)
             assert [len(one.result(timeout=60)) for one in under_way] == [50, 50]
         assert second.child.wait(60) == 0, second.log
         # The version came from the store: nothing was trained, nothing is said of it.
-        lines = [line for line in second.log.splitlines() if not line.startswith("attack")]
-        assert lines[:2] == [
-            f"listening on {second.address}  version {description.version[:12]}…",
-            "neighbors: exact search over 206 users",
-        ]
-        assert [line for line in lines[2:] if not line.startswith("metrics on ")] == []
+        listening, neighbors, metrics = second.log.splitlines()
+        assert listening == f"listening on {second.address}  version {description.version[:12]}…"
+        assert neighbors == "neighbors: exact search over 200 users"
+        assert metrics.startswith("metrics on ")
     finally:
         second.kill()
 
