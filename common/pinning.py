@@ -14,7 +14,6 @@ attributes and submodules alike. Only a submodule of the same name as one of our
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Final, final
@@ -49,9 +48,7 @@ class UserSubmodules:
     """Finds `common.mine` in a package of the user's, when there is none of that name in ours."""
 
     @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None, target: object = None
-    ) -> ModuleSpec | None:
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         package, _, submodule = name.partition(".")
         if package not in NAMES or not submodule or "." in submodule:
             return None
@@ -63,12 +60,15 @@ def _is_ours(package: ModuleType, submodule: str) -> bool:
     return PathFinder.find_spec(f"{package.__name__}.{submodule}", package.__path__) is not None
 
 
+def _is_copy(folder: str) -> bool:
+    """Whether it holds a vicinal, this or another, which is not the user's."""
+    return all(os.path.isdir(os.path.join(folder, name)) for name in NAMES)  # noqa: PTH112, PTH118
+
+
 def _of_user(name: str) -> ModuleType | None:
     """The user's module, loaded when it is first asked for; None where there is none."""
     if name not in _theirs:
-        # Another copy of ours is not the user's.
-        folders = [one for one in sys.path if not os.path.exists(os.path.join(one, "vicinal.py"))]  # noqa: PTH110, PTH118
-        spec = PathFinder.find_spec(name, folders)
+        spec = PathFinder.find_spec(name, [folder for folder in sys.path if not _is_copy(folder)])
         if spec is None:
             return None
         _theirs[name] = module = importlib.util.module_from_spec(spec)

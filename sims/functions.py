@@ -11,11 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from common.errors import InputError
+from common.names import nearest
 
 MAX_BYTES: Final = 4 << 20
 DIGEST_LENGTH: Final = 12
@@ -109,8 +109,8 @@ def load_function(name: str, what: str) -> Callable[..., Any]:
         if callable(value) and getattr(value, "__module__", None) == module.__name__
     ]
     if not hasattr(module, parsed.function):
-        near = get_close_matches(parsed.function, functions, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = nearest(parsed.function, functions)
+        hint = f"did you mean {near}? " if near else ""
         has = ", ".join(functions[:20]) or "no function"
         raise InputError(f"{shown}: no such function in {parsed.path}: {hint}it has {has}")
     function = getattr(module, parsed.function)

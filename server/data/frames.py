@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
-from server.data.columns import COLUMN_NAMES, role_of
 from server.data.datasets import Dataset
-from server.data.rows import FixedIds, checked
+from server.data.rows import COLUMN_NAMES, FixedIds, checked, role_of
 
 NEEDED: Final = ("user", "item", "rating")
 FORMS: Final = (

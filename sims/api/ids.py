@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final, final
 
 from common.errors import InputError
+from common.names import nearest
 from server.data.datasets import Dataset
 
 Id = int | str
@@ -51,8 +51,8 @@ class Ids:
             if found is not None:
                 return found
             known = list(self._indices)[:SUGGESTED_FROM]
-            near = get_close_matches(str(named), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the first is {known[0]}"
+            near = nearest(str(named), known)
+            hint = f"did you mean {near}?" if near else f"the first is {known[0]}"
             raise InputError(f"unknown {self._what} {str(named)[:60]!r}: {hint}")
         try:
             index = int(named)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.threads import one_thread
@@ -147,8 +148,7 @@ class Model:
         if k < 1:
             raise InputError(f"k = {k}: ask for at least one item")
         if defense != UNDEFENDED and defense not in self.settings:
-            names = ", ".join([*self.settings, UNDEFENDED])
-            raise InputError(f"unknown defense {defense!r}: choose one of {names}")
+            raise unknown("defense", defense, [*self.settings, UNDEFENDED])
         index = self._users.index(user)
         with one_thread():
             if defense == UNDEFENDED:
@@ -192,9 +192,9 @@ def train(
         with one_thread():
             generic = own.train(ratings, loaded.ratings.user_count, seed=seed)
         return of_own(own, generic, loaded)
-    if robust is not None and robust not in [name for name, how in DEFENSES.items() if how]:
-        names = ", ".join(name for name, how in DEFENSES.items() if how)
-        raise InputError(f"robust training {robust!r}: choose one of {names}")
+    trainings = [name for name, method in DEFENSES.items() if method is not None]
+    if robust is not None and robust not in trainings:
+        raise unknown("robust training", robust, trainings)
     how = None if robust is None else defense_named(robust, model=model).robust
     settings = TrainingSettings.on(loaded.name, model=built_in(model), seed=seed, robust=how)
     with one_thread(), store_folder(store) as folder, ModelStore(folder) as opened:
@@ -278,9 +278,7 @@ def own_of(model: Any) -> OwnModel | None:
 def built_in(model: str) -> str:
     """Raises InputError for a name that no built-in model has."""
     if model not in PRESETS:
-        raise InputError(
-            f"unknown model {model!r}: choose one of {', '.join(PRESETS)}, or PATH.py:FUNCTION"
-        )
+        raise unknown("model", model, PRESETS, more=", or PATH.py:FUNCTION")
     return model
 
 

@@ -5,7 +5,6 @@ from sims.attacks.registry import (
     ATTACKS,
     attack_named,
     make_profiles,
-    run_attack,
     targets_of,
 )
 
@@ -16,6 +15,5 @@ __all__ = [
     "attack_named",
     "choose_targets",
     "make_profiles",
-    "run_attack",
     "targets_of",
 ]

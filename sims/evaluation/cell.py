@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
-from server.training import Robust
+from server.training.methods import Robust
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared
 from sims.evaluation.measuring import (
