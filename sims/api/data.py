@@ -7,7 +7,7 @@ from common.errors import InputError
 from common.ratings import RatingScale
 from server.data.datasets import KNOWN, Dataset, load_dataset
 from server.data.frames import dataset_in_memory
-from server.data.scales import parse_scale
+from server.data.rows import parse_scale
 from sims.terminal import notes_wanted
 
 

@@ -27,7 +27,7 @@ from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.options import Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
-from sims.functions import label
+from sims.functions import is_function, label
 from sims.progress import Report, quiet
 from sims.terminal import notes_wanted
 
@@ -177,7 +177,7 @@ def _check_names(experiment: Experiment, *, own_model: bool) -> None:
     """Before anything is loaded. Raises InputError."""
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
-    if not own_model:
+    if not own_model and not is_function(experiment.model):
         model_named(experiment.model)
 
 

@@ -16,8 +16,10 @@ from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
 from sims.evaluation.cell import Cell
-from sims.evaluation.defenses import NO_FINE_TUNE, defense_named
+from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment
+from sims.evaluation.own_model import OWN_PRESET, model_in_file
+from sims.functions import is_function, label, resolved, stable
 from sims.grid.paper_tables import k as paper_k
 
 MAX_BYTES: Final = 1 << 20
@@ -76,7 +78,13 @@ class GridConfig(BaseModel):
 
     def digest(self) -> str:
         """Names the results' folder: what was asked for, without title and tables."""
-        text = self.model_dump_json(exclude={"title", "metrics"})
+        named = {
+            "models": [stable(name) for name in self.models],
+            "attacks": [stable(name) for name in self.attacks],
+            "model_defenses": {stable(key): value for key, value in self.model_defenses.items()},
+            "attack_options": {stable(key): value for key, value in self.attack_options.items()},
+        }
+        text = self.model_copy(update=named).model_dump_json(exclude={"title", "metrics"})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:
@@ -89,6 +97,10 @@ class GridConfig(BaseModel):
             for cell in self._variants(self._experiment(dataset, model, attack, seed), defense)
         )
         return list({repr(cell): cell for cell in cells}.values())
+
+    @property
+    def _weights(self) -> list[float | None]:
+        return [*self.unrated_weights] or [None]
 
     def _experiment(self, dataset: str, model: str, attack: str, seed: int) -> Experiment:
         targets = self.targets.get(dataset)
@@ -104,18 +116,23 @@ class GridConfig(BaseModel):
         )
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
-        named = defense_named(defense, model=experiment.model)
+        own = model_in_file(experiment.model) if is_function(experiment.model) else None
+        named = own_defense(defense) if own else defense_named(defense, model=experiment.model)
         if not named.rvd:
             # No preset in it, so that its result outlives a change of one.
             yield Cell(experiment, named, "", NO_FINE_TUNE, self.users)
+            return
+        if own is not None:
+            for neighbors, weight in product([*self.neighbors] or [None], self._weights):
+                settings = own.changed(neighbors=neighbors, unrated_weight=weight)
+                yield Cell(experiment, named, OWN_PRESET, settings, self.users)
             return
         for name in self.presets:
             k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
             if k is None and name == PAPER:
                 k = paper_k(experiment.dataset, experiment.model)
             ks: list[int | None] = [*self.neighbors] or [k]
-            weights: list[float | None] = [*self.unrated_weights] or [None]
-            for neighbors, weight in product(ks, weights):
+            for neighbors, weight in product(ks, self._weights):
                 settings = settings_of(experiment.model, name, neighbors, weight)
                 yield Cell(experiment, named, name, settings, self.users)
 
@@ -142,6 +159,7 @@ def read_config(path: Path) -> GridConfig:
     except ValidationError as error:
         raise InputError(f"{path}: {_told(error)}") from None
     try:
+        config = _resolved(config, path.parent)
         _check_names(config)
         if not 0 < len(config.cells()) <= MAX_CELLS:
             raise InputError(f"{len(config.cells())} cells; at most {MAX_CELLS} are run")
@@ -150,17 +168,38 @@ def read_config(path: Path) -> GridConfig:
     return config
 
 
+def _resolved(config: GridConfig, folder: Path) -> GridConfig:
+    """With functions in files named so that every process finds them. Raises InputError."""
+
+    def named(name: str) -> str:
+        return resolved(name, folder)
+
+    return config.model_copy(
+        update={
+            "models": list(map(named, config.models)),
+            "attacks": list(map(named, config.attacks)),
+            "model_defenses": {named(key): value for key, value in config.model_defenses.items()},
+            "attack_options": {named(key): value for key, value in config.attack_options.items()},
+        }
+    )
+
+
 def _check_names(config: GridConfig) -> None:
     _check("model", config.model_defenses, config.models, where="model_defenses")
     for defense in chain(config.defenses, *config.model_defenses.values()):
         defense_named(defense)
     attacks = [name for name in config.attacks if not name.startswith(FILE_PREFIX)]
-    _check("attack", attacks, [*ATTACKS, NO_ATTACK], where="attacks")
+    registered = [name for name in attacks if not is_function(name)]
+    _check("attack", registered, [*ATTACKS, NO_ATTACK], where="attacks")
+    for name in attacks:
+        if is_function(name):
+            attack_named(name)
     _check("attack", config.attack_options, attacks, where="attack_options")
     for name, options in config.attack_options.items():
-        resolve(name, attack_named(name), options)
-    _check("model", config.models, MODELS, where="models")
-    for model in config.models:
+        resolve(label(name), attack_named(name), options)
+    built_in = [name for name in config.models if not is_function(name)]
+    _check("model", built_in, MODELS, where="models")
+    for model in built_in:
         _check("preset", config.presets, PRESETS[model], where="presets")
     _check("preset", config.k, config.presets, where="k")
     for name in ("targets", "list_length"):

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InputError
 from common.files import write_file
 from sims.evaluation.cell import Cell
+from sims.functions import label, stable
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 1 << 20
@@ -100,8 +102,8 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
     return CellResult(
         format=FORMAT,
         dataset=experiment.dataset,
-        model=experiment.model,
-        attack=experiment.attack,
+        model=label(experiment.model),
+        attack=label(experiment.attack),
         defense=cell.defense.name,
         preset=cell.preset,
         seed=experiment.seed,
@@ -116,7 +118,13 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
 
 
 def cell_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's result is or will be."""
+    """Where a cell's result is or will be.
+
+    Of a function in a file its content counts, and not the folder that it lies in.
+    """
+    experiment = cell.experiment
+    names = {"model": stable(experiment.model), "attack": stable(experiment.attack)}
+    cell = replace(cell, experiment=replace(experiment, **names))
     return folder / CELLS / f"{hashlib.sha256(repr(cell).encode()).hexdigest()[:32]}.json"
 
 

@@ -22,6 +22,8 @@ from sims.attacks.profiles import Profiles
 from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_clean
 from sims.evaluation.experiment import NO_ATTACK, Experiment, prepare
 from sims.evaluation.measuring import measure_here
+from sims.evaluation.own_model import OwnModel, model_in_file
+from sims.functions import is_function, label
 from sims.grid.config import GridConfig
 from sims.grid.ray_session import ray_session, shipped
 from sims.grid.results import CellResult, cell_path, locked, read_result, result_of, write_result
@@ -108,10 +110,11 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
     memo: Memo = {}
     with suppress(Exception), _store(stores, _same_clean(cells[0])) as store:
         first = cells[0].experiment
-        prepared = prepare(replace(first, attack=NO_ATTACK))
+        prepared = prepare(replace(first, attack=NO_ATTACK, attack_options={}))
+        own = _own(first)
         for cell in cells:
             with suppress(VicinalError):
-                measure_clean(cell, prepared, store, measure_here, memo)
+                measure_clean(cell, prepared, store, measure_here, memo, own=own)
     return memo
 
 
@@ -135,18 +138,22 @@ def run_group(
     memo = dict(clean)  # what Ray hands over cannot be written to
     with ExitStack() as opened:
         try:
-            prepared = prepare(cells[0].experiment, profiles)
+            prepared, own = prepare(cells[0].experiment, profiles), _own(cells[0].experiment)
             store = opened.enter_context(_store(stores, _same_experiment(cells[0])))
         except Exception as error:  # noqa: BLE001 - recorded, and does not stop the others
             yield from (result_of(cell, None, _line(error)) for cell in cells)
             return
         for cell in cells:
             try:
-                evaluation = evaluate_cell(cell, prepared, store, measure_here, memo=memo)
+                evaluation = evaluate_cell(cell, prepared, store, measure_here, own=own, memo=memo)
                 yield result_of(cell.capped(prepared), evaluation.to_json())
             except Exception as error:  # noqa: BLE001 - as above
                 yield result_of(cell, None, _line(error))
     shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def _own(experiment: Experiment) -> OwnModel | None:
+    return model_in_file(experiment.model) if is_function(experiment.model) else None
 
 
 def _grouped(cells: Sequence[Cell], same: Callable[[Cell], str]) -> Groups:
@@ -202,4 +209,4 @@ class _Shown:
 
 
 def _bar(cell: Cell) -> str:
-    return f"{cell.experiment.dataset} · {cell.experiment.model}"
+    return f"{cell.experiment.dataset} · {label(cell.experiment.model)}"

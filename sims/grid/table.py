@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sims.functions import label
 from sims.grid import paper_tables
 from sims.grid.config import GridConfig, Metric
 from sims.grid.results import CellResult
@@ -110,7 +111,7 @@ def pages(config: GridConfig, results: Sequence[CellResult]) -> list[Page]:
     return [
         Page(
             f"{dataset}: {TITLES[metric]}{'' if metric == 'seconds' else _at(results, dataset)}",
-            tuple(config.attacks),
+            tuple(map(label, config.attacks)),
             tuple(_rows(config, results, metric, dataset)),
         )
         for metric in config.metrics
@@ -135,18 +136,17 @@ def _at(results: Sequence[CellResult], dataset: str) -> str:
 def _rows(
     config: GridConfig, results: Sequence[CellResult], metric: Metric, dataset: str
 ) -> Iterator[tuple[str, tuple[Entry, ...]]]:
-    for model in config.models:
+    attacks = [label(name) for name in config.attacks]
+    for model in map(label, config.models):
         here = [one for one in results if (one.dataset, one.model) == (dataset, model)]
         for condition, name in REFERENCES[metric]:
             yield (
                 f"{model}, {name}",
-                tuple(
-                    Entry(_reference(here, metric, condition, attack)) for attack in config.attacks
-                ),
+                tuple(Entry(_reference(here, metric, condition, attack)) for attack in attacks),
             )
         for row in dict.fromkeys(one.label for one in here):
             part = [one for one in here if one.label == row]
-            yield f"{model}, {row}", tuple(_entry(part, metric, name) for name in config.attacks)
+            yield f"{model}, {row}", tuple(_entry(part, metric, name) for name in attacks)
 
 
 def _reference(
