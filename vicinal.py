@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sims.api.data import load
     from sims.api.evaluation import evaluate
     from sims.api.model import Model, Recommendations, defend, train
+    from sims.api.picture import Picture, picture
     from sims.attacks.budget import Budget
     from sims.attacks.profiles import Profiles
     from sims.evaluation.report import Evaluation
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "compare",
     "defend",
+    "picture",
     "Dataset",
     "RatingMatrix",
     "RatingScale",
@@ -45,6 +47,7 @@ __all__ = [
     "Recommendations",
     "Evaluation",
     "Comparison",
+    "Picture",
     "InputError",
     "VicinalError",
 ]
@@ -56,6 +59,7 @@ _PLACES = {
     "evaluate": "sims.api.evaluation",
     "compare": "sims.api.comparison",
     "defend": "sims.api.model",
+    "picture": "sims.api.picture",
     "Dataset": "server.data.datasets",
     "RatingMatrix": "common.ratings",
     "RatingScale": "common.ratings",
@@ -65,6 +69,7 @@ _PLACES = {
     "Recommendations": "sims.api.model",
     "Evaluation": "sims.evaluation.report",
     "Comparison": "sims.api.comparison",
+    "Picture": "sims.api.picture",
     "InputError": "common.errors",
     "VicinalError": "common.errors",
 }

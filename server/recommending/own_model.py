@@ -81,25 +81,31 @@ class GenericVicinal:
         """Raises InputError for a module that is in training mode, lacks `embed`, or does not give
         rows of embeddings and of predicted ratings.
         """
-        embed = getattr(module, "embed", None)
-        if embed is None:
+        if not callable(getattr(module, "embed", None)):
             raise InputError("own model: give the module a method embed(rows) -> [B, d]")
         if module.training:
             raise InputError("own model: call module.eval() first, or it would answer by chance")
         self.ratings = ratings
         self.user_count = ratings.user_count if user_count is None else user_count
         self._module, self._loss = module, loss
+        with torch.no_grad():
+            first = self._rows(np.arange(min(ratings.user_count, USERS_PER_CHUNK)))
+            _check_shape("forward", module(first), (len(first), ratings.item_count))
+        self._index = NeighborIndex(self.user_embeddings())
+
+    def user_embeddings(self) -> NDArray[np.float32]:
+        """Where all users lie for the neighbor search, real ones first, [U, d]."""
+        embed, ratings = self._module.embed, self.ratings
+        assert callable(embed)
         chunks = np.array_split(
             np.arange(ratings.user_count), -(-ratings.user_count // USERS_PER_CHUNK)
         )
         with torch.no_grad():
-            first = self._rows(chunks[0])
-            _check_shape("forward", module(first), (len(first), ratings.item_count))
             embeddings = [
                 _check_shape("embed", embed(self._rows(users)), (len(users), None)).numpy()
                 for users in chunks
             ]
-        self._index = NeighborIndex(np.concatenate(embeddings).astype(np.float32))
+        return np.concatenate(embeddings).astype(np.float32)
 
     @cached_property
     def digest(self) -> str:

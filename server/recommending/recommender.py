@@ -131,6 +131,10 @@ class Recommender:
             row[:] = self._offloader.nearest(user, count)
         return nearest
 
+    def user_embeddings(self) -> NDArray[np.float32]:
+        """Where all users lie for the neighbor search, real ones first, [U, d]."""
+        return embeddings(self.stored, self.ratings)
+
     def _check_user(self, user: int) -> None:
         if not 0 <= user < self.user_count:
             raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")

@@ -57,6 +57,10 @@ class Scorer(Protocol):
         """Of every item by the model as it is, [I]."""
         ...
 
+    def user_embeddings(self) -> NDArray[np.float32]:
+        """Where all users lie, real ones first, [U, d]."""
+        ...
+
 
 @final
 @dataclass(frozen=True, repr=False)
@@ -134,6 +138,11 @@ class Model:
             f"Model({self.name} of {self.data.name}: {ratings.user_count} users{fakes} × "
             f"{ratings.item_count} items; defenses {presets}; digest {self.digest[:12]})"
         )
+
+    def embeddings(self) -> NDArray[np.float32]:
+        """Where users lie for the neighbor search, [U + F, d]: real users first, then fakes."""
+        with one_thread():
+            return self._scorer.user_embeddings()
 
     def recommend(self, user: Id, k: int = 10, defense: str = VICINAL) -> Recommendations:
         """The best `k` items that a user has not rated.

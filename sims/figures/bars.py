@@ -1,14 +1,13 @@
-"""Pictures of results, for files (PNG or SVG by the file's name)."""
+"""Pictures of results, for files (PNG or SVG by the file's name).
+
+Without pyplot, whose backend is the affair of the program that imports us.
+"""
 
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from common.errors import InputError
@@ -42,39 +41,45 @@ def before_and_after(
     list_length: int,
     path: Path,
 ) -> None:
-    """Bars of hit ratio and accuracy by condition, side by side.
+    """Write `bars`. Raises InputError for a file that is neither PNG nor SVG, and OSError."""
+    save(bars(hit_ratio, accuracy, title=title, list_length=list_length), path)
 
-    Raises InputError for a file that is neither PNG nor SVG, and OSError.
-    """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+
+def bars(
+    hit_ratio: Mapping[str, float],
+    accuracy: Mapping[str, float],
+    *,
+    title: str,
+    list_length: int,
+) -> Figure:
+    """Hit ratio and accuracy by condition, side by side."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2)
     panels = (
         (f"hit ratio of target items @{list_length} (lower is better)", hit_ratio),
         (f"accuracy @{list_length} (higher is better)", accuracy),
     )
     for axis, (heading, values) in zip(axes, panels, strict=True):
         names = [name for name in LABELS if name in values]
-        bars = axis.bar(
+        drawn = axis.bar(
             [LABELS[name] for name in names],
             [values[name] for name in names],
             color=[COLORS[name] for name in names],
         )
-        axis.bar_label(bars, fmt="%.3f", padding=2, fontsize=9)
+        axis.bar_label(drawn, fmt="%.3f", padding=2, fontsize=9)
         axis.set_title(heading, fontsize=10)
         axis.set_ylim(0, max(1.08 * max(values.values()), 0.1))
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(axis="x", labelsize=8, length=0)
     figure.suptitle(title, fontsize=11)
-    save(figure, path)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write and close a figure. Raises InputError for another kind of file, and OSError."""
+    """Write a figure. Raises InputError for another kind of file, and OSError."""
     kind = path.suffix.lower().removeprefix(".")
     buffer = io.BytesIO()
-    try:
-        if kind not in KINDS:
-            raise InputError(f"{path}: name a file that ends in .{' or .'.join(KINDS)}")
-        figure.savefig(buffer, format=kind, dpi=150)
-    finally:
-        plt.close(figure)
+    if kind not in KINDS:
+        raise InputError(f"{path}: name a file that ends in .{' or .'.join(KINDS)}")
+    figure.savefig(buffer, format=kind, dpi=150)
     write_file(path, buffer.getvalue())

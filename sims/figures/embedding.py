@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from common.errors import InputError
 from server.model_store import ModelStore
-from server.recommending.recommender import embeddings
 from sims.evaluation.experiment import NO_ATTACK, Experiment, prepare
 from sims.figures.bars import save
 from sims.figures.grid import select
@@ -57,20 +56,29 @@ def draw_embeddings(
     )
     with ModelStore(store) as opened:
         recommender = prepared.train(opened, progress=report)
-    users = embeddings(recommender.stored, recommender.ratings)
-    real, fakes = users[: prepared.user_count], users[prepared.user_count :]
-    drawn = min(len(real), MAX_REAL_USERS)
-    chosen = np.sort(np.random.default_rng(cell.seed).choice(len(real), drawn, replace=False))
-    report("lay out", 0, 1)
-    layout = tsne(np.vstack([real[chosen], fakes]), perplexity=PERPLEXITY)
-    report("lay out", 1, 1)
     title = f"{cell.dataset} · {cell.model} · attack {cell.attack} · seed {cell.seed}"
-    scatter(layout, drawn, title=title, path=path)
+    users = recommender.user_embeddings()
+    report("lay out", 0, 1)
+    figure = laid_out(users, prepared.user_count, title=title, seed=cell.seed)
+    report("lay out", 1, 1)
+    save(figure, path)
 
 
-def scatter(layout: NDArray[np.float64], real: int, *, title: str, path: Path) -> None:
-    """Points [U + F, 2], real users first. Raises InputError and OSError."""
-    figure, axis = plt.subplots(figsize=(6.4, 6.0), layout="constrained")
+def laid_out(users: NDArray[np.float32], real: int, *, title: str, seed: int = 0) -> Figure:
+    """Embeddings [U + F, d], real users first, in the plane; of many real users a sample.
+
+    Raises InputError for too few users to lay out.
+    """
+    drawn = min(real, MAX_REAL_USERS)
+    chosen = np.sort(np.random.default_rng(seed).choice(real, drawn, replace=False))
+    layout = tsne(np.vstack([users[:real][chosen], users[real:]]), perplexity=PERPLEXITY)
+    return scatter(layout, drawn, title=title)
+
+
+def scatter(layout: NDArray[np.float64], real: int, *, title: str) -> Figure:
+    """Points [U + F, 2], real users first."""
+    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    axis = figure.subplots()
     axis.scatter(
         layout[:real, 0],
         layout[:real, 1],
@@ -95,4 +103,4 @@ def scatter(layout: NDArray[np.float64], real: int, *, title: str, path: Path) -
     axis.set_aspect("equal", adjustable="datalim")
     axis.set_title(f"{title}\nt-SNE of user embeddings, perplexity {PERPLEXITY:g}", fontsize=10)
     axis.legend(loc="upper right", fontsize=8)
-    save(figure, path)
+    return figure

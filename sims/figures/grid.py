@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from common.errors import InputError
 from sims.figures.bars import before_and_after, save
@@ -108,7 +108,8 @@ def _lines(
     if len(positions) < 2:
         raise InputError(f"the results hold one value of {name}: nothing to draw")
     first = cells[0]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    axes = figure.subplots(1, 2)
     panels = (
         ("hit_ratio", "hit ratio of target items", "lower"),
         ("accuracy", "accuracy", "higher"),

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
@@ -44,9 +44,8 @@ def _latency(part: SettingReport, path: Path) -> None:
     networks = list(dict.fromkeys(one.network for one in part.break_even))
     shares = sorted({one.share for one in part.break_even}, reverse=True)
     size = (3 + 3.2 * len(networks), 4.6)
-    figure, axes = plt.subplots(
-        1, len(networks), figsize=size, layout="constrained", sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(networks), sharey=True, squeeze=False)
     capacity = part.fit.saturated["server"]
     for axis, network in zip(axes[0], networks, strict=True):
         for side in SIDES:
@@ -109,7 +108,8 @@ def _points(
 def _cost(part: SettingReport, path: Path) -> None:
     """Processor time and bytes, side by side."""
     fit = part.fit
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2)
     names = ["server-side", "offloaded"]
     spent = [1000 * fit.service[side] for side in SIDES]
     bars = axes[0].bar(names, spent, color=[COLORS[side] for side in SIDES], width=0.6)
@@ -139,7 +139,8 @@ def _cost(part: SettingReport, path: Path) -> None:
 
 def _break_even(part: SettingReport, path: Path) -> None:
     """The load from which on offloading wins, against the device's speed, a line a network."""
-    figure, axis = plt.subplots(figsize=(7.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(7.4, 4.8), layout="constrained")
+    axis = figure.subplots()
     networks = list(dict.fromkeys(one.network for one in part.break_even))
     capacity = part.fit.saturated["server"]
     slowest = min(one.share for one in part.break_even)
@@ -186,7 +187,8 @@ def _break_even(part: SettingReport, path: Path) -> None:
 def _fleets(part: SettingReport, path: Path) -> None:
     """Cores and bytes for a fleet, both sides: all of it extrapolated."""
     first = part.break_even[0]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2)
     for side in SIDES:
         mine = [
             one
