@@ -102,16 +102,21 @@ def _ids(values: Any, where: str) -> tuple[pl.Series, bool]:
     names: list[str | None] = []
     text = False
     for value in array.tolist():
-        if value is None or value != value:  # noqa: PLR0124 - not a number
-            names.append(None)
-        elif isinstance(value, str | int) and not isinstance(value, bool):
+        if isinstance(value, str | int) and not isinstance(value, bool):
             text |= isinstance(value, str)
             names.append(str(value))
+        elif value is None or _is_missing(value):
+            names.append(None)
         else:
             raise InputError(
                 f"{where}: ids are text or whole numbers, not a {type(value).__name__}"
             )
     return pl.Series(names, dtype=pl.String), text
+
+
+def _is_missing(value: Any) -> bool:
+    """NaN, or pandas' NA."""
+    return type(value).__name__ == "NAType" or (isinstance(value, float) and np.isnan(value))
 
 
 def _numbers(values: Any, where: str) -> pl.Series:
@@ -126,7 +131,10 @@ def _numbers(values: Any, where: str) -> pl.Series:
 
 
 def _array(values: Any, where: str) -> NDArray[Any]:
-    array: NDArray[Any] = np.asarray(values)
+    try:
+        array: NDArray[Any] = np.asarray(values)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: holds other things than values") from None
     if array.ndim != 1:
         raise InputError(f"{where}: has shape {array.shape}, not one value a rating")
     return array

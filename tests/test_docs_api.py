@@ -1,0 +1,104 @@
+"""docs/api.md has every public name as the code says it, and its examples run.
+
+`python -m tests.test_docs_api` writes the blocks of the page anew.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vicinal as vc
+from sims.api.page import renewed
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "api.md"
+NAMES = [
+    "load", "attack", "train", "evaluate", "compare", "defend", "picture",
+    "Dataset", "RatingMatrix", "RatingScale", "Profiles", "Budget", "Model", "Recommendations",
+    "Evaluation", "Comparison", "Picture", "InputError", "VicinalError",
+]  # fmt: skip
+
+
+def named(name: str) -> Any:
+    return getattr(vc, name)
+
+
+def examples() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_public_names() -> None:
+    assert vc.__all__ == NAMES
+    assert set(NAMES) <= set(dir(vc))
+    for name in NAMES:
+        assert named(name).__name__ == name and named(name).__doc__
+    with pytest.raises(AttributeError, match="module 'vicinal' has no attribute 'atack'"):
+        _ = vc.atack  # type: ignore[attr-defined]
+
+
+def test_a_checker_sees_the_names_that_are_loaded_later() -> None:
+    """What stands under TYPE_CHECKING is what __getattr__ finds."""
+    (block,) = [
+        node
+        for node in ast.parse((ROOT / "vicinal.py").read_text("utf-8")).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    seen = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == vc._PLACES
+    assert set(seen) == set(NAMES)
+
+
+def test_importing_it_loads_nothing() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import vicinal, time; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before})); "
+        "vicinal.InputError; print('numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded, numpy = done.stdout.splitlines()
+    assert set(loaded.split()) - sys.stdlib_module_names == {
+        "vicinal", "common", "server", "client", "sims",
+    }  # fmt: skip
+    assert numpy == "False"
+
+
+def test_every_name_has_its_section_as_the_code_says() -> None:
+    text = PAGE.read_text("utf-8")
+    assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == NAMES
+    assert renewed(text, named) == text, "run `python -m tests.test_docs_api`"
+
+
+def test_every_name_has_an_example_in_its_section() -> None:
+    for section in PAGE.read_text("utf-8").split("\n## ")[1:]:
+        name = section.split("`")[1]
+        (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+        assert re.search(rf"\bvc\.{name}\b", code) or name in ("compare", "defend"), name
+
+
+def test_the_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    for code in examples():
+        exec(compile(code, str(PAGE), "exec"), scope)
+    shown = capsys.readouterr().out
+    for word in ("Dataset(friends: 2 users × 2 items", "Profiles(attack praise", "Model(mf of"):
+        assert word in shown
+    assert (tmp_path / "before-after.png").read_bytes().startswith(b"\x89PNG")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text("utf-8"), named), "utf-8")
