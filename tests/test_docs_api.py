@@ -4,6 +4,7 @@
 """
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -78,6 +79,12 @@ def test_every_name_has_its_section_as_the_code_says() -> None:
     text = PAGE.read_text("utf-8")
     assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == NAMES
     assert renewed(text, named) == text, "run `python -m tests.test_docs_api`"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.islower()])
+def test_every_parameter_is_told_of(name: str) -> None:
+    told = re.findall(r"^(\w+)  ", inspect.getdoc(named(name)) or "", re.MULTILINE)
+    assert told == list(inspect.signature(named(name)).parameters)
 
 
 def test_every_name_has_an_example_in_its_section() -> None:

@@ -41,6 +41,7 @@ def attack(
     options      of the attack, by name
     hold_out     attack the ratings that `evaluate` and `vicinal attack` train on: without one
                  rating of every user
+    progress     whether to show bars
 
     Raises InputError, also for a function that fails or breaks what attacks promise.
     """

@@ -64,10 +64,11 @@ class Comparison:
         ]
 
     def __repr__(self) -> str:
-        axes = ", ".join(
-            f"{len({cell[name] for cell in self.cells})} {name}s"
+        counts = {
+            name: len({cell[name] for cell in self.cells})
             for name in ("dataset", "model", "attack", "defense", "seed")
-        )
+        }
+        axes = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
         return f"Comparison({len(self.cells)} cells, {len(self.failures)} failed: {axes})"
 
     def __str__(self) -> str:

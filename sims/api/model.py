@@ -182,13 +182,14 @@ def train(
 ) -> Model:
     """Train a model on all ratings, and on those of fake users.
 
-    data    what `load` gives or takes
-    fakes   what `attack` gives
-    model   mf, nsvd, autorec or cdae; `PATH.py:FUNCTION`, or a function fit(ratings, *, seed) that
-            gives a trained torch.nn.Module (docs/how-to/own-model.md)
-    robust  apr, ltsmf, rmf or unrated: how mf is trained instead
-    seed    of training
-    store   folder that keeps trained models, so that the same is not trained twice
+    data      what `load` gives or takes
+    fakes     what `attack` gives
+    model     mf, nsvd, autorec or cdae; `PATH.py:FUNCTION`, or a function fit(ratings, *, seed)
+              that gives a trained torch.nn.Module (docs/how-to/own-model.md)
+    robust    apr, ltsmf, rmf or unrated: how mf is trained instead
+    seed      of training
+    store     folder that keeps trained models, so that the same is not trained twice
+    progress  whether to show bars
 
     Raises InputError, VicinalError when training diverges, OSError.
     """
@@ -234,16 +235,18 @@ def defend(
 ) -> Model:
     """Defend a model of one's own; `recommend` and `evaluate` take it as any other.
 
-    model          a trained torch.nn.Module with methods embed and forward, which answers as it is,
-                   or a function fit(ratings, *, seed) that trains one (docs/how-to/own-model.md)
-    data, fakes    the ratings that it is trained on
-    neighbors      k, the user itself included
-    steps          of Adam
-    learning_rate  of Adam
-    unrated_weight α
-    loss           of predicted ratings and rows, instead of the vicinal loss with α
-    name           that is shown; the class's or the function's unless given
-    seed           of training, for a function
+    model           a trained torch.nn.Module with methods embed and forward, which answers as it
+                    is, or a function fit(ratings, *, seed) that trains one
+                    (docs/how-to/own-model.md)
+    data            the ratings that it is trained on: what `load` gives or takes
+    fakes           those of fake users that it is trained on as well
+    neighbors       k, the user itself included
+    steps           of Adam
+    learning_rate   of Adam
+    unrated_weight  α
+    loss            of predicted ratings and rows, instead of the vicinal loss with α
+    name            that is shown; the class's or the function's unless given
+    seed            of training, for a function
 
     Raises InputError.
     """

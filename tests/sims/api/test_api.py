@@ -241,7 +241,7 @@ def test_compare_has_every_cell_and_the_numbers_of_evaluate(data: vc.Dataset) ->
     )  # fmt: skip
     # none once, rvd by two presets, or by its own.
     assert len(found.cells) == 3 * 2 * (3 + 2)
-    assert repr(found).startswith("Comparison(30 cells, 10 failed: 1 datasets, 2 models")
+    assert repr(found).startswith("Comparison(30 cells, 10 failed: 1 dataset, 2 models")
     assert len(found.failures) == 10
     assert "attack failing failed: KeyError in test_api.py line" in found.failures[0]
     cells = found.to_json()
