@@ -27,7 +27,7 @@ NAME_HELP = "ml-100k, ml-1m, filmtrust, yelp, synthetic[:UxI[xN]], or a rating f
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="ml-100k or ml-1m.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to fetch: ml-100k or ml-1m.")],
 ) -> None:
     """Fetch a data set into the cache (VICINAL_CACHE), verified; print where it is."""
     from server.data.datasets import KNOWN, cache_folder
@@ -43,7 +43,7 @@ def fetch_command(
 @app.command("describe")
 def describe_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of synthetic ratings.")] = 0,
     scale: Annotated[
         str | None,

@@ -14,24 +14,42 @@ NAMES = ("before-after", "k-ablation", "alpha-ablation", "embeddings")
 
 @app.command()
 def figure(
-    name: Annotated[str, typer.Argument(help=" ".join(NAMES), metavar="NAME")],
+    name: Annotated[str, typer.Argument(help=f"What to draw: {' '.join(NAMES)}.", metavar="NAME")],
     results: Annotated[
         Path,
         typer.Argument(help="A folder that `vicinal grid` filled, or one of its cells' files."),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", dir_okay=False, help="A .png or .svg file.")
+        Path,
+        typer.Option("-o", "--output", dir_okay=False, help="The picture to write, .png or .svg."),
     ],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Of several.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Of several.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", help="Which one, where the results have several.", metavar="NAME"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Which one, where the results have several.", metavar="NAME"),
+    ] = None,
     attack: Annotated[
-        str | None, typer.Option("--attack", help="Of several; ablations draw all of them.")
+        str | None,
+        typer.Option(
+            "--attack",
+            help="Which one, where the results have several; ablations draw all.",
+            metavar="NAME",
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Of several; for ablations.")
+        str | None,
+        typer.Option("--preset", help="For ablations: which one of several.", metavar="NAME"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of several; for embeddings, others take the mean.")
+        int | None,
+        typer.Option(
+            "--seed", help="For embeddings: which one of several; other figures take the mean."
+        ),
     ] = None,
     store: options.StoreOption = Path("runs/store"),
 ) -> None:
