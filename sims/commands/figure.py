@@ -53,7 +53,7 @@ def figure(
     ] = None,
     store: options.StoreOption = Path("runs/store"),
 ) -> None:
-    """Draw results.
+    """Draw a picture of results.
 
     before-after: bars of hit ratio and accuracy. k-ablation, alpha-ablation: both against k or
     α, with ranking by popularity as a line. embeddings: t-SNE of users, fakes marked; trains the

@@ -36,8 +36,10 @@ class Declared(NamedTuple):
         """As one writes it: `--output`, `-o`; of an argument its metavar."""
         if isinstance(self.info, ArgumentInfo):
             return [self.metavar]
-        # What typer is given first may be the default of an older way to declare.
-        names = [name for name in self.info.param_decls or () if name.startswith("-")]
+        # typer keeps the first of them where defaults once stood.
+        given = [self.info.default, *(self.info.param_decls or ())]
+        names = [name for name in given if isinstance(name, str) and name.startswith("-")]
+        names.sort(key=lambda name: not name.startswith("--"))
         return names or [f"--{self.name.replace('_', '-')}"]
 
     @property
