@@ -26,7 +26,8 @@ TITLE: Final = """\
 # Performance
 
 For whoever asks what a defended answer costs: in time, in memory and in bytes, on a device and on
-a server. The lines that follow are made from the tables below.
+a server. Terms are explained in the [glossary](glossary.md). The lines that follow are made from the
+tables below.
 
 """
 ABOUT: Final = """\

@@ -11,6 +11,7 @@ from common.errors import InputError
 from sims.latency import page as latency
 from sims.latency.headlines import headlines
 from sims.markdown_tables import MarkdownTable, sections_of, tables_of
+from tests.support.result_pages import quoted
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -60,3 +61,19 @@ def test_tables_are_read_back() -> None:
     assert table.where(a_b="y").one("n") == "refused"
     with pytest.raises(ValueError):
         table.one("n")
+
+
+def test_the_page_on_defenses_quotes_the_result_pages() -> None:
+    text = (DOCS / "defenses.md").read_text(encoding="utf-8")
+    (table,) = tables_of(sections_of(text)["What they keep out"])
+    assert len(table.rows) == 9
+    for defense, *numbers in table.rows:
+        measured = quoted("ml-100k.md", f"mf, {defense}")
+        elsewhere = quoted("filmtrust-robust.md", f"mf, {defense}")
+        assert (*numbers,) == (*(measured or "–––"), *(elsewhere or "–––")), defense
+
+
+@pytest.mark.parametrize("number", ["2.71", "5.72", "3,191", "61,311"])
+def test_the_page_on_defenses_quotes_the_performance_page(number: str) -> None:
+    assert number in (DOCS / "defenses.md").read_text(encoding="utf-8")
+    assert number in summary((DOCS / "performance.md").read_text(encoding="utf-8"))

@@ -37,7 +37,7 @@ KEYS: Final = {
     "ratings_per_user.QUANTILE": "min, p25, median, p75, p99 and max over users",
     "ratings_per_item.QUANTILE": "the same over items",
     "users_with_one_rating": "how many; none of theirs can be held out",
-    "items_with_1_to_4_ratings": "how many",
+    "items_with_1_to_4_ratings": "how many; targets are drawn from such items",
     "timestamps": "first and last day (UTC), or null",
     "split": "`published` or `random`",
     "digest": "SHA-256 of the rating matrix",
