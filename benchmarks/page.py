@@ -13,6 +13,7 @@ import typer
 
 from benchmarks.summary import summary
 from common.files import write_file
+from common.processes import module_command
 
 # Modules of this folder, in the page's order.
 PARTS: Final = (
@@ -26,8 +27,8 @@ TITLE: Final = """\
 # Performance
 
 For whoever asks what a defended answer costs: in time, in memory and in bytes, on a device and on
-a server. Terms are explained in the [glossary](glossary.md). The lines that follow are made from the
-tables below.
+a server. Terms are explained in the [glossary](glossary.md). The lines that follow are made from
+the tables below.
 
 """
 ABOUT: Final = """\
@@ -90,7 +91,7 @@ def section(part: str, *, short: bool, folder: Path | None) -> str:
 
 def printed(part: str, *, short: bool) -> str:
     """What a benchmark prints. Raises typer.Exit when it fails; below a floor it prints, too."""
-    command = [sys.executable, "-m", f"benchmarks.{part}", *(["--short"] if short else [])]
+    command = module_command(f"benchmarks.{part}", *(["--short"] if short else []))
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode and not done.stdout:
         raise typer.Exit(1)

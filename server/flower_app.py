@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import common
 from common.errors import InputError
 from common.files import write_file
+from common.names import unknown
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
@@ -74,6 +75,9 @@ class RunConfig(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                keys = [field.alias or name for name, field in cls.model_fields.items()]
+                raise unknown("key", key, keys, where="run config") from error
             raise InputError(f"run config: {key}: {first['msg']}") from error
         if not config.deployment or not config.result:
             raise InputError(
