@@ -14,7 +14,8 @@ from client.run import DeviceRun, answer_users
 from client.stores.ratings import write_local_ratings
 from common.ranking import Counts
 from sims.cli import COMMANDS, run
-from sims.commands import data, device_report, reference_page
+from sims import reference
+from sims.commands import data, device_report
 from sims.commands.help import command_of
 from sims.evaluation import keys
 from sims.evaluation.report import TITLES
@@ -41,8 +42,8 @@ def text() -> str:
 
 
 def test_the_page_is_what_the_command_prints(text: str) -> None:
-    assert text == reference_page.page(), (
-        "python -m sims.commands.reference_page > docs/reference.md"
+    assert text == reference.page(), (
+        "python -m sims.reference > docs/reference.md"
     )
 
 
@@ -122,7 +123,7 @@ def test_every_variable_of_the_environment_is_on_the_page() -> None:
     read = set()
     for path in sources("common", "server", "client", "sims"):
         read |= {word for word in strings(path) if re.fullmatch("VICINAL_[A-Z]+", word)}
-    assert read - INTERNAL == set(reference_page.ENVIRONMENT)
+    assert read - INTERNAL == set(reference.ENVIRONMENT)
 
 
 def test_every_status_is_on_the_page() -> None:
@@ -131,7 +132,7 @@ def test_every_status_is_on_the_page() -> None:
         for path in sources("server", "client")
         for name in re.findall(r"StatusCode\.([A-Z_]+)", path.read_text(encoding="utf-8"))
     }
-    assert used == set(reference_page.STATUSES)
+    assert used == set(reference.STATUSES)
     assert used <= {status.name for status in grpc.StatusCode}
     protocol = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     rows = protocol.split("## Statuses")[1].split("\n## ")[0]
@@ -147,4 +148,4 @@ def test_a_key_that_is_not_explained_is_seen() -> None:
 def test_every_code_and_key_has_a_meaning() -> None:
     tables = (keys.EVALUATION, keys.FLEET, keys.GRID, keys.COUNTS, latency.KEYS, data.KEYS)
     assert all(all(table.values()) for table in tables)
-    assert set(reference_page.EXIT_CODES) == {0, 1, 2, 130}
+    assert set(reference.EXIT_CODES) == {0, 1, 2, 130}

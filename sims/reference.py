@@ -1,4 +1,4 @@
-"""Print docs/reference.md: `python -m sims.commands.reference_page > docs/reference.md`.
+"""Print docs/reference.md: `python -m sims.reference > docs/reference.md`.
 
 Everything comes from the code: options from the commands, keys of a configuration from its class,
 keys of results from the tables beside what writes them.
@@ -29,15 +29,15 @@ from sims.grid.results import GridRun
 from sims.latency import report as latency
 from sims.serving import demo
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[1]
 
 INTRODUCTION: Final = """\
 # Reference
 
 For whoever writes a command line, a configuration or a program that reads results: every option,
 key, column and code. This page is printed from the code, by
-`python -m sims.commands.reference_page`, and a test fails when it differs. What the words mean:
-[glossary.md](glossary.md). How to use them: [the index](README.md).
+`python -m sims.reference > docs/reference.md`, and a test fails when it differs. What the words
+mean: [glossary.md](glossary.md). How to use them: [the index](README.md).
 """
 
 # What the environment decides.
