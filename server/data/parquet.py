@@ -16,9 +16,8 @@ from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
 from common.processes import module_command
-from server.data.columns import column_positions
 from server.data.reading import MIB, first_line
-from server.data.rows import MAX_ROWS
+from server.data.rows import MAX_ROWS, column_positions
 
 if sys.platform != "win32":
     import resource

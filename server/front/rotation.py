@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from common.errors import InputError
-from common.wire.description import is_digest
+from common.versions.version import is_digest
 from server.versions.catalog import Catalog, Served
 
 # The child yields to the front and to the workers.

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
+from sims.latency.conditions import limited
 from sims.latency.device import AnswerTiming, DeviceTimings, Job
 from sims.latency.plan import LIST_LENGTHS, SHAPES, Setting
 from sims.latency.results import CallResult
-from sims.latency.share import limited
 from sims.load.generator import Load
 from sims.processes.children import Child, Children, CoreSplit
 from sims.serving.process import ServeProcess

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, final
 
 from server.versions.folder import DESCRIPTION_FILE
@@ -92,12 +91,7 @@ class ServedProcess:
         self._copier.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._over.set()
         if self.starts and not self._process.child.ended:
             self._process.kill()

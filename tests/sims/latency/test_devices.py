@@ -11,8 +11,8 @@ import pytest
 
 from common.errors import VicinalError
 from common.processes import process_status
+from sims.latency.conditions import limited
 from sims.latency.device import AnswerTiming, Job, play
-from sims.latency.share import limited
 from sims.processes.children import Children, split_cores
 from sims.processes.marked import family
 
