@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from client.run import DeviceRun, answer_users
 from client.stores.ratings import write_local_ratings
 from common.ranking import Counts
-from sims.cli import COMMANDS, run
 from sims import reference
+from sims.cli import COMMANDS, run
 from sims.commands import data, device_report
 from sims.commands.help import command_of
 from sims.evaluation import keys
@@ -42,9 +42,7 @@ def text() -> str:
 
 
 def test_the_page_is_what_the_command_prints(text: str) -> None:
-    assert text == reference.page(), (
-        "python -m sims.reference > docs/reference.md"
-    )
+    assert text == reference.page(), "python -m sims.reference > docs/reference.md"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

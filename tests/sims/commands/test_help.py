@@ -9,7 +9,7 @@ import pytest
 from typer.core import TyperGroup
 
 from sims.cli import COMMANDS, run
-from sims.commands.help import command_of, declared
+from sims.commands.help import command_of, declared, flowing
 
 
 def parts() -> list[tuple[str, Any]]:
@@ -76,3 +76,7 @@ def test_a_command_has_one_function_that_says_what_it_takes() -> None:
     options = {one.name: one for one in declared(serve)}
     assert options["tls_key"].spellings == ["--tls-key"]
     assert options["seed"].metavar == "N" and options["insecure"].metavar == ""
+
+
+def test_paragraphs_are_joined() -> None:
+    assert flowing("First\n    line.\n\n    Second\n    one.") == "First line.\n\nSecond one."
