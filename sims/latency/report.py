@@ -16,6 +16,8 @@ from sims.latency.results import Measured
 
 # What the project wants of the server's processor time, offloaded over server-side.
 GOAL_RATIO: Final = 0.2
+# How far the rate reached may be from what processor time allows before both are said.
+DISAGREE: Final = 1.25
 PARTS: Final = {"p50": 0.5, "p99": 0.99}
 # Where answers are compared with formulas: nearer to capacity waits have no bound.
 CALM_ENOUGH: Final = 0.9
@@ -127,6 +129,8 @@ def _setting_json(part: Told) -> dict[str, Any]:
         * (fit.spent["server"] - fit.spent["device"]),
         "processor_ratio": fit.processor_ratio,
         "saturation": fit.saturated,
+        "saturation_by_processor_time": fit.by_processor,
+        "disagreements": disagreements(fit),
         "bytes": {side: {"up": fit.sent[side], "down": fit.received[side]} for side in SIDES},
         "device_processor_ms": _number(1000 * fit.processor),
         "model_error": {name: _number(part.error(name)) for name in PARTS},
@@ -146,6 +150,22 @@ def _setting_json(part: Told) -> dict[str, Any]:
             for one in part.fleets
         ],
     }
+
+
+def disagreements(fit: Fit) -> list[str]:
+    """A line for each side whose rate reached is not what its processor time allows."""
+    lines = []
+    for side in SIDES:
+        reached, allowed = fit.saturated[side], fit.by_processor[side]
+        if max(reached / allowed, allowed / reached) < DISAGREE:
+            continue
+        why = "the machine was busy with other things, or the server waited"
+        if reached > allowed:
+            why = "an answer of a full server takes less than one of a calm server"
+        lines.append(
+            f"{side}: {reached:.0f} req/s reached where processor time says {allowed:.0f}: {why}."
+        )
+    return lines
 
 
 def beyond(rate: float | None, most: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
 from sims.latency.device import Answer, Job
-from sims.latency.plan import LIST_LENGTHS, SHAPES, Setting
+from sims.latency.plan import SHAPES, Setting
 from sims.latency.results import Asked
 from sims.latency.share import held
 from sims.load.generator import Load
@@ -107,7 +107,7 @@ def served(
         *("serve", "--dataset", SHAPES.get(setting.dataset, setting.dataset)),
         *("--model", setting.model, "--preset", setting.preset, "--attack", "none"),
         *("--k", str(settings.neighbors), "--seed", str(SEED)),
-        *("--list-length", str(LIST_LENGTHS.get(setting.dataset, 50))),
+        *("--list-length", str(setting.list_length)),
         *("--store", str(folder / "store"), "--device-ratings", str(ratings)),
         *("--port", "0", "--port-file", str(port), "--workers", str(len(cores.server))),
         name="serve",

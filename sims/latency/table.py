@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sims.latency.extrapolate import Extrapolated
 from sims.latency.fit import SIDES, Compared, nearest, offered, quantile
-from sims.latency.report import GOAL_RATIO, Told, beyond
+from sims.latency.report import GOAL_RATIO, Told, beyond, disagreements
 from sims.latency.sheet import Sheet
 
 
@@ -94,7 +94,7 @@ def costs(part: Told) -> Sheet:
             side,
             f"{1000 * fit.spent[side]:.2f}",
             f"{fit.saturated[side]:.0f}",
-            f"{fit.cores / fit.spent[side]:.0f}",
+            f"{fit.by_processor[side]:.0f}",
             f"{fit.sent[side]:,.0f}",
             f"{fit.received[side]:,.0f}",
         )
@@ -109,6 +109,7 @@ def costs(part: Told) -> Sheet:
     ]
     if len(fit.own):
         notes.append(f"A device's processor time: {milli(fit.processor)} ms an answer.")
+    notes += disagreements(fit)
     return Sheet(
         f"{part.setting.label}: cost of an answer",
         ("side", "server CPU s/1000", "req/s reached", "by CPU", "bytes up", "bytes down"),
@@ -194,7 +195,8 @@ def fleets(part: Told) -> Sheet:
         1,
         (
             f"Each device asks once in {interval:g} s; the server has cores enough to be 70 %",
-            "busy; latencies in ms. Nothing of this was measured: it follows from the formulas.",
+            "busy by processor time, and nothing else on them; latencies in ms. Nothing",
+            "of this was measured: it follows from the formulas.",
         ),
     )
 
