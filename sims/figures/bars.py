@@ -1,6 +1,7 @@
 """Bars of hit ratio and accuracy: without attack, undefended, under every defense."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.errors import InputError
+from sims.evaluation.defenses import RVD
 from sims.evaluation.experiment import Experiment
 from sims.figures.outcomes import METRICS, REFERENCES, UNDEFENDED, Metric, Outcomes, Spread
 from sims.figures.style import (
@@ -66,12 +68,12 @@ def _bars(axes: Axes, outcomes: Outcomes, rows: list[str], metric: Metric, attac
         if one is None:
             axes.text(0.02 * top, place, "no number", va="center", fontsize=SMALL)
             continue
-        error = one.bar or None
+        several = not math.isnan(one.deviation)
         color, hatch = family(row)
         axes.barh(place, one.mean, height=0.68, color=color, hatch=hatch, edgecolor="white", lw=0)
-        if error is not None:
-            axes.errorbar(one.mean, place, xerr=error, color="black", lw=1)
-        shown = f"{one.mean:.3f}" + (f" ± {one.deviation:.3f}" if error is not None else "")
+        if one.bar:
+            axes.errorbar(one.mean, place, xerr=one.bar, color="black", lw=1)
+        shown = f"{one.mean:.3f}" + (f" ± {one.deviation:.3f}" if several else "")
         at = one.mean + one.bar + 0.02 * top
         axes.text(at, place, shown, va="center", fontsize=SMALL)
     # Room for the numbers behind the bars.
@@ -90,16 +92,23 @@ def family(row: str) -> tuple[str, str | None]:
         return GREY, None
     if row == UNDEFENDED:
         return VERMILION, "///"
-    if "rvd" not in row.partition("(")[0]:
+    if RVD not in row.partition("(")[0]:
         return ORANGE, "..."
     return (BLUE, None) if "(vicinal" in row else (SKY, None)
 
 
 def in_order(rows: list[str]) -> list[str]:
-    """Not attacked, undefended, the defenses, and popularity last."""
+    """Not attacked, undefended, defenses by their training, and popularity last."""
     first = [row for row in ("not attacked", UNDEFENDED) if row in rows]
     last = [row for row in rows if row == "popularity ranking"]
-    return [*first, *(row for row in rows if row not in (*first, *last)), *last]
+    defenses = [row for row in rows if row not in (*first, *last)]
+    return [*first, *sorted(defenses, key=lambda row: (training_of(row), "+" in row, row)), *last]
+
+
+def training_of(row: str) -> str:
+    """`rmf` of `rmf+rvd (paper, …)`; plain training has no name."""
+    first = row.partition(" (")[0].partition("+")[0]
+    return "" if first in (UNDEFENDED, RVD) else first
 
 
 def wrapped(row: str) -> str:

@@ -15,7 +15,7 @@ from common.errors import InputError
 from server.model_store import ModelStore
 from server.recommending.recommender import embeddings
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, prepare
-from sims.figures.outcomes import choose, single
+from sims.figures.outcomes import choose, choose_attack, single
 from sims.figures.style import SKY, VERMILION, canvas, drawing, headed
 from sims.figures.tsne import tsne
 from sims.grid.results import CellResult
@@ -95,15 +95,15 @@ def _chosen(
     cells = [one for one in results if not one.error]
     if not cells:
         raise InputError("no measured cell among the results")
-    for name, field, wanted in (
-        ("dataset", "dataset", dataset),
-        ("model", "model", model),
-        ("attack", "attack_label", attack),
-        ("seed", "seed", seed),
-    ):
-        value = choose(name, wanted, (getattr(one, field) for one in cells))
-        cells = [one for one in cells if getattr(one, field) == value]
-    single(cells, "attack_size")
+    dataset = choose("dataset", dataset, (one.dataset for one in cells))
+    cells = [one for one in cells if one.dataset == dataset]
+    model = choose("model", model, (one.model for one in cells))
+    cells = [one for one in cells if one.model == model]
+    attack = choose_attack(attack, (one.attack_label for one in cells))
+    cells = [one for one in cells if one.attack_label == attack]
+    seed = choose("seed", seed, (one.seed for one in cells))
+    cells = [one for one in cells if one.seed == seed]
+    single(cells, "attack_size", "targets")
     return cells[0]
 
 

@@ -1,5 +1,6 @@
 """Every defense against every attack, as colors with their numbers."""
 
+import math
 from typing import Final
 
 import matplotlib as mpl
@@ -52,7 +53,7 @@ def _cells(
         for across, attack in enumerate(attacks):
             one = outcomes.values.get((metric, row, attack))
             shown = "–" if one is None else f"{one.mean:.3f}"
-            if one is not None and one.bar:
+            if one is not None and not math.isnan(one.deviation):
                 shown += f"\n±{one.deviation:.3f}"
             bright = one is None or one.mean > 0.55 * top
             color = "black" if bright else "white"

@@ -7,12 +7,14 @@ show the same numbers.
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from common.errors import InputError
+from sims.attacks import ATTACKS
 from sims.grid.results import CellResult
 
 Metric = Literal["hit_ratio", "accuracy"]
@@ -90,7 +92,7 @@ class Outcomes:
 
     def of_attack(self, attack: str | None) -> "Outcomes":
         """One attack's alone; None wants the only one. Raises InputError."""
-        chosen = choose("attack", attack, self.attacks)
+        chosen = choose_attack(attack, self.attacks)
         values = {key: spread for key, spread in self.values.items() if key[2] == chosen}
         return Outcomes(
             self.dataset,
@@ -112,6 +114,13 @@ def choose(name: str, wanted: Wanted | None, there: Iterable[Wanted]) -> Wanted:
     if not found or (wanted is not None and wanted not in found):
         raise InputError(f"no results with {name} {wanted}: there are {shown or 'none'}")
     return found[0] if wanted is None else wanted
+
+
+def choose_attack(wanted: str | None, there: Iterable[str]) -> str:
+    """By label, or by name where it ran with one set of options. Raises InputError."""
+    found = list(there)
+    named = [label for label in found if label.partition(" (")[0] == wanted]
+    return choose("attack", None if named else wanted, named or found)
 
 
 def single(cells: Sequence[CellResult], *names: str) -> None:
@@ -152,7 +161,12 @@ def outcomes_of(
     done = [one for one in done if one.model == model]
     single(done, "list_length", "attack_size")
     values: dict[tuple[Metric, str, str], Spread] = {}
-    for attack in dict.fromkeys(one.attack_label for one in done):
+    names = list(ATTACKS)
+    order = {
+        one.attack_label: (names.index(one.attack) if one.attack in names else -1, one.attack_label)
+        for one in done
+    }
+    for attack in sorted(order, key=order.__getitem__):
         here = [one for one in done if one.attack_label == attack]
         for metric in METRICS:
             rows = {row: (here, condition) for row, condition in REFERENCES.items()}
@@ -184,8 +198,9 @@ def _left_out(results: Sequence[CellResult], done: Sequence[CellResult]) -> tupl
     ]
     if not failed:
         return ()
-    named = ", ".join(dict.fromkeys(f"{settings_label(one)}" for one in failed))
-    return (f"Left out, since they failed: {len(failed)} cells of {named}.",)
+    counts = Counter(one.attack_label for one in failed)
+    named = ", ".join(f"{count} under {attack}" for attack, count in sorted(counts.items()))
+    return (f"Left out, since they failed: {named}.",)
 
 
 def read_page(path: Path, *, dataset: str | None, model: str | None) -> Outcomes:

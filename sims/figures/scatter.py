@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sims.figures.bars import family, in_order, wrapped
-from sims.figures.outcomes import REFERENCES, UNDEFENDED, Outcomes, Spread
+from sims.figures.bars import family, in_order, training_of, wrapped
+from sims.figures.outcomes import REFERENCES, Outcomes, Spread
 from sims.figures.style import BLACK, MARKERS, MUTED, SMALL, canvas, drawing, headed, plain_ticks
 
 SIZE: Final = (8.6, 6.0)
@@ -53,20 +53,14 @@ def marks_of(rows: Sequence[str]) -> dict[str, tuple[str, str]]:
     No two rows have both in common: those of one kind and training, with several k or α, go on
     to the next marker.
     """
-    trainings = list(dict.fromkeys(_training(row) for row in rows if row not in REFERENCES))
+    trainings = list(dict.fromkeys(training_of(row) for row in rows if row not in REFERENCES))
     found = dict(REFERENCE_MARKS)
     for row in (row for row in rows if row not in REFERENCES):
-        color, place = family(row)[0], trainings.index(_training(row))
+        color, place = family(row)[0], trainings.index(training_of(row))
         while (color, MARKERS[place % len(MARKERS)]) in found.values() and place < 2 * len(MARKERS):
             place += 1
         found[row] = color, MARKERS[place % len(MARKERS)]
     return found
-
-
-def _training(row: str) -> str:
-    """`rmf` of `rmf+rvd (paper, …)`; plain training has no name."""
-    first = row.partition(" (")[0].partition("+")[0]
-    return "" if first in (UNDEFENDED, "rvd") else first
 
 
 def _points(
@@ -157,8 +151,10 @@ def _name_attacks(axes: Axes, named: Sequence[tuple[str, Spread, Spread]]) -> No
             box = (left, middle - LINE / 2, left + wide, middle + LINE / 2)
             inside = box[0] >= 0 and box[2] <= 1 and box[1] >= 0 and box[3] <= 1
             if inside and not any(_touch(box, other) for other in taken):
-                where = {"transform": axes.transAxes, "va": "center", "fontsize": 8}
-                axes.text(left, middle, name, color=MUTED, **where)
+                place_in = axes.transAxes
+                axes.text(
+                    left, middle, name, transform=place_in, va="center", fontsize=8, color=MUTED
+                )
                 taken.append(box)
                 break
 

@@ -7,6 +7,7 @@ also differs in marker, dash, hatching or a label beside it.
 """
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ PURPLE: Final = "#cc79a7"
 GREY: Final = "#bdbdbd"
 MUTED: Final = "#5c5c5c"
 
-# Of series by their place; yellow, too pale for a line on white, comes last and is for areas.
-SERIES: Final = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+# Of series by their place: the first four are the farthest apart without red and green. Yellow is
+# too pale for a line on white.
+SERIES: Final = (BLUE, VERMILION, SKY, BLACK, ORANGE, PURPLE, GREEN)
 MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
 DASHES: Final = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 # The same in plotly's words, for pictures that can be explored.
@@ -52,7 +54,10 @@ COLOR_MAP: Final = "cividis"
 
 FONT: Final = 10.0
 SMALL: Final = 9.0
-_SETTINGS: Final[dict[str, Any]] = {
+# Letters of a caption that fit into an inch.
+LETTERS: Final = 13.5
+# matplotlib types its own settings by a list of all their names.
+_SETTINGS: Final[Any] = {
     "font.size": FONT,
     "axes.titlesize": FONT,
     "axes.labelsize": FONT,
@@ -99,18 +104,20 @@ def drawing() -> Iterator[None]:
 
 
 def canvas(
-    rows: int, columns: int, size: tuple[float, float], **shared: bool
+    rows: int, columns: int, size: tuple[float, float], *, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `size` inches and its panels, row by row; `shared`: sharex, sharey."""
+    """A figure of `size` inches and its panels, row by row."""
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, **shared)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     return figure, list(panels.ravel())
 
 
 def headed(figure: Figure, title: str, caption: str) -> None:
-    """Title above, at the left; below, what is drawn and of how many."""
+    """Title above, at the left; below, what is drawn and of how many, in lines that fit."""
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    figure.supxlabel(caption, x=0.01, ha="left", fontsize=SMALL, color=MUTED)
+    width = int(LETTERS * float(figure.get_size_inches()[0]))
+    lines = [line for part in caption.splitlines() for line in textwrap.wrap(part, width)]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=MUTED)
 
 
 def plain(value: float, _place: int | None = None) -> str:

@@ -181,8 +181,8 @@ def cost(part: Told) -> Figure:
             f"{part.setting.label} · cost of an answer",
             "\n".join(
                 [
-                    f"An offloaded answer takes {fit.processor_ratio:.2f} of the processor time of a "
-                    f"server-side one. {_of(part)}",
+                    f"An offloaded answer takes {fit.processor_ratio:.2f} of the processor time of "
+                    f"a server-side one. {_of(part)}",
                     *notes,
                 ]
             ),
@@ -281,8 +281,8 @@ def fleets(part: Told) -> Figure:
             f"{part.setting.label} · fleets, EXTRAPOLATED",
             "\n".join(
                 [
-                    f"Each device asks once in {interval:g} s. Cores: by processor time of an answer, "
-                    f"{UTILIZATION:.0%} busy, with nothing else on them. {_of(part)}",
+                    f"Each device asks once in {interval:g} s. Cores: by processor time of an "
+                    f"answer, {UTILIZATION:.0%} busy, with nothing else on them. {_of(part)}",
                     *notes,
                 ]
             ),

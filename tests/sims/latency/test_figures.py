@@ -1,0 +1,129 @@
+"""The laboratory's pictures show what its tables say, on a machine that was busy, too."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+
+from sims.figures.style import save
+from sims.latency import figures
+from sims.latency.fit import SIDES
+from sims.latency.plan import plan_named
+from sims.latency.report import Told, as_json, told
+from sims.latency.results import Measured
+from sims.latency.sheet import Sheet
+from sims.latency.table import costs, fleets
+from tests.support.latency_results import results_of
+
+PLAN = plan_named(
+    "quick",
+    datasets=["synthetic:40x60"],
+    models=["mf"],
+    networks=["loopback", "4g", "3g"],
+    loads=[0.3, 0.7],
+    shares=[1.0, 0.5],
+)
+
+
+def told_of(server: float) -> Told:
+    """A server whose server-side answers took `server` of the time that a core was kept."""
+
+    def busy(one: Measured) -> Measured:
+        asked = {
+            call: found.model_copy(
+                update={
+                    "processor_seconds": found.processor_seconds
+                    * (server if call.endswith("Recommend") else 1)
+                }
+            )
+            for call, found in one.asked.items()
+        }
+        return one.model_copy(update={"asked": asked})
+
+    (part,) = told(PLAN, [busy(one) for one in results_of(PLAN)], interval=600)
+    return part
+
+
+def texts(figure: Figure, path: Path) -> str:
+    save(figure, path)
+    return " ".join(re.findall(r"<!-- (.*?) -->", path.read_text()))
+
+
+def column(sheet: Sheet, head: str) -> list[str]:
+    return [row[sheet.heads.index(head)] for row in sheet.rows]
+
+
+@pytest.mark.parametrize("server", [1.0, 0.5])
+def test_bars_of_cost_are_the_table_s_processor_time(server: float, tmp_path: Path) -> None:
+    part = told_of(server)
+    figure = figures.cost(part)
+    (bars,) = (one for one in figure.axes[0].containers if isinstance(one, BarContainer))
+    shown = [f"{bar.get_width():.2f}" for bar in bars]
+    assert shown == column(costs(part), "server CPU s/1000") == [f"{10 * server:.2f}", "1.00"]
+    written = texts(figure, tmp_path / "a.svg")
+    assert f"takes {0.1 / server:.2f} of the" in written
+    assert "n = 40 users, K = 50" in written and "(log scale)" in written
+
+
+@pytest.mark.parametrize(("server", "cores"), [(1.0, 24), (0.5, 12)])
+def test_cores_of_a_fleet_follow_processor_time(server: float, cores: int) -> None:
+    part = told_of(server)
+    # 10⁶ devices, one question in 600 s each: 1667 a second, 70 % busy.
+    lines = {line.get_color(): line for line in figures.fleets(part).axes[0].get_lines()}
+    drawn = lines[figures.COLORS["server"]].get_ydata()
+    assert np.asarray(drawn)[-1] == cores
+    sheet = fleets(part)
+    table = [
+        row[sheet.heads.index("cores")]
+        for row in sheet.rows
+        if row[:3] == ("1,000,000", "server", "loopback")
+    ]
+    assert table == [str(cores)]
+    # Enough cores: nobody waits forever.
+    assert "∞" not in "".join(column(sheet, "p50"))
+
+
+def test_machine_and_processor_time_that_disagree_are_told(tmp_path: Path) -> None:
+    line = "server: 100 req/s reached where processor time says 200"
+    part = told_of(0.5)
+    assert any(note.startswith(line) for note in costs(part).notes)
+    (setting,) = as_json(PLAN, [part])["settings"]
+    assert setting["saturation_by_processor_time"] == pytest.approx({"server": 200, "device": 1000})
+    assert [one.partition(":")[0] for one in setting["disagreements"]] == ["server"]
+    for name, picture in (("cost", figures.cost), ("fleets", figures.fleets)):
+        assert line in texts(picture(part), tmp_path / f"{name}.svg")
+    calm = told_of(1.0)
+    assert not any("processor time says" in note for note in costs(calm).notes)
+    assert "processor time says" not in texts(figures.cost(calm), tmp_path / "calm.svg")
+
+
+@pytest.mark.parametrize("name", ["cost", "latency", "break_even", "fleets"])
+def test_every_picture_names_its_scales_and_numbers(name: str, tmp_path: Path) -> None:
+    figure = getattr(figures, name)(told_of(1.0))
+    written = texts(figure, tmp_path / "a.svg")
+    assert "synthetic:40x60 · mf · paper, k = 12" in written
+    assert "n = 40 users, K = 50" in written
+    for axes in figure.axes:
+        scales = {axes.xaxis: axes.get_xlabel(), axes.yaxis: axes.get_ylabel()}
+        for axis, label in scales.items():
+            if axes.get_visible() and axis.get_scale() == "log":
+                named = f"{label} {axes.get_title(loc='left')} {figure.axes[0].get_ylabel()}"
+                assert "log scale" in named
+            ticks = "".join(text.get_text() for text in axis.get_ticklabels())
+            assert "^" not in ticks and "e+" not in ticks and "$" not in ticks
+
+
+def test_marks_of_a_network_and_of_a_share_differ() -> None:
+    part = told_of(1.0)
+    looks = list(figures._looks(part).values())
+    assert len({(str(one.dash), one.marker) for one in looks}) == len(looks) == 3
+    marks = {
+        (line.get_color(), line.get_marker())
+        for line in figures.break_even(part).axes[0].get_lines()
+        if line.get_linestyle() == "None"
+    }
+    assert len({marker for _, marker in marks}) == len({color for color, _ in marks}) == 3
+    assert set(figures.COLORS) == set(SIDES)
