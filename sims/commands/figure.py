@@ -43,6 +43,14 @@ def figure(
         str | None,
         typer.Option("--attack", help="Of several, for before-after and embeddings."),
     ] = None,
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--defense",
+            help="Draw this one alone, beside undefended and references; repeat for several.",
+            metavar="NAME",
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Of several; for ablations.")
     ] = None,
@@ -102,6 +110,8 @@ def figure(
         from sims.figures.scatter import scatter
 
         outcomes = _outcomes(results, dataset, model)
+        if defense:
+            outcomes = outcomes.of_defenses(defense)
         if name == "before-after":
             drawn = before_and_after(outcomes, attack)
         else:

@@ -29,8 +29,8 @@ HEADINGS: Final[dict[Metric, str]] = {
     "accuracy": "accuracy @{} (higher is better)",
 }
 REFERENCES: Final = {
-    "not attacked": ("clean", Look(MUTED, "", (0, (5, 2)), "")),
-    "popularity": ("popularity", Look(MUTED, "", (0, (1, 1.5)), "")),
+    "not attacked": ("clean", Look(MUTED, "", (0, (5, 2)))),
+    "popularity": ("popularity", Look(MUTED, "", (0, (1, 1.5)))),
 }
 
 

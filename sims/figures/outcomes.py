@@ -9,7 +9,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -94,14 +94,23 @@ class Outcomes:
         """One attack's alone; None wants the only one. Raises InputError."""
         chosen = choose_attack(attack, self.attacks)
         values = {key: spread for key, spread in self.values.items() if key[2] == chosen}
-        return Outcomes(
-            self.dataset,
-            self.model,
-            self.list_length,
-            self.users,
-            self.seeds,
-            values,
-            self.missing,
+        return replace(self, values=values)
+
+    def of_defenses(self, wanted: Sequence[str]) -> "Outcomes":
+        """These defenses, beside undefended and references; the caption names the others.
+
+        Raises InputError for a defense that there is not.
+        """
+        names = {row: row.partition(" (")[0] for row in self.rows if row not in REFERENCES}
+        for name in wanted:
+            choose("defense", name, names.values())
+        kept = {row for row in self.rows if names.get(row, UNDEFENDED) in (*wanted, UNDEFENDED)}
+        others = sorted({name for row, name in names.items() if row not in kept})
+        missing = (f"Left out, as asked: {', '.join(others)}.",) if others else ()
+        return replace(
+            self,
+            values={key: spread for key, spread in self.values.items() if key[1] in kept},
+            missing=(*self.missing, *missing),
         )
 
 

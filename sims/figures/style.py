@@ -43,11 +43,6 @@ MUTED: Final = "#5c5c5c"
 SERIES: Final = (BLUE, VERMILION, SKY, BLACK, ORANGE, PURPLE, GREEN)
 MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
 DASHES: Final = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
-# The same in plotly's words, for pictures that can be explored.
-PLOTLY_MARKERS: Final = (
-    *("circle", "square", "diamond", "triangle-up", "triangle-down"),
-    *("cross", "x", "triangle-left", "triangle-right", "pentagon"),
-)
 # Of heat maps; even in lightness, and made for color-blind eyes (Nuñez, Anderton, Renslow,
 # PLoS ONE 13, e0199239, 2018).
 COLOR_MAP: Final = "cividis"
@@ -78,12 +73,11 @@ _SETTINGS: Final[Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """A series' color, marker and dash; `symbol` is the marker in plotly's words."""
+    """A series' color, marker and dash."""
 
     color: str
     marker: str
     dash: Any
-    symbol: str
 
 
 def look(place: int) -> Look:
@@ -92,7 +86,6 @@ def look(place: int) -> Look:
         SERIES[place % len(SERIES)],
         MARKERS[place % len(MARKERS)],
         DASHES[place % len(DASHES)],
-        PLOTLY_MARKERS[place % len(PLOTLY_MARKERS)],
     )
 
 

@@ -109,10 +109,7 @@ def _looks(part: Told) -> dict[tuple[SideName, float], Look]:
     shares = sorted({one.share for one in part.break_even}, reverse=True)
     looks: dict[tuple[SideName, float], Look] = {("server", 1.0): look(0)}
     looks |= {("device", share): look(place + 1) for place, share in enumerate(shares)}
-    return {
-        key: Look(COLORS[key[0]], style.marker, style.dash, style.symbol)
-        for key, style in looks.items()
-    }
+    return {key: Look(COLORS[key[0]], style.marker, style.dash) for key, style in looks.items()}
 
 
 def _curve(

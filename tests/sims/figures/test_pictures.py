@@ -118,6 +118,23 @@ def test_before_and_after_leaves_no_defense_out(tmp_path: Path) -> None:
     assert "0.110 ± 0.010" in texts(tmp_path / "a.svg")
 
 
+def test_defenses_that_are_not_asked_for_are_named(tmp_path: Path) -> None:
+    outcomes = outcomes_of(GRID, dataset=None, model=None).of_defenses(["rvd"])
+    assert [row.partition(" ")[0] for row in outcomes.rows] == [
+        "not",
+        "popularity",
+        "none",
+        *["rvd"] * 2,
+    ]
+    assert outcomes.caption.endswith("Left out, as asked: rmf, rmf+rvd.")
+    with pytest.raises(InputError, match="no results with defense apr: there are none | rmf"):
+        outcomes.of_defenses(["apr"])
+    folder = filled(tmp_path / "grid", GRID)
+    command = ["figure", "before-after", str(folder), "--attack", "tna", "--defense", "rmf"]
+    assert run([*command, "-o", str(tmp_path / "a.svg")]) == 0
+    assert "Left out, as asked: rmf+rvd, rvd." in texts(tmp_path / "a.svg")
+
+
 def test_a_folder_of_robust_trainings_alone_is_drawn(tmp_path: Path) -> None:
     folder = filled(tmp_path / "grid", [result(defense="rmf", preset="")])
     assert run(["figure", "before-after", str(folder), "-o", str(tmp_path / "a.svg")]) == 0
