@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench soak check stubs clean
+.PHONY: help install demo test test-all bench soak check wheel-check stubs clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m p
 PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
 
 help: ## print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with the command .venv/bin/vicinal
 
@@ -58,6 +58,9 @@ check: install ## lint, format, types, generated stubs, import directions
 	@$(RUN) -m mypy
 	@$(RUN) proto/generate.py --check
 	@$(PYTEST) tests/test_imports.py
+
+wheel-check: ## the wheel with each extra, without the lock, in fresh environments
+	@PYTHON=$(PYTHON) .ci/wheel
 
 stubs: install ## regenerate common/wire/ from proto/
 	@$(RUN) proto/generate.py

@@ -1,4 +1,4 @@
-"""The three ways in which one user of a device is answered."""
+"""Top K for a user of a device: computed here, by the server, or from the last package."""
 
 import time
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ from common.wire.description import Description
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One user's request, seen from the device; its counts say how it was answered.
+class AnswerRecord:
+    """One user's top K on the device, with its counts and timings.
 
     items       the top K, best first: for the user, never for a report
     version     the model version that ranked them
@@ -50,8 +50,8 @@ class Answered:
 
 
 @final
-class Answers:
-    """What answers are made of, but for the version that the server serves at the time.
+class DeviceRecommender:
+    """Makes a user's answer, whichever version the server serves at the time.
 
     packages  where last packages are kept; None keeps none
     """
@@ -70,8 +70,10 @@ class Answers:
         self._preset = preset
         self._packages = packages
 
-    def here(self, description: Description, version: ModelVersion | None, user: int) -> Answered:
-        """Fine-tuned here, on a package that is fetched, and kept. Raises as package() does.
+    def here(
+        self, description: Description, version: ModelVersion | None, user: int
+    ) -> AnswerRecord:
+        """The answer of a fine-tune here, on a fetched package, which is kept. Raises as package().
 
         Without a version, on a slim device, the package brings the part of the model.
         """
@@ -92,7 +94,7 @@ class Answers:
         computed = time.perf_counter() - arrived
         if self._packages is not None:
             self._packages.keep(user, self._preset, description, package.message)
-        return Answered(
+        return AnswerRecord(
             user,
             tuple(found.items.tolist()),
             found.counts,
@@ -117,19 +119,19 @@ class Answers:
     _shared: Tables | None = None
     _shared_of = ""
 
-    def by_server(self, description: Description, user: int) -> Answered:
-        """The server's own answer, asked for once. Raises as recommend() does."""
+    def by_server(self, description: Description, user: int) -> AnswerRecord:
+        """The answer of the server's fine-tune, asked for once. Raises as recommend() does."""
         start = time.perf_counter()
-        said = self._connection.recommend(description, user, self._preset, insist=False)
+        recommended = self._connection.recommend(description, user, self._preset, insist=False)
         waited = time.perf_counter() - start
-        items, rated = np.array(said, dtype=np.int64), self._local.train.items_of(user)
+        items, rated = np.array(recommended, dtype=np.int64), self._local.train.items_of(user)
         if np.isin(items, rated).any():
             raise VicinalError("the server recommends what the user has rated")
         held_out = self._local.held_out_of(user)
         counts = count_user(items, rated, description.watched, held_out)
-        return Answered(
+        return AnswerRecord(
             user,
-            tuple(said),
+            tuple(recommended),
             replace(counts, by_server=1),
             description.version,
             waited,
@@ -137,10 +139,10 @@ class Answers:
             0,
         )
 
-    def stale(self, current: Description, user: int, error: NoAnswerError) -> Answered:
-        """Fine-tuned here, on the user's last package, with the settings that came with it.
+    def stale(self, current: Description, user: int, error: NoAnswerError) -> AnswerRecord:
+        """The answer of a fine-tune here on the user's last package, with that package's settings.
 
-        current  what the server said last
+        current  the server's last description
         error    why there is no other; raised when there is no package or no model for it
         """
         kept = None if self._packages is None else self._packages.load(user, self._preset)
@@ -157,7 +159,7 @@ class Answers:
             watched=current.watched,
             list_length=kept.description.list_length,
         )
-        return Answered(
+        return AnswerRecord(
             user,
             tuple(found.items.tolist()),
             replace(found.counts, on_device=0, stale=1),
@@ -174,7 +176,7 @@ class Answers:
         return description.version, description.preset(self._preset), description.list_length
 
     def latest(self, error: NoAnswerError) -> tuple[Description, ModelVersion]:
-        """What the server said last. Raises `error` when nothing is here that goes with it."""
+        """The server's last description, and its version; raises `error` without either."""
         kept = None if self._packages is None else self._packages.latest(self._preset)
         version = self._version_of(kept)
         if kept is None or version is None:
@@ -191,7 +193,7 @@ class Answers:
         return version if version and version.manifest == kept.description.manifest else None
 
     def _stored(self, description: Description) -> ModelVersion | None:
-        """In whichever of its forms it is here."""
+        """The version from whichever of its forms is in the store, if one is."""
         forms = description.all_forms
         loaded = (self._store.load(form, description.version) for form in forms)
         return next((version for version in loaded if version is not None), None)
@@ -200,5 +202,5 @@ class Answers:
 
     @cached_property
     def ratings_digest(self) -> str:
-        """Of the ratings that the device holds."""
+        """SHA-256 of the ratings that the device holds."""
         return self._local.train.digest()

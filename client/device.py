@@ -14,7 +14,7 @@ from common.vicinal.tuning import tuned_scores
 
 
 class Answer(NamedTuple):
-    """items: the top K, best first, which stays here; counts: what may be reported."""
+    """A user's top K, best first, which stays on the device, and its counts, which are reported."""
 
     items: NDArray[np.int64]
     counts: Counts
@@ -48,7 +48,7 @@ def ranked(
     watched: tuple[int, ...],
     list_length: int,
 ) -> Answer:
-    """The same of a copy's scores of all items, [I]."""
+    """Top K and counts from a fine-tuned copy's scores of all items, [I]."""
     items = top_items(scores, rated, list_length)
     counts = count_user(items, rated, watched, held_out)
     return Answer(items, replace(counts, on_device=1))

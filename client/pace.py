@@ -20,14 +20,14 @@ class Pace:
         self._passed_on = 0
 
     def note(self, seconds: float) -> None:
-        """An answer that was made here. One that is fast enough makes all before it forgotten."""
+        """Note the seconds of an answer made here. A fast one clears all before it."""
         if self._limit is not None and seconds <= self._limit and self._passed_on:
             self._seconds.clear()
             self._passed_on = 0
         self._seconds.append(seconds)
 
     def too_slow(self) -> bool:
-        """Whether somebody else should make the next answer: the median is above the limit."""
+        """Whether the median is above the limit, so that the server should answer next."""
         if self._limit is None or len(self._seconds) < _LEAST:
             return False
         if median(self._seconds) <= self._limit:

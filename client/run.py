@@ -1,4 +1,4 @@
-"""Many users' devices played by one process or by several, and what they came to.
+"""Many users' devices run by one process or by several, and their sums.
 
 With several, each child process has its own connection and shares the folder of versions. A
 child ends when its parent does, however that ends.
@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from client.answers import Answered
+from client.answers import AnswerRecord
 from client.link.channel import Access
 from client.link.connection import Connection
 from client.session import Session
@@ -60,18 +60,20 @@ class DeviceRun:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What all users came to.
+class RunResult:
+    """The answers of a run and their sum.
 
     cold_bytes    received for the model version; 0 when the store had it
     late_reports  of earlier runs, which could not deliver them, that the server has now
+    experiment    what the server does not serve as it is, in its words
     """
 
     version: str
-    answered: tuple[Answered, ...]
+    answered: tuple[AnswerRecord, ...]
     counts: Counts
     cold_bytes: int
     late_reports: int = 0
+    experiment: str = ""
 
 
 def parse_users(text: str) -> tuple[int, ...]:
@@ -98,7 +100,7 @@ def parse_users(text: str) -> tuple[int, ...]:
 
 def answer_users(
     run: DeviceRun, *, processes: int = 1, progress: Progress | None = None
-) -> Outcome:
+) -> RunResult:
     """Answer for all users of a run; `progress` is called with (users done, users).
 
     Raises InputError, VicinalError; no process is left behind, whatever happens.
@@ -120,7 +122,8 @@ def answer_users(
     counts = Counts.none(watched)
     for one in answered:
         counts += one.counts
-    return Outcome(version, tuple(answered), counts, cold_bytes, late_reports)
+    experiment = session.description.experiment
+    return RunResult(version, tuple(answered), counts, cold_bytes, late_reports, experiment)
 
 
 def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Session:
@@ -138,9 +141,9 @@ def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Ses
 
 
 def _collect(
-    batches: Generator[list[Answered], None, None], total: int, progress: Progress | None
-) -> list[Answered]:
-    answered: list[Answered] = []
+    batches: Generator[list[AnswerRecord], None, None], total: int, progress: Progress | None
+) -> list[AnswerRecord]:
+    answered: list[AnswerRecord] = []
     # Closed at once, also after an interrupt, so that no child outlives the call.
     with closing(batches):
         for batch in batches:
@@ -150,7 +153,9 @@ def _collect(
     return sorted(answered, key=lambda one: one.user)
 
 
-def _answer_in_children(run: DeviceRun, processes: int) -> Generator[list[Answered], None, None]:
+def _answer_in_children(
+    run: DeviceRun, processes: int
+) -> Generator[list[AnswerRecord], None, None]:
     """Batches from child processes as they come."""
     context = multiprocessing.get_context("spawn")
     children: dict[Pipe, BaseProcess] = {}
@@ -187,10 +192,10 @@ def _answer_in_children(run: DeviceRun, processes: int) -> Generator[list[Answer
             started.join()
 
 
-def _received(pipe: Pipe, child: BaseProcess) -> list[Answered] | None:
+def _received(pipe: Pipe, child: BaseProcess) -> list[AnswerRecord] | None:
     """A batch, or None when the child has finished. Raises what the child raised."""
     try:
-        message: list[Answered] | VicinalError | None = pipe.recv()
+        message: list[AnswerRecord] | VicinalError | None = pipe.recv()
     except EOFError:
         child.join()
         raise VicinalError(

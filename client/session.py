@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import compress
 from typing import Final, final
 
-from client.answers import Answered, Answers
+from client.answers import AnswerRecord, DeviceRecommender
 from client.link.connection import Connection, NoAnswerError, VersionRefusedError, report_of
 from client.pace import Pace
 from client.stores.packages import PackageStore
@@ -65,7 +65,7 @@ class Session:
         """Raises InputError for a model or preset that a slim device cannot use."""
         self._connection = connection
         self._store = store
-        self._answers = Answers(connection, store, local, preset, packages)
+        self._recommender = DeviceRecommender(connection, store, local, preset, packages)
         self._pending = PendingReports(store.folder / REPORTS_FOLDER)
         self._preset = preset
         self._slim = slim
@@ -79,7 +79,7 @@ class Session:
         try:
             self.description, self.version = self._open()
         except NoAnswerError as error:
-            self.description, self.version = self._answers.latest(error)
+            self.description, self.version = self._recommender.latest(error)
             self._left(error)
 
     def check(self, users: Sequence[int]) -> None:
@@ -89,7 +89,7 @@ class Session:
             if not 0 <= user < count:
                 raise InputError(f"unknown user {user}: choose 0–{count - 1}")
 
-    def answer(self, users: Sequence[int]) -> Generator[list[Answered], None, None]:
+    def answer(self, users: Sequence[int]) -> Generator[list[AnswerRecord], None, None]:
         """Answer for users in order; yields those of each report once the server has it.
 
         Users whose report is refused because the server has moved on to another version are
@@ -112,10 +112,10 @@ class Session:
                 waiting.popleft()
             yield answered
 
-    def answer_one(self, user: int) -> Answered:
+    def answer_one(self, user: int) -> AnswerRecord:
         """Answer for one user without reporting it. Raises as answer() does."""
         if self._away is not None and time.monotonic() < self._ask_again:
-            return self._answers.stale(self.description, user, self._away)
+            return self._recommender.stale(self.description, user, self._away)
         try:
             if self._away is not None:
                 self._open_again()
@@ -123,22 +123,22 @@ class Session:
             return self._answer_fresh(user)
         except NoAnswerError as error:
             self._left(error)
-            return self._answers.stale(self.description, user, error)
+            return self._recommender.stale(self.description, user, error)
 
-    def _answer_fresh(self, user: int) -> Answered:
+    def _answer_fresh(self, user: int) -> AnswerRecord:
         """By the server when the device is too slow and the server has time, here otherwise."""
         if self._pace.too_slow() and time.monotonic() >= self._recommend_again:
             try:
-                return self._answers.by_server(self.description, user)
+                return self._recommender.by_server(self.description, user)
             except NoAnswerError as error:
                 if not error.seconds:
                     raise
                 self._recommend_again = time.monotonic() + error.seconds
-        answered = self._answers.here(self.description, self.version, user)
+        answered = self._recommender.here(self.description, self.version, user)
         self._pace.note(answered.computed)
         return answered
 
-    def _report(self, answered: list[Answered]) -> list[Answered]:
+    def _report(self, answered: list[AnswerRecord]) -> list[AnswerRecord]:
         """Report the counts of the current version, and mark whose the server has.
 
         Sums of one version say nothing of another: answers of an older one stay here.
@@ -200,13 +200,14 @@ class Session:
         return self._open_described()
 
     def _open_described(self) -> tuple[Description, ModelVersion | None]:
-        held = () if self._slim else self._store.held()
+        held = () if self._slim else self._store.digests()
         description = self._connection.describe(self._encoding, held)
         settings = description.preset(self._preset)
-        if description.ratings_digest != self._answers.ratings_digest:
+        if description.ratings_digest != self._recommender.ratings_digest:
             raise InputError(
                 "the server's training ratings are not those of this device: use the file that "
-                "`vicinal serve --device-ratings` wrote, or the server's --dataset and --seed"
+                "`vicinal serve --device-ratings` wrote, or the server's --dataset, --seed and "
+                "--hold-out"
             )
         if self._slim:
             check_slim(model_named(description.manifest.model), settings)

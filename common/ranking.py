@@ -1,4 +1,4 @@
-"""Top K of one user, and what is counted of it.
+"""Top K of one user, and its counts: watched items shown, held-out item hit.
 
 Shapes: I items, K recommended items, t watched items (an evaluation's target items).
 """

@@ -1,4 +1,4 @@
-"""Which code a process runs, as one digest.
+"""The digest of the code that a process runs.
 
 A fleet's clients may import another checkout than the server believes, silently; so every
 client says what it loaded, and the server compares.

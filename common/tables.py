@@ -1,4 +1,4 @@
-"""Named arrays from safetensors bytes that anybody may have written."""
+"""Named arrays from untrusted safetensors bytes."""
 
 from pathlib import Path
 from typing import Any, Final

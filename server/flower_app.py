@@ -38,7 +38,7 @@ app = ServerApp()
 
 
 class RunConfig(BaseModel):
-    """What a run is told; every key with `-` for `_`, all but the paths with a default.
+    """Configuration of a run; every key with `-` for `_`, all but the paths with a default.
 
     neighbors, steps, unrated_weight, min_support: −1 keeps the preset's value.
     """

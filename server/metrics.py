@@ -1,4 +1,4 @@
-"""What a server counts and times, for Prometheus."""
+"""Counters and timings of a server, for Prometheus."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from prometheus_client import (
 from common.errors import InputError
 from common.wire.description import Description
 from server.workers.crew import Crew
-from server.workers.frames import STAGES, Answer
+from server.workers.frames import STAGES, WorkerResult
 
 # Seconds; fine where the goals lie, from an empty call to a caller's patience.
 BUCKETS: Final = (
@@ -79,9 +79,9 @@ class Metrics:
         whole = "refused" if status == REFUSED else "whole"
         self._seconds.labels(call, whole).observe(seconds)
 
-    def answered(self, call: str, answer: Answer) -> None:
-        self._seconds.labels(call, "queue").observe(answer.queued)
-        for stage, seconds in zip(STAGES, answer.seconds, strict=True):
+    def answered(self, call: str, result: WorkerResult) -> None:
+        self._seconds.labels(call, "queue").observe(result.queued)
+        for stage, seconds in zip(STAGES, result.seconds, strict=True):
             if seconds:
                 self._seconds.labels(call, stage).observe(seconds)
 

@@ -1,4 +1,4 @@
-"""Where a server keeps its model versions: one folder each, named by digest.
+"""A server's store of model versions: one folder each, named by digest.
 
     STORE/lock                                 held by the process that uses the store
     STORE/versions/DIGEST/model.safetensors    what devices fetch; its SHA-256 is DIGEST

@@ -7,6 +7,8 @@ A module is imported when its command runs, so that `vicinal --help` answers at 
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. What fails ends in one line on
 stderr that says what to do; `vicinal --debug …` prints the traceback before it.
+
+typer brings its own click since 0.26 and needs the real one before: nothing here imports click.
 """
 
 import errno
@@ -16,16 +18,25 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple, cast
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from common.errors import VicinalError
 from common.threads import limit_threads
+from sims.terminal import QUIET, set_quiet, write_anything
 
 INTERRUPTED = 130
 OUR_PACKAGES = ("common", "server", "client", "sims")
+# What a shell sets when it asks for completions: the question, and the line so far.
+COMPLETE: Final = "_VICINAL_COMPLETE"
+LINES: Final = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
+# What typer raises for a wrong command line, whichever click it comes from.
+_CommandLineError = cast(
+    "type[typer.BadParameter]",
+    next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"),
+)
 
 
 class Command(NamedTuple):
@@ -76,14 +87,14 @@ app = typer.Typer(
     name="vicinal",
     help="Real-time Vicinal Defense: repair a poisoned recommender at inference, user by user.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
-    suggest_commands=False,  # click suggests already
+    suggest_commands=_CommandLineError.__module__.startswith("typer."),  # click's own suggest
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
         typer.echo(f"vicinal {version('vicinal')}")
         raise typer.Exit
 
@@ -93,14 +104,25 @@ def _global_options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Print the traceback of what fails.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", envvar=QUIET, help="No progress and no notes: results and errors."
+        ),
+    ] = False,
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """Options that stand before the command; `run` reads them from the context."""
+    """Options that stand before the command; `run` reads `debug` from the context."""
+    set_quiet(quiet)
 
 
 def register(name: str, entry: Command) -> None:
@@ -136,8 +158,22 @@ for _name, _entry in COMMANDS.items():
     register(_name, _entry)
 
 
-def _usage_line(error: click.ClickException) -> str:
-    context = error.ctx if isinstance(error, click.UsageError) else None
+def complete() -> None:
+    """Answer a shell that asks for completions, and exit.
+
+    The stand-ins know no options: those on the line give way to the commands themselves.
+    """
+    root = typer.main.get_command(app)
+    words = {word for name in LINES for word in os.environ.get(name, "").split()}
+    if isinstance(root, TyperGroup):
+        for name in words & COMMANDS.keys():
+            module = import_module(COMMANDS[name].module)
+            root.commands[name] = typer.main.get_command(module.app)
+    root.main([], prog_name="vicinal")
+
+
+def _usage_line(error: typer.BadParameter) -> str:
+    context = getattr(error, "ctx", None)
     path = context.command_path if context else "vicinal"
     return f"{error.format_message().rstrip('.')} (see `{path} --help`)"
 
@@ -165,14 +201,14 @@ def run(arguments: Sequence[str]) -> int:
         with root.make_context("vicinal", list(arguments)) as context:
             debug = bool(context.params["debug"])
             root.invoke(context)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
-    except click.ClickException as error:
+    except _CommandLineError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            return error.exit_code
         return _fail(error, f"error: {_usage_line(error)}", error.exit_code, debug=debug)
-    except (KeyboardInterrupt, click.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(error, "interrupted", INTERRUPTED, debug=debug)
     except VicinalError as error:
         return _fail(error, f"error: {error}", error.exit_code, debug=debug)
@@ -191,6 +227,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    write_anything()
+    if COMPLETE in os.environ:
+        complete()
     sys.exit(run(sys.argv[1:]))
 
 

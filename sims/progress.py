@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from sims.terminal import notes_wanted
+
 # Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
 
@@ -28,7 +30,13 @@ def counter(report: Report, what: str, total: int) -> Callable[[int], None]:
 
 @contextmanager
 def shown() -> Iterator[Report]:
-    """Bars on stderr, one for each thing that is done; plain lines where that is no terminal."""
+    """Bars on stderr, one for each thing that is done; plain lines where that is no terminal.
+
+    Nothing where no notes are wanted.
+    """
+    if not notes_wanted():
+        yield quiet
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)

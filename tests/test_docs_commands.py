@@ -9,11 +9,11 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from sims.cli import COMMANDS, app
 
@@ -68,14 +68,14 @@ def lines(pattern: str) -> list[Found]:
 
 
 @cache
-def command_of(name: str) -> click.Command:
+def command_of(name: str) -> Any:
     return typer.main.get_command(import_module(COMMANDS[name].module).app)
 
 
 def missing(line: str) -> list[str]:
     """Commands and options of a line `vicinal …` that there are not."""
     words = line.split()[1:]
-    node: click.Command = typer.main.get_command(app)
+    node: Any = typer.main.get_command(app)
     while words and words[0] in option_names(node):
         words.pop(0)
     if words and words[0] == "COMMAND":
@@ -84,15 +84,15 @@ def missing(line: str) -> list[str]:
         if words[0] not in COMMANDS:
             return [words[0]]
         node = command_of(words.pop(0))
-    if isinstance(node, click.Group) and words and re.fullmatch("[a-z-]+", words[0]):
+    if isinstance(node, TyperGroup) and words and re.fullmatch("[a-z-]+", words[0]):
         if words[0] not in node.commands:
             return [words[0]]
         node = node.commands[words.pop(0)]
     return sorted(set(OPTION.findall(" ".join(words))) - option_names(node))
 
 
-def option_names(command: click.Command) -> set[str]:
-    return {"--help", *(name for one in command.params for name in one.opts)}
+def option_names(command: Any) -> set[str]:
+    return {"--help", "-h", *(name for one in command.params for name in one.opts)}
 
 
 @cache
@@ -165,8 +165,8 @@ def test_every_option_file_and_link_exists(page: Path) -> None:
     assert {link for link in links if not (page.parent / link).exists()} == set()
 
 
-def all_options(command: click.Command) -> set[str]:
-    parts = command.commands.values() if isinstance(command, click.Group) else ()
+def all_options(command: Any) -> set[str]:
+    parts = command.commands.values() if isinstance(command, TyperGroup) else ()
     return option_names(command).union(*map(option_names, parts))
 
 

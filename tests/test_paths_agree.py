@@ -26,7 +26,8 @@ def device_result(folder: Path, experiment: list[str]) -> dict[str, Any]:
     """`vicinal serve` and three device processes."""
     port_file, ratings, output = folder / "port", folder / "ratings", folder / "device.json"
     server = subprocess.Popen(
-        [*VICINAL, "serve", *experiment, "--store", str(folder / "serve"), "--port", "0"]
+        [*VICINAL, "serve", *experiment, "--attack", "mixrand", "--hold-out", "--port", "0"]
+        + ["--store", str(folder / "serve")]
         + ["--port-file", str(port_file), "--device-ratings", str(ratings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

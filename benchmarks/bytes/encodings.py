@@ -2,7 +2,7 @@
 
 Prints a Markdown section of two tables. The first holds what a device answers with a version that
 it fetched as float16 or int8 against what it answers with float32. The second trains a version
-without 1 % of the ratings, retrains it on all of them (sims.serving.retraining) and counts the
+without 1 % of the ratings, retrains it on all of them (server.preparing) and counts the
 bytes that bring a device from the one to the other, in the way that common/versions/transfers.py
 chose and in the ways that it did not.
 """
@@ -28,11 +28,11 @@ from common.versions.transfers import LEVEL, pack, planes, split
 from common.versions.version import ModelVersion
 from common.vicinal.settings import PRESETS, preset
 from server.model_store import ModelStore
+from server.preparing import EPOCHS, RATE_SHARE, warm_started
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
 from sims.evaluation.cell import sample
 from sims.evaluation.experiment import Experiment, Prepared, prepare
-from sims.serving.retraining import EPOCHS, RATE_SHARE, warm_started
 
 NEW_SHARE: Final = 0.01
 HEADS: Final = ("model", "preset", "encoding", "bytes", "packed", "overlap", "HR", "accuracy")

@@ -22,7 +22,7 @@ from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.cell import sample
 from sims.evaluation.experiment import Experiment, Prepared, prepare
-from sims.evaluation.measuring import Bench, Condition, measure_here
+from sims.evaluation.measuring import Condition, EvaluationSetup, measure_here
 from sims.progress import Report, shown
 
 MODELS: Final = ("mf", "autorec")
@@ -59,10 +59,10 @@ def lines(
         ]
         for label, recommender, condition, share in rows:
             length = prepared.experiment.list_length
-            bench = Bench(
+            setup = EvaluationSetup(
                 {"poisoned": recommender}, prepared.local, settings, prepared.watched, length
             )
-            counts = measure_here(bench, [condition], users)[condition].counts
+            counts = measure_here(setup, [condition], users)[condition].counts
             values = (model, name, str(count), label, share)
             result = f"{counts.hit_ratio:.4f} | {counts.accuracy:.4f}"
             yield f"| {' | '.join(values)} | {result} |"

@@ -21,12 +21,12 @@ import uvloop
 
 from benchmarks.report import Section, run, table
 from server.workers.frames import (
-    Answer,
-    Outcome,
-    read_answer,
+    Status,
+    WorkerResult,
     read_request,
-    write_answer,
+    read_result,
     write_request,
+    write_result,
 )
 from sims.load.http2 import Calls
 
@@ -122,7 +122,7 @@ def answer(descriptor: int) -> None:
     """A worker without work."""
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rb") as stream:
         while read_request(stream) is not None:
-            write_answer(connection, Answer(Outcome.ANSWERED, bytes(REPLY_BYTES)))
+            write_result(connection, WorkerResult(Status.ANSWERED, bytes(REPLY_BYTES)))
 
 
 async def exchanges(count: int) -> float:
@@ -143,7 +143,7 @@ async def exchanges(count: int) -> float:
 
     async def exchange() -> None:
         write_request(writer, "Recommend", bytes(REQUEST_BYTES))
-        await read_answer(reader)
+        await read_result(reader)
 
     await exchange()
     before = time.process_time()

@@ -23,9 +23,9 @@ from rich.console import Console
 
 from common.files import write_file
 from common.threads import limit_threads
+from server.recommending.inverted_lists import LARGEST_SHARE, RECALL
 from server.recommending.neighbor_cache import NeighborCache
-from server.recommending.neighbor_cells import LARGEST_SHARE, RECALL
-from server.recommending.neighbors import CELLS_FROM, NeighborIndex
+from server.recommending.neighbors import LISTS_FROM, NeighborIndex
 
 Table = NDArray[np.float32]
 # The nearest users of one user, in any order.
@@ -129,8 +129,8 @@ def case(users: int, clustered: bool) -> Iterator[Row]:
     table = embeddings(users, clustered=clustered)
     asked = np.random.default_rng(1).choice(users, 100, replace=False).tolist()
     indices = {
-        "exact": timed(lambda: NeighborIndex(table, cells_from=math.inf)),
-        "cells": timed(lambda: NeighborIndex(table, cells_from=0)),
+        "exact": timed(lambda: NeighborIndex(table, lists_from=math.inf)),
+        "IVF": timed(lambda: NeighborIndex(table, lists_from=0)),
     }
     if clustered and users <= HNSW_USERS:
         indices["HNSW"] = timed(lambda: hnsw(table))
@@ -153,11 +153,11 @@ def case(users: int, clustered: bool) -> Iterator[Row]:
         for count in COUNTS
     }
     for name, (index, seconds) in indices.items():
-        refused = name == "cells" and isinstance(index, NeighborIndex) and not index.rungs
+        refused = name == "IVF" and isinstance(index, NeighborIndex) and not index.rungs
         yield Row(
             users,
             clustered,
-            "cells refused, exact" if refused else name,
+            "IVF refused, exact" if refused else name,
             seconds,
             sizes[name],
             {count: found[count][name][0] for count in COUNTS},
@@ -185,11 +185,11 @@ def line(row: Row) -> str:
 
 
 def crossing(rows: list[Row], count: int) -> str:
-    """From how many clustered users on cells are faster than an exact search."""
+    """From how many clustered users on inverted lists are faster than an exact search."""
     times = {(row.users, row.search): row.milliseconds[count] for row in rows if row.clustered}
     sizes = sorted({users for users, _ in times})
     faster = [
-        users for users in sizes if times.get((users, "cells"), math.inf) < times[users, "exact"]
+        users for users in sizes if times.get((users, "IVF"), math.inf) < times[users, "exact"]
     ]
     return f"{faster[0]:,} users" if faster else "no size measured"
 
@@ -208,8 +208,9 @@ def main(
         f"One query on one thread, d = {WIDTH}: median milliseconds of processor time and recall "
         "against the exact search; build in seconds of processor time; MiB that the index holds, "
         f"embeddings included. Clusters have about {CLUSTER_USERS} users. Uniform embeddings are "
-        f"harder: where cells do not reach recall {RECALL} within {LARGEST_SHARE:.0%} of them, "
-        f"the search stays exact. Cells are used from {CELLS_FROM:,} users on; here at any size."
+        f"harder: where inverted lists (IVF) do not reach recall {RECALL} within "
+        f"{LARGEST_SHARE:.0%} of them, the search stays exact. They are used from {LISTS_FROM:,} "
+        "users on; here at any size."
         "\n"
     )
     heads = ["users", "embeddings", "search", "build, s", "MiB"]
@@ -223,7 +224,7 @@ def main(
             rows.append(row)
             console.print(line(row))
     where = ", ".join(f"{crossing(rows, count)} for k = {count}" for count in COUNTS)
-    console.print(f"\nSmallest clustered case in which cells are faster than exact: {where}.")
+    console.print(f"\nSmallest clustered case in which IVF is faster than exact: {where}.")
     cached = cached_microseconds()
     console.print(f"\nA list of 200 neighbors from the cache: {cached:.1f} µs.")
     if json_file is not None:

@@ -4,7 +4,7 @@
 kernel for preset vicinal. All run in this process on one thread, in turn on the same
 neighborhoods; times are of the fine-tune with the scores of all items, without neighbor search and
 ranking. The reference is a fair one: a copy of the model's shared tables and the neighbors' own
-rows, the dense loss over k × I cells, autograd, the step over whole tables. It copies no vectors
+rows, the dense loss over k × I entries, autograd, the step over whole tables. It copies no vectors
 of users outside the neighborhood, which a copy of the whole model would hold and step as well,
 computes no proximal distance where λ = 0 and no matrix for each item.
 

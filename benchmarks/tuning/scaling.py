@@ -40,7 +40,7 @@ SWEEPS: Final = {
 }
 # Steeper than this and something that should not be touched is.
 MOST: Final = {"U": 0.8, "I": 0.8, "k": 1.2, "T": 1.1}
-# Behind a sigmoid every step computes k × I cells when α > 0 (docs/decisions/0011-kernel.md).
+# Behind a sigmoid every step computes k × I entries when α > 0 (docs/decisions/0011-kernel.md).
 MOST_DENSE: Final = 1.1
 HEADS: Final = ("preset", "model", "swept", "sizes", "p50, ms", "slope", "at most")
 

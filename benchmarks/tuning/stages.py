@@ -7,7 +7,7 @@ items, in the compiled loops that preset paper has there (server/recommending/co
 
 The floor is the larger of two times. Bytes: the model's item table once, for the scores, and the
 touched rows of every table in and out, at the bandwidth of copying. Arithmetic: products over
-observed cells (2·N·D each; three a step for mf, five with an encoder), with α > 0 the two Gram
+observed entries (2·N·D each; three a step for mf, five with an encoder), with α > 0 the two Gram
 products of (k + T)·D² as well, and six operations for each number that an optimizer moves, at
 the rate of a large matrix product. Both rates are measured in the same run.
 """
@@ -33,9 +33,9 @@ from benchmarks.cases import (
 from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
 from common.vicinal import tuning
-from common.vicinal.cells import DenseCells, SparseCells
 from common.vicinal.curvature import SharedCurvature
 from common.vicinal.encoder import DualEncoder
+from common.vicinal.entries import DenseEntries, SparseEntries
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.optimizers import TouchedCopy
 from common.vicinal.output import OutputLayer
@@ -51,10 +51,10 @@ CLOCKS: Final[list[tuple[Any, str, str]]] = [
     (TouchedCopy, "__init__", "set-up"),
     (OutputLayer, "__init__", "set-up"),
     (DualEncoder, "__init__", "set-up"),
-    *((cells, "scores", "predict") for cells in (DenseCells, SparseCells)),
-    *((cells, "residuals", "predict") for cells in (DenseCells, SparseCells)),
-    *((cells, "by_row", "sums by row") for cells in (DenseCells, SparseCells)),
-    *((cells, "by_item", "sums by item") for cells in (DenseCells, SparseCells)),
+    *((entries, "scores", "predict") for entries in (DenseEntries, SparseEntries)),
+    *((entries, "residuals", "predict") for entries in (DenseEntries, SparseEntries)),
+    *((entries, "by_row", "sums by row") for entries in (DenseEntries, SparseEntries)),
+    *((entries, "by_item", "sums by item") for entries in (DenseEntries, SparseEntries)),
     (OutputLayer, "fit", "predict"),
     (OutputLayer, "embedding_gradient", "sums by row"),
     (OutputLayer, "embedding_curvature", "steps"),

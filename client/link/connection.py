@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
 import grpc
 
 from client.link.channel import Access, Channel
-from client.link.model_fetch import Fetcher, Held, NotServedError
+from client.link.model_fetch import Fetcher, FormLookup, NotServedError
 from client.link.replies import checked_items, checked_package
 from client.link.retry import Retry
 from common.errors import InputError, VicinalError
@@ -110,17 +110,17 @@ class Connection:
         self,
         description: Description,
         encoding: Encoding = "float32",
-        held: Held = lambda _digest: None,
+        stored: FormLookup = lambda _digest: None,
     ) -> FetchedModel:
         """The version described, in one of its forms, verified.
 
-        held  gives the bytes of forms that are here already: what changed since is less
+        stored  gives the bytes of forms that are here already: what changed since is less
 
         Bytes that are not those of the name are thrown away and fetched anew, 3 times at
         most. Raises VicinalError, VersionRefusedError.
         """
         form = self._checked(lambda: description.form(encoding))
-        fetched = self._fetcher.form(description, form, held)
+        fetched = self._fetcher.form(description, form, stored)
         version = self._checked(
             lambda: decode_form(fetched.data, form, version=description.version)
         )
@@ -266,7 +266,7 @@ class Connection:
 def report_of(
     description: Description, preset: str, key: str, counts: Counts
 ) -> wire.ReportRequest:
-    """What a device says of users whom it answered for."""
+    """The report of the summed counts of some users."""
     return wire.ReportRequest(
         version=description.version, preset=preset, key=key, counts=counts_to_wire(counts)
     )
@@ -281,6 +281,6 @@ def pushback(error: grpc.RpcError) -> float | None:
 
 
 def one_line(text: str | None) -> str:
-    """A stranger's text, short and printable."""
+    """Text from an untrusted server, cut to one short printable line."""
     words = " ".join((text or "no details").split())[:200]
     return "".join(letter if letter.isprintable() else "?" for letter in words)

@@ -16,7 +16,7 @@ NO_TLS: Final = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_
 
 @dataclass(frozen=True)
 class Authority:
-    """Whom a device trusts, and what it shows of itself.
+    """The authority that a device trusts, and the certificate that it shows.
 
     path, pem        of the authority's certificate
     identity, files  a certificate and its key; None shows nothing
@@ -29,7 +29,7 @@ class Authority:
 
 
 def refusal_of_tls(host: str, port: int, authority: Authority) -> str | None:
-    """What one of the two sides has against the other; None when nothing or nobody is there."""
+    """Why the TLS handshake is refused, by either side; None when it is not, or nobody listens."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority.pem.decode("ascii", "replace"))
     if authority.files is not None:

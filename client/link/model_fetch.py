@@ -1,4 +1,4 @@
-"""How a device comes by the bytes of a model version: whole, packed, or as what has changed.
+"""Fetching the bytes of a model version: whole, packed, or as a delta to a stored one.
 
 Whatever way they came, they are used only when their SHA-256 is that of the form described.
 """
@@ -22,10 +22,10 @@ FETCH_ATTEMPTS: Final = 3
 LEAST_BYTES_PER_SECOND: Final = 64 << 10
 
 # The bytes of a form that the device holds, by digest; None when it does not.
-Held = Callable[[str], bytes | None]
+FormLookup = Callable[[str], bytes | None]
 
 
-class Fetched(NamedTuple):
+class FetchedForm(NamedTuple):
     """A form's bytes, and the bytes received for it, repeats included."""
 
     data: bytes
@@ -59,7 +59,7 @@ class Fetcher:
         self._pause_or_raise = pause_or_raise
         self._patience = patience
 
-    def form(self, description: Description, form: Form, held: Held) -> Fetched:
+    def form(self, description: Description, form: Form, stored: FormLookup) -> FetchedForm:
         """The form's bytes by the smallest way that there is, verified.
 
         What a smaller way does not give, as when it is a lie, is fetched whole. Raises
@@ -68,7 +68,7 @@ class Fetcher:
         received = 0
         ways = [way for way in description.transfers if way.form == form.digest]
         for way in sorted(ways, key=lambda way: way.size):
-            base = None if way.base is None else held(way.base)
+            base = None if way.base is None else stored(way.base)
             if way.base is not None and base is None:
                 continue
             try:
@@ -78,11 +78,11 @@ class Fetcher:
             received += packed.received
             data = _unpacked(packed.data, form, base)
             if data is not None:
-                return Fetched(data, received)
+                return FetchedForm(data, received)
         whole = self._verified(description.version, form.digest, form.size)
-        return Fetched(whole.data, received + whole.received)
+        return FetchedForm(whole.data, received + whole.received)
 
-    def _verified(self, version: str, digest: str, size: int) -> Fetched:
+    def _verified(self, version: str, digest: str, size: int) -> FetchedForm:
         """Bytes of that digest; others are thrown away and fetched anew, 3 times at most."""
         received = 0
         problem = ""
@@ -98,7 +98,7 @@ class Fetcher:
                 received += len(buffer)
             data = bytes(buffer)
             if version_digest(data) == digest:
-                return Fetched(data, received)
+                return FetchedForm(data, received)
             problem = "its SHA-256 is another"
         raise VicinalError(
             f"model version {version[:12]} arrived damaged {FETCH_ATTEMPTS} times ({problem})"

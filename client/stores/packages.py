@@ -86,10 +86,10 @@ class PackageStore:
         A disk that is full or not to be written on is no reason to fail an answer: nothing is
         kept then.
         """
-        said = description_to_wire(description).SerializeToString()
-        body, now = said + package.SerializeToString(), self._clock()
-        digest = _digest(self._whose(user, preset), now, len(said), body)
-        data = _HEADER.pack(digest, now, len(said)) + body
+        description_data = description_to_wire(description).SerializeToString()
+        body, now = description_data + package.SerializeToString(), self._clock()
+        digest = _digest(self._whose(user, preset), now, len(description_data), body)
+        data = _HEADER.pack(digest, now, len(description_data)) + body
         if len(data) > self._cap:
             return
         with suppress(OSError):
@@ -171,11 +171,11 @@ def _read(data: bytes, whose: bytes, preset: str) -> tuple[float, Description, N
     if digest != _digest(whose, came, length, body):
         raise InputError("package: damaged, or of another user")
     try:
-        said = wire.Description.FromString(body[:length])
+        described = wire.Description.FromString(body[:length])
         message = wire.OffloadPackage.FromString(body[length:])
     except DecodeError as error:
         raise InputError("package: not a message") from error
-    description = description_from_wire(said)
+    description = description_from_wire(described)
     return came, description, checked_package(message, description, preset)
 
 

@@ -31,7 +31,7 @@ _DTYPES: Final = {
 
 @dataclass(frozen=True)
 class LocalRatings:
-    """Own ratings of the users that a device process plays, and each one's hidden item.
+    """Own ratings of the users of a device process, and each one's held-out item.
 
     train           U × I ratings, row u the user's own; the items are masked when ranking
     held_out        int32 [U], the item that evaluation hid, −1 where none

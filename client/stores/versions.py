@@ -1,4 +1,4 @@
-"""Where a device keeps the forms of model versions that it fetched.
+"""A device's store of fetched model versions, in their forms.
 
     FOLDER/DIGEST.safetensors    a form's bytes, whose SHA-256 is DIGEST
 
@@ -57,7 +57,7 @@ class VersionStore:
             raise InputError(f"{digest[:80]!r} is not the name of a model version")
         return self.folder / f"{digest}{_SUFFIX}"
 
-    def held(self) -> list[str]:
+    def digests(self) -> list[str]:
         """Digests of the forms that are here, unverified, the most recently used first."""
         files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns, reverse=True)
         return [path.name.removesuffix(_SUFFIX) for path, _ in files]

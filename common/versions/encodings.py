@@ -79,8 +79,8 @@ def encode_form(version: ModelVersion, encoding: Encoding) -> bytes:
     tables: dict[str, NDArray[Any]] = {}
     for name, table in version.parameters.items():
         tables |= _ENCODERS[encoding](name, np.asarray(table))
-    said = [encoding, version.digest, version.manifest.to_json()]
-    return save(tables, metadata={_METADATA_KEY: json.dumps(said)})
+    header = [encoding, version.digest, version.manifest.to_json()]
+    return save(tables, metadata={_METADATA_KEY: json.dumps(header)})
 
 
 def form_of(data: bytes, encoding: Encoding) -> Form:
@@ -110,14 +110,14 @@ def decode_form(data: bytes, form: Form, *, version: str) -> ModelVersion:
 
 def _manifest(data: bytes, encoding: Encoding, version: str) -> Manifest:
     try:
-        said = json.loads(file_metadata(data).get(_METADATA_KEY, ""))
+        header = json.loads(file_metadata(data).get(_METADATA_KEY, ""))
     except (ValueError, RecursionError) as error:
         raise InputError("model version: the file is no form of a version") from error
-    if not isinstance(said, list) or len(said) != 3 or said[:2] != [encoding, version]:
+    if not isinstance(header, list) or len(header) != 3 or header[:2] != [encoding, version]:
         raise InputError("model version: a form of another version or encoding")
-    if not isinstance(said[2], str):
+    if not isinstance(header[2], str):
         raise InputError("model version: the form carries no manifest")
-    return Manifest.from_json(said[2])
+    return Manifest.from_json(header[2])
 
 
 def _layout(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from common.models import Model, Parameters, sigmoid
 from common.ratings import RatingMatrix
-from common.vicinal.cells import places, touched
 from common.vicinal.curvature import SharedCurvature
+from common.vicinal.entries import places, touched_items
 from common.vicinal.output import Fit, OutputLayer
 
 Table = NDArray[np.float32]
@@ -52,11 +52,11 @@ class DualEncoder:
         self._free = self._alone and not model.sigmoid_hidden and not model.sigmoid_output
         gram = np.zeros((len(self._pre), len(self._pre)))
         if model.inputs != "none":
-            held = touched(ratings)
-            rows = np.zeros((len(self._pre), len(held)), dtype=items.dtype)
-            rows[ratings.users, places(ratings, held)] = ratings.ratings
+            touched = touched_items(ratings)
+            rows = np.zeros((len(self._pre), len(touched)), dtype=items.dtype)
+            rows[ratings.users, places(ratings, touched)] = ratings.ratings
             inputs = model.input_rows(rows)
-            self._pre += inputs @ parameters["input_embedding"][held]
+            self._pre += inputs @ parameters["input_embedding"][touched]
             gram += inputs @ inputs.T
         if model.biases:
             self._pre += parameters["hidden_bias"]

@@ -15,7 +15,7 @@ from common.ratings import RatingMatrix
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Ratings of k anonymous rows and the user parameters that belong to them.
+    """Ratings of k anonymous rows and the rows' user parameters.
 
     ratings           k × I, row 0 the user
     user_parameters   by name, float32, one row per neighbor: for mf the user embeddings

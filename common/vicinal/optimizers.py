@@ -1,10 +1,10 @@
 """Vicinal fine-tuning by full-batch Adagrad and Adam, gradients by hand: the steps of training.
 
 With α = 0 an item that no neighbor rated has no gradient; the state is fresh and nothing decays, so
-neither optimizer ever moves it: only the touched rows of the item tables are held. Both scale
-coordinates, so with α > 0 untouched items share no map, and every item is held.
+neither optimizer ever moves it: only the touched rows of the item tables are copied. Both scale
+coordinates, so with α > 0 untouched items share no map, and all items count as touched.
 
-Shapes: k neighbors, T held items, d embedding width.
+Shapes: k neighbors, T touched items, d embedding width.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.models import Model, Parameters, sigmoid_in_place
 from common.ratings import RatingMatrix
-from common.vicinal.cells import cells_of
+from common.vicinal.entries import entries_of
 from common.vicinal.settings import VicinalSettings
 
 Table = NDArray[np.float32]
@@ -31,11 +31,11 @@ ADAM_EPSILON: Final = 1e-8
 
 @final
 class TouchedCopy:
-    """The rows of a model's tables that a neighborhood can move, to be moved.
+    """Copies of the table rows that have a gradient in a neighborhood, and the steps on them.
 
     `item_table` are the output layer's rows, with their biases as a last column.
 
-    tables           by name: the parameters of the encoder, and `items`, the output layer's held
+    tables           by name: the parameters of the encoder, and `items`, the output layer's touched
                      rows
     gradient_factor  makes derivatives of L_N of the gradients; optimizers take the same steps
                      without it, but where gradients are as small as their epsilon
@@ -50,12 +50,12 @@ class TouchedCopy:
         settings: VicinalSettings,
     ) -> None:
         self._model = model
-        self._cells = cells_of(ratings, settings.unrated_weight, item_table.dtype)
-        self.tables: dict[str, Table] = {"items": item_table[self._cells.held]}
+        self._entries = entries_of(ratings, settings.unrated_weight, item_table.dtype)
+        self.tables: dict[str, Table] = {"items": item_table[self._entries.touched]}
         if model.inputs != "none":
             counts = np.repeat(np.diff(ratings.indptr), np.diff(ratings.indptr))
-            self._inputs = self._cells.placed(model.input_values(ratings.ratings, counts))
-            self.tables["input_embedding"] = parameters["input_embedding"][self._cells.held]
+            self._inputs = self._entries.placed(model.input_values(ratings.ratings, counts))
+            self.tables["input_embedding"] = parameters["input_embedding"][self._entries.touched]
         if model.biases:
             self.tables["hidden_bias"] = parameters["hidden_bias"].copy()
         if model.user_vector:
@@ -78,7 +78,7 @@ class TouchedCopy:
         tables, model = self.tables, self._model
         pre: Table = np.zeros((), dtype=tables["items"].dtype)
         if model.inputs != "none":
-            pre = self._cells.by_row(self._inputs, tables["input_embedding"])
+            pre = self._entries.by_row(self._inputs, tables["input_embedding"])
         for name in ("hidden_bias", "user_embedding"):
             if name in tables:
                 pre = pre + tables[name]
@@ -93,24 +93,24 @@ class TouchedCopy:
         """|Ω_N| · L_N; NaN or infinite when the copy is."""
         moved = (self.tables[name] - start for name, start in self._start.items())
         distance = sum(float(np.vdot(change, change)) for change in moved)
-        return self._cells.value(self._predicted(self.embedding())) + self._proximal * distance
+        return self._entries.value(self._predicted(self.embedding())) + self._proximal * distance
 
     def gradients(self) -> dict[str, Table]:
         """Half the derivative of |Ω_N| · L_N by every table; the next call overwrites them."""
-        model, cells, embedding = self._model, self._cells, self.embedding()
+        model, entries, embedding = self._model, self._entries, self.embedding()
         signal = self._predicted(embedding)
         slopes = signal * (1 - signal) if model.sigmoid_output else None
-        signal = cells.residuals(signal)
+        signal = entries.residuals(signal)
         if slopes is not None:
             signal *= slopes
-        hidden_gradient = cells.by_row(signal, self.tables["items"])
-        found = {"items": cells.by_item(signal, embedding, self._out["items"])}
+        hidden_gradient = entries.by_row(signal, self.tables["items"])
+        found = {"items": entries.by_item(signal, embedding, self._out["items"])}
         if model.biases:
             embedding, hidden_gradient = embedding[:, :-1], hidden_gradient[:, :-1]
         if model.sigmoid_hidden:
             hidden_gradient = hidden_gradient * (embedding * (1 - embedding))
         if model.inputs != "none":
-            found["input_embedding"] = cells.by_item(
+            found["input_embedding"] = entries.by_item(
                 self._inputs, hidden_gradient, self._out["input_embedding"]
             )
         if model.biases:
@@ -126,13 +126,13 @@ class TouchedCopy:
         """Predicted ratings of every item for row 0, [I]."""
         first = self.embedding()[0]
         scores: Table = item_table @ first
-        scores[self._cells.held] = self.tables["items"] @ first
+        scores[self._entries.touched] = self.tables["items"] @ first
         if self._model.sigmoid_output:
             sigmoid_in_place(scores)
         return scores
 
     def _predicted(self, embedding: Table) -> Table:
-        scores = self._cells.scores(self.tables["items"], embedding)
+        scores = self._entries.scores(self.tables["items"], embedding)
         if self._model.sigmoid_output:
             sigmoid_in_place(scores)
         return scores

@@ -1,14 +1,14 @@
 """The output layer of a copy that is being fine-tuned: items against embeddings.
 
-With linear scores only items that a neighbor rated ("touched") are held as rows. All other items
+With linear scores only items that a neighbor rated ("touched") have rows here. All other items
 feel the same pull, α z_v z_vᵀ summed over the neighborhood, so they move by one shared linear
 map M: q_i = M q_i⁰. Their share of the objective and of an embedding's gradient needs only their
 Gram matrix. A step costs O(k·T·d + d³), whatever the number of items. Behind a sigmoid the pull
-depends on the item, and with α > 0 every item is held.
+depends on the item, and with α > 0 all items count as touched.
 
 Biases are a last column of the item table, against a last column of ones in the embeddings.
 
-Shapes: k neighbors, T held items, I items, d width of the item table.
+Shapes: k neighbors, T touched items, I items, d width of the item table.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from common.models import sigmoid_in_place
 from common.ratings import RatingMatrix
-from common.vicinal.cells import places, touched
 from common.vicinal.curvature import SharedCurvature, eigenbasis
+from common.vicinal.entries import places, touched_items
 
 Table = NDArray[np.float32]
 
@@ -36,12 +36,12 @@ FLATTEST: Final = 1e-4
 
 @dataclass(frozen=True)
 class Fit:
-    """The copy at some embeddings.
+    """Value and derivative of the objective's squared errors at some embeddings.
 
     The value is Σ_Ω (r̂ − r)² + α Σ r̂² over all items, |Ω_N| · L_N without the proximal term.
 
-    signal    half the value's derivative by every held score, [T, k]; a buffer of the layer
-    per_item  the value's part of every held item, [T]; none where it was not asked for
+    signal    half the value's derivative by every touched item's scores, [T, k]; a buffer
+    per_item  the value's part of every touched item, [T]; none where it was not asked for
     rest      the value's part of all other items
     """
 
@@ -56,12 +56,12 @@ class Fit:
 
 @final
 class OutputLayer:
-    """Held items' rows, the other items' map, and how they fit embeddings.
+    """Touched items' rows, the other items' map, and how they fit embeddings.
 
     table [I, d] is the model's, gram = tableᵀ table. `proximal` is λ·|Ω_N|, since the common
     factor 1/|Ω_N| is left out here.
 
-    From the first step on, held rows are kept in the basis that steps are divided in: turning
+    From the first step on, touched rows are kept in the basis that steps are divided in: turning
     embeddings there costs less than turning every item's step.
     """
 
@@ -77,14 +77,14 @@ class OutputLayer:
         all_items: bool,
     ) -> None:
         kind = table.dtype.type
-        held = np.arange(len(table)) if all_items else touched(ratings)
-        shape = (len(held), ratings.user_count)
-        cells = places(ratings, held) * ratings.user_count + ratings.users
-        self._held = held
+        touched = np.arange(len(table)) if all_items else touched_items(ratings)
+        shape = (len(touched), ratings.user_count)
+        entries = places(ratings, touched) * ratings.user_count + ratings.users
+        self._touched = touched
         self._targets = np.zeros(shape, dtype=table.dtype)
-        self._targets.put(cells, ratings.ratings)
+        self._targets.put(entries, ratings.ratings)
         self._observed = np.zeros(shape, dtype=table.dtype)
-        self._observed.put(cells, 1)
+        self._observed.put(entries, 1)
         self._weights = self._observed
         if alpha > 0:
             self._weights = np.maximum(self._observed, kind(alpha))
@@ -93,9 +93,9 @@ class OutputLayer:
         self._sigmoid = sigmoid_output
         self._bound = kind(SIGMOID_CURVATURE if sigmoid_output else 1)
         self._all = table
-        self._items = table[held]
+        self._items = table[touched]
         self._start = self._items.copy() if proximal > 0 else self._items
-        # Behind a sigmoid, items that are not held do not move: α is 0, or all are held.
+        # Behind a sigmoid, untouched items do not move: α is 0, or none is untouched.
         self._rest_moves = alpha > 0 and not all_items
         self._map: Table = np.eye(table.shape[1], dtype=table.dtype)
         self._rest_gram: Table = np.zeros_like(gram)
@@ -184,17 +184,17 @@ class OutputLayer:
     def scores(self, embedding: Table) -> Table:
         """Predicted ratings of every item for one embedding [d], [I]."""
         scores: Table = self._all @ (self._map.T @ embedding)
-        scores[self._held] = self._items @ self._turned(embedding)
+        scores[self._touched] = self._items @ self._turned(embedding)
         if self._sigmoid:
             sigmoid_in_place(scores)
         return scores
 
     def _turned(self, embedding: Table) -> Table:
-        """Into the basis that held rows are in."""
+        """Into the basis that touched rows are in."""
         return embedding if self._basis is None else embedding @ self._basis
 
     def _turn(self, basis: Table) -> Table:
-        """Turn held rows into a basis, and give it."""
+        """Turn touched rows into a basis, and give it."""
         proximal = self._start is not self._items
         self._items = self._items @ basis
         self._start = self._start @ basis if proximal else self._items
@@ -224,14 +224,14 @@ class OutputLayer:
         return improved
 
     def _penalties(self) -> Table | float:
-        """The proximal term's part of every held item, [T]."""
+        """The proximal term's part of every touched item, [T]."""
         if self._proximal == 0:
             return 0.0
         moved = self._items - self._start
         return np.asarray(self._proximal * np.vecdot(moved, moved))
 
     def _move_rest(self, gram: Table, shared: SharedCurvature) -> None:
-        """Step the map, and with it α Σ q_i q_iᵀ over items that are not held, [d, d]."""
+        """Step the map, and with it α Σ q_i q_iᵀ over untouched items, [d, d]."""
         pull = gram @ self._map
         if self._proximal > 0:
             identity: Table = np.eye(len(self._map), dtype=self._map.dtype)

@@ -1,4 +1,4 @@
-"""How the vicinal defense is set, and two presets for each model."""
+"""Settings of the vicinal defense, and two presets for each model."""
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -102,13 +102,37 @@ def preset(
     if name not in presets:
         raise InputError(f"unknown preset {name!r}: choose one of {', '.join(presets)}")
     chosen = presets[name]
-    k = chosen.neighbors if neighbors is None else neighbors
-    share = chosen.min_support / chosen.neighbors if chosen.min_support > 1 else 0.0
-    support = max(1, round(share * k))
+    if neighbors is not None:
+        chosen = _resized(chosen, neighbors)
     return replace(
         chosen,
-        neighbors=k,
         steps=chosen.steps if steps is None else steps,
         unrated_weight=chosen.unrated_weight if unrated_weight is None else unrated_weight,
-        min_support=support if min_support is None else min_support,
+        min_support=chosen.min_support if min_support is None else min_support,
     )
+
+
+def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
+    """With k of at most the users there are, and min support in proportion.
+
+    >>> few = capped(PRESETS["mf"]["vicinal"], 100)
+    >>> few.neighbors, few.min_support
+    (100, 8)
+    """
+    return settings if settings.neighbors <= users else _resized(settings, users)
+
+
+def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
+    """What is to be said where `capped` changed something."""
+    return (
+        f"k = {asked.neighbors} is more than the {given.neighbors} users there are: "
+        f"k = {given.neighbors}, min support {given.min_support}"
+    )
+
+
+def _resized(settings: VicinalSettings, neighbors: int) -> VicinalSettings:
+    """Another k; the share of neighbors who must have rated an item stays, where one is asked."""
+    share = settings.min_support / settings.neighbors if settings.min_support > 1 else 0.0
+    # 0 neighbors are refused with their own message.
+    support = min(max(1, round(share * neighbors)), max(1, neighbors))
+    return replace(settings, neighbors=neighbors, min_support=support)

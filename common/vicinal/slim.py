@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.models import Model
 from common.ratings import RatingMatrix
-from common.vicinal.cells import places, touched
+from common.vicinal.entries import places, touched_items
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unsupported_last
@@ -61,10 +61,10 @@ def check_slim(model: Model, settings: VicinalSettings) -> None:
 
 def slim_model(served: ServedModel, ratings: RatingMatrix) -> SlimModel:
     """What a slim device needs for a neighborhood's ratings."""
-    held = touched(ratings)
+    touched = touched_items(ratings)
     items = served.model.item_tables
     return SlimModel(
-        {name: table[held] for name, table in served.parameters.items() if name in items},
+        {name: table[touched] for name, table in served.parameters.items() if name in items},
         {name: table for name, table in served.parameters.items() if name not in items}
         | {ITEM_GRAM: served.item_gram},
     )
@@ -87,19 +87,19 @@ def slim_scores(
     """What tuned_scores() gives with the whole model, [I]. Raises InputError as check_slim()."""
     check_slim(model, settings)
     ratings = neighborhood.ratings
-    held = touched(ratings)
+    touched = touched_items(ratings)
     shared = {name: table for name, table in slim.shared.items() if name != ITEM_GRAM}
     part = ServedModel(model, {**slim.rows, **shared}, item_gram=slim.shared[ITEM_GRAM])
-    among_held = RatingMatrix(
+    among_touched = RatingMatrix(
         ratings.indptr,
-        places(ratings, held).astype(np.int32),
+        places(ratings, touched).astype(np.int32),
         ratings.levels,
-        len(held),
+        len(touched),
         ratings.scale,
     )
     tuned = FINE_TUNERS[settings.step_rule](
-        part, Neighborhood(among_held, neighborhood.user_parameters), settings
+        part, Neighborhood(among_touched, neighborhood.user_parameters), settings
     )
     scores = np.zeros(ratings.item_count, dtype=tuned.dtype)
-    scores[held] = tuned
+    scores[touched] = tuned
     return unsupported_last(scores, ratings)

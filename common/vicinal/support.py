@@ -1,4 +1,4 @@
-"""Where items go that a neighborhood does not vouch for.
+"""The ranking of items that too few rows of a neighborhood rated: below all others.
 
 Shapes: I items.
 """

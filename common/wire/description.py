@@ -1,4 +1,4 @@
-"""What a server says of itself: the version it serves and how devices are to use it."""
+"""A server's description: the version it serves and how devices are to use it."""
 
 import re
 from collections.abc import Mapping
@@ -16,6 +16,8 @@ from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
 MAX_STEPS: Final = 10_000
 # Forms that a device may say it holds; more say nothing new.
 MAX_HELD: Final = 16
+# Of the line that says what an experiment is.
+MAX_EXPERIMENT: Final = 500
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -49,6 +51,7 @@ class Description:
     presets         ways to fine-tune that can be asked for, by name
     forms           in which the version can be fetched, beside its own bytes
     transfers       smaller ways to one of the forms
+    experiment      what is not served as it is, in words; empty for a server that is none
     """
 
     version: str
@@ -61,6 +64,7 @@ class Description:
     presets: Mapping[str, VicinalSettings]
     forms: tuple[Form, ...] = ()
     transfers: tuple[Transfer, ...] = ()
+    experiment: str = ""
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -97,6 +101,10 @@ class Description:
         require(
             all(0 <= item < manifest.items for item in self.watched),
             f"a watched item is outside 0–{manifest.items - 1}",
+        )
+        require(
+            len(self.experiment) <= MAX_EXPERIMENT and self.experiment.isprintable(),
+            f"what it says of its experiment is no line of {MAX_EXPERIMENT} characters",
         )
         for name, settings in self.presets.items():
             require(
@@ -146,6 +154,7 @@ def description_to_wire(description: Description) -> wire.Description:
             for form in description.forms
         ],
         transfers=[transfer_to_wire(transfer) for transfer in description.transfers],
+        experiment=description.experiment,
     )
 
 
@@ -175,4 +184,5 @@ def description_from_wire(message: wire.Description) -> Description:
         tuple(
             Transfer(one.form, one.base or None, one.digest, one.bytes) for one in message.transfers
         ),
+        message.experiment,
     )

@@ -18,8 +18,8 @@ from common.wire.rounding import decode_rows, encode_rows
 
 MAX_NEIGHBORS = 65_536
 # Fine-tuning makes tables of neighbors × touched items: a few kilobytes of rows, each of other
-# items, could ask for all memory there is. 2²⁸ cells are 1 GiB a table.
-MAX_CELLS = 1 << 28
+# items, could ask for all memory there is. 2²⁸ entries are 1 GiB a table.
+MAX_ENTRIES = 1 << 28
 # Compressed, a few kilobytes could be gigabytes of ratings.
 MAX_RATINGS = 1 << 24
 
@@ -45,10 +45,10 @@ def neighborhood_from_wire(message: wire.Neighborhood, manifest: Manifest) -> Ne
     count = int(lengths.sum())
     if lengths.max() > manifest.items or count > MAX_RATINGS:
         raise InputError("offload package: a row has more ratings than items, or all too many")
-    if rows * min(count, manifest.items) > MAX_CELLS:
+    if rows * min(count, manifest.items) > MAX_ENTRIES:
         raise InputError(
             f"offload package: {rows} neighbors with {count} ratings "
-            f"need tables of more than {MAX_CELLS} cells"
+            f"need tables of more than {MAX_ENTRIES} entries"
         )
     levels = unpack(message.levels, most=count)
     if len(levels) != count:

@@ -63,6 +63,7 @@ class Description(_message.Message):
     PRESETS_FIELD_NUMBER: _builtins.int
     FORMS_FIELD_NUMBER: _builtins.int
     TRANSFERS_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """SHA-256 of the model version's float32 bytes, hexadecimal"""
     version_bytes: _builtins.int
@@ -74,6 +75,8 @@ class Description(_message.Message):
     """real users, who can be asked for"""
     list_length: _builtins.int
     """K"""
+    experiment: _builtins.str
+    """what is not served as it is, in words; empty: a server, no experiment"""
     @_builtins.property
     def watched_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """items whose hit ratio is measured"""
@@ -101,10 +104,11 @@ class Description(_message.Message):
         presets: _abc.Iterable[Global___Preset] | None = ...,
         forms: _abc.Iterable[Global___Form] | None = ...,
         transfers: _abc.Iterable[Global___Transfer] | None = ...,
+        experiment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "ratings_digest", b"ratings_digest", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "ratings_digest", b"ratings_digest", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

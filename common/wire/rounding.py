@@ -1,4 +1,4 @@
-"""Rows of numbers in a byte each: what is left of user parameters on the wire.
+"""User parameters on the wire: rows of numbers rounded to a byte each.
 
 A row has one scale s of a fixed grid, and its numbers are whole multiples of s from −127 to 127.
 Scales are a factor of 127/116.6 apart: the largest number of a row that does not fit the smaller

@@ -9,7 +9,7 @@ from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
-from common.vicinal.cells import touched
+from common.vicinal.entries import touched_items
 from common.vicinal.slim import SlimModel, slim_shapes
 from common.wire import offload_pb2 as wire
 
@@ -30,7 +30,7 @@ def slim_from_wire(
     InputError for parts that are missing, unknown, of another size or not finite.
     """
     model = model_named(manifest.model)
-    rows, others = slim_shapes(model, len(touched(ratings)), manifest.width)
+    rows, others = slim_shapes(model, len(touched_items(ratings)), manifest.width)
     if shared is None:
         shared = _tables(message.shared, others)
     elif message.shared:

@@ -1,4 +1,4 @@
-"""What the columns of a rating file may be called."""
+"""Known names of the columns of a rating file."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Parquet tables of strangers, read in a process of their own.
+"""Untrusted Parquet tables, read in a process of their own.
 
 A single wrong byte can make the reader ask for terabytes, and that ends its process at once:
 no exception is raised. So a child reads the file, within bounds of memory and time, and hands

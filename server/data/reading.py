@@ -1,4 +1,4 @@
-"""Reading files of strangers within a size limit."""
+"""Reading untrusted files within a size limit."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Which scale a file's ratings are on, when nobody says."""
+"""The rating scale of a file, inferred from its ratings."""
 
 import numpy as np
 from numpy.typing import NDArray

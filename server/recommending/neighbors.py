@@ -1,8 +1,8 @@
 """Nearest users by Euclidean distance between embeddings (paper, Algorithm 1, lines 7–11).
 
-Few users are searched exactly, all of them one by one. From CELLS_FROM users on the search looks
-into the nearest cells only, if that finds nearly all of the true neighbors
-(server.recommending.neighbor_cells).
+Few users are searched exactly, all of them one by one. From LISTS_FROM users on the search scans
+the nearest inverted lists only, if that finds nearly all of the true neighbors
+(server.recommending.inverted_lists).
 
 Shapes: U users, real ones first, then whatever else was trained on; d embedding width.
 """
@@ -14,47 +14,50 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
-from server.recommending.neighbor_cells import RECALL, Cells, Rung, measured_cells
+from server.recommending.inverted_lists import RECALL, InvertedLists, Rung, measured_lists
 
-# The smallest measured number of users at which cells are faster than an exact search
+# The smallest measured number of users at which inverted lists are faster than an exact search
 # (benchmarks/serving/neighbors.py, docs/decisions/0012-neighbor-search.md).
-CELLS_FROM: Final = 30_000
+LISTS_FROM: Final = 30_000
 
 
 @final
 class NeighborIndex:
     """Search over all users' embeddings, which it holds.
 
-    cells_from  users from which cells are tried; math.inf keeps the search exact
+    lists_from  users from which inverted lists are tried; math.inf keeps the search exact
     """
 
-    def __init__(self, embeddings: NDArray[np.float32], *, cells_from: float = CELLS_FROM) -> None:
+    def __init__(self, embeddings: NDArray[np.float32], *, lists_from: float = LISTS_FROM) -> None:
         """Raises InputError for embeddings that are not finite."""
         table = np.ascontiguousarray(embeddings, dtype=np.float32)
         if not np.isfinite(table).all():
             raise InputError("user embeddings are not finite: train the model again")
         self._users = len(table)
-        self._tried = self._users >= cells_from
-        found = measured_cells(table) if self._tried else None
-        self._search: Cells | Exact = Exact(table) if found is None else found
+        self._tried = self._users >= lists_from
+        found = measured_lists(table) if self._tried else None
+        self._search: InvertedLists | Exact = Exact(table) if found is None else found
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        """How neighbors are searched in cells, and with what recall; empty for exact search."""
-        return self._search.rungs if isinstance(self._search, Cells) else ()
+        """How inverted lists are searched, and with what recall; empty for exact search."""
+        return self._search.rungs if isinstance(self._search, InvertedLists) else ()
 
     @property
     def description(self) -> str:
         """One line on how neighbors are searched."""
         if isinstance(self._search, Exact):
-            tried = f", as cells do not reach recall {RECALL} cheaply" if self._tried else ""
+            tried = (
+                f", as inverted lists do not reach recall {RECALL} cheaply" if self._tried else ""
+            )
             return f"exact search over {self._users} users{tried}"
         parts = [
             f"k ≤ {rung.neighbors} in {rung.probes} with recall {rung.recall:.4f} "
             f"(lowest {rung.lowest:.2f})"
             for rung in self.rungs
         ]
-        return f"{self._users} users in {self._search.count} cells: {', '.join(parts)}, above exact"
+        lists = f"{self._users} users in {self._search.count} inverted lists"
+        return f"{lists}: {', '.join(parts)}, above exact"
 
     def neighbors(self, users: ArrayLike, count: int) -> NDArray[np.int64]:
         """The `count` nearest users of each user, itself first, then by distance, [B, k].

@@ -1,4 +1,4 @@
-"""What the server hands out for one user: a neighborhood of anonymous rows.
+"""Neighborhoods for offloading: the anonymous rows that a user's device fine-tunes on.
 
 Shapes: U users (fakes among them, unknown to the server), k neighbors, I items.
 """
@@ -16,7 +16,7 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.wire.rounding import rounded
 from server.recommending.neighbor_cache import NeighborCache
-from server.recommending.neighbors import CELLS_FROM, NeighborIndex, with_user_first
+from server.recommending.neighbors import LISTS_FROM, NeighborIndex, with_user_first
 
 Search = Literal["auto", "exact", "borrowed"]
 SEARCHES: Final[tuple[Search, ...]] = ("auto", "exact", "borrowed")
@@ -35,7 +35,7 @@ class Offloader:
     """Builds neighborhoods from the ratings and user parameters that a server keeps.
 
     version  names what neighbors are found in, for `cache`
-    search   auto: exact for few users, in cells for many; exact: always exact;
+    search   auto: exact for few users, in inverted lists for many; exact: always exact;
              borrowed: a user gets the neighbors of the nearest other user, who may be a fake
              (the paper's approximation for users it was not trained on)
     """
@@ -53,7 +53,7 @@ class Offloader:
         self.ratings = ratings
         self.user_parameters = user_parameters
         self.index = NeighborIndex(
-            embeddings, cells_from=math.inf if search == "exact" else CELLS_FROM
+            embeddings, lists_from=math.inf if search == "exact" else LISTS_FROM
         )
         self.cache = NeighborCache() if cache is None else cache
         self._borrowed = search == "borrowed"

@@ -1,4 +1,4 @@
-"""What devices reported, added up; a restart or a kill loses nothing and counts nothing twice.
+"""Sums of devices' reports; a restart or a kill loses nothing and counts nothing twice.
 
 Reports are written by a thread of their own, all that wait in one commit: whoever asked goes on
 with other calls, and a hundred reports wait for the disk once.

@@ -1,4 +1,4 @@
-"""Where counts of reports are kept: an SQLite file in WAL mode, whole after any crash.
+"""The tally on disk: an SQLite file in WAL mode, whole after any crash.
 
     totals  per version, preset and what was measured: reports counted, and their sum
     keys    of the reports counted, with the second in which each came
@@ -53,9 +53,9 @@ class TallyFile:
                 self._database.close()
                 raise
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            said = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"tally {self._name}: cannot be used ({said}); move it away, or choose another "
+                f"tally {self._name}: cannot be used ({reason}); move it away, or choose another "
                 "--tally"
             ) from error
 

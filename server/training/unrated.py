@@ -1,4 +1,4 @@
-"""The base model trained with an unrated weight: what the vicinal objective says of all users.
+"""The base model trained with an unrated weight: the vicinal objective over all users.
 
     L = (1/N) [ Σ_{(u,i) ∈ Ω} (r̂_ui − r_ui)² + α Σ_{(u,i) ∉ Ω} r̂_ui² ]
 

@@ -1,4 +1,4 @@
-"""What every call passes before it is answered: token, user, rate, deadline.
+"""Checks of every call before it is answered: token, user, rate, deadline.
 
 Texts are constant: whoever asks for somebody else's user learns nothing of whether there is one.
 """

@@ -1,4 +1,4 @@
-"""What a server asks of its callers, and how much each of them may have."""
+"""Access rules of a server: tokens, rates, daily neighbor budgets, deadlines."""
 
 from dataclasses import dataclass
 from typing import Final, final
@@ -6,9 +6,9 @@ from typing import Final, final
 from common.wire.description import Description
 from server.metrics import Metrics
 from server.trust.gate import Gate
-from server.trust.limits import Budgeted, NeighborBudget, RateLimit
+from server.trust.limits import BudgetedWorkers, NeighborBudget, RateLimit
 from server.trust.tokens import TokenKeys
-from server.workers.frames import Answers
+from server.workers.frames import Workers
 
 # A fetch may take a second more for so many bytes; devices give up slower ones too.
 LEAST_BYTES_PER_SECOND: Final = 64 << 10
@@ -17,7 +17,7 @@ LEAST_BYTES_PER_SECOND: Final = 64 << 10
 @final
 @dataclass(frozen=True)
 class Guard:
-    """What is asked of callers, and how much each may have.
+    """Tokens that callers must show, and the limits of each caller.
 
     keys             of the bearer tokens; None asks for none
     user_rate        calls a second; None does not limit them
@@ -41,8 +41,8 @@ class Guard:
             stream_seconds=self.call_seconds + description.version_bytes / LEAST_BYTES_PER_SECOND,
         )
 
-    def answers(self, answers: Answers) -> Answers:
-        """The same answers, held to the daily budget if there is one."""
+    def limited(self, workers: Workers) -> Workers:
+        """The same workers; with a daily budget, packages above it are refused."""
         if self.daily_neighbors is None:
-            return answers
-        return Budgeted(answers, NeighborBudget(self.daily_neighbors))
+            return workers
+        return BudgetedWorkers(workers, NeighborBudget(self.daily_neighbors))

@@ -1,4 +1,4 @@
-"""How often a user may ask, and of how many neighbors a user may learn in a day.
+"""Limits of each user: calls a second, and distinct neighbors shown in a day.
 
 Both are kept by the front, so that they outlast a worker, and both forget: memory is bounded by
 who asked lately.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.wire import offload_pb2 as wire
-from server.workers.frames import Answer, Answers, Call, Outcome
+from server.workers.frames import Call, Status, WorkerResult, Workers
 
 SECONDS_PER_DAY: Final = 86_400
 # A burst of this many seconds' calls is let through, and of one call at least.
@@ -97,18 +97,18 @@ class NeighborBudget:
 
 
 @final
-class Budgeted:
-    """Answers whose packages are held back when the user's budget of neighbors is spent."""
+class BudgetedWorkers:
+    """Workers whose packages are refused when the user's budget of neighbors is spent."""
 
-    def __init__(self, answers: Answers, budget: NeighborBudget) -> None:
-        self._answers = answers
+    def __init__(self, workers: Workers, budget: NeighborBudget) -> None:
+        self._workers = workers
         self._budget = budget
 
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
-        """Raises BudgetSpentError, and what the answers themselves raise."""
-        answer = await self._answers.ask(call, preset, request)
-        if call == "GetPackage" and answer.outcome is Outcome.ANSWERED:
+    async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
+        """Raises BudgetSpentError, and what the workers themselves raise."""
+        result = await self._workers.ask(call, preset, request)
+        if call == "GetPackage" and result.status is Status.ANSWERED:
             user = wire.PackageRequest.FromString(request).user
-            neighbors = np.frombuffer(answer.neighbors, dtype="<u4")
+            neighbors = np.frombuffer(result.neighbors, dtype="<u4")
             self._budget.show(user, neighbors[neighbors != user])
-        return answer
+        return result

@@ -1,4 +1,4 @@
-"""Where a server listens, and what it shows and asks for there."""
+"""TLS of a server: its certificate, and whether devices need one too."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from common.tls_files import Identity, read_authority, read_identity
 
 @dataclass(frozen=True)
 class Tls:
-    """What a server shows of itself, and by whom devices' certificates must be signed.
+    """A server's certificate, and the authority that must have signed the devices'.
 
     client_ca  PEM; None asks devices for no certificate
     """

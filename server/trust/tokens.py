@@ -26,7 +26,7 @@ _USERS: Final = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 
 
 class TokenRefusedError(Exception):
-    """A token that is missing, forged, malformed or has expired; why is nobody's business."""
+    """A token that is missing, forged, malformed or expired; the caller is not told which."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""What the processes of a server share: a folder that the front keeps and workers map.
+"""The serving folder, which the front writes and workers map.
 
     FOLDER/current                     name of the version that new requests get
     FOLDER/DIGEST/model.safetensors    a model version's bytes
@@ -49,11 +49,13 @@ def describe(
     presets: dict[str, VicinalSettings],
     watched: tuple[int, ...],
     list_length: int,
+    experiment: str = "",
 ) -> Description:
-    """What a server says of a recommender.
+    """The description that a server sends of a recommender.
 
-    presets  what a call may name
-    watched  items whose hit ratio is measured; `list_length` is K
+    presets     what a call may name
+    watched     items whose hit ratio is measured; `list_length` is K
+    experiment  what is not served as it is, in words
     """
     fetched = list(_fetched(recommender.version))
     return Description(
@@ -67,6 +69,7 @@ def describe(
         presets,
         tuple(form for form, *_ in fetched if form.encoding != "float32"),
         tuple(way for _, _, way, _ in fetched if way is not None),
+        experiment,
     )
 
 

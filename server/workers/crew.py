@@ -1,4 +1,4 @@
-"""The worker processes of a server, and who is let in to wait for them.
+"""The worker processes of a server, and the bounded queue of requests for them.
 
 A request goes to an idle worker at once, or waits in a queue that is kept short: what could not
 be answered soon is refused at once, because a caller who is told to come back in 50 ms is served
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self, final
 
 from common.errors import VicinalError
-from server.workers.frames import Answer, Call, WorkerLostError
+from server.workers.frames import Call, WorkerLostError, WorkerResult
 from server.workers.hung import Watch, patience
 from server.workers.process import WorkerProcess, start_worker
 
@@ -85,7 +85,7 @@ class Crew:
         self._members: set[WorkerProcess] = set()
         # When those who work are expected to have answered.
         self._due: dict[WorkerProcess, float] = {}
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[WorkerResult]] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self.lost = 0
         self.some_alive, self.none_alive = asyncio.Event(), asyncio.Event()
@@ -131,7 +131,7 @@ class Crew:
     ) -> None:
         await self._end()
 
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+    async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
         """A worker's answer. A caller who is canceled while waiting leaves the queue.
 
         Raises SaturatedError, WorkerLostError.
@@ -147,7 +147,7 @@ class Crew:
         exchange.add_done_callback(self._forget)
         return replace(await asyncio.shield(exchange), queued=queued)
 
-    def _forget(self, exchange: "asyncio.Task[Answer]") -> None:
+    def _forget(self, exchange: "asyncio.Task[WorkerResult]") -> None:
         self._tasks.discard(exchange)
         # Asked for, so that nobody complains of what a caller who has left does not ask for.
         if not exchange.cancelled():
@@ -180,7 +180,7 @@ class Crew:
 
     async def _exchange(
         self, worker: WorkerProcess, call: Call, preset: str, request: bytes
-    ) -> Answer:
+    ) -> WorkerResult:
         begun = time.perf_counter()
         watch = Watch(worker, patience(self._expected.get((call, preset))))
         try:

@@ -1,11 +1,11 @@
-"""What passes between the front of a server and its worker processes, over a socket pair.
+"""Frames between the front of a server and its worker processes, over a socket pair.
 
     request   call (1 byte), length (4), the request's protobuf bytes
-    answer    outcome (1), seconds of neighbors, tune, rank (3 × 8), lengths (2 × 4), reply,
+    result    status (1), seconds of neighbors, tune, rank (3 × 8), lengths (2 × 4), reply,
               users in the package
 
-One request at a time: an answer belongs to the request before it. A worker's first answer,
-to no request, says that it is ready; its end is the end of the socket.
+One request at a time: a result belongs to the request before it. A worker's first result,
+of no request, says that it is ready; its end is the end of the socket.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ COMPILED: Final = "compiled"
 STAGES: Final = ("neighbors", "tune", "rank")
 
 _REQUEST: Final = Struct("<BI")
-_ANSWER: Final = Struct("<B3dII")
+_RESULT: Final = Struct("<B3dII")
 # The largest package that a device takes, and room beside it: more is a worker gone wrong.
-MAX_ANSWER_BYTES: Final = 65 << 20
+MAX_RESULT_BYTES: Final = 65 << 20
 
 
-class Outcome(IntEnum):
-    """What an answer's bytes are: a reply message, the line of an InputError, or nothing.
+class Status(IntEnum):
+    """What a result's bytes are: a reply message, the line of an InputError, or nothing.
 
     GONE: the request's version was dropped while it waited.
     """
@@ -40,25 +40,25 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a worker made of a request.
+class WorkerResult:
+    """What came of a request: a status and its bytes.
 
     seconds    by stage, of STAGES; 0 for a stage that the call has not
     queued     seconds that the request waited for a worker
     neighbors  users whose rows are in a package, uint32, little-endian; for the front alone
     """
 
-    outcome: Outcome
+    status: Status
     data: bytes = b""
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
     queued: float = 0.0
     neighbors: bytes = b""
 
 
-class Answers(Protocol):
-    """Whoever does the arithmetic: worker processes (server.workers.crew), in tests threads too."""
+class Workers(Protocol):
+    """What computes replies: worker processes (server.workers.crew), in tests threads too."""
 
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+    async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
         """Raises SaturatedError, WorkerLostError, BudgetSpentError."""
 
 
@@ -66,7 +66,7 @@ class WorkerLostError(Exception):
     """A worker process ended before it answered."""
 
 
-READY: Final = Answer(Outcome.ANSWERED)
+READY: Final = WorkerResult(Status.ANSWERED)
 
 
 def read_request(stream: BinaryIO) -> tuple[Call, bytes] | None:
@@ -79,27 +79,27 @@ def read_request(stream: BinaryIO) -> tuple[Call, bytes] | None:
     return (CALLS[call], data) if len(data) == length else None
 
 
-def write_answer(connection: socket.socket, answer: Answer) -> None:
+def write_result(connection: socket.socket, result: WorkerResult) -> None:
     """Raises OSError when the front has closed the socket."""
-    lengths = len(answer.data), len(answer.neighbors)
-    head = _ANSWER.pack(answer.outcome, *answer.seconds, *lengths)
-    connection.sendall(head + answer.data + answer.neighbors)
+    lengths = len(result.data), len(result.neighbors)
+    head = _RESULT.pack(result.status, *result.seconds, *lengths)
+    connection.sendall(head + result.data + result.neighbors)
 
 
 def write_request(writer: asyncio.StreamWriter, call: Call, data: bytes) -> None:
     writer.write(_REQUEST.pack(CALLS.index(call), len(data)) + data)
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """The next answer, in the front. Raises WorkerLostError."""
+async def read_result(reader: asyncio.StreamReader) -> WorkerResult:
+    """The next result, in the front. Raises WorkerLostError."""
     try:
-        outcome, *seconds, length, more = _ANSWER.unpack(await reader.readexactly(_ANSWER.size))
-        if length + more > MAX_ANSWER_BYTES:
-            raise WorkerLostError(f"an answer of {length + more} bytes")
+        status, *seconds, length, more = _RESULT.unpack(await reader.readexactly(_RESULT.size))
+        if length + more > MAX_RESULT_BYTES:
+            raise WorkerLostError(f"a result of {length + more} bytes")
         find, tune, rank = seconds
         data, neighbors = await reader.readexactly(length), await reader.readexactly(more)
-        return Answer(Outcome(outcome), data, (find, tune, rank), neighbors=neighbors)
+        return WorkerResult(Status(status), data, (find, tune, rank), neighbors=neighbors)
     except (asyncio.IncompleteReadError, OSError) as error:
         raise WorkerLostError("it ended") from error
     except ValueError as error:
-        raise WorkerLostError("an answer of no known outcome") from error
+        raise WorkerLostError("a result of no known status") from error

@@ -1,4 +1,4 @@
-"""Workers that do not answer: told from those that are slow, and killed.
+"""Detection of hung workers, as opposed to slow ones: they are killed.
 
 A worker on a machine that others keep busy may take a hundred times as long as it did before, and
 killing it would make that worse. So time alone is no proof. A worker that neither runs nor waits

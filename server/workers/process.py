@@ -12,10 +12,10 @@ from typing import Final, final
 
 from server.workers.frames import (
     COMPILED,
-    Answer,
     Call,
     WorkerLostError,
-    read_answer,
+    WorkerResult,
+    read_result,
     write_request,
 )
 
@@ -49,12 +49,12 @@ class WorkerProcess:
 
     async def ready(self) -> None:
         """Until it has read what it serves. Raises WorkerLostError."""
-        await self._next_answer()
+        await self._next_result()
 
-    async def answer(self, call: Call, request: bytes) -> Answer:
+    async def answer(self, call: Call, request: bytes) -> WorkerResult:
         """Raises WorkerLostError when it ends before it has answered."""
         write_request(self._writer, call, request)
-        return await self._next_answer()
+        return await self._next_result()
 
     async def ended(self) -> int:
         """Until it has ended; its exit code, negative for a signal."""
@@ -77,9 +77,9 @@ class WorkerProcess:
             self.kill()
             await self.ended()
 
-    async def _next_answer(self) -> Answer:
+    async def _next_result(self) -> WorkerResult:
         try:
-            return await read_answer(self._reader)
+            return await read_result(self._reader)
         except WorkerLostError:
             self.lost = True
             raise

@@ -30,7 +30,15 @@ from common.wire.messages import neighborhood_to_wire
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender, Tune
 from server.versions.folder import current_version, read_serving
-from server.workers.frames import COMPILED, READY, Answer, Call, Outcome, read_request, write_answer
+from server.workers.frames import (
+    COMPILED,
+    READY,
+    Call,
+    Status,
+    WorkerResult,
+    read_request,
+    write_result,
+)
 
 NICENESS: Final = 10
 # Versions that a worker has mapped at once; the least recently asked for leave.
@@ -39,16 +47,16 @@ MAX_MAPPED: Final = 3
 _log = logging.getLogger(__name__)
 
 
-class Answering(Protocol):
-    """Answers the calls that take arithmetic; bytes in, bytes out."""
+class Handler(Protocol):
+    """Computes the calls that need the model; a serialized request in, a result out."""
 
-    def answer(self, call: Call, request: bytes) -> Answer:
-        """Never raises for a request that can be parsed: what went wrong is an outcome."""
+    def answer(self, call: Call, request: bytes) -> WorkerResult:
+        """Never raises for a request that can be parsed: what went wrong is a status."""
 
 
 @final
-class Versions:
-    """Answers for all versions of a serving folder; the current one is mapped at once.
+class FolderHandler:
+    """Handles requests for every version of a serving folder; the current one is mapped at once.
 
     tune  the fine-tune: numpy's, as on devices, or compiled (server.recommending.compiled)
 
@@ -58,25 +66,27 @@ class Versions:
     def __init__(self, folder: Path, tune: Tune = tuned_scores) -> None:
         self._folder = folder
         self._tune = tune
-        self._mapped: OrderedDict[str, Answerer] = OrderedDict()
+        self._mapped: OrderedDict[str, VersionHandler] = OrderedDict()
         self._of(current_version(folder))
 
-    def answer(self, call: Call, request: bytes) -> Answer:
-        """As Answerer does, and GONE for a version that is not in the folder any more."""
+    def answer(self, call: Call, request: bytes) -> WorkerResult:
+        """As VersionHandler does, and GONE for a version that is not in the folder any more."""
         parse = wire.PackageRequest if call == "GetPackage" else wire.RecommendRequest
         version = parse.FromString(request).version
         try:
-            answerer = self._of(version)
+            handler = self._of(version)
         except InputError:
-            return Answer(Outcome.GONE)
-        return answerer.answer(call, request)
+            return WorkerResult(Status.GONE)
+        return handler.answer(call, request)
 
-    def _of(self, version: str) -> "Answerer":
+    def _of(self, version: str) -> "VersionHandler":
         if version not in self._mapped:
             # The front checks it too; a name must not lead out of the folder.
             if not is_digest(version):
                 raise InputError("not the name of a version")
-            self._mapped[version] = Answerer(*read_serving(self._folder, version), tune=self._tune)
+            self._mapped[version] = VersionHandler(
+                *read_serving(self._folder, version), tune=self._tune
+            )
             if len(self._mapped) > MAX_MAPPED:
                 self._mapped.popitem(last=False)
         self._mapped.move_to_end(version)
@@ -84,8 +94,8 @@ class Versions:
 
 
 @final
-class Answerer:
-    """Answers for one version; whatever a request says, its reply is of that version.
+class VersionHandler:
+    """Handles requests for one version; whatever a request says, its reply is of that version.
 
     `tune` is how recommendations are fine-tuned (server.recommending.recommender).
     """
@@ -98,20 +108,20 @@ class Answerer:
         self._recommender = recommender
         self._description = description
 
-    def answer(self, call: Call, request: bytes) -> Answer:
-        """Never raises for a request that can be parsed: what went wrong is an outcome."""
+    def answer(self, call: Call, request: bytes) -> WorkerResult:
+        """Never raises for a request that can be parsed: what went wrong is a status."""
         marks = Marks()
         try:
             if call == "GetPackage":
                 return self._package(request, marks)
-            return Answer(Outcome.ANSWERED, self._ranked(request, marks), marks.seconds)
+            return WorkerResult(Status.ANSWERED, self._ranked(request, marks), marks.seconds)
         except InputError as error:
-            return Answer(Outcome.REFUSED, str(error).encode())
+            return WorkerResult(Status.REFUSED, str(error).encode())
         except Exception:  # noqa: BLE001 - strangers get a constant text, the log gets the rest
             _log.exception("a call failed")
-            return Answer(Outcome.FAILED)
+            return WorkerResult(Status.FAILED)
 
-    def _package(self, data: bytes, marks: "Marks") -> Answer:
+    def _package(self, data: bytes, marks: "Marks") -> WorkerResult:
         request = wire.PackageRequest.FromString(data)
         settings, served = self._settings(request.preset), self._recommender.version.served
         if request.slim:
@@ -127,8 +137,8 @@ class Answerer:
         nearest = self._recommender.nearest(np.array([request.user]), settings.neighbors)
         marks("neighbors")
         neighbors = nearest.astype("<u4").tobytes()
-        return Answer(
-            Outcome.ANSWERED, package.SerializeToString(), marks.seconds, neighbors=neighbors
+        return WorkerResult(
+            Status.ANSWERED, package.SerializeToString(), marks.seconds, neighbors=neighbors
         )
 
     def _ranked(self, data: bytes, marks: "Marks") -> bytes:
@@ -150,7 +160,7 @@ class Answerer:
 
 @final
 class Marks:
-    """A watch that is told when a stage has ended."""
+    """A stopwatch with the seconds of each stage; it is called when a stage has ended."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -166,13 +176,13 @@ class Marks:
         return self._seconds["neighbors"], self._seconds["tune"], self._seconds["rank"]
 
 
-def work(connection: socket.socket, answerer: Answering) -> None:
+def work(connection: socket.socket, handler: Handler) -> None:
     """Answer until the front closes its end."""
     try:
-        write_answer(connection, READY)
+        write_result(connection, READY)
         with connection.makefile("rb") as stream:
             while (asked := read_request(stream)) is not None:
-                write_answer(connection, answerer.answer(*asked))
+                write_result(connection, handler.answer(*asked))
     except OSError:
         return
 
@@ -188,13 +198,13 @@ def main(folder: Path, descriptor: int, *, in_loops: bool) -> None:
     limit_threads()
     with socket.socket(fileno=descriptor) as connection:
         if not in_loops:
-            work(connection, Versions(folder))
+            work(connection, FolderHandler(folder))
             return
         # Loads a compiler, which other workers do without.
         from server.recommending import compiled  # noqa: PLC0415
 
         compiled.warm()
-        work(connection, Versions(folder, compiled.tuned_scores))
+        work(connection, FolderHandler(folder, compiled.tuned_scores))
 
 
 if __name__ == "__main__":

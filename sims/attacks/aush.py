@@ -151,8 +151,8 @@ def train_game(
 
             fake[:, places] = generator(fillers).detach()
             of_discriminator.zero_grad()
-            told = _verdict(discriminator, real, 1.0) + _verdict(discriminator, fake, 0.0)
-            torch.autograd.backward(told)
+            loss = _verdict(discriminator, real, 1.0) + _verdict(discriminator, fake, 0.0)
+            torch.autograd.backward(loss)
             of_discriminator.step()
 
             of_generator.zero_grad()
@@ -184,8 +184,8 @@ def generator_loss(
 
 
 def _verdict(discriminator: nn.Module, profiles: torch.Tensor, truth: float) -> torch.Tensor:
-    said: torch.Tensor = discriminator(profiles)
-    entropy: torch.Tensor = binary_cross_entropy_with_logits(said, torch.full_like(said, truth))
+    logits: torch.Tensor = discriminator(profiles)
+    entropy: torch.Tensor = binary_cross_entropy_with_logits(logits, torch.full_like(logits, truth))
     return entropy
 
 

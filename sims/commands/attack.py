@@ -7,7 +7,7 @@ import typer
 
 from sims.commands import options
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 # server.data.datasets loads polars: it is imported where a command runs, so that --help answers at
 # once.
-app = typer.Typer(help="Fetch or describe a data set of ratings.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fetch or describe a data set of ratings.", no_args_is_help=True, add_completion=False
+)
 
 NAME_HELP = "ml-100k, ml-1m, filmtrust, yelp, synthetic[:UxI[xN]], or a rating file."
 
@@ -30,10 +32,11 @@ def fetch_command(
     """Fetch a data set into the cache (VICINAL_CACHE), verified; print where it is."""
     from server.data.datasets import KNOWN, cache_folder
     from server.data.sources import fetch
+    from sims.terminal import notes_wanted
 
     if name in KNOWN and (supply := KNOWN[name].supply):
         raise InputError(f"{name} cannot be fetched: {supply}")
-    fetched = fetch(name, cache_folder(), progress=True)
+    fetched = fetch(name, cache_folder(), progress=notes_wanted())
     typer.echo(f"{fetched.path}  (from {fetched.source})")
 
 
@@ -54,9 +57,13 @@ def describe_command(
     """Say what a data set looks like: its size, scale, popularity and split."""
     from server.data.datasets import load_dataset
     from server.data.scales import parse_scale
+    from sims.terminal import notes_wanted
 
     dataset = load_dataset(
-        name, seed=seed, scale=None if scale is None else parse_scale(scale), progress=not as_json
+        name,
+        seed=seed,
+        scale=None if scale is None else parse_scale(scale),
+        progress=notes_wanted() and not as_json,
     )
     description = describe(dataset)
     if as_json:

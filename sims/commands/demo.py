@@ -10,7 +10,7 @@ from sims.commands import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 ROWS = {
     "clean": "clean model",

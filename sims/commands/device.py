@@ -11,7 +11,7 @@ import typer
 
 from sims.commands import options
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -35,11 +35,14 @@ def device(
         str,
         typer.Option(
             "--dataset",
-            help="Without --ratings: the server's data set, split again here.",
+            help="Without --ratings: the server's data set, loaded again here.",
             metavar="NAME",
         ),
     ] = "ml-100k",
     seed: Annotated[int, typer.Option("--seed", min=0, help="With --dataset: the server's.")] = 0,
+    hold_out: Annotated[
+        bool, typer.Option("--hold-out", help="With --dataset: where the server has it.")
+    ] = False,
     store: Annotated[
         Path, typer.Option("--store", help="Folder of model versions and last packages.")
     ] = Path("runs/device"),
@@ -143,7 +146,7 @@ def device(
         if ratings is None:
             folder = stack.enter_context(TemporaryDirectory(prefix="vicinal-device-"))
             ratings = Path(folder) / "ratings.safetensors"
-            _rebuild(dataset, seed, ratings)
+            _rebuild(dataset, seed, ratings, hold_out=hold_out)
         progress = stack.enter_context(shown())
         outcome = answer_users(
             DeviceRun(
@@ -168,12 +171,11 @@ def device(
         write_file(json_file, f"{text}\n".encode())
 
 
-def _rebuild(dataset: str, seed: int, path: Path) -> None:
+def _rebuild(dataset: str, seed: int, path: Path, *, hold_out: bool) -> None:
     """Write the device file that the server would write; needs what a server needs."""
     from client.stores.ratings import write_local_ratings
-    from server.data.datasets import load_dataset
-    from sims.evaluation.experiment import local_ratings
-    from sims.evaluation.splits import leave_one_out
+    from sims.evaluation.experiment import NO_ATTACK, Experiment
+    from sims.serving.ratings import load_ratings
 
-    split = leave_one_out(load_dataset(dataset, seed=seed), seed=seed)
-    write_local_ratings(path, local_ratings(split))
+    experiment = Experiment(dataset, attack=NO_ATTACK, seed=seed)
+    write_local_ratings(path, load_ratings(experiment, hold_out=hold_out).local)

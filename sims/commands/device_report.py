@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
-from client.run import Outcome
+from client.run import RunResult
 
 # Of a latency, in percent of requests.
 QUANTILES = {"p50": 50.0, "p99": 99.0}
 
 
-def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
+def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
     """Counts, shares, seconds and bytes; latency is per user, from request to ranking."""
     counts = outcome.counts
     waited = np.array([one.waited for one in outcome.answered])
@@ -21,6 +22,7 @@ def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
     return {
         "version": outcome.version,
         "preset": preset,
+        "experiment": outcome.experiment,
         "users": len(outcome.answered),
         "late_reports": outcome.late_reports,
         "counts": {
@@ -56,11 +58,16 @@ def device_json(outcome: Outcome, preset: str) -> dict[str, Any]:
     }
 
 
-def device_table(outcome: Outcome, preset: str) -> Table:
+def device_table(outcome: RunResult, preset: str) -> Table:
     """The same for a terminal."""
     report = device_json(outcome, preset)
     size, seconds = report["bytes"], report["seconds"]
-    table = Table(title=f"preset {preset}, version {outcome.version[:12]}", show_header=False)
+    title = f"preset {preset}, version {outcome.version[:12]}"
+    # As text: what a server says may hold what rich takes for markup.
+    about = (
+        Text(f"The server is an experiment: {outcome.experiment}") if outcome.experiment else None
+    )
+    table = Table(title=title, show_header=False, caption=about, caption_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("users answered", str(report["users"]))

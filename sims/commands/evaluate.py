@@ -7,26 +7,15 @@ from typing import Annotated
 import typer
 
 from sims.commands import options
+from sims.commands.options import StudyOptions, expanded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@expanded()
 def evaluate(
-    dataset: options.DatasetOption = "ml-100k",
-    model: options.ModelOption = "mf",
-    attack: options.AttackOption = "mixrand",
-    attack_option: options.AttackOptionsOption = None,
-    defense: options.DefenseOption = "rvd",
-    preset: options.PresetOption = "vicinal",
-    k: options.NeighborsOption = None,
-    steps: options.StepsOption = None,
-    unrated_weight: options.UnratedWeightOption = None,
-    min_support: options.MinSupportOption = None,
-    targets: options.TargetsOption = None,
-    attack_size: options.AttackSizeOption = 0.03,
-    list_length: options.ListLengthOption = 50,
-    seed: options.SeedOption = 0,
+    study: StudyOptions,
     users: Annotated[
         int | None,
         typer.Option("--users", min=1, help="Measure a random sample of this many users."),
@@ -42,46 +31,16 @@ def evaluate(
     Prints hit ratio and accuracy of the clean, the attacked and the defended model, beside
     ranking by popularity. Trained models are kept in the store and used again.
     """
-    from functools import partial
-
     from rich.console import Console
 
     from common.files import write_file
-    from common.vicinal.settings import preset as preset_named
-    from server.model_store import ModelStore
-    from sims.attacks.options import parse_options
-    from sims.evaluation.cell import Cell, check_cell, evaluate_cell
-    from sims.evaluation.defenses import defense_named
-    from sims.evaluation.experiment import Experiment, prepare
-    from sims.evaluation.measuring import measure
+    from sims.evaluation.study import evaluate as evaluated
     from sims.progress import shown
 
-    chain = defense_named(defense, model=model)
-    settings = preset_named(
-        preset,
-        model=model,
-        neighbors=k,
-        steps=steps,
-        unrated_weight=unrated_weight,
-        min_support=min_support,
-    )
-    experiment = Experiment(
-        dataset,
-        model,
-        attack,
-        seed,
-        options.parse_targets(targets),
-        attack_size,
-        list_length,
-        parse_options(attack_option or []),
-    )
-    cell = Cell(experiment, chain, preset, settings, users)
     with shown() as progress:
-        prepared = prepare(experiment, progress=progress)
-    check_cell(cell, prepared)
-    with ModelStore(store) as opened, shown() as progress:
-        measurer = partial(measure, processes=processes, progress=progress)
-        evaluation = evaluate_cell(cell, prepared, opened, measurer, progress=progress)
+        evaluation = evaluated(
+            study.study(users=users), store, processes=processes, progress=progress
+        )
     if json_file is not None:
         write_file(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
     Console().print(evaluation.table())

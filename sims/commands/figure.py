@@ -10,7 +10,7 @@ from sims.commands import options
 if TYPE_CHECKING:
     from sims.figures.outcomes import Outcomes
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 NAMES = (
     "before-after",

@@ -7,7 +7,7 @@ import typer
 
 from sims.commands import options
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -87,7 +87,7 @@ def latency(
     from common.files import write_file
     from sims.latency.measure import run_plan
     from sims.latency.plan import plan_named, timed
-    from sims.latency.report import as_json, told
+    from sims.latency.report import as_json, setting_reports
     from sims.latency.table import sheets, summary
     from sims.progress import shown
 
@@ -106,7 +106,7 @@ def latency(
     folder = folder or Path("runs/latency") / plan.digest
     with shown() as report:
         results = run_plan(plan, folder, report)
-    parts = told(plan, results, interval=interval)
+    parts = setting_reports(plan, results, interval=interval)
     console = Console()
     for part in parts:
         for sheet in sheets(part):

@@ -1,14 +1,21 @@
 """Command-line options that several commands share, and what they are turned into.
 
-Each name is an annotated type: `dataset: DatasetOption = "ml-100k"` in a command.
+Each name is an annotated type: `dataset: DatasetOption = "ml-100k"` in a command. Commands that
+take a data set, a model, an attack and a defense have one parameter for them, `StudyOptions`.
 """
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from common.errors import InputError
+
+if TYPE_CHECKING:  # heavy, and of no use until a command runs
+    from sims.evaluation.study import Study
 
 DatasetOption = Annotated[
     str,
@@ -21,8 +28,8 @@ AttackOption = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="random average uniform aush pga tna mixrand mixinf vicinity, none, or "
-        "file:PATH of a profiles file.",
+        help="random average uniform aush pga tna mixrand mixinf vicinity, none, file:PATH of "
+        "a profiles file, or an attack of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]
@@ -82,6 +89,91 @@ JsonOption = Annotated[
     Path | None,
     typer.Option("--json", dir_okay=False, help="Write the results to this file.", metavar="FILE"),
 ]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """The options of a study (sims.evaluation.study.Study, which says what they mean)."""
+
+    dataset: DatasetOption = "ml-100k"
+    model: ModelOption = "mf"
+    attack: AttackOption = "mixrand"
+    attack_option: AttackOptionsOption = None
+    attack_size: AttackSizeOption = 0.03
+    targets: TargetsOption = None
+    defense: DefenseOption = "rvd"
+    preset: PresetOption = "vicinal"
+    k: NeighborsOption = None
+    steps: StepsOption = None
+    unrated_weight: UnratedWeightOption = None
+    min_support: MinSupportOption = None
+    list_length: ListLengthOption = 50
+    seed: SeedOption = 0
+
+    def study(self, *, users: int | None = None) -> "Study":
+        """Raises InputError for targets or attack options that cannot be read."""
+        from sims.attacks.options import parse_options
+        from sims.evaluation.study import Study
+
+        return Study(
+            dataset=self.dataset,
+            model=self.model,
+            attack=self.attack,
+            attack_options=parse_options(self.attack_option or []),
+            attack_size=self.attack_size,
+            targets=parse_targets(self.targets),
+            defense=self.defense,
+            preset=self.preset,
+            k=self.k,
+            steps=self.steps,
+            unrated_weight=self.unrated_weight,
+            min_support=self.min_support,
+            list_length=self.list_length,
+            seed=self.seed,
+            users=users,
+        )
+
+
+def expanded(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take a dataclass of options as one parameter.
+
+    On the command line each of its fields is an option of its own. `defaults` are of this command,
+    where they differ from the dataclass's.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        grouped: dict[str, tuple[Any, list[str]]] = {}
+        for name, parameter in inspect.signature(command).parameters.items():
+            kind: Any = hints[name]
+            if not is_dataclass(kind):
+                parameters.append(_keyword(name, kind, parameter.default))
+                continue
+            types = get_type_hints(kind, include_extras=True)
+            grouped[name] = kind, [field.name for field in fields(kind)]
+            parameters += [
+                _keyword(field.name, types[field.name], defaults.get(field.name, field.default))
+                for field in fields(kind)
+            ]
+
+        def flat(**given: Any) -> None:
+            for name, (kind, names) in grouped.items():
+                given[name] = kind(**{each: given.pop(each) for each in names})
+            command(**given)
+
+        flat.__name__, flat.__doc__ = command.__name__, command.__doc__
+        flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        flat.__annotations__ = {each.name: each.annotation for each in parameters}
+        return flat
+
+    return decorate
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 def parse_targets(text: str | None) -> tuple[int, ...] | None:

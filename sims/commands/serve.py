@@ -6,28 +6,25 @@ from typing import Annotated
 import typer
 
 from sims.commands import options
+from sims.commands.options import StudyOptions, expanded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 DEFAULT_PORT = 50551
 
 
 @app.command()
+@expanded(attack="none")
 def serve(
-    dataset: options.DatasetOption = "ml-100k",
-    model: options.ModelOption = "mf",
-    attack: options.AttackOption = "mixrand",
-    attack_option: options.AttackOptionsOption = None,
-    defense: options.DefenseOption = "rvd",
-    targets: options.TargetsOption = None,
-    attack_size: options.AttackSizeOption = 0.03,
-    list_length: options.ListLengthOption = 50,
-    seed: options.SeedOption = 0,
-    preset: options.PresetOption = "vicinal",
-    k: options.NeighborsOption = None,
-    steps: options.StepsOption = None,
-    unrated_weight: options.UnratedWeightOption = None,
-    min_support: options.MinSupportOption = None,
+    study: StudyOptions,
+    hold_out: Annotated[
+        bool,
+        typer.Option(
+            "--hold-out",
+            help="Withhold one rating of every user, so that devices can measure accuracy: an "
+            "experiment.",
+        ),
+    ] = False,
     neighbor_search: Annotated[
         str,
         typer.Option(
@@ -167,6 +164,10 @@ def serve(
 ) -> None:
     """Train a model, or take it from the store, and serve it to devices.
 
+    It serves the ratings as they are, all of them. With --attack or --hold-out it is an experiment,
+    and says so: when it starts, in its log, and to every device that asks what it serves. --targets
+    names items whose hit ratio devices measure.
+
     Both presets can be asked for; --k, --steps, --unrated-weight and --min-support change the
     one that --preset names. Without rvd in --defense devices rank with the model as it was
     trained. One process listens, --workers others compute; when too many requests wait, more
@@ -196,28 +197,11 @@ def serve(
     folder = store / "serving"
 
     def prepare(opened: ModelStore) -> None:
-        from sims.attacks.options import parse_options
-        from sims.evaluation.experiment import Experiment
         from sims.serving.prepare import Serving
 
-        experiment = Experiment(
-            dataset,
-            model,
-            attack,
-            seed,
-            options.parse_targets(targets),
-            attack_size,
-            list_length,
-            parse_options(attack_option or []),
-        )
         Serving(
-            experiment,
-            defense,
-            preset,
-            k,
-            steps,
-            unrated_weight,
-            min_support,
+            study.study(),
+            hold_out,
             neighbor_search,
             device_ratings,
             retrained=retrain_every is not None,
@@ -238,15 +222,20 @@ def serve(
             from server.trust.guard import Guard
             from server.versions.folder import current_version, read_description
             from server.workers.crew import QueueLimits
+            from sims.terminal import notes_wanted
 
             description, eligible = read_description(folder, current_version(folder))
             notes = json.loads((folder / "notes").read_bytes())
+
+            if description.experiment:
+                typer.echo(f"EXPERIMENT: {description.experiment}", err=True)
 
             def listening(port: int, metrics_port: int | None) -> None:
                 typer.echo(
                     f"listening on {join_address(host, port)}  version {description.version[:12]}…"
                 )
-                typer.echo(f"neighbors: {notes['neighbors']}")
+                for line in notes["neighbors"] if notes_wanted() else ():
+                    typer.echo(line)
                 if metrics_port is not None:
                     typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
                 if port_file is not None:
@@ -256,7 +245,9 @@ def serve(
             tally = Tally(
                 users=description.user_count,
                 eligible=eligible,
-                measured=measured_by(description.presets, description.watched, list_length),
+                measured=measured_by(
+                    description.presets, description.watched, description.list_length
+                ),
                 path=tally_file or store / FILE_NAME,
             )
             front = FrontOptions(

@@ -7,29 +7,18 @@ from typing import Annotated
 import typer
 
 from sims.commands import options
+from sims.commands.options import StudyOptions, expanded
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@expanded()
 def simulate(
+    study: StudyOptions,
     clients: Annotated[
         int, typer.Option("--clients", min=1, help="Virtual clients who share out the users.")
     ] = 100,
-    dataset: options.DatasetOption = "ml-100k",
-    model: options.ModelOption = "mf",
-    attack: options.AttackOption = "mixrand",
-    attack_option: options.AttackOptionsOption = None,
-    defense: options.DefenseOption = "rvd",
-    preset: options.PresetOption = "vicinal",
-    k: options.NeighborsOption = None,
-    steps: options.StepsOption = None,
-    unrated_weight: options.UnratedWeightOption = None,
-    min_support: options.MinSupportOption = None,
-    targets: options.TargetsOption = None,
-    attack_size: options.AttackSizeOption = 0.03,
-    list_length: options.ListLengthOption = 50,
-    seed: options.SeedOption = 0,
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
         int | None,
@@ -53,40 +42,24 @@ def simulate(
     from rich.console import Console
 
     from common.files import write_file
-    from common.vicinal.settings import preset as preset_named
+    from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
-    from sims.attacks.options import parse_options
-    from sims.evaluation.defenses import defense_named
-    from sims.evaluation.experiment import Experiment, prepare
+    from sims.evaluation.experiment import prepare
     from sims.fleet.report import fleet_json, fleet_table
     from sims.fleet.run import command_line, run_fleet, write_files
     from sims.progress import shown
+    from sims.terminal import notes_wanted
 
-    chain = defense_named(defense, model=model)
-    settings = preset_named(
-        preset,
-        model=model,
-        neighbors=k,
-        steps=steps,
-        unrated_weight=unrated_weight,
-        min_support=min_support,
-    )
-    settings = chain.settings(settings)
-    prepared = prepare(
-        Experiment(
-            dataset,
-            model,
-            attack,
-            seed,
-            options.parse_targets(targets),
-            attack_size,
-            list_length,
-            parse_options(attack_option or []),
-        )
-    )
+    cell = study.study().cell()
+    prepared = prepare(cell.experiment)
+    asked = cell.defense.settings(cell.settings)
+    settings = capped(asked, prepared.user_count)
+    if settings != asked and notes_wanted():
+        typer.echo(capped_note(asked, settings), err=True)
+    preset, defense = cell.preset, cell.defense
     with shown() as progress:
         with ModelStore(store) as opened:
-            recommender = prepared.train(opened, robust=chain.robust, progress=progress)
+            recommender = prepared.train(opened, robust=defense.robust, progress=progress)
         if prepare_only:
             files = write_files(folder, prepared, recommender, clients, preset, settings)
             typer.echo(command_line(files, clients))
@@ -101,9 +74,9 @@ def simulate(
             processes=processes,
             report=progress,
         )
-    Console().print(fleet_table(prepared, result, chain.name))
+    Console().print(fleet_table(prepared, result, defense.name))
     if json_file is not None:
         write_file(
             json_file,
-            (json.dumps(fleet_json(prepared, result, chain.name), indent=2) + "\n").encode(),
+            (json.dumps(fleet_json(prepared, result, defense.name), indent=2) + "\n").encode(),
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -32,6 +32,7 @@ def token(
     """Print a token for one user, or for a range of them."""
     from common.errors import InputError
     from server.trust.tokens import add_token_key, read_token_keys, user_range
+    from sims.terminal import notes_wanted
 
     if user is not None and users is not None:
         raise InputError("give --user or --users, not both")
@@ -41,7 +42,8 @@ def token(
         raise InputError(f"--days {days:g}: more than 0 and at most 3650")
     if new_key:
         name = add_token_key(secret)
-        typer.echo(f"key {name} stands first in {secret}", err=True)
+        if notes_wanted():
+            typer.echo(f"key {name} stands first in {secret}", err=True)
     if user is not None or users is not None:
         chosen = user_range(users if users is not None else str(user))
         typer.echo(read_token_keys(secret).token(chosen, days=days))

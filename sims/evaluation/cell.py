@@ -12,13 +12,12 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputError
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import Experiment, Prepared, not_attacked
-from sims.evaluation.measuring import Bench, Condition, Measured, Source, popularity
+from sims.evaluation.measuring import Condition, EvaluationSetup, Measured, Source, popularity
 from sims.evaluation.report import Evaluation
 from sims.progress import Report, quiet
 
@@ -26,7 +25,9 @@ from sims.progress import Report, quiet
 DEFENDED: Final = ("clean_defended", "defended")
 
 # Answers users [U] under conditions: evaluation.measure or evaluation.measure_here.
-Measurer = Callable[[Bench, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]]
+Measurer = Callable[
+    [EvaluationSetup, Sequence[Condition], NDArray[np.int64]], dict[Condition, Measured]
+]
 Memo = MutableMapping[str, Measured]
 
 
@@ -57,18 +58,9 @@ class Cell:
         settings = self.settings if defended else None
         return repr((condition, experiment, robust, watched, settings, self.users))
 
-
-def check_cell(cell: Cell, prepared: Prepared) -> None:
-    """Tell before minutes of training what cannot be measured.
-
-    Raises InputError for more neighbors than users.
-    """
-    # Of the real users: the clean model has no fakes.
-    if cell.defense.rvd and cell.settings.neighbors > prepared.user_count:
-        raise InputError(
-            f"k = {cell.settings.neighbors} neighbors asked of {prepared.user_count} users: "
-            "choose a smaller --k"
-        )
+    def capped(self, prepared: Prepared) -> "Cell":
+        """With k of at most the real users: the clean model has no others."""
+        return replace(self, settings=capped(self.settings, prepared.user_count))
 
 
 def evaluate_cell(
@@ -82,9 +74,9 @@ def evaluate_cell(
 ) -> Evaluation:
     """Train, or take from the store, and measure; `prepared` is of the cell's experiment.
 
-    Raises InputError as check_cell does.
+    k is capped at the users there are. Raises VicinalError when training diverges.
     """
-    check_cell(cell, prepared)
+    asked, cell = cell, cell.capped(prepared)
     users = sample(prepared, cell.users)
     run = _Run(cell, prepared, store, measurer, {} if memo is None else memo, progress)
     poisoned = run.recommender(clean=False)
@@ -109,6 +101,7 @@ def evaluate_cell(
         preset=cell.preset,
         settings=cell.settings,
         users=len(users),
+        notes=_notes(asked, cell),
         fake_neighbor_share=share,
         train_seconds=trained,
         defend_seconds=time.perf_counter() - start - run.clean_train_seconds,
@@ -119,11 +112,19 @@ def measure_clean(
     cell: Cell, prepared: Prepared, store: ModelStore, measurer: Measurer, memo: Memo
 ) -> None:
     """Measure into `memo` what all attacks on the same data, model and seed share."""
+    cell = cell.capped(prepared)
     users = sample(prepared, cell.users)
     conditions: list[Condition] = ["clean"]
     if cell.defense.name != NO_DEFENSE:
         conditions.append("clean_defended")
     _Run(cell, prepared, store, measurer, memo, quiet).measured(conditions, users)
+
+
+def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:
+    """What was measured otherwise than it was asked for."""
+    if not cell.defense.rvd or asked.settings == cell.settings:
+        return ()
+    return (capped_note(asked.settings, cell.settings),)
 
 
 def sample(prepared: Prepared, count: int | None) -> NDArray[np.int64]:
@@ -175,7 +176,7 @@ class _Run:
         keys = {name: self._cell.memo_key(name, watched) for name in conditions}
         missing = [name for name, key in keys.items() if key not in self._memo]
         if missing:
-            bench = Bench(
+            setup = EvaluationSetup(
                 self._models_of(missing, defended=False),
                 self._prepared.local,
                 self._cell.settings,
@@ -184,7 +185,7 @@ class _Run:
                 self._models_of(missing, defended=True),
                 self._cell.defense.rvd,
             )
-            for name, part in self._measurer(bench, missing, users).items():
+            for name, part in self._measurer(setup, missing, users).items():
                 self._memo[keys[name]] = part
         return {name: self._memo[key] for name, key in keys.items()}
 

@@ -1,7 +1,6 @@
 """One experiment: a data set, an attack on it, and the models trained with and without.
 
-Everything that measures or serves starts here, so that `evaluate`, `serve`, `simulate` and
-`demo` speak of the same ratings, targets and model versions when their options agree.
+The steps of a study (sims.evaluation.study) before it measures: load, split, attack, train.
 """
 
 from collections.abc import Mapping
@@ -16,18 +15,20 @@ from client.stores.ratings import LocalRatings
 from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingMatrix
-from server.data.datasets import load_dataset
+from server.data.datasets import Dataset, load_dataset
 from server.model_store import ModelStore
+from server.preparing import trained
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training import Robust
-from server.training.train import TrainingSettings, train
-from sims.attacks import attack_named, make_profiles, targets_of
+from server.training.train import TrainingSettings
+from sims.attacks import Attack, attack_named, run_attack, targets_of
 from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.options import Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
-from sims.evaluation.splits import Split, leave_one_out
+from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
 from sims.progress import Report, quiet
+from sims.terminal import notes_wanted
 
 NO_ATTACK: Final = "none"
 FILE_PREFIX: Final = "file:"
@@ -37,16 +38,7 @@ LIKED: Final = 0.75
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is attacked and how.
-
-    dataset         a name or a file (server.data.datasets)
-    attack          a name of sims.attacks, `none`, or `file:PATH` of a profiles file
-    seed            of split, targets, attack and training; each draws from a stream of its own
-    targets         zero-based item indices; None draws five unpopular items from the seed
-    attack_size     fakes as a share of real users
-    list_length     K
-    attack_options  of the attack, by name (sims.attacks.options)
-    """
+    """What is attacked and how; its fields are those of sims.evaluation.study.Study."""
 
     dataset: str = "ml-100k"
     model: str = "mf"
@@ -107,41 +99,87 @@ class Prepared:
         `robust` is a robust training; None is the plain one. `search` is of neighbors.
         """
         ratings = self.split.train if clean else self.poisoned
-        settings = self.training(robust)
-        stored = store.find(settings.digest(ratings))
-        if stored is None:
-            what = "train" if robust is None else f"train {robust.method}"
-            what += " on clean ratings" if clean else ""
-            stored = store.save(
-                train(ratings, settings, progress=lambda done, all_: progress(what, done, all_))
-            )
+        what = "train" if robust is None else f"train {robust.method}"
+        what += " on clean ratings" if clean else ""
+        stored = trained(
+            ratings,
+            self.training(robust),
+            store,
+            progress=lambda done, epochs: progress(what, done, epochs),
+        )
         return Recommender(stored, ratings, self.user_count, search=search)
 
 
 def prepare(
-    experiment: Experiment, profiles: Profiles | None = None, *, progress: Report = quiet
+    experiment: Experiment,
+    profiles: Profiles | None = None,
+    *,
+    dataset: Dataset | None = None,
+    attack: Attack | None = None,
+    hold_out: bool = True,
+    progress: Report = quiet,
 ) -> Prepared:
-    """Load, split and attack. Raises InputError for anything that does not fit.
+    """Load, split, attack. Raises InputError for anything that does not fit.
 
-    `profiles` of the same experiment, or of one with another model, are not made again.
+    profiles  of the same experiment, or of one with another model: not made again
+    dataset   ratings at hand, instead of those that the experiment names
+    attack    a function, instead of the attack that the experiment names
+    hold_out  whether one rating of every user is withheld, to be found again
     """
-    if experiment.list_length < 1:
-        raise InputError(f"K = {experiment.list_length}: recommend at least one item")
-    model_named(experiment.model)
-    if experiment.attack != NO_ATTACK and not experiment.attack.startswith(FILE_PREFIX):
-        resolve(experiment.attack, attack_named(experiment.attack), experiment.attack_options)
-    elif experiment.attack_options:
-        raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
-    dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=True)
-    split = leave_one_out(dataset, seed=experiment.seed)
-    if not len(split.held_out.users):
+    _check_names(experiment, attack)
+    if dataset is None:
+        dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
+    split = leave_one_out(dataset, seed=experiment.seed) if hold_out else nothing_held_out(dataset)
+    if hold_out and not len(split.held_out.users):
         raise InputError(
             f"{experiment.dataset}: no user has two ratings, so none can be held out to find again"
         )
-    profiles = profiles or _profiles(experiment, split.train, progress)
-    named = experiment.targets if profiles is None else profiles.targets
-    watched = targets_of(split.train, seed=experiment.seed, targets=named)
+    if profiles is None:
+        profiles = attacked(experiment, split.train, attack=attack, progress=progress)
+    targets = experiment.targets if profiles is None else profiles.targets
+    watched = targets_of(split.train, seed=experiment.seed, targets=targets)
     return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
+
+
+def attacked(
+    experiment: Experiment,
+    ratings: RatingMatrix,
+    *,
+    attack: Attack | None = None,
+    progress: Report = quiet,
+) -> Profiles | None:
+    """The profiles of the experiment's attack on some ratings; None without an attack.
+
+    Raises InputError.
+    """
+    if attack is None and experiment.attack == NO_ATTACK:
+        return None
+    if attack is None and experiment.attack.startswith(FILE_PREFIX):
+        path = Path(experiment.attack.removeprefix(FILE_PREFIX))
+        return read_profiles(path, ratings.item_count, ratings.scale, targets=experiment.targets)
+    return run_attack(
+        attack or attack_named(experiment.attack),
+        ratings,
+        name=experiment.attack,
+        seed=experiment.seed,
+        targets=experiment.targets,
+        attack_size=experiment.attack_size,
+        options=experiment.attack_options,
+        progress=progress,
+    )
+
+
+def _check_names(experiment: Experiment, attack: Attack | None) -> None:
+    """Before anything is loaded. Raises InputError."""
+    if experiment.list_length < 1:
+        raise InputError(f"K = {experiment.list_length}: recommend at least one item")
+    model_named(experiment.model)
+    fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
+    if attack is not None or not fixed:
+        function = attack or attack_named(experiment.attack)
+        resolve(experiment.attack, function, experiment.attack_options)
+    elif experiment.attack_options:
+        raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
 
 
 def local_ratings(split: Split) -> LocalRatings:
@@ -153,24 +191,3 @@ def liked(split: Split) -> NDArray[np.bool_]:
     """Whether each user's held-out rating reaches the threshold, [U]."""
     fractions = split.train.scale.fractions[split.held_out.levels]
     return (fractions >= LIKED) & (split.held_out.items >= 0)
-
-
-def _profiles(
-    experiment: Experiment, train_ratings: RatingMatrix, progress: Report
-) -> Profiles | None:
-    if experiment.attack == NO_ATTACK:
-        return None
-    if experiment.attack.startswith(FILE_PREFIX):
-        path = Path(experiment.attack.removeprefix(FILE_PREFIX))
-        return read_profiles(
-            path, train_ratings.item_count, train_ratings.scale, targets=experiment.targets
-        )
-    return make_profiles(
-        experiment.attack,
-        train_ratings,
-        seed=experiment.seed,
-        targets=experiment.targets,
-        attack_size=experiment.attack_size,
-        options=experiment.attack_options,
-        progress=progress,
-    )

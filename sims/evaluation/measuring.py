@@ -28,7 +28,7 @@ from sims.progress import Report, counter, quiet
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
 # What a model was trained on.
 Source = Literal["clean", "poisoned"]
-Answered = tuple[Counts, list[float]]
+BatchResult = tuple[Counts, list[float]]
 # Small enough that progress moves, large enough that sending it costs nothing.
 USERS_PER_TASK = 16
 
@@ -42,8 +42,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What workers need: the models, what devices know, and what is counted.
+class EvaluationSetup:
+    """What is evaluated: the models, what devices know, settings, and the items that are watched.
 
     robust  the models of the defended conditions where those are trained robustly
     rvd     whether the defended conditions fine-tune; else they are a robust model as it is
@@ -77,30 +77,30 @@ class Bench:
         ).counts
 
 
-_bench: Bench | None = None
+_setup: EvaluationSetup | None = None
 
 
-def _start_worker(bench: Bench) -> None:
-    global _bench  # noqa: PLW0603  # a worker process serves one bench
-    _bench = bench
+def _start_worker(setup: EvaluationSetup) -> None:
+    global _setup  # noqa: PLW0603  # a worker process has one setup
+    _setup = setup
 
 
-def _measure_task(condition: Condition, users: list[int]) -> Answered:
-    assert _bench is not None
-    return _measure(_bench, condition, users)
+def _measure_task(condition: Condition, users: list[int]) -> BatchResult:
+    assert _setup is not None
+    return _measure(_setup, condition, users)
 
 
-def _measure(bench: Bench, condition: Condition, users: list[int]) -> Answered:
-    counts, seconds = Counts.none(len(bench.watched)), []
+def _measure(setup: EvaluationSetup, condition: Condition, users: list[int]) -> BatchResult:
+    counts, seconds = Counts.none(len(setup.watched)), []
     for user in users:
         start = time.perf_counter()
-        counts += bench.answer(condition, user)
+        counts += setup.answer(condition, user)
         seconds.append(time.perf_counter() - start)
     return counts, seconds
 
 
 def measure(
-    bench: Bench,
+    setup: EvaluationSetup,
     conditions: Sequence[Condition],
     users: NDArray[np.int64],
     *,
@@ -119,14 +119,14 @@ def measure(
             calls,
             processes=processes,
             start=_start_worker,
-            arguments=(bench,),
+            arguments=(setup,),
             arrived=lambda answered: advance(len(answered[1])),
         )
     except BrokenProcessPool as error:
         raise VicinalError(
             "a worker process died, perhaps for want of memory: try fewer --processes"
         ) from error
-    counts = dict.fromkeys(conditions, Counts.none(len(bench.watched)))
+    counts = dict.fromkeys(conditions, Counts.none(len(setup.watched)))
     seconds: dict[Condition, list[float]] = {condition: [] for condition in conditions}
     for (condition, _), (part_counts, part_seconds) in zip(calls, results, strict=True):
         counts[condition] += part_counts
@@ -138,13 +138,13 @@ def measure(
 
 
 def measure_here(
-    bench: Bench, conditions: Sequence[Condition], users: NDArray[np.int64]
+    setup: EvaluationSetup, conditions: Sequence[Condition], users: NDArray[np.int64]
 ) -> dict[Condition, Measured]:
     """What `measure` gives, in this process, for who runs many of them side by side."""
     limit_threads()
     measured = {}
     for condition in conditions:
-        counts, seconds = _measure(bench, condition, users.tolist())
+        counts, seconds = _measure(setup, condition, users.tolist())
         measured[condition] = Measured(counts, np.array(seconds))
     return measured
 

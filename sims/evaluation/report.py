@@ -23,13 +23,17 @@ TITLES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One cell: counts per condition (and `popularity`), and how long it took."""
+    """One cell: counts per condition (and `popularity`), and how long it took.
+
+    notes  what was measured otherwise than it was asked for
+    """
 
     prepared: Prepared
     defense: str
     preset: str
     settings: VicinalSettings
     users: int
+    notes: tuple[str, ...]
     counts: dict[str, Counts]
     fake_neighbor_share: float
     train_seconds: float
@@ -71,6 +75,7 @@ class Evaluation:
             "min_support": self.settings.min_support,
             "list_length": experiment.list_length,
             "users": self.users,
+            "notes": list(self.notes),
             "fakes": 0 if profiles is None else profiles.ratings.user_count,
             "targets": list(self.prepared.watched),
             "hit_ratio": {name: counts.hit_ratio for name, counts in self.counts.items()},
@@ -92,7 +97,12 @@ class Evaluation:
         """Hit ratio and accuracy by condition, at most 80 columns wide."""
         length = self.prepared.experiment.list_length
         # As text: a file's name may hold what rich takes for markup.
-        table = Table(title=Text(self._title(), style="table.title"), title_justify="left")
+        table = Table(
+            title=Text(self._title(), style="table.title"),
+            title_justify="left",
+            caption="\n".join(self.notes) or None,
+            caption_justify="left",
+        )
         table.add_column("")
         for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items"):
             table.add_column(heading, justify="right")

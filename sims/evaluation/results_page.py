@@ -20,25 +20,25 @@ CONDITIONS: Final = ("clean", "clean_defended", "undefended", "defended", "popul
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One command, and what it is there to show."""
+class EvaluateCommand:
+    """A heading, and the arguments of the `vicinal evaluate` command below it."""
 
     heading: str
     arguments: str
 
 
-CELLS: Final = (
-    Cell(
+COMMANDS: Final = (
+    EvaluateCommand(
         "MovieLens 100K, preset vicinal",
         "--dataset ml-100k --model mf --attack mixrand --targets 1485,1320,821,1562,1531 "
         "--defense rvd --preset vicinal",
     ),
-    Cell(
+    EvaluateCommand(
         "MovieLens 100K, preset paper",
         "--dataset ml-100k --model mf --attack mixrand --targets 1485,1320,821,1562,1531 "
         "--defense rvd --preset paper",
     ),
-    Cell(
+    EvaluateCommand(
         "FilmTrust, preset vicinal",
         "--dataset filmtrust --model mf --attack mixrand --targets 1576,926,942,848,107 "
         "--defense rvd --preset vicinal",
@@ -70,36 +70,36 @@ sets.
 
 def main() -> None:
     """Run every command for every seed and print the page."""
-    total = len(CELLS) * len(SEEDS)
+    total = len(COMMANDS) * len(SEEDS)
     pages, done = [INTRODUCTION], 0
     with TemporaryDirectory() as folder, shown() as progress:
-        for cell in CELLS:
+        for command in COMMANDS:
             results = []
             for seed in SEEDS:
                 progress("evaluate", done, total)
-                results.append(_run(cell, seed, Path(folder)))
+                results.append(_run(command, seed, Path(folder)))
                 done += 1
-            pages.append(_section(cell, results))
+            pages.append(_section(command, results))
         progress("evaluate", done, total)
     sys.stdout.write("\n".join(pages))
 
 
-def _run(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
+def _run(command: EvaluateCommand, seed: int, folder: Path) -> dict[str, Any]:
     output = folder / "result.json"
-    command = [sys.executable, "-m", "sims.cli", "evaluate", *cell.arguments.split()]
-    command += ["--seed", str(seed), "--store", str(folder / "store"), "--json", str(output)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = [sys.executable, "-m", "sims.cli", "evaluate", *command.arguments.split()]
+    arguments += ["--seed", str(seed), "--store", str(folder / "store"), "--json", str(output)]
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     result: dict[str, Any] = json.loads(output.read_text())
     return result
 
 
-def _section(cell: Cell, results: list[dict[str, Any]]) -> str:
+def _section(command: EvaluateCommand, results: list[dict[str, Any]]) -> str:
     first = results[0]
     lines = [
-        f"## {cell.heading}",
+        f"## {command.heading}",
         "",
         "```",
-        "vicinal evaluate " + cell.arguments.replace(" --targets", " \\\n    --targets"),
+        "vicinal evaluate " + command.arguments.replace(" --targets", " \\\n    --targets"),
         "```",
         "",
         f"{first['users']} users, {first['fakes']} fakes, k = {first['k']}, "

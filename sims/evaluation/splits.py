@@ -14,11 +14,12 @@ from common.ratings import RatingMatrix
 from server.data.datasets import Dataset, HeldOut
 
 KINDS = ("published", "random", "latest")
+NO_SPLIT = "none"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Ratings to train on, and what was held out of them; `kind` is one of `KINDS`."""
+    """Ratings to train on, and what was held out of them; `kind` is of `KINDS`, or `NO_SPLIT`."""
 
     train: RatingMatrix
     held_out: HeldOut
@@ -58,6 +59,13 @@ def hold_out_one(ratings: RatingMatrix, *, seed: int) -> Split:
     """
     positions = _random_positions(ratings, _stream(seed, "validation"))
     return _hold_out(ratings, positions, "random")
+
+
+def nothing_held_out(dataset: Dataset) -> Split:
+    """All ratings of the data set, to serve them as they are."""
+    users = dataset.ratings.user_count
+    held_out = HeldOut(np.full(users, -1, dtype=np.int32), np.zeros(users, dtype=np.uint8))
+    return Split(dataset.ratings, held_out, NO_SPLIT)
 
 
 def without(ratings: RatingMatrix, held_out: HeldOut) -> RatingMatrix:

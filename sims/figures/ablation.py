@@ -126,13 +126,14 @@ def _panel(
     attacks = sorted({one.attack_label for one in cells})
     for number, attack in enumerate(attacks):
         here = [one for one in cells if one.attack_label == attack]
-        points = {
-            at: Spread.of(
-                [getattr(one, metric)["defended"] for one in here if at == _at(one, swept)]
-            )
-            for at in positions
-            if any(_at(one, swept) == at for one in here)
-        }
+        points = {}
+        for at in positions:
+            # Once a seed, also where several k were capped at the users there are.
+            by_seed = {
+                one.seed: getattr(one, metric)["defended"] for one in here if at == _at(one, swept)
+            }
+            if by_seed:
+                points[at] = Spread.of(list(by_seed.values()))
         lines.append((list(points), list(points.values()), attack, look(number)))
     references = {
         label: (Spread.of([getattr(one, metric)[condition] for one in cells]).mean, style)

@@ -19,7 +19,7 @@ from common.threads import limit_threads
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from sims.attacks.profiles import Profiles
-from sims.evaluation.cell import Cell, Memo, check_cell, evaluate_cell, measure_clean
+from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_clean
 from sims.evaluation.experiment import Experiment, not_attacked, prepare
 from sims.evaluation.measuring import measure_here
 from sims.grid.config import GridConfig
@@ -35,6 +35,7 @@ from sims.grid.results import (
 )
 from sims.processes.marked import interruptible
 from sims.progress import Report
+from sims.terminal import notes_wanted
 
 Groups = dict[str, list[Cell]]
 STORES: Final = "stores"
@@ -66,7 +67,7 @@ def run_grid(
         todo = [cell for cell, path in zip(cells, paths, strict=True) if path not in there]
         # Fetched once, here, and not by several processes at a time.
         for dataset in dict.fromkeys(cell.experiment.dataset for cell in todo):
-            load_dataset(dataset, progress=True)
+            load_dataset(dataset, progress=notes_wanted())
         shown = _Shown(report, cells, todo)
         if todo:
             with interruptible(), ray_session(processes=processes, address=address) as ray:
@@ -118,7 +119,6 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
         prepared = prepare(not_attacked(cells[0].experiment))
         for cell in cells:
             with suppress(VicinalError):
-                check_cell(cell, prepared)
                 measure_clean(cell, prepared, store, measure_here, memo)
     return memo
 
@@ -151,7 +151,7 @@ def run_group(
         for cell in cells:
             try:
                 evaluation = evaluate_cell(cell, prepared, store, measure_here, memo=memo)
-                yield result_of(cell, evaluation.to_json())
+                yield result_of(cell.capped(prepared), evaluation.to_json())
             except Exception as error:  # noqa: BLE001 - as above
                 yield result_of(cell, None, _line(error))
     shutil.rmtree(store.folder, ignore_errors=True)
@@ -184,8 +184,8 @@ def _store(stores: Path, name: str) -> ModelStore:
 def _line(error: BaseException) -> str:
     # Ray tells a whole traceback, in colors; its last line says what happened.
     lines = _COLORS.sub("", str(error)).strip().splitlines() or [""]
-    told = " ".join(lines[-1].split())[:500]
-    return told if isinstance(error, VicinalError) else f"{type(error).__name__}: {told}"
+    reason = " ".join(lines[-1].split())[:500]
+    return reason if isinstance(error, VicinalError) else f"{type(error).__name__}: {reason}"
 
 
 @final

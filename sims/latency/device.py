@@ -1,9 +1,9 @@
 """One device process of the latency laboratory: `python -m sims.latency.device`.
 
 Reads a Job as one line of JSON from stdin, gets ready, says `ready`, begins at the next line, and
-writes what it Played as JSON. It runs the device's own code, for one user after the other, each of
-whom stands for a device of its own: a question that comes while the one before is still worked on
-begins when that is done, and does not count the time until then.
+writes its DeviceTimings as JSON. It runs the device's own code, for one user after the other, each
+of whom stands for a device of its own: a question that comes while the one before is still worked
+on begins when that is done, and does not count the time until then.
 """
 
 import json
@@ -30,7 +30,7 @@ PATIENCE_SECONDS: Final = 20.0
 
 @dataclass(frozen=True)
 class Job:
-    """What to play.
+    """What one device process asks, and when.
 
     server   HOST:PORT, through a network or not
     ratings  device file (client.stores.ratings); store: folder of model versions
@@ -49,7 +49,7 @@ class Job:
     cold: bool = False
 
 
-class Answer(NamedTuple):
+class AnswerTiming(NamedTuple):
     """Seconds of one answer, and bytes received for the model version.
 
     total      from the question to the ranked list
@@ -63,69 +63,69 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Played:
+class DeviceTimings:
     """answers in order; failed: questions without one; late: begun after another was done."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[AnswerTiming] = field(default_factory=list)
     failed: int = 0
     late: int = 0
 
 
 def play(
     job: Job,
-    answer: Callable[[int], Answer],
+    answer: Callable[[int], AnswerTiming],
     users: int,
     *,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
-) -> Played:
+) -> DeviceTimings:
     """Ask at random times. An answer's total counts from the question's own time."""
     rng = np.random.default_rng(job.seed)
-    played = Played()
+    timings = DeviceTimings()
     start = clock()
     due = start
-    while len(played.answers) + played.failed < job.most:
-        if played.answers or played.failed:
+    while len(timings.answers) + timings.failed < job.most:
+        if timings.answers or timings.failed:
             due += float(rng.exponential(1 / job.rate))
         if due > start + job.seconds:
             break
         now = clock()
-        played.late += now > due
+        timings.late += now > due
         sleep(max(0.0, due - now))
         due = max(now, due)
         begun = clock()
         try:
             one = answer(int(rng.integers(users)))
         except VicinalError:
-            played.failed += 1
+            timings.failed += 1
         else:
-            played.answers.append(one._replace(total=one.total + begun - due))
-    return played
+            timings.answers.append(one._replace(total=one.total + begun - due))
+    return timings
 
 
-def warm(session: Session, user: int) -> Answer:
+def warm(session: Session, user: int) -> AnswerTiming:
     """The question of a device that has the version and a connection."""
     start, processor = time.perf_counter(), time.process_time()
     answered = session.answer_one(user)
-    return _answer(start, processor, answered.computed, 0)
+    return _timing(start, processor, answered.computed, 0)
 
 
-def cold(job: Job, local: LocalRatings, user: int) -> Answer:
+def cold(job: Job, local: LocalRatings, user: int) -> AnswerTiming:
     """The first question of a device: connect, fetch the version, then as always."""
     with TemporaryDirectory(prefix="vicinal-cold-") as folder:
         start, processor = time.perf_counter(), time.process_time()
         with Connection(job.server, patience=PATIENCE_SECONDS) as connection:
             session = Session(connection, VersionStore(Path(folder)), local, preset=job.preset)
             answered = session.answer_one(user)
-        return _answer(start, processor, answered.computed, session.cold_bytes)
+        return _timing(start, processor, answered.computed, session.cold_bytes)
 
 
-def _answer(start: float, processor: float, computed: float, model_bytes: int) -> Answer:
+def _timing(start: float, processor: float, computed: float, model_bytes: int) -> AnswerTiming:
     spent = time.process_time() - processor
-    return Answer(time.perf_counter() - start, computed, spent, model_bytes)
+    return AnswerTiming(time.perf_counter() - start, computed, spent, model_bytes)
 
 
-def run(job: Job) -> Played:
+def run(job: Job) -> DeviceTimings:
     """Raises VicinalError when there is no server to begin with."""
     local = read_local_ratings(Path(job.ratings))
     with Connection(job.server, patience=PATIENCE_SECONDS) as connection:

@@ -32,7 +32,7 @@ from sims.latency.extrapolate import FLEETS, UTILIZATION
 from sims.latency.fit import SIDES, offered
 from sims.latency.model import FULL
 from sims.latency.plan import SideName
-from sims.latency.report import Told, disagreements
+from sims.latency.report import SettingReport, disagreements
 from sims.latency.table import beside
 
 COLORS: Final[dict[SideName, str]] = {"server": VERMILION, "device": BLUE}
@@ -42,10 +42,10 @@ SUFFIX: Final = "svg"
 DOTTED: Final = (0, (1, 1.5))
 
 
-def draw(part: Told, folder: Path) -> list[Path]:
+def draw(part: SettingReport, folder: Path) -> list[Path]:
     """All pictures of one setting; their files. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures: dict[str, Callable[[Told], Figure]] = {"cost": cost}
+    pictures: dict[str, Callable[[SettingReport], Figure]] = {"cost": cost}
     if part.break_even:
         pictures |= {"latency": latency, "break-even": break_even, "fleets": fleets}
     files = []
@@ -56,7 +56,7 @@ def draw(part: Told, folder: Path) -> list[Path]:
     return files
 
 
-def latency(part: Told) -> Figure:
+def latency(part: SettingReport) -> Figure:
     """Measured p50 and p99 against the load, and the formulas' lines, a panel a network."""
     networks = list(dict.fromkeys(one.network for one in part.break_even))
     columns = min(2, len(networks))
@@ -86,7 +86,7 @@ def latency(part: Told) -> Figure:
     return figure
 
 
-def _latency_panel(axes: Axes, part: Told, network: str) -> None:
+def _latency_panel(axes: Axes, part: SettingReport, network: str) -> None:
     for (side, share), style in _looks(part).items():
         rates, curve = _curve(part, side, network, share)
         axes.plot(rates, curve, color=style.color, linestyle=style.dash, linewidth=1.4)
@@ -104,7 +104,7 @@ def _latency_panel(axes: Axes, part: Told, network: str) -> None:
     plain_ticks(axes.xaxis)
 
 
-def _looks(part: Told) -> dict[tuple[SideName, float], Look]:
+def _looks(part: SettingReport) -> dict[tuple[SideName, float], Look]:
     """The server's line and a device's for each share of a core: blue, a dash and a marker each."""
     shares = sorted({one.share for one in part.break_even}, reverse=True)
     looks: dict[tuple[SideName, float], Look] = {("server", 1.0): look(0)}
@@ -113,7 +113,7 @@ def _looks(part: Told) -> dict[tuple[SideName, float], Look]:
 
 
 def _curve(
-    part: Told, side: SideName, network: str, share: float
+    part: SettingReport, side: SideName, network: str, share: float
 ) -> tuple[list[float], list[float]]:
     """The formula's p50 in ms, up to a little more than was measured."""
     model = part.fit.side(side, network, share)
@@ -122,7 +122,7 @@ def _curve(
     return rates.tolist(), [1000 * model.quantile(rate, 0.5) for rate in rates]
 
 
-def _latency_ends(axes: Axes, part: Told, network: str) -> list[End]:
+def _latency_ends(axes: Axes, part: SettingReport, network: str) -> list[End]:
     low, high = axes.get_ylim()
     ends = []
     for (side, share), style in _looks(part).items():
@@ -132,7 +132,7 @@ def _latency_ends(axes: Axes, part: Told, network: str) -> list[End]:
     return ends
 
 
-def cost(part: Told) -> Figure:
+def cost(part: SettingReport) -> Figure:
     """Processor time and bytes, side by side: the rows of the table of costs."""
     fit = part.fit
     spent = [1000 * fit.spent[side] for side in SIDES]
@@ -187,7 +187,7 @@ def cost(part: Told) -> Figure:
     return figure
 
 
-def break_even(part: Told) -> Figure:
+def break_even(part: SettingReport) -> Figure:
     """The load from which on offloading wins, against the device's speed, a line a network."""
     networks = list(dict.fromkeys(one.network for one in part.break_even))
     capacity = part.fit.saturated["server"]
@@ -239,7 +239,7 @@ def break_even(part: Told) -> Figure:
     return figure
 
 
-def fleets(part: Told) -> Figure:
+def fleets(part: SettingReport) -> Figure:
     """Cores and bytes for a fleet, both sides: the rows of the table of fleets."""
     first = part.break_even[0]
     interval = part.fleets[0].interval
@@ -287,7 +287,7 @@ def fleets(part: Told) -> Figure:
     return figure
 
 
-def _of(part: Told) -> str:
+def _of(part: SettingReport) -> str:
     """How many cores and users the server had."""
     fit = part.fit
     cores = f"{fit.cores} core{'s' * (fit.cores != 1)}"

@@ -1,9 +1,9 @@
 """The formulas of sims.latency.model with the numbers of a measured setting.
 
 Fitted are: how long an answer keeps a core of the server, from its capacity; how answers vary in an
-empty server; bytes; a device's own time, from the cell with the largest share of a core, on the
+empty server; bytes; a device's own time, from the scenario with the largest share of a core, on the
 nearest network, at the least load; what a first answer takes more, from the nearest network.
-Everything else is predicted. Processor time is measured over all cells.
+Everything else is predicted. Processor time is measured over all scenarios.
 
 An answer keeps a core for longer than its processor time where other programs have the cores, too,
 and seems to keep it for less where many answers at once take less than few. What was measured on
@@ -25,7 +25,7 @@ from sims.latency.links import LOOPBACK, carried, transfer, trip
 from sims.latency.measure import CALLS, CALM, CAPACITY
 from sims.latency.model import Queue, Side, break_even, relative_error
 from sims.latency.plan import Setting, SideName
-from sims.latency.results import Asked, Measured
+from sims.latency.results import CallResult, ScenarioResult
 
 SIDES: Final[tuple[SideName, ...]] = ("server", "device")
 # The largest of fewer answers says nothing of a p99.
@@ -100,14 +100,14 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A cell of load and what the formulas say of it; seconds.
+class Comparison:
+    """A scenario of load, measured and predicted by the formulas; seconds.
 
     p99 is NaN where too few answers were measured, errors where there is nothing to compare.
-    fitted  a device's own time comes from this cell
+    fitted  a device's own time comes from this scenario
     """
 
-    measured: Measured
+    measured: ScenarioResult
     fitted: bool
     utilization: float
     p50: float
@@ -124,7 +124,7 @@ class Compared:
         return _error(self.predicted_p99, self.p99)
 
 
-def fit_of(setting: Setting, results: Sequence[Measured]) -> Fit:
+def fit_of(setting: Setting, results: Sequence[ScenarioResult]) -> Fit:
     """From all results of a setting, its capacity among them."""
     capacity = next(one for one in results if one.kind == "capacity")
     spent: dict[SideName, float] = {}
@@ -162,8 +162,8 @@ def fit_of(setting: Setting, results: Sequence[Measured]) -> Fit:
     )
 
 
-def compared(fit: Fit, results: Sequence[Measured]) -> list[Compared]:
-    """Every cell of load beside what is predicted of it."""
+def compared(fit: Fit, results: Sequence[ScenarioResult]) -> list[Comparison]:
+    """Every scenario of load beside what is predicted of it."""
     found = []
     for one in results:
         if one.kind != "load":
@@ -172,7 +172,7 @@ def compared(fit: Fit, results: Sequence[Measured]) -> list[Compared]:
         side = fit.side(one.side, one.network, one.share)
         enough = len(one.milliseconds) >= ENOUGH_FOR_P99
         found.append(
-            Compared(
+            Comparison(
                 one,
                 one is _calmest_device(results),
                 rate / fit.saturated[one.side],
@@ -185,7 +185,7 @@ def compared(fit: Fit, results: Sequence[Measured]) -> list[Compared]:
     return found
 
 
-def offered(measured: Measured) -> float:
+def offered(measured: ScenarioResult) -> float:
     """Requests a second that came, those that were refused included."""
     asked = measured.load_asked
     return (asked.answered + asked.refused + asked.other) / asked.elapsed
@@ -196,7 +196,7 @@ def quantile(sample: NDArray[np.float64], part: float) -> float:
     return float(np.quantile(sample, part)) if len(sample) else math.nan
 
 
-def _processor_of_answer(asked: Sequence[Asked]) -> float:
+def _processor_of_answer(asked: Sequence[CallResult]) -> float:
     answered = sum(one.answered for one in asked)
     spent = sum(one.processor_seconds for one in asked)
     # A clock of hundredths may have seen nothing of a few short answers.
@@ -218,13 +218,13 @@ def thinned(sample: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.quantile(sample, (np.arange(THINNED) + 0.5) / THINNED)
 
 
-def nearest(firsts: Sequence[Measured]) -> Measured | None:
-    """Of cells of cold devices, the one from which their time without a network is fitted."""
+def nearest(firsts: Sequence[ScenarioResult]) -> ScenarioResult | None:
+    """Of scenarios of cold devices, the one from which their time without a network is fitted."""
     answered = [one for one in firsts if one.milliseconds]
     return min(answered, key=lambda one: trip(one.network)) if answered else None
 
 
-def _first(results: Sequence[Measured]) -> float:
+def _first(results: Sequence[ScenarioResult]) -> float:
     one = nearest([one for one in results if one.kind == "cold"])
     if one is None:
         return math.nan
@@ -232,7 +232,7 @@ def _first(results: Sequence[Measured]) -> float:
     return max(0.0, quantile(one.seconds, 0.5) - carrying)
 
 
-def _own(results: Sequence[Measured], spent: float) -> tuple[NDArray[np.float64], float]:
+def _own(results: Sequence[ScenarioResult], spent: float) -> tuple[NDArray[np.float64], float]:
     """What is left of a device's answers without the server, at a whole core; processor time."""
     one = _calmest_device(results)
     if one is None:
@@ -245,10 +245,10 @@ def _own(results: Sequence[Measured], spent: float) -> tuple[NDArray[np.float64]
     return thinned(np.maximum(left, 1e-6) * one.share), processor
 
 
-def _calmest_device(results: Sequence[Measured]) -> Measured | None:
+def _calmest_device(results: Sequence[ScenarioResult]) -> ScenarioResult | None:
     devices = [one for one in results if one.kind == "load" and one.side == "device"]
 
-    def order(one: Measured) -> tuple[float, bool, float]:
+    def order(one: ScenarioResult) -> tuple[float, bool, float]:
         return -one.share, one.network != LOOPBACK, offered(one)
 
     return min(devices, key=order) if devices else None

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sims.latency.model import exchange_seconds
-from sims.load.network import PROFILES, RETRANSMISSION_SECONDS, SEGMENT_BYTES, profile_named
+from sims.load.network import NETWORKS, RETRANSMISSION_SECONDS, SEGMENT_BYTES, network_named
 from sims.processes.children import Children
 
 LOOPBACK = "loopback"
@@ -19,7 +19,7 @@ def linked(children: Children, address: str, network: str, cores: tuple[int, ...
 
     Raises InputError for an unknown network, VicinalError when the proxy does not start.
     """
-    profile_named(network)
+    network_named(network)
     if network == LOOPBACK:
         yield address
         return
@@ -35,23 +35,23 @@ def carried(network: str, sent: float, received: float, *, count: int) -> NDArra
 
     The same arguments give the same times. Raises InputError for an unknown network.
     """
-    profile = profile_named(network)
+    conditions = network_named(network)
     seconds = exchange_seconds(
-        sent, received, rtt=profile.round_trip, up=profile.up, down=profile.down
+        sent, received, rtt=conditions.round_trip, up=conditions.up, down=conditions.down
     )
     segments = sum(max(1, -(-int(size) // SEGMENT_BYTES)) for size in (sent, received))
     # Of each segment, how often it is lost before it arrives.
-    tries = np.random.default_rng(0).geometric(1 - profile.loss, (count, segments)) - 1
-    again = profile.round_trip + RETRANSMISSION_SECONDS
+    tries = np.random.default_rng(0).geometric(1 - conditions.loss, (count, segments)) - 1
+    again = conditions.round_trip + RETRANSMISSION_SECONDS
     late: NDArray[np.float64] = tries.max(axis=1) * again
     return seconds + late
 
 
 def trip(network: str) -> float:
     """Seconds to the server and back."""
-    return profile_named(network).round_trip
+    return network_named(network).round_trip
 
 
 def transfer(network: str, size: float) -> float:
     """Seconds that `size` bytes to a device take beside the trip. Losses are not among them."""
-    return 8 * size / PROFILES[network].down
+    return 8 * size / NETWORKS[network].down

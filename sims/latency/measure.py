@@ -1,4 +1,4 @@
-"""Measure the cells of a plan, each at most once, with real processes."""
+"""Measure the scenarios of a plan, each at most once, with real processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy as np
 from common.errors import VicinalError
 from sims.grid.results import locked
 from sims.latency.links import LOOPBACK, linked
-from sims.latency.plan import Cell, Plan, Setting, SideName
-from sims.latency.results import Asked, Measured, read_cell, write_cell
-from sims.latency.servers import Server, generated, played, served
+from sims.latency.plan import Plan, Scenario, Setting, SideName
+from sims.latency.results import CallResult, ScenarioResult, read_scenario, write_scenario
+from sims.latency.servers import Server, device_timings, load_result, served
 from sims.load.generator import Call
 from sims.processes.children import Children, split_cores
 from sims.processes.marked import interruptible
@@ -21,31 +21,31 @@ from sims.progress import Report
 CALLS: Final[dict[SideName, Call]] = {"server": "Recommend", "device": "GetPackage"}
 # Requests a second of the few whose answers go through a network and count.
 PROBES: Final = 10.0
-# Of the time of a cell, for the caches of server and libraries before anything counts.
+# Of the time of a scenario, for the caches of server and libraries before anything counts.
 WARM_SHARE: Final = 0.5
 CAPACITY, CALM = "", "calm "
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A server, and what of the plan its cells need."""
+class Testbed:
+    """A server, and the plan that is measured on it."""
 
     server: Server
     plan: Plan
 
-    def closed(self, call: Call, callers: int, seconds: float, *, seed: int) -> Asked:
+    def closed(self, call: Call, callers: int, seconds: float, *, seed: int) -> CallResult:
         """Callers who ask again as soon as they are answered, on loopback."""
         child = self.server.generator(
             {"call": call, "callers": callers, "seconds": seconds, "seed": seed}, name="load"
         )
         begun = self.server.processor_seconds()
         child.tell("go")
-        asked = generated(child, seconds).asked
+        asked = load_result(child, seconds).asked
         spent = self.server.processor_seconds() - begun
         return asked.model_copy(update={"elapsed": seconds, "processor_seconds": spent})
 
 
-def run_plan(plan: Plan, folder: Path, report: Report) -> list[Measured]:
+def run_plan(plan: Plan, folder: Path, report: Report) -> list[ScenarioResult]:
     """Measure what `folder` has no result of; all results, in the plan's order.
 
     Raises InputError for a folder that is in use or damaged, VicinalError when a process fails.
@@ -53,91 +53,93 @@ def run_plan(plan: Plan, folder: Path, report: Report) -> list[Measured]:
     """
     servers = plan.servers()
     total = sum(map(len, servers.values()))
-    results: list[Measured] = []
+    results: list[ScenarioResult] = []
     with locked(folder), interruptible(), Children(folder) as children:
-        for setting, cells in servers.items():
-            for measured in _cells(plan, setting, cells, folder, children, report):
+        for setting, scenarios in servers.items():
+            for measured in _scenarios(plan, setting, scenarios, folder, children, report):
                 results.append(measured)
-                report("cells", len(results), total)
+                report("scenarios", len(results), total)
     return results
 
 
-def _cells(
+def _scenarios(
     plan: Plan,
     setting: Setting,
-    cells: Sequence[Cell],
+    scenarios: Sequence[Scenario],
     folder: Path,
     children: Children,
     report: Report,
-) -> Iterator[Measured]:
-    there = {cell: read_cell(folder, cell) for cell in cells}
+) -> Iterator[ScenarioResult]:
+    there = {scenario: read_scenario(folder, scenario) for scenario in scenarios}
     if all(there.values()):
         yield from (one for one in there.values() if one is not None)
         return
     report(f"server {setting.label}", 0, 1)
     with served(children, setting, folder, split_cores()) as server:
-        bench = Bench(server, plan)
+        testbed = Testbed(server, plan)
         for side, call in CALLS.items():
-            bench.closed(call, server.workers, WARM_SHARE * plan.seconds, seed=1)
+            testbed.closed(call, server.workers, WARM_SHARE * plan.seconds, seed=1)
             report(f"server {setting.label}", int(side == "device"), 1)
-        capacity: Measured | None = None
-        for cell in cells:
-            measured = there[cell]
+        capacity: ScenarioResult | None = None
+        for scenario in scenarios:
+            measured = there[scenario]
             if measured is None:
-                measured = MEASURES[cell.kind](bench, cell, capacity)
-                write_cell(folder, cell, measured)
-            if cell.kind == "capacity":
+                measured = MEASURES[scenario.kind](testbed, scenario, capacity)
+                write_scenario(folder, scenario, measured)
+            if scenario.kind == "capacity":
                 capacity = measured
             yield measured
 
 
-def saturation(capacity: Measured, side: SideName) -> float:
+def saturation(capacity: ScenarioResult, side: SideName) -> float:
     """Answers a second that callers got who ask at once again."""
     asked = capacity.asked[CAPACITY + CALLS[side]]
     return asked.answered / asked.elapsed
 
 
-def _capacity(bench: Bench, cell: Cell, _capacity: Measured | None) -> Measured:
+def _capacity(
+    testbed: Testbed, scenario: Scenario, _capacity: ScenarioResult | None
+) -> ScenarioResult:
     """Both sides: as many answers as there can be, and answers one at a time."""
-    seconds, workers = bench.plan.seconds, bench.server.workers
+    seconds, workers = testbed.plan.seconds, testbed.server.workers
     asked = {}
     for call in CALLS.values():
-        asked[CAPACITY + call] = bench.closed(call, workers + 2, seconds, seed=2)
-        asked[CALM + call] = bench.closed(call, 1, seconds, seed=3)
+        asked[CAPACITY + call] = testbed.closed(call, workers + 2, seconds, seed=2)
+        asked[CALM + call] = testbed.closed(call, 1, seconds, seed=3)
         if not asked[CAPACITY + call].answered:
-            raise VicinalError(f"{cell.setting.label}: the server answered no {call}")
-    return _measured(bench, cell, asked=asked)
+            raise VicinalError(f"{scenario.setting.label}: the server answered no {call}")
+    return _measured(testbed, scenario, asked=asked)
 
 
-def _load(bench: Bench, cell: Cell, capacity: Measured | None) -> Measured:
+def _load(testbed: Testbed, scenario: Scenario, capacity: ScenarioResult | None) -> ScenarioResult:
     """One side among other requests of its kind; the few that count are part of the load."""
     assert capacity is not None, "a plan measures the capacity first"
-    rate = cell.rate or cell.load * saturation(capacity, "server")
+    rate = scenario.rate or scenario.load * saturation(capacity, "server")
     probes = min(PROBES, rate / 2)
-    if cell.side == "server" and cell.network == LOOPBACK:
+    if scenario.side == "server" and scenario.network == LOOPBACK:
         probes = 0.0  # the others' answers are as good
-    seconds = _duration(bench.plan, probes) if probes else bench.plan.seconds
-    call, server = CALLS[cell.side], bench.server
+    seconds = _duration(testbed.plan, probes) if probes else testbed.plan.seconds
+    call, server = CALLS[scenario.side], testbed.server
     load = {"call": call, "seconds": seconds, "rate": rate - probes, "seed": 4}
     child = server.generator(load, name="load")
-    with linked(server.children, server.address, cell.network, server.cores.others) as address:
+    with linked(server.children, server.address, scenario.network, server.cores.others) as address:
         if not probes:
             begun = server.processor_seconds()
             child.tell("go")
-            asked = generated(child, seconds).asked
+            asked = load_result(child, seconds).asked
             spent = server.processor_seconds() - begun
             update = {"elapsed": seconds, "processor_seconds": spent, "milliseconds": []}
             return _measured(
-                bench,
-                cell,
+                testbed,
+                scenario,
                 asked={call: asked.model_copy(update=update)},
                 milliseconds=asked.milliseconds,
             )
-        prober = _prober(bench, cell, probes, seconds, address)
+        prober = _prober(testbed, scenario, probes, seconds, address)
         begun = server.processor_seconds()
         child.tell("go")
         found = prober()
-        asked = generated(child, seconds).asked
+        asked = load_result(child, seconds).asked
         spent = server.processor_seconds() - begun
     update = {
         "answered": asked.answered + len(found["milliseconds"]),
@@ -145,38 +147,42 @@ def _load(bench: Bench, cell: Cell, capacity: Measured | None) -> Measured:
         "processor_seconds": spent,
         "milliseconds": asked.milliseconds,
     }
-    return _measured(bench, cell, asked={call: asked.model_copy(update=update)}, **found)
+    return _measured(testbed, scenario, asked={call: asked.model_copy(update=update)}, **found)
 
 
 def _prober(
-    bench: Bench, cell: Cell, rate: float, seconds: float, address: str
+    testbed: Testbed, scenario: Scenario, rate: float, seconds: float, address: str
 ) -> Callable[[], dict[str, Any]]:
-    """A ready process of those who count, as a function that lets it begin and tells what came."""
-    server = bench.server
-    if cell.side == "server":
+    """A ready process whose answers count: a function that starts it and gives what it measured."""
+    server = testbed.server
+    if scenario.side == "server":
         load = {"call": CALLS["server"], "seconds": seconds, "rate": rate, "seed": 5}
         child = server.generator(load, name="probes", address=address)
 
         def ask() -> dict[str, Any]:
             child.tell("go")
-            found = generated(child, seconds).asked
+            found = load_result(child, seconds).asked
             return {"milliseconds": found.milliseconds, "failed": found.refused + found.other}
 
         return ask
-    return _devices(bench, cell, address, rate=rate, seconds=seconds, most=10**6)
+    return _devices(testbed, scenario, address, rate=rate, seconds=seconds, most=10**6)
 
 
-def _devices(bench: Bench, cell: Cell, address: str, **job: Any) -> Callable[[], dict[str, Any]]:
-    child = bench.server.device(
-        {**job, "seed": 6, "cold": cell.kind == "cold"}, name="device", address=address
+def _devices(
+    testbed: Testbed, scenario: Scenario, address: str, **job: Any
+) -> Callable[[], dict[str, Any]]:
+    child = testbed.server.device(
+        {**job, "seed": 6, "cold": scenario.kind == "cold"}, name="device", address=address
     )
 
     def ask() -> dict[str, Any]:
         # Cold ones come one after the other, however long each takes.
-        limit = job["seconds"] + 60 * (1 + bench.plan.colds)
-        found = played(child, cell.share, limit)
+        limit = job["seconds"] + 60 * (1 + testbed.plan.colds)
+        found = device_timings(child, scenario.share, limit)
         if not found.answers:
-            raise VicinalError(f"{cell.setting.label}: no device got an answer in {limit:.0f} s")
+            raise VicinalError(
+                f"{scenario.setting.label}: no device got an answer in {limit:.0f} s"
+            )
         return {
             "milliseconds": [_milli(one.total) for one in found.answers],
             "computed": [_milli(one.computed) for one in found.answers],
@@ -189,15 +195,17 @@ def _devices(bench: Bench, cell: Cell, address: str, **job: Any) -> Callable[[],
     return ask
 
 
-def _cold(bench: Bench, cell: Cell, _capacity: Measured | None) -> Measured:
+def _cold(testbed: Testbed, scenario: Scenario, _capacity: ScenarioResult | None) -> ScenarioResult:
     """Devices without connection and model, one after the other, nobody else there."""
-    server = bench.server
-    with linked(server.children, server.address, cell.network, server.cores.others) as address:
-        found = _devices(bench, cell, address, rate=PROBES, seconds=1e6, most=bench.plan.colds)()
-    return _measured(bench, cell, **found)
+    server = testbed.server
+    with linked(server.children, server.address, scenario.network, server.cores.others) as address:
+        found = _devices(
+            testbed, scenario, address, rate=PROBES, seconds=1e6, most=testbed.plan.colds
+        )()
+    return _measured(testbed, scenario, **found)
 
 
-MEASURES: Final[dict[str, Callable[[Bench, Cell, Measured | None], Measured]]] = {
+MEASURES: Final[dict[str, Callable[[Testbed, Scenario, ScenarioResult | None], ScenarioResult]]] = {
     "capacity": _capacity,
     "load": _load,
     "cold": _cold,
@@ -213,10 +221,10 @@ def _milli(seconds: float) -> float:
     return round(1000 * seconds, 3)
 
 
-def _measured(bench: Bench, cell: Cell, **found: Any) -> Measured:
-    server = bench.server
-    return Measured.of(
-        cell,
+def _measured(testbed: Testbed, scenario: Scenario, **found: Any) -> ScenarioResult:
+    server = testbed.server
+    return ScenarioResult.of(
+        scenario,
         cores=len(server.cores.server),
         workers=server.workers,
         apart=server.cores.apart,

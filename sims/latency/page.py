@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sims.latency.report import Told, machine
+from sims.latency.report import SettingReport, machine
 from sims.latency.table import sheets, summary
 
 INTRODUCTION: Final = """\
@@ -26,11 +26,18 @@ TOGETHER: Final = "server, load and devices share the cores"
 
 
 def page_of(
-    parts: Sequence[Told], pictures: Sequence[Path], page: Path, *, command: str, apart: bool
+    parts: Sequence[SettingReport],
+    pictures: Sequence[Path],
+    page: Path,
+    *,
+    command: str,
+    apart: bool,
 ) -> str:
     """The page, printed by `command`; pictures are linked as seen from where `page` lies."""
-    told = INTRODUCTION.format(command=command, place=APART if apart else TOGETHER, **machine())
-    sections = [told, summary(parts).markdown()]
+    introduction = INTRODUCTION.format(
+        command=command, place=APART if apart else TOGETHER, **machine()
+    )
+    sections = [introduction, summary(parts).markdown()]
     for part in parts:
         sections.append(f"## {part.setting.label}")
         sections += [sheet.markdown() for sheet in sheets(part)]

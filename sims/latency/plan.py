@@ -1,4 +1,4 @@
-"""What the latency laboratory measures: settings of servers, and cells for each."""
+"""What the latency laboratory measures: settings of servers, and scenarios for each."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from common.models import MODELS
 from common.vicinal.settings import VicinalSettings, preset
 from sims.latency.links import LOOPBACK
 from sims.latency.share import check_share
-from sims.load.network import profile_named
+from sims.load.network import network_named
 
 Kind = Literal["capacity", "load", "cold"]
 SideName = Literal["server", "device"]
@@ -49,8 +49,8 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One measurement.
+class Scenario:
+    """What is measured at once: one side, network, share of a core and load.
 
     kind     capacity: how many answers a second at most, both sides, and answers in an empty
              server; load: one side among other requests; cold: devices without the model
@@ -69,12 +69,14 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
+        """Names the file of its result; `Cell` in it, so that results from before are found."""
+        values = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in fields(self))
+        return hashlib.sha256(f"Cell({values})".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Cells of all these together."""
+    """Scenarios with every combination of these."""
 
     datasets: tuple[str, ...] = ("ml-1m",)
     models: tuple[str, ...] = ("mf",)
@@ -100,7 +102,7 @@ class Block:
         for share in self.shares:
             check_share(share)
         for name in self.networks:
-            profile_named(name)
+            network_named(name)
         for setting in self.settings():
             _ = setting.vicinal
 
@@ -113,8 +115,8 @@ class Block:
             for k in self.ks
         ]
 
-    def cells(self, setting: Setting) -> list[Cell]:
-        cells = [Cell(setting, "capacity")]
+    def scenarios(self, setting: Setting) -> list[Scenario]:
+        scenarios = [Scenario(setting, "capacity")]
         offered = (
             [{"rate": rate} for rate in self.rates]
             if self.rates
@@ -122,24 +124,25 @@ class Block:
         )
         for much in offered:
             for network in self.networks:
-                cells.append(Cell(setting, "load", "server", network, **much))
-                cells += [
-                    Cell(setting, "load", "device", network, share, **much) for share in self.shares
+                scenarios.append(Scenario(setting, "load", "server", network, **much))
+                scenarios += [
+                    Scenario(setting, "load", "device", network, share, **much)
+                    for share in self.shares
                 ]
         if self.cold:
-            cells += [
-                Cell(setting, "cold", "device", network, max(self.shares))
+            scenarios += [
+                Scenario(setting, "cold", "device", network, max(self.shares))
                 for network in self.networks
             ]
-        return cells
+        return scenarios
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Blocks, and how long a cell takes.
+    """Blocks, and how long a scenario takes.
 
-    seconds  of a cell; one of a slow device takes longer, until it has `least` answers
-    longest  seconds that such a cell takes at most
+    seconds  of a scenario; one of a slow device takes longer, until it has `least` answers
+    longest  seconds that such a scenario takes at most
     colds    answers of cold devices
     """
 
@@ -150,13 +153,13 @@ class Plan:
     longest: float
     colds: int
 
-    def servers(self) -> dict[Setting, list[Cell]]:
-        """Every cell once, by the server that it needs."""
-        found: dict[Setting, dict[Cell, None]] = {}
+    def servers(self) -> dict[Setting, list[Scenario]]:
+        """Every scenario once, by the server that it needs."""
+        found: dict[Setting, dict[Scenario, None]] = {}
         for block in self.blocks:
             for setting in block.settings():
-                found.setdefault(setting, {}).update(dict.fromkeys(block.cells(setting)))
-        return {setting: list(cells) for setting, cells in found.items()}
+                found.setdefault(setting, {}).update(dict.fromkeys(block.scenarios(setting)))
+        return {setting: list(scenarios) for setting, scenarios in found.items()}
 
     @property
     def digest(self) -> str:
@@ -207,7 +210,7 @@ FULL: Final = Plan(
     longest=40.0,
     colds=5,
 )
-PRESETS: Final = {plan.name: plan for plan in (QUICK, FULL)}
+PLANS: Final = {plan.name: plan for plan in (QUICK, FULL)}
 
 
 def plan_named(name: str, **axes: Sequence[Any] | None) -> Plan:
@@ -215,9 +218,9 @@ def plan_named(name: str, **axes: Sequence[Any] | None) -> Plan:
 
     Raises InputError.
     """
-    if name not in PRESETS:
-        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    plan = PRESETS[name]
+    if name not in PLANS:
+        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PLANS)}")
+    plan = PLANS[name]
     given = {axis: tuple(values) for axis, values in axes.items() if values}
     if not given:
         return plan
@@ -227,7 +230,7 @@ def plan_named(name: str, **axes: Sequence[Any] | None) -> Plan:
 
 
 def timed(plan: Plan, *, seconds: float | None, interval: float) -> Plan:
-    """With other seconds a cell, if given. Raises InputError for times that are none."""
+    """With other seconds a scenario, if given. Raises InputError for times that are none."""
     for what, value in (("--seconds", seconds), ("--interval", interval)):
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"{what} {value:g}: give a number of seconds above 0")

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sims.latency.extrapolate import Extrapolated, extrapolate
-from sims.latency.fit import SIDES, Compared, Fit, compared, fit_of, offered, quantile
+from sims.latency.fit import SIDES, Comparison, Fit, compared, fit_of, offered, quantile
 from sims.latency.model import median_size
 from sims.latency.plan import Plan, Setting
-from sims.latency.results import Measured
+from sims.latency.results import ScenarioResult
 
 # What the project wants of the server's processor time, offloaded over server-side.
 GOAL_RATIO: Final = 0.2
@@ -36,8 +36,8 @@ class BreakEven:
 
 
 @dataclass(frozen=True)
-class Told:
-    """All of one setting.
+class SettingReport:
+    """Of one setting: fit, measurements beside predictions, break-even and fleets.
 
     cold   measured results of cold devices
     most   the largest rate that was measured: beyond it all is extrapolated
@@ -45,8 +45,8 @@ class Told:
 
     setting: Setting
     fit: Fit
-    rows: list[Compared]
-    cold: list[Measured]
+    rows: list[Comparison]
+    cold: list[ScenarioResult]
     break_even: list[BreakEven]
     fleets: list[Extrapolated]
     most: float
@@ -64,18 +64,22 @@ class Told:
         return median_size([row.error_p50 if part == "p50" else row.error_p99 for row in rows])
 
 
-def told(plan: Plan, results: Sequence[Measured], *, interval: float) -> list[Told]:
+def setting_reports(
+    plan: Plan, results: Sequence[ScenarioResult], *, interval: float
+) -> list[SettingReport]:
     """Every setting whose load was measured, in the plan's order.
 
     `interval` is the seconds between two questions of a device, for fleets.
     """
     return [
-        _told(setting, [one for one in results if one.setting == setting], interval)
+        _setting_report(setting, [one for one in results if one.setting == setting], interval)
         for setting in plan.servers()
     ]
 
 
-def _told(setting: Setting, results: Sequence[Measured], interval: float) -> Told:
+def _setting_report(
+    setting: Setting, results: Sequence[ScenarioResult], interval: float
+) -> SettingReport:
     fit = fit_of(setting, results)
     rows = compared(fit, results)
     devices = [row.measured for row in rows if row.measured.side == "device"]
@@ -88,7 +92,7 @@ def _told(setting: Setting, results: Sequence[Measured], interval: float) -> Tol
         )
         for network, share in places
     ]
-    return Told(
+    return SettingReport(
         setting,
         fit,
         rows,
@@ -99,7 +103,7 @@ def _told(setting: Setting, results: Sequence[Measured], interval: float) -> Tol
     )
 
 
-def as_json(plan: Plan, parts: Sequence[Told]) -> dict[str, Any]:
+def as_json(plan: Plan, parts: Sequence[SettingReport]) -> dict[str, Any]:
     """Everything but single answers; what is extrapolated says so."""
     return {
         "plan": plan.name,
@@ -118,7 +122,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _setting_json(part: Told) -> dict[str, Any]:
+def _setting_json(part: SettingReport) -> dict[str, Any]:
     fit = part.fit
     return {
         **asdict(part.setting),
@@ -173,7 +177,7 @@ def beyond(rate: float | None, most: float) -> bool:
     return rate is not None and rate > most
 
 
-def _row_json(row: Compared) -> dict[str, Any]:
+def _row_json(row: Comparison) -> dict[str, Any]:
     one, asked = row.measured, row.measured.load_asked
     return {
         "side": one.side,
@@ -197,7 +201,7 @@ def _row_json(row: Compared) -> dict[str, Any]:
     }
 
 
-def _cold_json(fit: Fit, one: Measured) -> dict[str, Any]:
+def _cold_json(fit: Fit, one: ScenarioResult) -> dict[str, Any]:
     return {
         "network": one.network,
         "share": one.share,

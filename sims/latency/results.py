@@ -1,7 +1,7 @@
-"""What the latency laboratory has measured: one JSON file a cell, written whole.
+"""What the latency laboratory has measured: one JSON file a scenario, written whole.
 
 FOLDER/lock               held by the process that measures
-FOLDER/cells/DIGEST.json  one cell: what was asked, and what came out
+FOLDER/cells/DIGEST.json  one scenario: what was asked, and what came out
 """
 
 import json
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InputError
 from common.files import write_file
 from sims.grid.results import CELLS
-from sims.latency.plan import Cell, Kind, Setting, SideName
+from sims.latency.plan import Kind, Scenario, Setting, SideName
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 64 << 20
@@ -24,7 +24,7 @@ Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 
 
-class Asked(BaseModel):
+class CallResult(BaseModel):
     """One kind of call to the server, by a generator of load and by devices.
 
     milliseconds       of answered calls, one by one
@@ -48,13 +48,13 @@ class Asked(BaseModel):
     late_p99: Amount = 0.0
 
 
-class Measured(BaseModel):
-    """One cell.
+class ScenarioResult(BaseModel):
+    """What was measured in one scenario.
 
     cores, workers   of the server; apart: whether it had these cores to itself
     users            whom the server knows
-    asked            the load: by call in a cell of capacity (Recommend, GetPackage, and `calm …`
-                     without any other request), else the cell's side alone
+    asked            the load: by call in a scenario of capacity (Recommend, GetPackage, and
+                     `calm …` without any other request), else the scenario's side alone
     milliseconds     of the answers that count: through the network, in order
     computed         milliseconds of them on the device; processor: processor time there
     failed, late     of the device's questions: without answer; begun late (sims.latency.device)
@@ -78,7 +78,7 @@ class Measured(BaseModel):
     workers: Annotated[int, Field(ge=1)]
     apart: bool
     users: Annotated[int, Field(ge=1)]
-    asked: dict[str, Asked] = {}
+    asked: dict[str, CallResult] = {}
     milliseconds: list[Amount] = []
     computed: list[Amount] = []
     processor: list[Amount] = []
@@ -87,20 +87,20 @@ class Measured(BaseModel):
     model_bytes: Amount = 0.0
 
     @classmethod
-    def of(cls, cell: Cell, **found: Any) -> Self:
-        """What was found in a cell, by the names of the fields above."""
-        setting = cell.setting
+    def of(cls, scenario: Scenario, **found: Any) -> Self:
+        """What was found in a scenario, by the names of the fields above."""
+        setting = scenario.setting
         return cls(
             dataset=setting.dataset,
             model=setting.model,
             preset=setting.preset,
             k=setting.k,
-            kind=cell.kind,
-            side=cell.side,
-            network=cell.network,
-            share=cell.share,
-            load=cell.load,
-            rate=cell.rate,
+            kind=scenario.kind,
+            side=scenario.side,
+            network=scenario.network,
+            share=scenario.share,
+            load=scenario.load,
+            rate=scenario.rate,
             **found,
         )
 
@@ -114,25 +114,25 @@ class Measured(BaseModel):
         return np.array(self.milliseconds) / 1000
 
     @property
-    def load_asked(self) -> Asked:
-        """The one kind of call of a cell of load."""
+    def load_asked(self) -> CallResult:
+        """The one kind of call of a scenario of load."""
         (asked,) = self.asked.values()
         return asked
 
 
-def cell_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's result is or will be."""
-    return folder / CELLS / f"{cell.digest}.json"
+def scenario_path(folder: Path, scenario: Scenario) -> Path:
+    """Where a scenario's result is or will be."""
+    return folder / CELLS / f"{scenario.digest}.json"
 
 
-def write_cell(folder: Path, cell: Cell, measured: Measured) -> None:
+def write_scenario(folder: Path, scenario: Scenario, measured: ScenarioResult) -> None:
     """Raises OSError."""
-    write_file(cell_path(folder, cell), f"{measured.model_dump_json()}\n".encode())
+    write_file(scenario_path(folder, scenario), f"{measured.model_dump_json()}\n".encode())
 
 
-def read_cell(folder: Path, cell: Cell) -> Measured | None:
+def read_scenario(folder: Path, scenario: Scenario) -> ScenarioResult | None:
     """None where it has not been measured. Raises InputError for a file that is damaged."""
-    path = cell_path(folder, cell)
+    path = scenario_path(folder, scenario)
     if not path.exists():
         return None
     try:
@@ -140,6 +140,6 @@ def read_cell(folder: Path, cell: Cell) -> Measured | None:
             data = opened.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError("too large")
-        return Measured.model_validate(json.loads(data))
+        return ScenarioResult.model_validate(json.loads(data))
     except (ValidationError, ValueError, RecursionError):
-        raise InputError(f"{path}: damaged; delete it to measure the cell again") from None
+        raise InputError(f"{path}: damaged; delete it to measure it again") from None

@@ -1,4 +1,4 @@
-"""A started `vicinal serve` and those who ask it, for the latency laboratory."""
+"""A started `vicinal serve`, and the processes that ask it, for the latency laboratory."""
 
 import json
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
-from sims.latency.device import Answer, Job
+from sims.latency.device import AnswerTiming, DeviceTimings, Job
 from sims.latency.plan import SHAPES, Setting
-from sims.latency.results import Asked
-from sims.latency.share import held
+from sims.latency.results import CallResult
+from sims.latency.share import limited
 from sims.load.generator import Load
 from sims.processes.children import Child, Children, CoreSplit
 from sims.processes.marked import family, processor_seconds
@@ -21,20 +21,11 @@ START_SECONDS: Final = 3600
 SEED: Final = 0
 
 
-class Generated(NamedTuple):
+class LoadResult(NamedTuple):
     """seconds: latencies of answered calls; asked: the counts, without the server's side."""
 
-    asked: Asked
+    asked: CallResult
     seconds: list[float]
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a device process said (sims.latency.device.Played)."""
-
-    answers: tuple[Answer, ...]
-    failed: int
-    late: int
 
 
 @dataclass(frozen=True)
@@ -64,29 +55,29 @@ class Server:
 
     def generator(self, load: dict[str, Any], *, name: str, address: str = "") -> Child:
         """A process that will ask (sims.load.generator): `load` has the fields of Load."""
-        told = Load(
+        request = Load(
             address=address or self.address,
             version=self.version,
             preset=self.preset,
             users=self.users,
             **load,
         )
-        return self._ready("sims.load.generator", asdict(told), name)
+        return self._ready("sims.load.generator", asdict(request), name)
 
     def device(self, job: dict[str, Any], *, name: str, address: str) -> Child:
-        """A process that will play devices: `job` has the fields of sims.latency.device.Job."""
-        told = Job(
+        """A process that runs devices: `job` has the fields of sims.latency.device.Job."""
+        request = Job(
             server=address,
             ratings=str(self.ratings),
             store=str(self.store),
             preset=self.preset,
             **job,
         )
-        return self._ready("sims.latency.device", asdict(told), name)
+        return self._ready("sims.latency.device", asdict(request), name)
 
-    def _ready(self, module: str, told: dict[str, Any], name: str) -> Child:
+    def _ready(self, module: str, request: dict[str, Any], name: str) -> Child:
         child = self.children.start(module, name=name, cores=self.cores.others)
-        child.tell(json.dumps(told))
+        child.tell(json.dumps(request))
         child.line()  # ready
         return child
 
@@ -133,29 +124,29 @@ def served(
         child.stop()
 
 
-def generated(child: Child, seconds: float) -> Generated:
-    """What a generator of load has to say when it is done. Raises VicinalError."""
-    said = child.result(seconds)
-    by_status: dict[str, list[float]] = said["seconds"]
+def load_result(child: Child, seconds: float) -> LoadResult:
+    """What a generator of load has measured, once it is done. Raises VicinalError."""
+    result = child.result(seconds)
+    by_status: dict[str, list[float]] = result["seconds"]
     answers = by_status.pop("OK", [])
     refused = len(by_status.pop("RESOURCE_EXHAUSTED", []))
-    late = sorted(said["late"])
-    asked = Asked(
+    late = sorted(result["late"])
+    asked = CallResult(
         milliseconds=[round(1000 * one, 3) for one in answers],
         answered=len(answers),
         refused=refused,
         other=sum(map(len, by_status.values())),
-        sent=said["sent"] / max(1, len(answers)),
-        received=said["received"] / max(1, len(answers)),
+        sent=result["sent"] / max(1, len(answers)),
+        received=result["received"] / max(1, len(answers)),
         late_p99=1000 * late[int(0.99 * (len(late) - 1))] if late else 0.0,
     )
-    return Generated(asked, answers)
+    return LoadResult(asked, answers)
 
 
-def played(child: Child, share: float, seconds: float) -> Played:
-    """Let a device process begin, hold it to its share, and hear what it says."""
-    with held(child.pid, share):
+def device_timings(child: Child, share: float, seconds: float) -> DeviceTimings:
+    """Let a device process begin, with its share of a core, and read what it measured."""
+    with limited(child.pid, share):
         child.tell("go")
-        said = child.result(seconds)
-    answers = tuple(Answer(*one) for one in said["answers"])
-    return Played(answers, said["failed"], said["late"])
+        result = child.result(seconds)
+    answers = [AnswerTiming(*one) for one in result["answers"]]
+    return DeviceTimings(answers, result["failed"], result["late"])

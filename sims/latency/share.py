@@ -1,4 +1,4 @@
-"""Hold a process to a share of a core, without privileges: let it run and stop, in turn.
+"""Limit a process to a share of a core, without privileges: let it run and stop, in turn.
 
 SIGCONT and SIGSTOP in periods of 5 ms. How long it ran is measured, and the stop made as long as
 the share asks, so that a late clock changes the period and not the share. A control group's
@@ -27,7 +27,7 @@ def check_share(share: float) -> None:
 
 
 @contextmanager
-def held(pid: int, share: float) -> Iterator[None]:
+def limited(pid: int, share: float) -> Iterator[None]:
     """In the block, the process `pid` runs that share of the time; afterwards it runs freely.
 
     Only for a child of this process that has not been waited for: its id is nobody else's.

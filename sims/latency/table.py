@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 from sims.latency.extrapolate import Extrapolated
-from sims.latency.fit import SIDES, Compared, nearest, offered, quantile
-from sims.latency.report import GOAL_RATIO, Told, beyond, disagreements
+from sims.latency.fit import SIDES, Comparison, nearest, offered, quantile
+from sims.latency.report import GOAL_RATIO, SettingReport, beyond, disagreements
 from sims.latency.sheet import Sheet
 
 
-def sheets(part: Told) -> list[Sheet]:
+def sheets(part: SettingReport) -> list[Sheet]:
     """All tables of one setting."""
     made = [latencies(part), costs(part)]
     if part.cold:
@@ -19,7 +19,7 @@ def sheets(part: Told) -> list[Sheet]:
     return made
 
 
-def summary(parts: Sequence[Told]) -> Sheet:
+def summary(parts: Sequence[SettingReport]) -> Sheet:
     """A line for each setting."""
     rows = tuple(
         (
@@ -45,12 +45,12 @@ def summary(parts: Sequence[Told]) -> Sheet:
     )
 
 
-def _device_median(part: Told) -> float:
-    """Of the calmest cell of a device with a whole core."""
+def _device_median(part: SettingReport) -> float:
+    """Of the calmest scenario of a device with a whole core."""
     return next((row.p50 for row in part.rows if row.fitted), math.nan)
 
 
-def latencies(part: Told) -> Sheet:
+def latencies(part: SettingReport) -> Sheet:
     rows = []
     for row in part.rows:
         one, asked = row.measured, row.measured.load_asked
@@ -87,7 +87,7 @@ def latencies(part: Told) -> Sheet:
     )
 
 
-def costs(part: Told) -> Sheet:
+def costs(part: SettingReport) -> Sheet:
     fit = part.fit
     rows = tuple(
         (
@@ -119,7 +119,7 @@ def costs(part: Told) -> Sheet:
     )
 
 
-def cold(part: Told) -> Sheet:
+def cold(part: SettingReport) -> Sheet:
     fitted = nearest(part.cold)
     rows = tuple(
         (
@@ -142,7 +142,7 @@ def cold(part: Told) -> Sheet:
     )
 
 
-def break_evens(part: Told) -> Sheet:
+def break_evens(part: SettingReport) -> Sheet:
     rows = tuple(
         (
             one.network,
@@ -167,7 +167,7 @@ def break_evens(part: Told) -> Sheet:
     )
 
 
-def fleets(part: Told) -> Sheet:
+def fleets(part: SettingReport) -> Sheet:
     first, last = part.break_even[0], part.break_even[-1]
     shown = {(one.network, one.share) for one in (first, last)}
     if first.network == last.network:
@@ -201,13 +201,13 @@ def fleets(part: Told) -> Sheet:
     )
 
 
-def _again(part: Told, fleet: Extrapolated) -> bool:
+def _again(part: SettingReport, fleet: Extrapolated) -> bool:
     """Whether a server's line is there already: a device's share does not change it."""
     first = next(one for one in part.break_even if one.network == fleet.network)
     return fleet.side == "server" and fleet.share != first.share
 
 
-def _won(part: Told, network: str, share: float) -> str:
+def _won(part: SettingReport, network: str, share: float) -> str:
     """At which measured loads the device's median was below the server's."""
     devices = _of(part, "device", network, share)
     pairs = [(row, other) for row in devices if (other := beside(part, row)) is not None]
@@ -217,7 +217,9 @@ def _won(part: Told, network: str, share: float) -> str:
     return f"{', '.join(f'{offered(row.measured):.0f}' for row in wins)} req/s"
 
 
-def _of(part: Told, side: str, network: str, share: float | None = None) -> list[Compared]:
+def _of(
+    part: SettingReport, side: str, network: str, share: float | None = None
+) -> list[Comparison]:
     return [
         row
         for row in part.rows
@@ -227,8 +229,8 @@ def _of(part: Told, side: str, network: str, share: float | None = None) -> list
     ]
 
 
-def beside(part: Told, device: Compared) -> Compared | None:
-    """The server's cell of the same load and network."""
+def beside(part: SettingReport, device: Comparison) -> Comparison | None:
+    """The server's scenario of the same load and network."""
     one = device.measured
     for row in _of(part, "server", one.network):
         if (row.measured.load, row.measured.rate) == (one.load, one.rate):
@@ -236,7 +238,7 @@ def beside(part: Told, device: Compared) -> Compared | None:
     return None
 
 
-def _even(part: Told, rate: float | None) -> str:
+def _even(part: SettingReport, rate: float | None) -> str:
     if rate is None:
         return "never"
     if rate == 0:

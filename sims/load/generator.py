@@ -1,7 +1,7 @@
 """The process that asks a server and times its answers: `python -m sims.load.generator`.
 
 Reads a Load as one line of JSON from stdin, connects, says `ready`, begins at the next line or at
-the end of stdin, and writes its Outcomes as one line of JSON to stdout. In an open loop requests
+the end of stdin, and writes its CallTimings as one line of JSON to stdout. In an open loop requests
 are due at times drawn beforehand (Poisson arrivals), and a latency counts from when a request was
 due: neither a slow server nor a slow client makes the questions fewer or the answers look faster.
 """
@@ -53,7 +53,7 @@ class Load:
 
 
 @dataclass
-class Outcomes:
+class CallTimings:
     """Seconds of calls by the status that they ended with, in the order in which they ended.
 
     late       seconds from when a request was due until it was sent, of an open loop
@@ -91,13 +91,13 @@ class Callers:
     def ask(self, place: int, user: int) -> None:
         self._turns[place % len(self._turns)].ask(place, self._request(user).SerializeToString())
 
-    def add(self, outcomes: Outcomes, ended: Ended, user: int, seconds: float) -> None:
+    def add(self, timings: CallTimings, ended: Ended, user: int, seconds: float) -> None:
         """Take a call's end down."""
         status = _NAMES[ended.status]
-        outcomes.add(status, seconds)
+        timings.add(status, seconds)
         if status == "OK":
-            outcomes.sent += self._request(user).ByteSize()
-            outcomes.received += ended.octets
+            timings.sent += self._request(user).ByteSize()
+            timings.received += ended.octets
 
     def ended(self, wait: float) -> Iterator[Ended]:
         """Calls that have ended, after `wait` seconds at most."""
@@ -112,32 +112,32 @@ class Callers:
         return kind(version=load.version, user=user, preset=load.preset)
 
 
-def open_loop(callers: Callers, load: Load) -> Outcomes:
+def open_loop(callers: Callers, load: Load) -> CallTimings:
     rng = np.random.default_rng(load.seed)
     count = int(rng.poisson(load.rate * load.seconds))
     due = np.sort(rng.uniform(0, load.seconds, count)).tolist()
     users = rng.integers(load.users, size=count).tolist()
-    outcomes = Outcomes()
+    timings = CallTimings()
     start = time.perf_counter()
     end = load.seconds + TIMEOUT_SECONDS
     sent = 0
     while (now := time.perf_counter() - start) < end and (sent < count or callers.under_way):
         while sent < count and due[sent] <= now:
             callers.ask(sent, users[sent])
-            outcomes.late.append(time.perf_counter() - start - due[sent])
+            timings.late.append(time.perf_counter() - start - due[sent])
             sent += 1
         wait = (due[sent] if sent < count else end) - (time.perf_counter() - start)
         for one in callers.ended(max(0.0, wait)):
             seconds = time.perf_counter() - start - due[one.token]
-            callers.add(outcomes, one, users[one.token], seconds)
+            callers.add(timings, one, users[one.token], seconds)
     for _ in range(callers.under_way):
-        outcomes.add(LOST, TIMEOUT_SECONDS)
-    return outcomes
+        timings.add(LOST, TIMEOUT_SECONDS)
+    return timings
 
 
-def closed_loop(callers: Callers, load: Load) -> Outcomes:
+def closed_loop(callers: Callers, load: Load) -> CallTimings:
     rng = np.random.default_rng(load.seed)
-    outcomes = Outcomes()
+    timings = CallTimings()
     begun: list[tuple[float, int]] = []
     end = time.perf_counter() + load.seconds
 
@@ -150,23 +150,23 @@ def closed_loop(callers: Callers, load: Load) -> Outcomes:
     while callers.under_way and time.perf_counter() < end + TIMEOUT_SECONDS:
         for one in callers.ended(TIMEOUT_SECONDS):
             asked, user = begun[one.token]
-            callers.add(outcomes, one, user, time.perf_counter() - asked)
+            callers.add(timings, one, user, time.perf_counter() - asked)
             if time.perf_counter() < end:
                 ask()
     for _ in range(callers.under_way):
-        outcomes.add(LOST, TIMEOUT_SECONDS)
-    return outcomes
+        timings.add(LOST, TIMEOUT_SECONDS)
+    return timings
 
 
-def run(callers: Callers, load: Load) -> Outcomes:
+def run(callers: Callers, load: Load) -> CallTimings:
     def processor() -> float:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return used.ru_utime + used.ru_stime
 
     before = processor()
-    outcomes = (open_loop if load.rate else closed_loop)(callers, load)
-    outcomes.processor = processor() - before
-    return outcomes
+    timings = (open_loop if load.rate else closed_loop)(callers, load)
+    timings.processor = processor() - before
+    return timings
 
 
 def main() -> None:

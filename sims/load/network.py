@@ -39,8 +39,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Profile:
-    """A network between a device and a server.
+class NetworkConditions:
+    """Round trip, rates and loss of a network between a device and a server.
 
     round_trip  seconds
     down, up    bits a second, to the device and from it
@@ -60,20 +60,20 @@ class Profile:
 
 
 # Plain numbers of the kind that such networks have on an ordinary day.
-PROFILES: Final = {
-    "loopback": Profile(0.0, float("inf"), float("inf"), 0.0),
-    "wifi": Profile(0.005, 50e6, 20e6, 0.001),
-    "4g": Profile(0.050, 20e6, 8e6, 0.002),
-    "3g": Profile(0.150, 2e6, 0.75e6, 0.005),
-    "lossy": Profile(0.100, 1e6, 1e6, 0.01),
+NETWORKS: Final = {
+    "loopback": NetworkConditions(0.0, float("inf"), float("inf"), 0.0),
+    "wifi": NetworkConditions(0.005, 50e6, 20e6, 0.001),
+    "4g": NetworkConditions(0.050, 20e6, 8e6, 0.002),
+    "3g": NetworkConditions(0.150, 2e6, 0.75e6, 0.005),
+    "lossy": NetworkConditions(0.100, 1e6, 1e6, 0.01),
 }
 
 
-def profile_named(name: str) -> Profile:
+def network_named(name: str) -> NetworkConditions:
     """Raises InputError for a name that there is not."""
-    if name not in PROFILES:
-        raise InputError(f"unknown network {name[:40]!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    if name not in NETWORKS:
+        raise InputError(f"unknown network {name[:40]!r}: choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
 
 
 @final
@@ -105,20 +105,20 @@ class Link:
 class Network:
     """A proxy to one server, in a thread of its own; a context manager.
 
-    network  a profile or the name of one
+    network  conditions or the name of some
     target   HOST:PORT of the server
     seed     of what is lost
     """
 
-    def __init__(self, network: Profile | str, target: str, *, seed: int = 0) -> None:
-        self.profile = profile_named(network) if isinstance(network, str) else network
+    def __init__(self, network: NetworkConditions | str, target: str, *, seed: int = 0) -> None:
+        self.conditions = network_named(network) if isinstance(network, str) else network
         host, _, port = target.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"{target[:80]!r} is no server: give HOST:PORT")
         self._target = host, int(port)
-        half, rng = self.profile.round_trip / 2, random.Random(seed)
-        self._up = Link(half, self.profile.up, self.profile.loss, rng)
-        self._down = Link(half, self.profile.down, self.profile.loss, rng)
+        half, rng = self.conditions.round_trip / 2, random.Random(seed)
+        self._up = Link(half, self.conditions.up, self.conditions.loss, rng)
+        self._down = Link(half, self.conditions.down, self.conditions.loss, rng)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
@@ -270,7 +270,7 @@ async def _carry(
 
 
 def main(
-    network: Annotated[str, typer.Argument(help=", ".join(PROFILES))],
+    network: Annotated[str, typer.Argument(help=", ".join(NETWORKS))],
     target: Annotated[str, typer.Argument(help="HOST:PORT of the server.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is lost.")] = 0,
 ) -> None:

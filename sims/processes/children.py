@@ -59,18 +59,18 @@ class Children:
         *arguments: str,
         name: str,
         cores: Sequence[int] = (),
-        heard: bool = True,
+        captured: bool = True,
     ) -> "Child":
         """A Python module as a process, on some cores where the system can hold it to them.
 
-        What it prints is for Child.line and Child.result, or where it is not heard, for the log.
+        What it prints is for Child.line and Child.result, or where it is not captured, for the log.
         """
         log = self._folder / f"{name}.log"
         with log.open("wb") as opened, _on(cores):
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if heard else opened,
+                stdout=subprocess.PIPE if captured else opened,
                 stderr=opened,
                 text=True,
                 env={**os.environ, _MARK: self._mark},
@@ -110,10 +110,10 @@ class Child:
     def line(self) -> str:
         """The next line that it says. Raises VicinalError when it ends before."""
         assert self._process.stdout is not None
-        said = self._process.stdout.readline().rstrip("\n")
-        if not said:
+        line = self._process.stdout.readline().rstrip("\n")
+        if not line:
             raise self.failure("ended early")
-        return said
+        return line
 
     def result(self, seconds: float) -> dict[str, Any]:
         """The JSON that it prints within `seconds` and a while. Raises VicinalError."""

@@ -37,7 +37,7 @@ from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE
 from sims.evaluation.experiment import Experiment, Prepared, local_ratings
-from sims.evaluation.measuring import Bench, Source, measure_here, popularity
+from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, popularity
 from sims.evaluation.splits import Split, hold_out_one, leave_one_out
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
@@ -153,8 +153,10 @@ def runs_of(dataset: str, attack: str, seed: int, model: str, users: int, kind: 
             robust = None if isinstance(candidate, VicinalSettings) else candidate
             recommender = plain if robust is None else prepared.train(store, robust=robust)
             models: dict[Source, Recommender] = {"poisoned": recommender}
-            bench = Bench(models, prepared.local, settings, prepared.watched, length, rvd=rvd)
-            measured = measure_here(bench, ["defended"], chosen)["defended"]
+            setup = EvaluationSetup(
+                models, prepared.local, settings, prepared.watched, length, rvd=rvd
+            )
+            measured = measure_here(setup, ["defended"], chosen)["defended"]
             hit_ratio, accuracy = measured.counts.hit_ratio, measured.counts.accuracy
             seconds = float(np.median(measured.seconds))
             found.append(Run(hit_ratio, accuracy, accuracy / popular.accuracy, 1000 * seconds))

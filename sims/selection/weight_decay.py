@@ -30,7 +30,7 @@ from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
 from sims.evaluation.defenses import NO_FINE_TUNE
 from sims.evaluation.experiment import Prepared
-from sims.evaluation.measuring import Bench, Source, measure_here, popularity
+from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, popularity
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
 from sims.selection.presets import validation
@@ -78,8 +78,10 @@ def _undefended(
             "poisoned": Recommender(version, ratings, prepared.user_count)
         }
         length = prepared.experiment.list_length
-        bench = Bench(models, prepared.local, NO_FINE_TUNE, prepared.watched, length, rvd=False)
-        return measure_here(bench, ["undefended"], users)["undefended"].counts
+        setup = EvaluationSetup(
+            models, prepared.local, NO_FINE_TUNE, prepared.watched, length, rvd=False
+        )
+        return measure_here(setup, ["undefended"], users)["undefended"].counts
 
 
 def choice(means: Sequence[Trained]) -> int:

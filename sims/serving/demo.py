@@ -27,11 +27,12 @@ from server.data.sources import FetchError
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Experiment, Prepared, prepare
-from sims.evaluation.measuring import Bench, measure, popularity
+from sims.evaluation.measuring import EvaluationSetup, measure, popularity
 from sims.processes.children import Child, Children
 from sims.processes.marked import interruptible
 from sims.progress import Report
 from sims.selection.presets import REPORTED_TARGETS
+from sims.terminal import notes_wanted
 
 DEVICES: Final = 4
 # Server-side answers that are timed, one after another, and compared with a device's.
@@ -52,7 +53,7 @@ def choose_experiment(dataset: str, seed: int) -> tuple[Experiment, Substitute |
     Raises InputError for a data set that cannot be used for another reason.
     """
     try:
-        load_dataset(dataset, seed=seed, progress=True)
+        load_dataset(dataset, seed=seed, progress=notes_wanted())
     except FetchError as error:
         return Experiment(dataset="synthetic", seed=seed), Substitute(str(error))
     return Experiment(dataset=dataset, seed=seed, targets=REPORTED_TARGETS.get(dataset)), None
@@ -72,14 +73,14 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         server.wait(report)
         poisoned = server.recommender(prepared)
         everybody = np.arange(prepared.user_count)
-        bench = Bench(
+        setup = EvaluationSetup(
             {"clean": clean, "poisoned": poisoned},
             prepared.local,
             PRESETS[experiment.model]["vicinal"],
             prepared.watched,
             experiment.list_length,
         )
-        plain = measure(bench, ["clean", "undefended"], everybody)
+        plain = measure(setup, ["clean", "undefended"], everybody)
         counts: dict[str, Counts] = {name: one.counts for name, one in plain.items()}
         latency: dict[str, dict[str, dict[str, float]]] = {}
         sizes: dict[str, float] = {}
@@ -154,7 +155,7 @@ class _Server:
             *("--ratings", str(self._ratings), "--store", str(self._folder / "device")),
             *("--json", str(result)),
         ]
-        child = self._children.start("sims.cli", *command, name=f"devices-{preset}", heard=False)
+        child = self._children.start("sims.cli", *command, name=f"devices-{preset}", captured=False)
         with Connection(self.address) as connection:
             description = connection.describe()
             while not child.ended:
@@ -171,12 +172,12 @@ class _Server:
         """What the server counted. Raises VicinalError when devices say otherwise."""
         with Connection(self.address) as connection:
             _, counts = connection.tally(connection.describe(), preset)
-        told = {
+        counted = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(counts).items()
         }
-        if told != device["counts"]:
-            raise VicinalError(f"the server counted {told}, the devices {device['counts']}")
+        if counted != device["counts"]:
+            raise VicinalError(f"the server counted {counted}, the devices {device['counts']}")
         return counts
 
     def timed(self, preset: str, prepared: Prepared, report: Report) -> dict[str, float]:
@@ -220,7 +221,7 @@ def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_S
     """Start `vicinal serve`; stop it, and whatever else this run started, in the end."""
     command = [
         *("serve", "--dataset", experiment.dataset, "--model", experiment.model),
-        *("--attack", experiment.attack, "--seed", str(experiment.seed)),
+        *("--attack", experiment.attack, "--hold-out", "--seed", str(experiment.seed)),
         *("--store", str(folder / "store"), "--port", "0"),
         *("--port-file", str(folder / "port")),
         *("--device-ratings", str(folder / "devices.safetensors")),
@@ -228,7 +229,7 @@ def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_S
     if experiment.targets is not None:
         command += ["--targets", ",".join(map(str, experiment.targets))]
     with Children(folder) as children:
-        child = children.start("sims.cli", *command, name="server", heard=False)
+        child = children.start("sims.cli", *command, name="server", captured=False)
         yield _Server(folder, children, child)
         report("stop the server", 0, 1)
         if child.stop() != 0:

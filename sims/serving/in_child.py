@@ -19,16 +19,21 @@ def in_child(work: Callable[[], None]) -> None:
     child ends when this process does, however that ends.
     """
     ended, alive = os.pipe()
+    # Held back until each of the two is ready for them: the child would answer a Ctrl-C as if it
+    # were the parent, and the parent would leave without the child.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     child = os.fork()
     if child == 0:
         os.close(alive)
         _follow(ended)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         work()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    os.close(ended)
     try:
+        os.close(ended)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except BaseException:
         os.kill(child, signal.SIGTERM)

@@ -1,24 +1,30 @@
-"""What `vicinal serve` does before it listens: data, attack, training, and the folder it serves.
+"""What `vicinal serve` does before it listens: ratings, training, and the folder it serves.
 
 It runs in a process of its own (sims.serving.in_child): what it needs, torch above all, would be
 hundreds of megabytes in a front that never computes.
+
+A server serves the ratings as they are, all of them (server.preparing). An experiment that serves
+adds an attack's profiles or withholds a rating of every user, and says so wherever it is asked.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
-from common.vicinal.settings import PRESETS, preset
+from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
+from server.preparing import Offer, prepare
 from server.recommending.offload import search_named
-from server.versions.folder import describe, write_serving
-from sims.evaluation.defenses import defense_named
-from sims.evaluation.experiment import Experiment, prepare
+from server.training.train import TrainingSettings
+from sims.evaluation.study import Study
 from sims.progress import shown
+from sims.serving.ratings import load_ratings
 from sims.serving.retraining import Spec, write_spec
 
 # Beside what workers read: what the front says, and how new versions are trained.
@@ -29,19 +35,15 @@ NOTES_FILE: Final = "notes"
 class Serving:
     """What to serve.
 
-    preset           the one that the next four change; both can be asked for
+    study            the preset that it names is changed as it says; all presets can be asked for
+    hold_out         withhold one rating of every user, so that devices can measure accuracy
     neighbor_search  server.recommending.offload
     device_ratings   where to write what the users' devices know
     retrained        whether new versions are to be trained again and again
     """
 
-    experiment: Experiment
-    defense: str
-    preset: str
-    neighbors: int | None
-    steps: int | None
-    unrated_weight: float | None
-    min_support: int | None
+    study: Study
+    hold_out: bool
     neighbor_search: str
     device_ratings: Path | None
     retrained: bool = False
@@ -52,40 +54,47 @@ class Serving:
         Raises InputError for anything that does not fit, VicinalError when training diverges,
         OSError.
         """
-        model = self.experiment.model
-        chain = defense_named(self.defense, model=model)
-        if chain.robust is not None and self.retrained:
-            raise InputError(f"{chain.robust.method} has no warm start: leave out --retrain-every")
-        settings = preset(
-            self.preset,
-            model=model,
-            neighbors=self.neighbors,
-            steps=self.steps,
-            unrated_weight=self.unrated_weight,
-            min_support=self.min_support,
-        )
+        cell = self.study.cell()
+        experiment, robust = cell.experiment, cell.defense.robust
+        if robust is not None and self.retrained:
+            raise InputError(f"{robust.method} has no warm start: leave out --retrain-every")
         search = search_named(self.neighbor_search)
-        with shown() as progress:
-            prepared = prepare(self.experiment, progress=progress)
-            recommender = prepared.train(
-                store, robust=chain.robust, search=search, progress=progress
-            )
         presets = {
-            name: chain.settings(each)
-            for name, each in {**PRESETS[model], self.preset: settings}.items()
+            name: cell.defense.settings(each)
+            for name, each in {**PRESETS[experiment.model], cell.preset: cell.settings}.items()
         }
-        description = describe(
-            recommender,
-            presets=presets,
-            watched=prepared.watched,
-            list_length=self.experiment.list_length,
+        training = TrainingSettings.on(
+            experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
         )
-        write_serving(folder, recommender, description)
-        command = write_spec(folder, Spec(self.experiment, self.device_ratings))
+        with shown() as progress:
+            loaded = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
+            recommender = prepare(
+                folder,
+                store,
+                loaded.ratings,
+                training,
+                Offer(presets, loaded.watched, experiment.list_length, loaded.experiment),
+                users=loaded.users,
+                search=search,
+                progress=partial(progress, "train"),
+            )
+        command = write_spec(folder, Spec(experiment, self.hold_out, self.device_ratings))
         notes = {
-            "neighbors": recommender.neighbor_search,
-            "retrain": command if chain.robust is None else None,
+            "neighbors": [
+                f"neighbors: {recommender.neighbor_search}",
+                *_capped_notes(presets, loaded.users),
+            ],
+            "retrain": command if robust is None else None,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
-            write_local_ratings(self.device_ratings, prepared.local)
+            write_local_ratings(self.device_ratings, loaded.local)
+
+
+def _capped_notes(presets: Mapping[str, VicinalSettings], users: int) -> list[str]:
+    given = {name: capped(each, users) for name, each in presets.items()}
+    return [
+        f"preset {name}: {capped_note(each, given[name])}"
+        for name, each in presets.items()
+        if given[name] != each
+    ]

@@ -13,26 +13,18 @@ import sys
 import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from client.stores.ratings import write_local_ratings
-from common.errors import InputError, VicinalError
+from common.errors import VicinalError
 from common.files import write_file
-from common.ratings import RatingMatrix
 from common.threads import limit_threads
-from server.model_store import ModelStore, TrainedModel
-from server.recommending.recommender import Recommender
-from server.training.train import Start, TrainingSettings, train
-from server.versions.folder import current_version, describe, read_serving, write_version
-from sims.evaluation.experiment import Experiment, Prepared, prepare
+from server.preparing import renew
+from server.versions.folder import current_version, read_description
+from sims.evaluation.experiment import Experiment
+from sims.serving.ratings import load_ratings
 
 SPEC_FILE: Final = "retraining"
-# Over all ratings, from parameters that have been trained on nearly all of them.
-EPOCHS: Final = 2
-# Of the regime's learning rate, which is made for fresh parameters
-# (docs/decisions/0014-versions.md).
-RATE_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,23 +32,24 @@ class Spec:
     """What to train on again; `device_ratings` is rewritten when the ratings have changed."""
 
     experiment: Experiment
+    hold_out: bool = False
     device_ratings: Path | None = None
 
 
 def write_spec(folder: Path, spec: Spec) -> list[str]:
     """Write it into a serving folder; gives the command that retrains. Raises OSError."""
-    said: dict[str, Any] = asdict(spec.experiment)
-    said["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
-    write_file(folder / SPEC_FILE, json.dumps(said).encode())
+    table: dict[str, Any] = asdict(spec)
+    table["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
+    write_file(folder / SPEC_FILE, json.dumps(table).encode())
     return [sys.executable, "-P", "-m", "sims.serving.retraining", str(folder)]
 
 
 def read_spec(folder: Path) -> Spec:
-    said = json.loads((folder / SPEC_FILE).read_bytes())
-    path = said.pop("device_ratings")
-    if said["targets"] is not None:
-        said["targets"] = tuple(said["targets"])
-    return Spec(Experiment(**said), None if path is None else Path(path))
+    table = json.loads((folder / SPEC_FILE).read_bytes())
+    named, path = table["experiment"], table["device_ratings"]
+    if named["targets"] is not None:
+        named["targets"] = tuple(named["targets"])
+    return Spec(Experiment(**named), table["hold_out"], None if path is None else Path(path))
 
 
 def retrain(folder: Path) -> str:
@@ -66,64 +59,21 @@ def retrain(folder: Path) -> str:
     VicinalError when training diverges, OSError.
     """
     spec = read_spec(folder)
-    old, description = read_serving(folder, current_version(folder))
+    description, _ = read_description(folder, current_version(folder))
     # What is measured stays the same, so that counts of both versions can be compared.
-    prepared = prepare(replace(spec.experiment, targets=description.watched))
-    _check_same(prepared, old)
-    ratings = prepared.poisoned
-    trained = warm_started(old, ratings, dataset=spec.experiment.dataset, seed=spec.experiment.seed)
-    with TemporaryDirectory(dir=folder, prefix="training-") as scratch:
-        with ModelStore(Path(scratch)) as store:
-            stored = store.save(trained)
-        new = Recommender(stored, ratings, prepared.user_count, search=old.search)
-        said = describe(
-            new,
-            presets=dict(description.presets),
-            watched=description.watched,
-            list_length=description.list_length,
-        )
-        write_version(folder, new, said)
-    if spec.device_ratings is not None and new.ratings_digest != old.ratings_digest:
-        write_local_ratings(spec.device_ratings, prepared.local)
-    return said.version
-
-
-def warm_started(
-    old: Recommender,
-    ratings: RatingMatrix,
-    *,
-    dataset: str,
-    seed: int,
-    rate_share: float = RATE_SHARE,
-) -> TrainedModel:
-    """A model of `ratings`, trained from the parameters of another with the same real users.
-
-    rate_share  learning rate ÷ that of the model's regime. Raises VicinalError.
-    """
-    manifest = old.version.manifest
-    regime = TrainingSettings.on(dataset, model=manifest.model, seed=seed)
-    settings = regime.model_copy(
-        update={
-            "width": manifest.width,
-            "epochs": EPOCHS,
-            "learning_rate": rate_share * regime.learning_rate,
-        }
+    experiment = replace(spec.experiment, targets=description.watched or None)
+    loaded = load_ratings(experiment, hold_out=spec.hold_out)
+    version = renew(
+        folder,
+        loaded.ratings,
+        users=loaded.users,
+        dataset=experiment.dataset,
+        seed=experiment.seed,
     )
-    # Fakes come and go; real users keep their rows.
-    users = {name: rows[: old.user_count] for name, rows in old.stored.user_parameters.items()}
-    start = Start(old.version.digest, {**old.version.parameters, **users})
-    return train(ratings, settings, start=start)
-
-
-def _check_same(prepared: Prepared, old: Recommender) -> None:
-    found, known = prepared.split.train, old.ratings
-    now = (found.user_count, found.item_count, found.scale)
-    before = (old.user_count, known.item_count, known.scale)
-    if now != before:
-        raise InputError(
-            f"retraining: {now[0]} users × {now[1]} items on scale {now[2]}, but what is served "
-            f"has {before[0]} × {before[1]} on {before[2]}: start the server anew"
-        )
+    before = description.ratings_digest
+    if spec.device_ratings is not None and loaded.local.train.digest() != before:
+        write_local_ratings(spec.device_ratings, loaded.local)
+    return version
 
 
 def _end_with_server() -> None:

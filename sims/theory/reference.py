@@ -228,9 +228,9 @@ def _step_items(copy: VicinalCopy, settings: VicinalSettings, basis: torch.Tenso
     gradient = torch.cat([part.reshape(len(part), -1) for part in gradients], dim=1)
 
     def divided(factor: torch.Tensor | float) -> torch.Tensor:
-        cells = copy.observed.T
+        observed = copy.observed.T
         return _divided(
-            gradient, copy, settings, rows, cells, basis, factor=factor, proximal=proximal
+            gradient, copy, settings, rows, observed, basis, factor=factor, proximal=proximal
         )
 
     safe = divided(_bound(copy))

@@ -129,15 +129,15 @@ def test_no_process_is_left_however_the_run_ends(tmp_path: Path, number: signal.
             text=True,
         ) as process:
             try:
-                assert begun.wait(30)
+                assert begun.wait(120)
                 children = children_of(process.pid, "spawn_main")
                 assert len(children) == 2
                 if number == signal.SIGINT:
                     os.killpg(process.pid, number)  # as Ctrl-C does
                 else:
                     process.send_signal(number)
-                _, errors = process.communicate(timeout=30)
-                deadline = time.monotonic() + 10
+                _, errors = process.communicate(timeout=60)
+                deadline = time.monotonic() + 60
                 while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
                     assert time.monotonic() < deadline, f"{left} are left"
                     time.sleep(0.05)
@@ -160,7 +160,7 @@ def test_a_process_that_dies_is_named(run: DeviceRun, tmp_path: Path) -> None:
     with Endpoint(Misbehaving(scene.service(), before=hold)) as endpoint:
 
         def kill_one() -> None:
-            assert begun.wait(30)
+            assert begun.wait(120)
             os.kill(children_of(os.getpid(), "spawn_main")[0], signal.SIGKILL)
 
         killer = threading.Thread(target=kill_one)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.answers import Answered
+from client.answers import AnswerRecord
 from client.link.connection import Connection, VersionRefusedError
 from client.session import USERS_PER_REPORT, Session
 from client.stores.ratings import LocalRatings
@@ -41,7 +41,7 @@ def in_process(scene: Scene, preset: str) -> Counts:
     return replace(total, on_device=USERS)
 
 
-def added(answered: list[Answered]) -> Counts:
+def added(answered: list[AnswerRecord]) -> Counts:
     total = Counts.none(len(WATCHED))
     for one in answered:
         total += one.counts

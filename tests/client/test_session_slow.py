@@ -11,23 +11,23 @@ from client.stores.versions import VersionStore
 from server.front.service import OffloadService
 from server.metrics import Metrics
 from server.workers.crew import SaturatedError
-from server.workers.frames import Answer, Call
-from server.workers.worker import Answerer
+from server.workers.frames import Call, WorkerResult
+from server.workers.worker import VersionHandler
 from tests.support.serving import USERS, Endpoint, InProcess, Scene, make_scene
 
 
 class NoTimeToRecommend:
     """Ships packages, and refuses to fine-tune."""
 
-    def __init__(self, answers: InProcess, seconds: float) -> None:
-        self._answers, self._seconds = answers, seconds
+    def __init__(self, workers: InProcess, seconds: float) -> None:
+        self._workers, self._seconds = workers, seconds
         self.asked = 0
 
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+    async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
         if call == "Recommend":
             self.asked += 1
             raise SaturatedError(7, self._seconds)
-        return await self._answers.ask(call, preset, request)
+        return await self._workers.ask(call, preset, request)
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_a_slow_device_asks_the_server_and_says_so(tmp_path: Path, scene: Scene)
 
 def test_a_saturated_server_is_asked_once_and_then_left_alone(tmp_path: Path, scene: Scene) -> None:
     description = scene.description()
-    answers = NoTimeToRecommend(InProcess(Answerer(scene.recommender, description), 0), 60.0)
-    service = OffloadService(scene.catalog(), scene.tally(), answers, Metrics(description))
+    workers = NoTimeToRecommend(InProcess(VersionHandler(scene.recommender, description), 0), 60.0)
+    service = OffloadService(scene.catalog(), scene.tally(), workers, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         session = Session(
             connection,
@@ -65,10 +65,10 @@ def test_a_saturated_server_is_asked_once_and_then_left_alone(tmp_path: Path, sc
             slower_than=0.0,
         )
         answered = [one for batch in session.answer(range(20)) for one in batch]
-        assert answers.asked == 1
+        assert workers.asked == 1
         session._recommend_again = 0.0
         session.answer_one(21)
-        assert answers.asked == 2
+        assert workers.asked == 2
     assert [one.counts.on_device for one in answered] == [1] * 20
 
 

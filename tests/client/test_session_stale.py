@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client import session as module
-from client.answers import Answered
+from client.answers import AnswerRecord
 from client.link.connection import Connection, NoAnswerError
 from client.session import Session
 from client.stores.packages import PackageStore
@@ -62,7 +62,7 @@ def opened(connection: Connection, folder: Path, scene: Scene, preset: str = "pa
     )
 
 
-def ways(answered: list[Answered]) -> list[tuple[int, int, int]]:
+def ways(answered: list[AnswerRecord]) -> list[tuple[int, int, int]]:
     return [(one.counts.on_device, one.counts.stale, one.counts.by_server) for one in answered]
 
 
@@ -96,7 +96,7 @@ def test_a_killed_server_leaves_the_last_answers_and_counts_again_when_it_is_bac
     monkeypatch.setattr(module, "AWAY_SECONDS", 0.0)
     with Connection(f"127.0.0.1:{port}", patience=20) as connection:
         session._ask_again = 0.0
-        session._connection = session._answers._connection = connection
+        session._connection = session._recommender._connection = connection
         (again,) = session.answer([*users, 7])
         reports, counts = connection.tally(connection.describe(), "paper")
     assert ways(again) == [(1, 0, 0)] * 4 and all(one.reported for one in again)
@@ -135,7 +135,7 @@ def test_a_server_that_stays_saturated_is_left_alone_for_as_long_as_it_says(
         begun = time.monotonic()
         assert session.answer_one(4).counts.stale == 1
         assert begun < session._ask_again < time.monotonic() + 0.2, "it asked for 0.15 s, not 30"
-        full._answers._refusals = 0  # type: ignore[attr-defined]  # as InProcess has it
+        full._workers._refusals = 0  # type: ignore[attr-defined]  # as InProcess has it
         time.sleep(0.2)
         assert session.answer_one(4).counts.on_device == 1
 

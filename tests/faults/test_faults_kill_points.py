@@ -47,7 +47,7 @@ def test_a_device_killed_at_any_change_of_its_disk_is_whole_afterwards(tmp_path:
             made |= {one["key"]: counts_of(one["counts"]) for one in entries if "counts" in one}
             kept |= {one["key"] for one in entries if one["what"] == "kept"}
             store = VersionStore(folder / "store")
-            (digest,) = store.held()
+            (digest,) = store.digests()
             assert store.read(digest) == scene.data
             assert list((folder / "store").glob("reports/*.report")) == []
             if code == 0:

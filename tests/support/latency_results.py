@@ -11,8 +11,8 @@ import numpy as np
 
 from sims.latency.measure import CALLS
 from sims.latency.model import Queue, answer_quantile
-from sims.latency.plan import Cell, Plan
-from sims.latency.results import Asked, Measured
+from sims.latency.plan import Plan, Scenario
+from sims.latency.results import CallResult, ScenarioResult
 
 SERVICE_MS = {"server": 10.0, "device": 1.0}
 OWN_MS = 20.0
@@ -24,36 +24,40 @@ SIZES: dict[str, dict[str, float]] = {
 }
 
 
-def results_of(plan: Plan, *, answers: int = 200) -> list[Measured]:
-    return [result_of(cell, answers) for cells in plan.servers().values() for cell in cells]
+def results_of(plan: Plan, *, answers: int = 200) -> list[ScenarioResult]:
+    return [
+        result_of(scenario, answers)
+        for scenarios in plan.servers().values()
+        for scenario in scenarios
+    ]
 
 
-def result_of(cell: Cell, answers: int) -> Measured:
+def result_of(scenario: Scenario, answers: int) -> ScenarioResult:
     found: dict[str, Any] = {}
-    if cell.kind == "capacity":
+    if scenario.kind == "capacity":
         for side, call in CALLS.items():
             rate = 1000 / SERVICE_MS[side]
             found[call] = asked(side, rate)
             found[f"calm {call}"] = asked(side, rate, [SERVICE_MS[side]] * 100)
-        return measured(cell, asked=found)
-    if cell.kind == "cold":
-        return measured(cell, milliseconds=[100.0, 110.0], model_bytes=MODEL_BYTES)
-    rate = cell.rate or cell.load * 1000 / SERVICE_MS["server"]
-    if cell.side == "device":
-        total = OWN_MS / cell.share + SERVICE_MS["device"]
+        return measured(scenario, asked=found)
+    if scenario.kind == "cold":
+        return measured(scenario, milliseconds=[100.0, 110.0], model_bytes=MODEL_BYTES)
+    rate = scenario.rate or scenario.load * 1000 / SERVICE_MS["server"]
+    if scenario.side == "device":
+        total = OWN_MS / scenario.share + SERVICE_MS["device"]
         found = {"computed": [OWN_MS] * answers, "processor": [OWN_MS] * answers}
     else:
         queue = Queue(1, rate, SERVICE_MS["server"] / 1000)
         total = 1000 * answer_quantile(np.array([queue.service]), queue, 0.5)
-    call = CALLS[cell.side]
+    call = CALLS[scenario.side]
     return measured(
-        cell, asked={call: asked(cell.side, rate)}, milliseconds=[total] * answers, **found
+        scenario, asked={call: asked(scenario.side, rate)}, milliseconds=[total] * answers, **found
     )
 
 
-def asked(side: str, rate: float, milliseconds: Sequence[float] = ()) -> Asked:
+def asked(side: str, rate: float, milliseconds: Sequence[float] = ()) -> CallResult:
     answered = round(rate * SECONDS)
-    return Asked(
+    return CallResult(
         milliseconds=list(milliseconds),
         answered=answered,
         elapsed=SECONDS,
@@ -63,5 +67,5 @@ def asked(side: str, rate: float, milliseconds: Sequence[float] = ()) -> Asked:
     )
 
 
-def measured(cell: Cell, **found: Any) -> Measured:
-    return Measured.of(cell, cores=1, workers=1, apart=True, users=40, **found)
+def measured(scenario: Scenario, **found: Any) -> ScenarioResult:
+    return ScenarioResult.of(scenario, cores=1, workers=1, apart=True, users=40, **found)

@@ -21,8 +21,8 @@ from server.reports.tally import Tally
 from server.versions.catalog import Catalog
 from server.versions.folder import describe, eligible_users, make_current, write_version
 from server.workers.crew import SaturatedError
-from server.workers.frames import Answer, Call
-from server.workers.worker import Answerer
+from server.workers.frames import Call, WorkerResult
+from server.workers.worker import VersionHandler
 
 USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
 WATCHED = (3, 17)
@@ -65,23 +65,23 @@ class Scene:
     def service(self, *, refusals: int = 0) -> OffloadService:
         """The calls, computed by threads of this process: most tests are of something else."""
         description = self.description()
-        answers = InProcess(Answerer(self.recommender, description), refusals)
-        return OffloadService(self.catalog(), self.tally(), answers, Metrics(description))
+        workers = InProcess(VersionHandler(self.recommender, description), refusals)
+        return OffloadService(self.catalog(), self.tally(), workers, Metrics(description))
 
 
 @final
 class InProcess:
     """What a worker process computes, in a thread; the first `refusals` requests find it full."""
 
-    def __init__(self, answerer: Answerer, refusals: int) -> None:
-        self._answerer = answerer
+    def __init__(self, handler: VersionHandler, refusals: int) -> None:
+        self._handler = handler
         self._refusals = refusals
 
-    async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+    async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
         if self._refusals:
             self._refusals -= 1
             raise SaturatedError(7, 0.15)
-        return await asyncio.to_thread(self._answerer.answer, call, request)
+        return await asyncio.to_thread(self._handler.answer, call, request)
 
 
 def make_scene(

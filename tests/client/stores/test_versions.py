@@ -1,8 +1,6 @@
 """Model versions on a device's disk."""
 
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,24 +103,22 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_left(
 def test_a_file_size_limit_is_one_clear_error_and_nothing_is_left(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, items=4000)
     (tmp_path / "data").write_bytes(scene.data)
+    # The process limits itself: a preexec_fn forks, and a fork of gRPC's threads may die.
     code = (
-        "import sys; from pathlib import Path; from client.stores.versions import VersionStore\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from client.stores.versions import VersionStore\n"
         "from common.errors import VicinalError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         f"store, data = VersionStore(Path({str(tmp_path / 'device')!r})), "
         f"Path({str(tmp_path / 'data')!r}).read_bytes()\n"
         f"try: store.save({scene.recommender.version.digest!r}, data)\n"
         "except VicinalError as error: sys.exit(str(error))\n"
     )
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=limit,
         capture_output=True,
         text=True,
         check=False,
@@ -172,9 +168,9 @@ def digest_of(letter: str, size: int) -> str:
 
 def test_the_least_recently_used_leave_when_there_is_no_room(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"a": 40, "b": 30, "c": 20}, max_bytes=100)
-    assert store.held() == [digest_of("c", 20), digest_of("b", 30), digest_of("a", 40)]
+    assert store.digests() == [digest_of("c", 20), digest_of("b", 30), digest_of("a", 40)]
     store.save(digest_of("d", 60), b"d" * 60)
-    assert set(store.held()) == {digest_of("d", 60), digest_of("c", 20)}
+    assert set(store.digests()) == {digest_of("d", 60), digest_of("c", 20)}
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100
 
 
@@ -193,18 +189,18 @@ def test_what_is_in_use_stays_though_another_process_needs_room(tmp_path: Path) 
     )
     command = [sys.executable, "-c", code, digest_of("b", 90)]
     subprocess.run(command, cwd=ROOT, check=True)
-    assert set(store.held()) == {form.digest, digest_of("b", 90)}
+    assert set(store.digests()) == {form.digest, digest_of("b", 90)}
     store.release()
     subprocess.run([*command[:-1], digest_of("b", 90)], cwd=ROOT, check=True)
     VersionStore(folder, max_bytes=100).save(digest_of("c", 90), b"c" * 90)
-    assert store.held() == [digest_of("c", 90)]
+    assert store.digests() == [digest_of("c", 90)]
 
 
 def test_a_form_that_the_store_may_not_hold_is_one_clear_error(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"a": 40}, max_bytes=50)
     with pytest.raises(InputError, match="51 bytes is more than it may hold"):
         store.save(digest_of("b", 51), b"b" * 51)
-    assert store.held() == [digest_of("a", 40)]
+    assert store.digests() == [digest_of("a", 40)]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final
 import grpc
 import typer
 
-from client.answers import Answered
+from client.answers import AnswerRecord
 from client.device import answer
 from client.link.connection import Connection, pushback, report_of
 from client.link.replies import checked_package
@@ -93,44 +93,46 @@ async def ask(shared: Shared, method: Callable[..., Awaitable[Any]], request: ob
             pause = min(2 * pause, 1.0)
 
 
-async def device(shared: Shared, user: int) -> Answered:
+async def device(shared: Shared, user: int) -> AnswerRecord:
     """One device's whole life."""
     begun = time.monotonic()
     async with grpc.aio.insecure_channel(shared.address, options=OPTIONS) as channel:
         stub = OffloadStub(channel)
-        said = description_from_wire(await ask(shared, stub.Describe, wire.DescribeRequest()))
-        assert said.version == shared.version.digest
-        wanted = wire.PackageRequest(version=said.version, user=user, preset=PRESET)
+        description = description_from_wire(
+            await ask(shared, stub.Describe, wire.DescribeRequest())
+        )
+        assert description.version == shared.version.digest
+        wanted = wire.PackageRequest(version=description.version, user=user, preset=PRESET)
         message = await ask(shared, stub.GetPackage, wanted)
 
         def computed() -> tuple[tuple[int, ...], Counts]:
             found = answer(
                 shared.version,
-                checked_package(message, said, PRESET),
-                said.preset(PRESET),
+                checked_package(message, description, PRESET),
+                description.preset(PRESET),
                 rated=shared.local.train.items_of(user),
                 held_out=shared.local.held_out_of(user),
-                watched=said.watched,
-                list_length=said.list_length,
+                watched=description.watched,
+                list_length=description.list_length,
             )
             return tuple(found.items.tolist()), found.counts
 
         loop = asyncio.get_running_loop()
         items, counts = await loop.run_in_executor(shared.pool, computed)
-        report = report_of(said, PRESET, uuid.uuid4().hex, counts)
+        report = report_of(description, PRESET, uuid.uuid4().hex, counts)
         assert (await ask(shared, stub.Report, report)).counted
     seconds = time.monotonic() - begun
-    return Answered(user, items, counts, said.version, seconds, 0.0, message.ByteSize())
+    return AnswerRecord(user, items, counts, description.version, seconds, 0.0, message.ByteSize())
 
 
-async def all_devices(shared: Shared, count: int) -> list[Answered]:
+async def all_devices(shared: Shared, count: int) -> list[AnswerRecord]:
     ended = await asyncio.gather(
         *(device(shared, user) for user in range(count)), return_exceptions=True
     )
     for one in ended:
         if isinstance(one, BaseException):
             shared.crowd.errors.append(f"{type(one).__name__}: {one}"[:300])
-    return [one for one in ended if isinstance(one, Answered)]
+    return [one for one in ended if isinstance(one, AnswerRecord)]
 
 
 def serve_crowd(folder: Path, count: int) -> Crowd:
@@ -143,10 +145,10 @@ def serve_crowd(folder: Path, count: int) -> Crowd:
         Connection(server.address) as connection,
         ThreadPoolExecutor(THREADS) as pool,
     ):
-        said = connection.describe()
+        description = connection.describe()
         store = VersionStore(folder / "store")
-        store.save(said.version, connection.fetch_model(said).data)
-        version = store.load(said.form("float32"), said.version)
+        store.save(description.version, connection.fetch_model(description).data)
+        version = store.load(description.form("float32"), description.version)
         assert version is not None
         shared = Shared(server.address, version, read_local_ratings(server.ratings), pool, crowd)
         crowd.before = server.resident_mib()
@@ -154,11 +156,11 @@ def serve_crowd(folder: Path, count: int) -> Crowd:
         answered = asyncio.run(all_devices(shared, count))
         crowd.whole = time.monotonic() - begun
         crowd.after = server.resident_mib()
-        crowd.reports, total = connection.tally(said, PRESET)
+        crowd.reports, total = connection.tally(description, PRESET)
         assert server.drain() == 0
         oracle = Oracle(server.versions, PRESET)
     crowd.seconds = [one.waited for one in answered]
-    expected = Counts.none(len(said.watched))
+    expected = Counts.none(len(description.watched))
     for one in answered:
         expected += one.counts
         crowd.wrong += one.items != oracle.items(one.version, one.user)

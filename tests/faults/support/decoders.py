@@ -39,7 +39,7 @@ from server.data.formats import PARSERS
 from server.reports.tally import Tally
 from server.reports.tally_file import TallyFile
 from server.trust.tokens import TokenKeys, TokenRefusedError
-from server.workers.frames import Answer, Outcome, WorkerLostError, read_answer
+from server.workers.frames import Status, WorkerLostError, WorkerResult, read_result
 from sims.attacks.profiles import read_profiles
 from tests.support.scenes import PRESETS, SCALE, Scene, make_scene
 
@@ -142,7 +142,9 @@ def _messages(scene: Scene, other: Scene, said: Description) -> Iterator[Decoder
         [report.SerializeToString(), messages[0].SerializeToString()],
         lambda data: parse(wire.ReportRequest, data),
     )
-    yield Decoder("frame of an answer", [_framed_answer()], _read_answer, (WorkerLostError,))
+    yield Decoder(
+        "frame of a worker's result", [_framed_result()], _read_result, (WorkerLostError,)
+    )
 
 
 def _packages(scene: Scene, said: Description) -> Iterator[Decoder]:
@@ -261,15 +263,15 @@ def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _framed_answer() -> bytes:
-    return struct.pack("<B3dII", Outcome.ANSWERED, 1.0, 2.0, 3.0, 4, 4) + bytes(8)
+def _framed_result() -> bytes:
+    return struct.pack("<B3dII", Status.ANSWERED, 1.0, 2.0, 3.0, 4, 4) + bytes(8)
 
 
-def _read_answer(data: bytes) -> Answer:
-    async def read() -> Answer:
+def _read_result(data: bytes) -> WorkerResult:
+    async def read() -> WorkerResult:
         reader = asyncio.StreamReader()
         reader.feed_data(data)
         reader.feed_eof()
-        return await read_answer(reader)
+        return await read_result(reader)
 
     return asyncio.run(read())

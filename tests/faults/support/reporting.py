@@ -23,7 +23,7 @@ def serve(folder: Path, port: int) -> None:
         path=folder / "tally.sqlite",
     )
     plain = scene.service()
-    service = OffloadService(plain.versions, tally, plain._answers, Metrics(description))
+    service = OffloadService(plain.versions, tally, plain._workers, Metrics(description))
     with Endpoint(service, port=port) as endpoint:
         ready = folder / "ready.part"
         ready.write_text(str(endpoint.port))

@@ -18,7 +18,7 @@ import grpc
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from sims.load.network import Network, Profile
+from sims.load.network import Network, NetworkConditions
 from tests.faults.support.device_process import KINDS, Device
 from tests.faults.support.figures import (
     Downtime,
@@ -39,7 +39,7 @@ SLOW_PRESET: Final = "paper"
 SERVE: Final = ("--preset", SLOW_PRESET, "--k", "30", "--steps", "1500", "--queue-ms", "60000")
 WORKERS: Final = 2
 # Between the newcomers and the server, so that a fetch takes long enough to be broken off.
-THIN: Final = Profile(0.05, 2e6, 2e6, 0.005)
+THIN: Final = NetworkConditions(0.05, 2e6, 2e6, 0.005)
 
 
 @dataclass(frozen=True)

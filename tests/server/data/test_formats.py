@@ -125,10 +125,10 @@ def test_a_bad_file_is_refused_with_place_and_reason(
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
         read_ratings(path).indexed()
-    said = str(caught.value)
-    assert message in said.replace(f"{tmp_path}/", "")
-    assert str(path) in said
-    assert "\n" not in said
+    text = str(caught.value)
+    assert message in text.replace(f"{tmp_path}/", "")
+    assert str(path) in text
+    assert "\n" not in text
 
 
 def test_a_value_of_a_stranger_does_not_flood_the_message() -> None:

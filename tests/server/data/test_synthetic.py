@@ -64,8 +64,8 @@ def test_ratings_follow_taste(ratings: RatingMatrix) -> None:
     noise = np.zeros_like(centered)
     noise[known] = np.random.default_rng(0).permutation(centered[known])
     loudest = np.linalg.svd(noise, compute_uv=False)[0]
-    heard = (np.linalg.svd(centered, compute_uv=False) > loudest).sum()
-    assert TASTE_WIDTH - 1 <= heard <= TASTE_WIDTH + 1
+    components = (np.linalg.svd(centered, compute_uv=False) > loudest).sum()
+    assert TASTE_WIDTH - 1 <= components <= TASTE_WIDTH + 1
 
 
 @pytest.mark.parametrize(

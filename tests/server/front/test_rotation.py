@@ -94,29 +94,29 @@ def rotate(server: Server, connection: Connection, before: str) -> Description:
     """Ask for a new version and wait until it is there."""
     server.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 120
-    while (said := connection.describe()).version == before:
+    while (description := connection.describe()).version == before:
         assert time.monotonic() < deadline, log(server.folder)
         assert "is still served" not in log(server.folder), log(server.folder)
         time.sleep(0.1)
-    return said
+    return description
 
 
 def device_items(
     connection: Connection,
-    said: Description,
+    description: Description,
     version: ModelVersion,
     local: LocalRatings,
     user: int,
 ) -> list[int]:
-    package = connection.package(said, user, "vicinal")
+    package = connection.package(description, user, "vicinal")
     items, _ = answer(
         version,
         package.neighborhood,
-        said.preset("vicinal"),
+        description.preset("vicinal"),
         rated=local.train.items_of(user),
         held_out=None,
-        watched=said.watched,
-        list_length=said.list_length,
+        watched=description.watched,
+        list_length=description.list_length,
     )
     ranked: list[int] = items.tolist()
     return ranked
@@ -133,23 +133,26 @@ def test_no_answer_mixes_versions_while_they_rotate(tmp_path: Path, start: Start
         with Connection(server.address, patience=60) as connection:
             user = seed
             while not over.is_set():
-                for said, version in list(known.values()):
+                for description, version in list(known.values()):
                     user = (user + 7) % USERS
-                    mine = device_items(connection, said, version, local, user)
-                    theirs = connection.recommend(said, user, "vicinal")
-                    answers.append((said.version, user, mine, theirs))
+                    mine = device_items(connection, description, version, local, user)
+                    theirs = connection.recommend(description, user, "vicinal")
+                    answers.append((description.version, user, mine, theirs))
 
     with Connection(server.address, patience=60) as connection:
-        said = connection.describe()
-        known[said.version] = (said, connection.fetch_model(said).version)
+        description = connection.describe()
+        known[description.version] = (description, connection.fetch_model(description).version)
         users = [threading.Thread(target=use, args=(seed,)) for seed in range(3)]
         for thread in users:
             thread.start()
         try:
             for fakes in (9, 3):
                 write_fakes(tmp_path, fakes)
-                said = rotate(server, connection, said.version)
-                known[said.version] = (said, connection.fetch_model(said).version)
+                description = rotate(server, connection, description.version)
+                known[description.version] = (
+                    description,
+                    connection.fetch_model(description).version,
+                )
             time.sleep(2)
         finally:
             over.set()
@@ -198,7 +201,7 @@ def test_other_users_are_refused_in_the_log_and_the_server_goes_on(
     server = start()
     (tmp_path / "profiles.csv").write_text("not profiles")
     with Connection(server.address, patience=60) as connection:
-        said = connection.describe()
+        description = connection.describe()
         server.process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 120
         while "is still served" not in log(tmp_path):
@@ -206,8 +209,8 @@ def test_other_users_are_refused_in_the_log_and_the_server_goes_on(
             time.sleep(0.1)
         assert "profiles.csv:1: expected the column names" in log(tmp_path)
         assert "Traceback" not in log(tmp_path)
-        version = connection.fetch_model(said).version
+        version = connection.fetch_model(description).version
         local = read_local_ratings(tmp_path / "ratings")
-        items = device_items(connection, said, version, local, 3)
-        assert connection.recommend(said, 3, "vicinal") == items
-        assert connection.describe() == said
+        items = device_items(connection, description, version, local, 3)
+        assert connection.recommend(description, 3, "vicinal") == items
+        assert connection.describe() == description

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.front.endpoint import SERVICE_NAME
+from server.front.endpoint import SERVICE_NAME, Endpoint
 from server.front.run import FrontOptions, serve_front
 from server.front.service import PUSHBACK_KEY
 from server.versions.folder import describe, written_serving
@@ -158,16 +159,18 @@ def test_saturation_is_refused_with_a_hint_and_seen_in_the_metrics(served: Serve
 def test_a_deadline_that_passes_in_the_queue_frees_the_place(served: Served) -> None:
     async def use() -> None:
         async with running(served, QueueLimits(length=1, seconds=60)) as front:
-            under_way = front.recommend(0, "slow")
-            await asyncio.sleep(0.1)
-            late = front.recommend(1, "slow", timeout=0.1)
-            assert (await code_of(late))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
-            await front.waiting(0)
-            assert not under_way.done(), "the answer came too fast to test anything"
+            # A connection that is there keeps the order of the calls.
+            await front.recommend(2, "paper")
+            under_way, seconds = front.recommend(0, "slow"), 0.1
+            # On a busy machine a deadline may pass before the call is in the queue.
+            while ("vicinal_requests_total", "Recommend", "CANCELLED") not in await front.samples():
+                late = front.recommend(1, "slow", timeout=seconds)
+                assert (await code_of(late))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+                await front.waiting(0)
+                assert not under_way.done(), "the answer came too fast to test anything"
+                seconds *= 2
             assert len((await front.recommend(2, "paper")).items) == 10
             assert len((await under_way).items) == 10
-            found = await front.samples()
-            assert found["vicinal_requests_total", "Recommend", "CANCELLED"] == 1
 
     asyncio.run(use())
 
@@ -175,13 +178,14 @@ def test_a_deadline_that_passes_in_the_queue_frees_the_place(served: Served) -> 
 def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
     async def use() -> None:
         async with running(served, QueueLimits()) as front:
-            under_way = front.recommend(0, "slow")
-            await asyncio.sleep(0.2)
-            assert not under_way.done(), "the answer came too fast to test anything"
+            calls = [front.recommend(user, "slow") for user in range(2)]
+            # The worker has one of them when the other waits.
+            await front.waiting(1)
             for pid in children_of(os.getpid(), "server.workers.worker"):
                 os.kill(pid, signal.SIGKILL)
-            code, _, details = await code_of(under_way)
-            assert (code, "try again" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+            ended = {code: details for code, _, details in [await code_of(one) for one in calls]}
+            assert ended.keys() == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK}
+            assert "try again" in ended[grpc.StatusCode.UNAVAILABLE]
             assert len((await front.recommend(0, "paper")).items) == 10
             assert (await front.samples())["vicinal_workers_lost",] == 1
 
@@ -191,19 +195,23 @@ def test_a_lost_worker_is_unavailable_once(served: Served) -> None:
 def test_health_is_not_serving_while_no_worker_is_alive(served: Served) -> None:
     async def use() -> None:
         async with running(served, QueueLimits()) as front:
-            said = front.health()
-            assert (await said.read()).status == HealthCheckResponse.SERVING
+            responses = front.health()
+            assert (await responses.read()).status == HealthCheckResponse.SERVING
             for pid in children_of(os.getpid(), "server.workers.worker"):
                 os.kill(pid, signal.SIGKILL)
-            assert (await said.read()).status == HealthCheckResponse.NOT_SERVING
-            assert (await said.read()).status == HealthCheckResponse.SERVING
+            assert (await responses.read()).status == HealthCheckResponse.NOT_SERVING
+            assert (await responses.read()).status == HealthCheckResponse.SERVING
             assert len((await front.recommend(0, "paper")).items) == 10
-            said.cancel()
+            responses.cancel()
 
     asyncio.run(asyncio.wait_for(use(), 120))
 
 
-def test_a_drain_under_load_drops_nothing_that_was_taken(served: Served) -> None:
+def test_a_drain_under_load_drops_nothing_that_was_taken(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A worker is nicer than what keeps a machine busy, and may need more than ten seconds.
+    monkeypatch.setattr(Endpoint, "drain", partialmethod(Endpoint.drain, 240.0))
     calls: list[Any] = []
 
     async def use() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from server.recommending.neighbor_cells import RECALL, RUNGS, Cells, Rung
+from server.recommending.inverted_lists import RECALL, RUNGS, InvertedLists, Rung
 from server.recommending.neighbors import NeighborIndex
 
 
@@ -76,87 +76,89 @@ def clustered(users: int, *, clusters: int = 20, width: int = 16) -> NDArray[np.
 
 
 @pytest.fixture(scope="module")
-def in_cells() -> NeighborIndex:
-    return NeighborIndex(clustered(4000), cells_from=0)
+def in_lists() -> NeighborIndex:
+    return NeighborIndex(clustered(4000), lists_from=0)
 
 
-def test_cells_find_what_they_say(in_cells: NeighborIndex) -> None:
-    exact = NeighborIndex(clustered(4000), cells_from=math.inf)
+def test_inverted_lists_reach_the_recall_they_state(in_lists: NeighborIndex) -> None:
+    exact = NeighborIndex(clustered(4000), lists_from=math.inf)
     assert not exact.rungs and exact.description == "exact search over 4000 users"
     # None of the users on whom the recall was measured is known here.
     users = np.arange(0, 4000, 9)
-    for count, rung in zip(RUNGS, in_cells.rungs, strict=True):
+    for count, rung in zip(RUNGS, in_lists.rungs, strict=True):
         assert rung.neighbors == count and RECALL <= rung.recall <= 1
         assert 0 <= rung.lowest <= rung.recall
         assert f"k ≤ {count} in {rung.probes} with recall {rung.recall:.4f}" in (
-            in_cells.description
+            in_lists.description
         )
-        found, true = in_cells.neighbors(users, count), exact.neighbors(users, count)
+        found, true = in_lists.neighbors(users, count), exact.neighbors(users, count)
         assert (found[:, 0] == users).all()
         same = [np.isin(ours, theirs).mean() for ours, theirs in zip(found, true, strict=True)]
         assert np.mean(same) >= RECALL - 0.005
     # Otherwise they were an exact search, and this test could not fail.
-    assert (in_cells.neighbors(users, 200) != exact.neighbors(users, 200)).any()
+    assert (in_lists.neighbors(users, 200) != exact.neighbors(users, 200)).any()
 
 
-def test_more_neighbors_than_were_measured_are_searched_exactly(in_cells: NeighborIndex) -> None:
-    exact = NeighborIndex(clustered(4000), cells_from=math.inf)
+def test_more_neighbors_than_were_measured_are_searched_exactly(in_lists: NeighborIndex) -> None:
+    exact = NeighborIndex(clustered(4000), lists_from=math.inf)
     for count in (RUNGS[-1] + 1, 4000):
         np.testing.assert_array_equal(
-            in_cells.neighbors([7, 80], count), exact.neighbors([7, 80], count)
+            in_lists.neighbors([7, 80], count), exact.neighbors([7, 80], count)
         )
 
 
-def test_neighbors_in_cells_do_not_depend_on_who_else_is_asked_for(
-    in_cells: NeighborIndex,
+def test_neighbors_in_lists_do_not_depend_on_who_else_is_asked_for(
+    in_lists: NeighborIndex,
 ) -> None:
-    together = in_cells.neighbors(np.arange(300), 100)
-    alone = np.concatenate([in_cells.neighbors([user], 100) for user in range(300)])
+    together = in_lists.neighbors(np.arange(300), 100)
+    alone = np.concatenate([in_lists.neighbors([user], 100) for user in range(300)])
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("cells_from", [0, math.inf])
-def test_many_threads_find_what_one_finds(cells_from: float) -> None:
-    index = NeighborIndex(clustered(4000), cells_from=cells_from)
+@pytest.mark.parametrize("lists_from", [0, math.inf])
+def test_many_threads_find_what_one_finds(lists_from: float) -> None:
+    index = NeighborIndex(clustered(4000), lists_from=lists_from)
     expected = index.neighbors(np.arange(400), 100)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda user: index.neighbors([user], 100)[0], range(400)))
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_same_embeddings_give_the_same_cells(in_cells: NeighborIndex) -> None:
-    again = NeighborIndex(clustered(4000), cells_from=0)
-    sent = copy.deepcopy(in_cells)  # as pickle does it
+def test_the_same_embeddings_give_the_same_lists(in_lists: NeighborIndex) -> None:
+    again = NeighborIndex(clustered(4000), lists_from=0)
+    sent = copy.deepcopy(in_lists)  # as pickle does it
     users = np.arange(0, 4000, 40)
     for index in (again, sent):
-        assert index.description == in_cells.description
-        np.testing.assert_array_equal(index.neighbors(users, 100), in_cells.neighbors(users, 100))
+        assert index.description == in_lists.description
+        np.testing.assert_array_equal(index.neighbors(users, 100), in_lists.neighbors(users, 100))
 
 
 def test_without_clusters_the_search_stays_exact() -> None:
     table = np.random.default_rng(0).random((2000, 64), dtype=np.float32)
-    index = NeighborIndex(table, cells_from=0)
+    index = NeighborIndex(table, lists_from=0)
     assert index.rungs == ()
-    assert index.description.startswith("exact search over 2000 users, as cells do not reach")
+    assert index.description.startswith(
+        "exact search over 2000 users, as inverted lists do not reach"
+    )
 
 
-def test_cells_with_too_few_users_are_no_answer() -> None:
-    # Each user has 9 twins far from all others, so that a cell may hold fewer than 12.
+def test_lists_with_too_few_users_are_no_answer() -> None:
+    # Each user has 9 twins far from all others, so that a list may have fewer than 12.
     centers = 100 * np.random.default_rng(0).standard_normal((40, 8))
     table = np.repeat(centers, 10, axis=0).astype(np.float32)
-    cells = Cells(table, 40)
-    cells.rungs = (Rung(12, 1, 1.0, 1.0),)
-    short = [user for user in range(400) if cells.look(table[user][None], 12, 1)[1][-1] < 0]
+    lists = InvertedLists(table, 40)
+    lists.rungs = (Rung(12, 1, 1.0, 1.0),)
+    short = [user for user in range(400) if lists.look(table[user][None], 12, 1)[1][-1] < 0]
     assert short
     for user in short:
-        found = cells.search(user, 12).tolist()
+        found = lists.search(user, 12).tolist()
         assert min(found) >= 0 and len(set(found)) == 12
         assert set(range(user // 10 * 10, user // 10 * 10 + 10)) < set(found)
 
 
 @pytest.mark.parametrize("users", [1, 2, 15, 16, 60])
-def test_few_users_need_no_cells(users: int) -> None:
-    twins = NeighborIndex(np.zeros((users, 3), dtype=np.float32), cells_from=0)
+def test_few_users_need_no_lists(users: int) -> None:
+    twins = NeighborIndex(np.zeros((users, 3), dtype=np.float32), lists_from=0)
     for user in (0, users - 1):
         found = twins.neighbors([user], users)[0]
         assert found[0] == user and sorted(found.tolist()) == list(range(users))
@@ -167,9 +169,9 @@ def test_embeddings_that_are_not_finite_are_refused() -> None:
         NeighborIndex(np.array([[0.0], [np.nan]], dtype=np.float32))
 
 
-@pytest.mark.parametrize("cells_from", [0, math.inf])
+@pytest.mark.parametrize("lists_from", [0, math.inf])
 @pytest.mark.parametrize("user", [-1, 400, 10**12])
-def test_unknown_users_are_refused(user: int, cells_from: float) -> None:
-    index = NeighborIndex(clustered(400), cells_from=cells_from)
+def test_unknown_users_are_refused(user: int, lists_from: float) -> None:
+    index = NeighborIndex(clustered(400), lists_from=lists_from)
     with pytest.raises(InputError, match=rf"unknown user {user}: choose 0–399"):
         index.neighbors([0, user], 3)

@@ -13,9 +13,9 @@ from common.wire.offload_pb2_grpc import OffloadStub
 from server.front.service import OffloadService
 from server.metrics import Metrics
 from server.trust.gate import DEADLINE_TEXT, RATE_TEXT
-from server.trust.limits import BUDGET_TEXT, Budgeted, NeighborBudget, RateLimit
+from server.trust.limits import BUDGET_TEXT, BudgetedWorkers, NeighborBudget, RateLimit
 from server.trust.tokens import TokenKeys
-from server.workers.worker import Answerer
+from server.workers.worker import VersionHandler
 from tests.support.gates import bearer, make_gate, requests, status, stub_of
 from tests.support.serving import USERS, Endpoint, InProcess, Misbehaving, Scene, make_scene
 
@@ -112,13 +112,17 @@ def test_a_reader_who_stalls_is_cut_off(tmp_path: Path) -> None:
 
 def test_a_budget_ends_a_device_in_one_line(scene: Scene) -> None:
     description = scene.description()
-    answers = Budgeted(InProcess(Answerer(scene.recommender, description), 0), NeighborBudget(12))
-    service = OffloadService(scene.catalog(), scene.tally(), answers, Metrics(description))
+    workers = BudgetedWorkers(
+        InProcess(VersionHandler(scene.recommender, description), 0), NeighborBudget(12)
+    )
+    service = OffloadService(scene.catalog(), scene.tally(), workers, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         # 11 neighbors of one user, and among them the 5 of the smaller preset.
         for preset in ("vicinal", "paper", "vicinal"):
             connection.package(description, 7, preset)
-    spent = Budgeted(InProcess(Answerer(scene.recommender, description), 0), NeighborBudget(10))
+    spent = BudgetedWorkers(
+        InProcess(VersionHandler(scene.recommender, description), 0), NeighborBudget(10)
+    )
     service = OffloadService(scene.catalog(), scene.tally(), spent, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         connection.package(description, 7, "paper")

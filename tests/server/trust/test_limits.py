@@ -9,12 +9,12 @@ from common.wire import offload_pb2 as wire
 from server.trust.limits import (
     BURST_SECONDS,
     SECONDS_PER_DAY,
-    Budgeted,
+    BudgetedWorkers,
     BudgetSpentError,
     NeighborBudget,
     RateLimit,
 )
-from server.workers.frames import Answer, Call, Outcome
+from server.workers.frames import Call, Status, WorkerResult
 
 
 class Clock:
@@ -91,23 +91,23 @@ def test_neighbors_shown_before_are_free_and_midnight_forgets() -> None:
 def test_a_package_counts_the_neighbors_and_not_the_user() -> None:
     class Fixed:
         def __init__(self) -> None:
-            self.outcome = Outcome.ANSWERED
+            self.status = Status.ANSWERED
 
-        async def ask(self, call: Call, preset: str, request: bytes) -> Answer:
+        async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
             neighbors = np.array([7, 20, 21], dtype="<u4").tobytes()
-            return Answer(self.outcome, b"reply", neighbors=neighbors)
+            return WorkerResult(self.status, b"reply", neighbors=neighbors)
 
     fixed = Fixed()
-    answers = Budgeted(fixed, NeighborBudget(2, clock=Clock()))
+    workers = BudgetedWorkers(fixed, NeighborBudget(2, clock=Clock()))
 
-    def ask(user: int, call: Call = "GetPackage") -> Answer:
+    def ask(user: int, call: Call = "GetPackage") -> WorkerResult:
         request = wire.PackageRequest(user=user).SerializeToString()
-        return asyncio.run(answers.ask(call, "paper", request))
+        return asyncio.run(workers.ask(call, "paper", request))
 
     assert ask(7).data == b"reply"
     with pytest.raises(BudgetSpentError):
         ask(8)
     # Neither a list of items nor a refusal shows anybody.
     assert ask(8, "Recommend").data == b"reply"
-    fixed.outcome = Outcome.REFUSED
-    assert ask(8).outcome is Outcome.REFUSED
+    fixed.status = Status.REFUSED
+    assert ask(8).status is Status.REFUSED

@@ -121,13 +121,13 @@ def test_a_delta_leads_from_a_held_form_to_the_current_one(
     async def use() -> None:
         plain = description_from_wire(await served.describe(encoding, ["f" * 64]))
         assert plain == scenes[1].description()
-        said = description_from_wire(await served.describe(encoding, ["f" * 64, old.digest]))
-        (delta,) = [way for way in said.transfers if way.base is not None]
+        description = description_from_wire(await served.describe(encoding, ["f" * 64, old.digest]))
+        (delta,) = [way for way in description.transfers if way.base is not None]
         assert (delta.base, delta.form) == (old.digest, new.digest)
         assert delta.size < min(way.size for way in plain.transfers if way.form == new.digest)
         again = await served.describe(encoding, [old.digest])
-        assert description_from_wire(again).transfers == said.transfers
-        packed = served.blob(said.version, delta.digest).path.read_bytes()
+        assert description_from_wire(again).transfers == description.transfers
+        packed = served.blob(description.version, delta.digest).path.read_bytes()
         base = encode_form(scenes[0].recommender.version, old.encoding)
         data = encode_form(scenes[1].recommender.version, old.encoding)
         assert unpack(packed, old.encoding, new.size, base) == data

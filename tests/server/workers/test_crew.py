@@ -15,7 +15,7 @@ from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from server.versions.folder import current_version, describe, written_serving
 from server.workers.crew import Crew, QueueLimits, SaturatedError
-from server.workers.frames import Answer, Outcome, WorkerLostError
+from server.workers.frames import Status, WorkerLostError, WorkerResult
 from server.workers.hung import LEAST_SECONDS
 from tests.support.serving import PRESETS, USERS, WATCHED, Scene, make_scene
 
@@ -59,14 +59,14 @@ def with_crew(
     assert [pid for pid in seen if Path(f"/proc/{pid}").exists()] == []
 
 
-def recommend(crew: Crew, user: int, preset: str) -> "asyncio.Task[Answer]":
+def recommend(crew: Crew, user: int, preset: str) -> "asyncio.Task[WorkerResult]":
     version = current_version(crew._folder)
     request = wire.RecommendRequest(version=version, user=user, preset=preset)
     return asyncio.create_task(crew.ask("Recommend", preset, request.SerializeToString()))
 
 
-def items(answer: Answer) -> list[int]:
-    assert answer.outcome is Outcome.ANSWERED
+def items(answer: WorkerResult) -> list[int]:
+    assert answer.status is Status.ANSWERED
     return list(wire.Recommendation.FromString(answer.data).items)
 
 
@@ -86,7 +86,7 @@ def test_workers_answer_as_the_recommender_does(folder: Path, scene: Scene) -> N
                 assert items(answer) == expected.tolist()
                 assert min(answer.seconds) > 0 and answer.queued >= 0
         refused = await recommend(crew, 0, "crowd")
-        assert refused.outcome is Outcome.REFUSED
+        assert refused.status is Status.REFUSED
         assert b"k = 45 neighbors asked of 44 users" in refused.data
 
     with_crew(folder, use, workers=2, limits=NO_LIMIT)

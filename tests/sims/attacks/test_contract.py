@@ -17,7 +17,7 @@ from sims.attacks import ATTACKS, Budget, choose_targets, make_profiles, targets
 from sims.attacks.average import item_statistics
 from sims.attacks.mixrand import usermix
 from sims.evaluation.experiment import Experiment, prepare
-from sims.evaluation.measuring import Bench, measure
+from sims.evaluation.measuring import EvaluationSetup, measure
 
 # Zero-based, with 1–4 ratings each: the targets published with the data set.
 ML_100K_TARGETS = (1485, 1320, 821, 1562, 1531)
@@ -256,13 +256,13 @@ def test_every_attack_bites_on_movielens(name: str, tmp_path: Path) -> None:
     with ModelStore(tmp_path) as store:
         clean = prepared.train(store, clean=True)
         poisoned = prepared.train(store)
-    bench = Bench(
+    setup = EvaluationSetup(
         {"clean": clean, "poisoned": poisoned},
         prepared.local,
         preset("paper"),
         prepared.watched,
         50,
     )
-    measured = measure(bench, ["clean", "undefended"], np.arange(prepared.user_count))
+    measured = measure(setup, ["clean", "undefended"], np.arange(prepared.user_count))
     assert measured["clean"].counts.hit_ratio <= 0.01
     assert measured["undefended"].counts.hit_ratio >= UNDEFENDED[name]

@@ -64,7 +64,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
     )
     yield Trusted(server, certs, secret)
     server.process.terminate()
-    output = "".join(server.process.communicate(timeout=30))
+    output = "".join(server.process.communicate(timeout=60))
     for hidden in (folder / "secret", *folder.glob("*.token")):
         for word in hidden.read_text().split():
             assert len(word) < 20 or word not in output

@@ -19,7 +19,7 @@ from server.training.train import TrainingSettings, train
 from sims.cli import run
 from sims.evaluation.defenses import DEFENSES, defense_named
 from sims.evaluation.experiment import Experiment, Prepared, prepare
-from sims.evaluation.measuring import Bench, measure
+from sims.evaluation.measuring import EvaluationSetup, measure
 
 ROBUST = [name for name, robust in DEFENSES.items() if robust is not None]
 SMALL = Experiment("synthetic:60x90", attack="average", seed=1)
@@ -72,10 +72,10 @@ def test_without_rvd_devices_rank_with_the_model_as_it_is(tmp_path: Path) -> Non
         recommender = prepared.train(store)
     served = recommender.version.served
     for settings in (preset("vicinal"), preset("paper")):
-        told = defense_named("rmf").settings(settings)
+        settings_of_rmf = defense_named("rmf").settings(settings)
         assert defense_named("rmf+rvd").settings(settings) is settings
-        found = tuned_scores(served, recommender.neighborhood(3, told), told)
-        plain = served.plain_scores(recommender.neighborhood(3, told))
+        found = tuned_scores(served, recommender.neighborhood(3, settings_of_rmf), settings_of_rmf)
+        plain = served.plain_scores(recommender.neighborhood(3, settings_of_rmf))
         np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-6)
 
 
@@ -110,7 +110,7 @@ def test_a_defense_touches_only_what_it_owns(prepared: Prepared, store: Path, na
             }
             versions = {each.version.digest for each in (*plain.values(), *robust.values())}
             assert len(versions) == 4
-        bench = Bench(
+        setup = EvaluationSetup(
             plain,  # type: ignore[arg-type]
             prepared.local,
             SETTINGS,
@@ -120,16 +120,16 @@ def test_a_defense_touches_only_what_it_owns(prepared: Prepared, store: Path, na
             defense.rvd,
         )
         for user in range(4):
-            without = bench.answer("undefended", user)
-            assert without == Bench(
+            without = setup.answer("undefended", user)
+            assert without == EvaluationSetup(
                 plain,  # type: ignore[arg-type]
                 prepared.local,
                 SETTINGS,
                 prepared.watched,
                 20,
             ).answer("undefended", user)
-            bench.answer("clean_defended", user)
-            found = bench.answer("defended", user)
+            setup.answer("clean_defended", user)
+            found = setup.answer("defended", user)
             if name == "none":
                 assert found == without
         assert [state(each.stored) for each in plain.values()] == before
@@ -208,11 +208,11 @@ def test_measured_bands_on_ml_100k(tmp_path: Path, name: str) -> None:
     defense, prepared = defense_named(name), prepare(experiment)
     with ModelStore(tmp_path) as store:
         model = prepared.train(store, robust=defense.robust)
-    bench = Bench(
+    setup = EvaluationSetup(
         {"poisoned": model}, prepared.local, preset("vicinal"), targets, 50, rvd=defense.rvd
     )
     users = np.arange(0, prepared.user_count, 6 if defense.rvd else 1)
-    counts = measure(bench, ["defended"], users)["defended"].counts
+    counts = measure(setup, ["defended"], users)["defended"].counts
     (lowest, highest), (least, most) = BANDS[name]
     assert lowest <= counts.hit_ratio <= highest
     assert least <= counts.accuracy <= most

@@ -12,13 +12,13 @@ from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from server.model_store import ModelStore
 from sims.evaluation.experiment import Experiment, prepare
-from sims.evaluation.measuring import USERS_PER_TASK, Bench, Condition, measure
+from sims.evaluation.measuring import USERS_PER_TASK, Condition, EvaluationSetup, measure
 
 CONDITIONS: tuple[Condition, ...] = ("clean", "clean_defended", "undefended", "defended")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> EvaluationSetup:
     prepared = prepare(Experiment("synthetic:50x80", attack="average", attack_size=0.1))
     with ModelStore(tmp_path_factory.mktemp("store")) as store:
         recommenders = {
@@ -26,18 +26,18 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
             "poisoned": prepared.train(store),
         }
     settings = VicinalSettings(neighbors=8, unrated_weight=0.1, steps=2)
-    return Bench(recommenders, prepared.local, settings, prepared.watched, 20)  # type: ignore[arg-type]
+    return EvaluationSetup(recommenders, prepared.local, settings, prepared.watched, 20)  # type: ignore[arg-type]
 
 
-def test_counts_are_the_sum_of_every_users_answer(bench: Bench) -> None:
+def test_counts_are_the_sum_of_every_users_answer(setup: EvaluationSetup) -> None:
     users = np.arange(0, 50, 2)
     assert len(users) > USERS_PER_TASK, "more than one task"
     seen: list[tuple[int, int]] = []
     measured = measure(
-        bench, CONDITIONS, users, processes=2, progress=lambda _what, *done: seen.append(done)
+        setup, CONDITIONS, users, processes=2, progress=lambda _what, *done: seen.append(done)
     )
     for condition in CONDITIONS:
-        expected = sum((bench.answer(condition, user) for user in users.tolist()), Counts.none(5))
+        expected = sum((setup.answer(condition, user) for user in users.tolist()), Counts.none(5))
         assert measured[condition].counts == expected
         assert expected.users == len(users) == len(measured[condition].seconds)
         assert (measured[condition].seconds > 0).all()
@@ -46,8 +46,8 @@ def test_counts_are_the_sum_of_every_users_answer(bench: Bench) -> None:
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_bad_input_in_a_worker_is_bad_input(bench: Bench) -> None:
-    greedy = replace(bench, settings=replace(bench.settings, neighbors=56))
+def test_bad_input_in_a_worker_is_bad_input(setup: EvaluationSetup) -> None:
+    greedy = replace(setup, settings=replace(setup.settings, neighbors=56))
     with pytest.raises(InputError, match="k = 56 neighbors asked of 55 users"):
         measure(greedy, ["defended"], np.arange(50), processes=1)
 
@@ -59,7 +59,7 @@ class Fatal:
         return os._exit, (3,)
 
 
-def test_a_worker_that_dies_is_one_clear_error(bench: Bench) -> None:
+def test_a_worker_that_dies_is_one_clear_error(setup: EvaluationSetup) -> None:
     fatal: Any = Fatal()
     with pytest.raises(VicinalError, match=r"a worker process died.*fewer --processes"):
-        measure(replace(bench, settings=fatal), ["defended"], np.arange(50), processes=2)
+        measure(replace(setup, settings=fatal), ["defended"], np.arange(50), processes=2)

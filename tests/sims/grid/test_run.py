@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 NAME = "synthetic:90x120"
 CONFIG = f"""
 datasets = ["{NAME}"]
-attacks = ["random", "average"]
+attacks = ["random", "average", "file:/no/such.csv"]
 users = 30
 [k.paper."{NAME}"]
 mf = 8
@@ -28,7 +28,7 @@ mf = 9999
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grid that ran once; its cells of preset vicinal ask for too many neighbors."""
+    """A grid that ran once; one of its attacks fails, and preset vicinal asks for too large a k."""
     base = tmp_path_factory.mktemp("grid")
     (base / "grid.toml").write_text(CONFIG)
     command = ["grid", str(base / "grid.toml"), "--folder", str(base / "run"), "--processes", "2"]
@@ -38,11 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_failing_cell_is_recorded_and_stops_no_other(folder: Path) -> None:
     results = read_results(folder / "run")
-    assert len(results) == 6
     failed = [one for one in results if one.error]
-    assert [one.preset for one in failed] == ["vicinal", "vicinal"]
-    assert all(one.error.startswith("k = 9999 neighbors asked of 90 users") for one in failed)
+    assert len(results) == 9 and len(failed) == 3
+    assert {(one.attack, one.error) for one in failed} == {
+        ("file:/no/such.csv", "/no/such.csv: no such file")
+    }
     assert "### Failed" in (folder / "run" / "tables.md").read_text()
+
+
+def test_k_is_capped_at_the_users_there_are(folder: Path) -> None:
+    capped = {
+        one.k for one in read_results(folder / "run") if one.users and one.preset == "vicinal"
+    }
+    assert capped == {90}
 
 
 def test_a_cell_is_what_evaluate_measures(folder: Path) -> None:

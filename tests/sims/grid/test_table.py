@@ -86,9 +86,9 @@ def test_what_is_no_result_is_refused(tmp_path: Path, data: str, line: str) -> N
 
 def test_a_hit_ratio_above_one_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "cell.json"
-    told = result().model_dump()
-    told["hit_ratio"]["defended"] = 7
-    path.write_text(json.dumps(told))
+    values = result().model_dump()
+    values["hit_ratio"]["defended"] = 7
+    path.write_text(json.dumps(values))
     with pytest.raises(InputError, match="damaged"):
         read_result(path)
 

@@ -1,4 +1,4 @@
-"""Processes of the latency laboratory: devices that are played and held, children, cores."""
+"""Processes of the latency laboratory: devices with a share of a core, children, cores."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from common.errors import VicinalError
-from sims.latency.device import Answer, Job, play
-from sims.latency.share import held
+from sims.latency.device import AnswerTiming, Job, play
+from sims.latency.share import limited
 from sims.processes.children import Children, split_cores
 from sims.processes.marked import family, processor_seconds
 
@@ -29,34 +29,34 @@ class Clock:
         self.now += seconds
 
 
-def played(answer_seconds: float, *, rate: float = 1.0, fails: bool = False, **job: Any) -> Any:
+def timings(answer_seconds: float, *, rate: float = 1.0, fails: bool = False, **job: Any) -> Any:
     clock = Clock()
 
-    def answer(_user: int) -> Answer:
+    def answer(_user: int) -> AnswerTiming:
         clock.now += answer_seconds
         if fails:
             raise VicinalError("nobody is there")
-        return Answer(answer_seconds, answer_seconds, answer_seconds, 0)
+        return AnswerTiming(answer_seconds, answer_seconds, answer_seconds, 0)
 
-    told = {"seconds": 100.0, "most": 10_000, "seed": 3, **job}
+    options = {"seconds": 100.0, "most": 10_000, "seed": 3, **job}
     return play(
-        Job("", "", "", "paper", rate=rate, **told), answer, 40, clock=clock, sleep=clock.sleep
+        Job("", "", "", "paper", rate=rate, **options), answer, 40, clock=clock, sleep=clock.sleep
     ), clock
 
 
 def test_a_device_answers_at_random_times_and_counts_from_them() -> None:
-    done, clock = played(0.001)
+    done, clock = timings(0.001)
     assert 70 < len(done.answers) < 130 and done.late < 5
     assert all(one.total == pytest.approx(0.001) for one in done.answers)
     assert clock.now <= 100.1
 
 
 def test_a_device_that_is_busy_stands_for_another_one() -> None:
-    done, _ = played(2.0)
+    done, _ = timings(2.0)
     # Each begins when the one before is done; none counts the other's time.
     assert done.late > 20 and max(one.total for one in done.answers) == pytest.approx(2.0)
-    assert played(0.1, fails=True)[0].failed > 50
-    assert len(played(0.1, most=2)[0].answers) == 2
+    assert timings(0.1, fails=True)[0].failed > 50
+    assert len(timings(0.1, most=2)[0].answers) == 2
 
 
 def spinning(seconds: float) -> subprocess.Popen[bytes]:
@@ -69,7 +69,7 @@ def test_a_held_process_gets_its_share_at_most_and_is_let_go() -> None:
     try:
         time.sleep(0.3)
         begun, before = time.monotonic(), processor_seconds(process.pid)
-        with held(process.pid, 0.2):
+        with limited(process.pid, 0.2):
             time.sleep(1.0)
         share = (processor_seconds(process.pid) - before) / (time.monotonic() - begun)
         # Of a core that others use too, it may get less.

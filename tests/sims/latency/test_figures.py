@@ -12,8 +12,8 @@ from sims.figures.style import save
 from sims.latency import figures
 from sims.latency.fit import SIDES
 from sims.latency.plan import plan_named
-from sims.latency.report import Told, as_json, told
-from sims.latency.results import Measured
+from sims.latency.report import SettingReport, as_json, setting_reports
+from sims.latency.results import ScenarioResult
 from sims.latency.sheet import Sheet
 from sims.latency.table import costs, fleets
 from tests.support.latency_results import results_of
@@ -28,10 +28,10 @@ PLAN = plan_named(
 )
 
 
-def told_of(server: float) -> Told:
+def report_of(server: float) -> SettingReport:
     """A server whose server-side answers took `server` of the time that a core was kept."""
 
-    def busy(one: Measured) -> Measured:
+    def busy(one: ScenarioResult) -> ScenarioResult:
         asked = {
             call: found.model_copy(
                 update={
@@ -43,7 +43,7 @@ def told_of(server: float) -> Told:
         }
         return one.model_copy(update={"asked": asked})
 
-    (part,) = told(PLAN, [busy(one) for one in results_of(PLAN)], interval=600)
+    (part,) = setting_reports(PLAN, [busy(one) for one in results_of(PLAN)], interval=600)
     return part
 
 
@@ -58,7 +58,7 @@ def column(sheet: Sheet, head: str) -> list[str]:
 
 @pytest.mark.parametrize("server", [1.0, 0.5])
 def test_bars_of_cost_are_the_table_s_processor_time(server: float, tmp_path: Path) -> None:
-    part = told_of(server)
+    part = report_of(server)
     figure = figures.cost(part)
     (bars,) = (one for one in figure.axes[0].containers if isinstance(one, BarContainer))
     shown = [f"{bar.get_width():.2f}" for bar in bars]
@@ -70,7 +70,7 @@ def test_bars_of_cost_are_the_table_s_processor_time(server: float, tmp_path: Pa
 
 @pytest.mark.parametrize(("server", "cores"), [(1.0, 24), (0.5, 12)])
 def test_cores_of_a_fleet_follow_processor_time(server: float, cores: int) -> None:
-    part = told_of(server)
+    part = report_of(server)
     # 10⁶ devices, one question in 600 s each: 1667 a second, 70 % busy.
     lines = {line.get_color(): line for line in figures.fleets(part).axes[0].get_lines()}
     drawn = lines[figures.COLORS["server"]].get_ydata()
@@ -88,21 +88,21 @@ def test_cores_of_a_fleet_follow_processor_time(server: float, cores: int) -> No
 
 def test_machine_and_processor_time_that_disagree_are_told(tmp_path: Path) -> None:
     line = "server: 100 req/s reached where processor time says 200"
-    part = told_of(0.5)
+    part = report_of(0.5)
     assert any(note.startswith(line) for note in costs(part).notes)
     (setting,) = as_json(PLAN, [part])["settings"]
     assert setting["saturation_by_processor_time"] == pytest.approx({"server": 200, "device": 1000})
     assert [one.partition(":")[0] for one in setting["disagreements"]] == ["server"]
     for name, picture in (("cost", figures.cost), ("fleets", figures.fleets)):
         assert line in texts(picture(part), tmp_path / f"{name}.svg")
-    calm = told_of(1.0)
+    calm = report_of(1.0)
     assert not any("processor time says" in note for note in costs(calm).notes)
     assert "processor time says" not in texts(figures.cost(calm), tmp_path / "calm.svg")
 
 
 @pytest.mark.parametrize("name", ["cost", "latency", "break_even", "fleets"])
 def test_every_picture_names_its_scales_and_numbers(name: str, tmp_path: Path) -> None:
-    figure = getattr(figures, name)(told_of(1.0))
+    figure = getattr(figures, name)(report_of(1.0))
     written = texts(figure, tmp_path / "a.svg")
     assert "synthetic:40x60 · mf · paper, k = 12" in written
     assert "n = 40 users, K = 50" in written
@@ -117,7 +117,7 @@ def test_every_picture_names_its_scales_and_numbers(name: str, tmp_path: Path) -
 
 
 def test_marks_of_a_network_and_of_a_share_differ() -> None:
-    part = told_of(1.0)
+    part = report_of(1.0)
     looks = list(figures._looks(part).values())
     assert len({(str(one.dash), one.marker) for one in looks}) == len(looks) == 3
     marks = {

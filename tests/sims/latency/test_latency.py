@@ -19,9 +19,9 @@ from sims.cli import run
 from sims.latency.figures import draw
 from sims.latency.measure import run_plan
 from sims.latency.page import page_of
-from sims.latency.plan import FULL, QUICK, Cell, Plan, Setting, plan_named
-from sims.latency.report import as_json, told
-from sims.latency.results import cell_path, read_cell, write_cell
+from sims.latency.plan import FULL, QUICK, Plan, Scenario, Setting, plan_named
+from sims.latency.report import as_json, setting_reports
+from sims.latency.results import read_scenario, scenario_path, write_scenario
 from sims.latency.table import sheets
 from tests.support.latency_results import OWN_MS, SERVICE_MS, result_of, results_of
 
@@ -37,21 +37,38 @@ SMALL = plan_named(
 )
 
 
+def test_results_are_found_under_the_names_that_stored_ones_have() -> None:
+    setting = Setting("ml-1m", "mf", "paper")
+    scenario = Scenario(setting, "load", "device", share=0.5, load=0.3)
+    assert scenario.digest == "737141c5caea8715e47f8bbe4cf5501f"
+    assert Scenario(Setting("a", "b", "c", 3), "capacity").digest == (
+        "dd9369432d956471082dc14f2cf026a8"
+    )
+
+
 @pytest.mark.parametrize("plan", [QUICK, FULL])
-def test_presets_are_cells_that_differ(plan: Plan) -> None:
-    cells = [cell for found in plan.servers().values() for cell in found]
-    assert len({cell.digest for cell in cells}) == len(cells)
+def test_scenarios_of_a_plan_differ(plan: Plan) -> None:
+    scenarios = [scenario for found in plan.servers().values() for scenario in found]
+    assert len({scenario.digest for scenario in scenarios}) == len(scenarios)
     for found in plan.servers().values():
         assert found[0].kind == "capacity"
-        assert {cell.side for cell in found if cell.kind == "load"} == {"server", "device"}
+        assert {scenario.side for scenario in found if scenario.kind == "load"} == {
+            "server",
+            "device",
+        }
 
 
 def test_axes_replace_those_of_a_preset() -> None:
     plan = plan_named("full", models=["nsvd"], rates=[5.0], loads=None)
     (block,) = plan.blocks
     assert block.models == ("nsvd",) and block.networks == FULL.blocks[0].networks
-    cells = [cell for found in plan.servers().values() for cell in found if cell.kind == "load"]
-    assert {(cell.rate, cell.load) for cell in cells} == {(5.0, 0.0)}
+    scenarios = [
+        scenario
+        for found in plan.servers().values()
+        for scenario in found
+        if scenario.kind == "load"
+    ]
+    assert {(scenario.rate, scenario.load) for scenario in scenarios} == {(5.0, 0.0)}
     assert plan_named("quick") is QUICK
 
 
@@ -83,30 +100,30 @@ def test_bad_input_is_one_line(
 
 
 def test_results_are_read_as_written_and_damage_is_told(tmp_path: Path) -> None:
-    cell = Cell(SETTING, "load", "device", share=0.5, load=0.3)
-    assert read_cell(tmp_path, cell) is None
-    written = result_of(cell, 3)
-    write_cell(tmp_path, cell, written)
-    assert read_cell(tmp_path, cell) == written
+    scenario = Scenario(SETTING, "load", "device", share=0.5, load=0.3)
+    assert read_scenario(tmp_path, scenario) is None
+    written = result_of(scenario, 3)
+    write_scenario(tmp_path, scenario, written)
+    assert read_scenario(tmp_path, scenario) == written
     assert written.setting == SETTING
     for damage in ("{", "[]", '{"format": 1}', "[" * 100_000):
-        cell_path(tmp_path, cell).write_text(damage)
+        scenario_path(tmp_path, scenario).write_text(damage)
         with pytest.raises(InputError, match="damaged; delete it"):
-            read_cell(tmp_path, cell)
+            read_scenario(tmp_path, scenario)
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
-    for cells in SMALL.servers().values():
-        for cell in cells:
-            write_cell(tmp_path, cell, result_of(cell, 3))
+    for scenarios in SMALL.servers().values():
+        for scenario in scenarios:
+            write_scenario(tmp_path, scenario, result_of(scenario, 3))
     shown: list[tuple[str, int, int]] = []
     # No server is started: there would be a line of progress about it.
     results = run_plan(SMALL, tmp_path, lambda *line: shown.append(line))
-    assert {line[0] for line in shown} == {"cells"} and shown[-1][1] == len(results)
+    assert {line[0] for line in shown} == {"scenarios"} and shown[-1][1] == len(results)
 
 
 def test_formulas_find_again_what_follows_them() -> None:
-    (part,) = told(SMALL, results_of(SMALL), interval=600)
+    (part,) = setting_reports(SMALL, results_of(SMALL), interval=600)
     fit = part.fit
     assert fit.service == pytest.approx({"server": 0.010, "device": 0.001})
     assert fit.spent == pytest.approx(fit.service)
@@ -125,7 +142,7 @@ def test_formulas_find_again_what_follows_them() -> None:
 
 
 def test_what_is_extrapolated_says_so() -> None:
-    parts = told(SMALL, results_of(SMALL), interval=600)
+    parts = setting_reports(SMALL, results_of(SMALL), interval=600)
     found = json.loads(json.dumps(as_json(SMALL, parts), allow_nan=False))
     (setting,) = found["settings"]
     assert setting["processor_ratio"] == pytest.approx(0.1)
@@ -143,7 +160,7 @@ def test_what_is_extrapolated_says_so() -> None:
 
 @pytest.mark.parametrize("answers", [3, 200])
 def test_tables_fit_a_terminal(answers: int) -> None:
-    (part,) = told(QUICK_SHAPED, results_of(QUICK_SHAPED, answers=answers), interval=600)
+    (part,) = setting_reports(QUICK_SHAPED, results_of(QUICK_SHAPED, answers=answers), interval=600)
     stream = io.StringIO()
     console = Console(file=stream, width=80)
     for sheet in sheets(part):
@@ -164,7 +181,7 @@ QUICK_SHAPED = replace(
 
 
 def test_a_page_links_its_pictures(tmp_path: Path) -> None:
-    parts = told(SMALL, results_of(SMALL), interval=600)
+    parts = setting_reports(SMALL, results_of(SMALL), interval=600)
     files = draw(parts[0], tmp_path / "pictures")
     assert {file.stem.rpartition("k12-")[2] for file in files} == {
         *("latency", "cost", "break-even", "fleets")

@@ -5,9 +5,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -17,7 +18,7 @@ from client.link.connection import Connection
 from client.session import Session
 from client.stores.versions import VersionStore
 from common.errors import InputError
-from sims.load.network import PROFILES, SEGMENT_BYTES, Link, Network, Profile
+from sims.load.network import NETWORKS, SEGMENT_BYTES, Link, Network, NetworkConditions
 from tests.support.serving import LARGE_ITEMS, Endpoint, Scene, make_scene
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,44 +75,52 @@ def ping(here: socket.socket) -> float:
     return time.perf_counter() - start
 
 
+def quickest(once: Callable[[], float], most: float) -> float:
+    """The least of what it takes, which a busy machine may make longer, but not for a minute on."""
+    deadline = time.monotonic() + 60
+    least = once()
+    while least > most and time.monotonic() < deadline:
+        least = min(least, once())
+    return least
+
+
 def test_a_round_trip_takes_as_much_longer_as_it_should(echo: str) -> None:
-    least = {}
     for round_trip in (0.0, 0.1, 0.3):
-        with Network(Profile(round_trip, INFINITE, INFINITE, 0.0), echo) as network:
+        with Network(NetworkConditions(round_trip, INFINITE, INFINITE, 0.0), echo) as network:
             begun = time.perf_counter()
             with connected(network.address) as here:
                 first = ping(here)
                 opened = time.perf_counter() - begun
-                least[round_trip] = min(first, *(ping(here) for _ in range(4)))
+                most = 1.1 * round_trip + 0.01
+                assert round_trip <= quickest(partial(ping, here), most) <= most
             # The handshake is a round trip more.
-            assert opened >= 2 * round_trip
-    assert least[0.1] >= 0.1 and least[0.3] >= 0.3
-    ratio = (least[0.3] - least[0.0]) / (least[0.1] - least[0.0])
-    assert 2.5 < ratio < 3.5
+            assert opened >= 2 * round_trip and first >= round_trip
 
 
 @pytest.mark.parametrize(("down", "up"), [(1, 4), (4, 1)])
 def test_a_rate_holds_in_its_own_direction(echo: str, down: int, up: int) -> None:
     count = 100_000
-    slowest = {}
+
+    def transfer(here: socket.socket) -> float:
+        start = time.perf_counter()
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(here.sendall, bytes(count))
+            assert received(here, count) == bytes(count)
+            sent.result()
+        return time.perf_counter() - start
+
     for factor in (1, 2):
-        profile = Profile(0.0, factor * down * 1e6, factor * up * 1e6, 0.0)
-        with Network(profile, echo) as network, connected(network.address) as here:
+        conditions = NetworkConditions(0.0, factor * down * 1e6, factor * up * 1e6, 0.0)
+        with Network(conditions, echo) as network, connected(network.address) as here:
             ping(here)
-            start = time.perf_counter()
-            with ThreadPoolExecutor(1) as pool:
-                sent = pool.submit(here.sendall, bytes(count))
-                assert received(here, count) == bytes(count)
-                sent.result()
-            slowest[factor] = time.perf_counter() - start
-    # The slower direction, 1 Mbit/s and 2 Mbit/s, decides.
-    assert slowest[1] >= 0.8 and slowest[2] >= 0.4
-    assert 1.6 < slowest[1] / slowest[2] < 2.4
+            # The slower direction, 1 Mbit/s and 2 Mbit/s, decides.
+            least = 8 * count / (factor * 1e6)
+            assert least <= quickest(partial(transfer, here), 1.2 * least) <= 1.2 * least
 
 
 def test_two_connections_share_a_rate(echo: str) -> None:
     count = 60_000
-    with Network(Profile(0.0, 1e6, INFINITE, 0.0), echo) as network:
+    with Network(NetworkConditions(0.0, 1e6, INFINITE, 0.0), echo) as network:
 
         def transfer() -> None:
             with connected(network.address) as here:
@@ -188,7 +197,7 @@ def test_a_device_behind_a_network_answers_the_same(tmp_path: Path) -> None:
     scene = make_scene(tmp_path)
     found = []
     with Endpoint(scene.service()) as endpoint:
-        for name in PROFILES:
+        for name in NETWORKS:
             with (
                 Network(name, endpoint.address) as network,
                 Connection(network.address, patience=30) as connection,
@@ -197,16 +206,16 @@ def test_a_device_behind_a_network_answers_the_same(tmp_path: Path) -> None:
                 session = Session(connection, store, scene.local, preset="paper")
                 (answered,) = session.answer([3, 4])
             found.append([one.items for one in answered])
-            least = 2 * PROFILES[name].round_trip
+            least = 2 * NETWORKS[name].round_trip
             assert sum(one.waited for one in answered) >= least
     assert all(items == found[0] for items in found)
 
 
 def test_a_fetch_goes_on_where_the_network_was_cut(large: Scene) -> None:
-    profile = Profile(0.01, 16e6, 16e6, 0.0)
+    conditions = NetworkConditions(0.01, 16e6, 16e6, 0.0)
     with (
         Endpoint(large.service()) as endpoint,
-        Network(profile, endpoint.address) as network,
+        Network(conditions, endpoint.address) as network,
         Connection(network.address, patience=30) as connection,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -222,13 +231,13 @@ def test_a_fetch_goes_on_where_the_network_was_cut(large: Scene) -> None:
     assert fetched.received == min(way.size for way in description.transfers if way.form == form)
 
 
-@pytest.mark.parametrize("network", [Profile, "5g"])
+@pytest.mark.parametrize("network", [NetworkConditions, "5g"])
 def test_what_is_no_network_is_refused(network: object) -> None:
     with pytest.raises(InputError, match="network"):
         if network == "5g":
             Network("5g", "127.0.0.1:1")
         else:
-            Profile(0.1, 0.0, 1.0, 0.0)
+            NetworkConditions(0.1, 0.0, 1.0, 0.0)
     with pytest.raises(InputError, match="HOST:PORT"):
         Network("wifi", "nowhere")
 
@@ -243,6 +252,6 @@ def test_it_runs_as_a_process(echo: str) -> None:
     ) as process:
         assert process.stdout is not None
         with connected(process.stdout.readline().strip()) as here:
-            assert ping(here) >= PROFILES["wifi"].round_trip
-        process.communicate(timeout=20)
+            assert ping(here) >= NETWORKS["wifi"].round_trip
+        process.communicate(timeout=60)
     assert process.returncode == 0

@@ -45,10 +45,10 @@ def refuse(place: int) -> None:
 
 
 def test_results_come_in_the_order_of_calls_and_are_told_as_they_come() -> None:
-    told: list[int] = []
+    arrivals: list[int] = []
     calls = [(place,) for place in range(3)]
-    assert in_processes(later_first, calls, processes=3, arrived=told.append) == [0, 1, 2]
-    assert sorted(told) == [0, 1, 2]
+    assert in_processes(later_first, calls, processes=3, arrived=arrivals.append) == [0, 1, 2]
+    assert sorted(arrivals) == [0, 1, 2]
 
 
 def test_each_worker_is_started_once() -> None:

@@ -11,9 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Says the child's id, and then what in_child does with the body.
+# Says the child's id, and then what in_child does with the body. Where this runs in the background,
+# Ctrl-C is ignored, and a process inherits that. It is undone in the process itself and not by a
+# preexec_fn: that forks, and gRPC's threads of other tests let such a fork die before it is Python.
 SCRIPT = """
-import os, sys, time, typer
+import os, signal, sys, time, typer
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{before}
 from common.errors import InputError, VicinalError
 from sims.serving.in_child import in_child
 
@@ -34,15 +38,36 @@ else:
 """
 
 
-def start(body: str) -> subprocess.Popen[str]:
+# Ctrl-C right after the fork, for the process in which `whom` holds; the parent says at its end
+# whether it has waited for the child.
+EARLY = """
+import atexit
+
+def forked(fork=os.fork, parent=os.getpid()):
+    child = fork()
+    atexit.register(lambda: os.getpid() == parent and print(waited()))
+    if {whom}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return child
+
+def waited():
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return "waited"
+    return "a child is left"
+
+os.fork = forked
+"""
+
+
+def start(body: str, before: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(body=body)],
+        [sys.executable, "-c", SCRIPT.format(body=body, before=before)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where this runs in the background, Ctrl-C is ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
@@ -86,6 +111,20 @@ def test_an_interrupt_ends_both_and_is_told_once() -> None:
     out, errors = process.communicate(timeout=60)
     assert (out, errors) == ("interrupted\n", "")
     assert gone(child)
+
+
+def test_an_interrupt_before_the_child_is_ready_is_not_for_the_child() -> None:
+    process = start("pass", EARLY.format(whom="child == 0"))
+    out, errors = process.communicate(timeout=60)
+    said, *rest = out.splitlines()
+    assert (said.isdecimal(), rest, errors) == (True, ["done", "waited"], "")
+
+
+def test_an_interrupt_before_the_parent_waits_ends_the_child_first() -> None:
+    process = start("time.sleep(600)", EARLY.format(whom="child != 0"))
+    out, errors = process.communicate(timeout=60)
+    # The child may have said its id.
+    assert (out.splitlines()[-2:], errors) == (["interrupted", "waited"], "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

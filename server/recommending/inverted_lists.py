@@ -1,11 +1,11 @@
-"""Approximate search: users sorted into cells, of which a search looks into the nearest few.
+"""Approximate search: users in inverted lists (faiss's IVF), of which a search scans a few.
 
-Cells are faiss's inverted file over k-means centers. How many of them a search looks into is
-measured: the least number that finds nearly all of the neighbors that an exact search finds, for
-a sample of the users themselves. Embeddings without clusters have no such number that is worth
-its while, and then there are no cells.
+A list has the users who are nearest to one k-means center. How many of the nearest lists a search
+scans is measured: the least number that finds nearly all of the neighbors that an exact search
+finds, for a sample of the users themselves. For embeddings without clusters that number is too
+large to gain anything, and then there are no lists.
 
-Everything is seeded and runs on one thread: the same embeddings give the same cells.
+Everything is seeded and runs on one thread: the same embeddings give the same lists.
 
 Shapes: U users, d embedding width, k neighbors.
 """
@@ -30,11 +30,11 @@ RUNGS: Final = (12, 100, 200)
 # Users on whom it is measured, drawn from a seed.
 SAMPLE: Final = 256
 SAMPLE_SEED: Final = 0
-# A user in a cell costs more to look at than one in a flat table: with a larger share of the
-# cells than this, little or nothing would be gained.
+# A user in a list costs more to look at than one in a flat table: with a larger share of the
+# lists than this, little or nothing would be gained.
 LARGEST_SHARE: Final = 0.25
-# Of k-means: cells as a multiple of √U, rounds, and users per cell from which centers are learned.
-CELLS_PER_ROOT: Final = 2
+# Of k-means: lists as a multiple of √U, rounds, and users per list from which centers are learned.
+LISTS_PER_ROOT: Final = 2
 ROUNDS: Final = 10
 USERS_PER_CENTER: Final = 64
 
@@ -42,9 +42,9 @@ USERS_PER_CENTER: Final = 64
 @final
 @dataclass(frozen=True)
 class Rung:
-    """How up to `neighbors` neighbors are searched, and what came of it in the sample.
+    """The lists scanned for up to `neighbors` neighbors, and the recall measured in the sample.
 
-    probes  cells that a search looks into
+    probes  lists that a search scans
     recall  share of the true neighbors that it finds: the mean over sampled users
     lowest  the same for the sampled user for whom it is lowest
     """
@@ -56,11 +56,11 @@ class Rung:
 
 
 @final
-class Cells:
-    """A faiss index of U users in cells, and how many cells to look into."""
+class InvertedLists:
+    """A faiss index of U users in inverted lists, and how many lists to scan."""
 
     def __init__(self, embeddings: Table, count: int) -> None:
-        """Learns `count` cells from embeddings [U, d]; `rungs` are empty until measured."""
+        """Learns `count` lists from embeddings [U, d]; `rungs` are empty until measured."""
         self.count = count
         self.rungs: tuple[Rung, ...] = ()
         width = embeddings.shape[1]
@@ -75,7 +75,7 @@ class Cells:
     def search(self, user: int, count: int) -> NDArray[np.int64]:
         """The `count` users nearest to one of them, nearest first, [k].
 
-        Cells that hold fewer users than that, and more neighbors than were measured, lead to
+        Lists that have fewer users than that, and more neighbors than were measured, lead to
         an exact search.
         """
         query = np.asarray(self._index.reconstruct(user), dtype=np.float32)[None]
@@ -88,47 +88,47 @@ class Cells:
         return self.look(query, count, self.count)[1]
 
     def look(self, query: Table, count: int, probes: int) -> tuple[Table, NDArray[np.int64]]:
-        """Squared distances and users found in the nearest cells; missing users are -1, [k]."""
+        """Squared distances and users found in the nearest lists; missing users are -1, [k]."""
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = probes
         distances, found = self._index.search(query, count, params=parameters)
         return distances[0], found[0]
 
 
-def measured_cells(embeddings: Table) -> Cells | None:
-    """Cells in which searches for every number of RUNGS reach RECALL, or None."""
+def measured_lists(embeddings: Table) -> InvertedLists | None:
+    """Lists in which searches for every number of RUNGS reach RECALL, or None."""
     users = len(embeddings)
     with threadpool_limits(limits=1):
-        cells = Cells(embeddings, min(users, round(CELLS_PER_ROOT * math.sqrt(users))))
+        lists = InvertedLists(embeddings, min(users, round(LISTS_PER_ROOT * math.sqrt(users))))
         rng = np.random.default_rng(SAMPLE_SEED)
         sample = np.sort(rng.choice(users, min(SAMPLE, users), replace=False))
-        trial = _Trial(cells, embeddings[sample], min(RUNGS[-1], users))
-        most = int(LARGEST_SHARE * cells.count)
+        sample_recall = _RecallSample(lists, embeddings[sample], min(RUNGS[-1], users))
+        most = int(LARGEST_SHARE * lists.count)
         sizes = [min(neighbors, users) for neighbors in RUNGS]
-        if most < 1 or not all(trial.reached(size, most) for size in sizes):
+        if most < 1 or not all(sample_recall.reached(size, most) for size in sizes):
             return None
         for size in sizes:
-            probes = 1 + bisect_left(range(1, most), True, key=partial(trial.reached, size))
-            recalls = trial.recalls(size, probes)
+            probes = 1 + bisect_left(range(1, most), True, key=partial(sample_recall.reached, size))
+            recalls = sample_recall.recalls(size, probes)
             rung = Rung(size, probes, float(recalls.mean()), float(recalls.min()))
-            cells.rungs = (*cells.rungs, rung)
-    return cells
+            lists.rungs = (*lists.rungs, rung)
+    return lists
 
 
 @final
-class _Trial:
-    """Searches for the neighbors of sampled users, held against an exact search."""
+class _RecallSample:
+    """Searches for the neighbors of sampled users, compared with an exact search."""
 
-    def __init__(self, cells: Cells, queries: Table, most: int) -> None:
-        self._cells = cells
+    def __init__(self, lists: InvertedLists, queries: Table, most: int) -> None:
+        self._lists = lists
         self._queries = [query[None] for query in queries]
-        self._distances = [cells.look(query, most, cells.count)[0] for query in self._queries]
+        self._distances = [lists.look(query, most, lists.count)[0] for query in self._queries]
 
     def recalls(self, count: int, probes: int) -> NDArray[np.float64]:
         """For every sampled user, the share of its `count` neighbors that is found."""
         # By distance and not by name: of twins, either may be found.
         found = [
-            np.count_nonzero(self._cells.look(query, count, probes)[0] <= distances[count - 1])
+            np.count_nonzero(self._lists.look(query, count, probes)[0] <= distances[count - 1])
             for query, distances in zip(self._queries, self._distances, strict=True)
         ]
         return np.array(found) / count

@@ -1,0 +1,72 @@
+"""Ratings → model → what is served, by the server alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import InputError
+from common.vicinal.settings import PRESETS
+from server.data.datasets import load_dataset
+from server.model_store import ModelStore
+from server.preparing import Offer, prepare, renew
+from server.training.train import TrainingSettings
+from server.versions.folder import current_version, read_serving
+from tests.support.modules import ENVIRONMENT, ROOT
+
+DATASET = "synthetic:80x120"
+
+
+def test_what_is_served_is_the_ratings_as_they_are(tmp_path: Path) -> None:
+    ratings = load_dataset(DATASET).ratings
+    training = TrainingSettings.on(DATASET, model="mf")
+    with ModelStore(tmp_path / "store") as store:
+        prepare(tmp_path / "serving", store, ratings, training, Offer(PRESETS["mf"], (3,)))
+    recommender, description = read_serving(
+        tmp_path / "serving", current_version(tmp_path / "serving")
+    )
+    assert recommender.ratings_digest == ratings.digest() == description.ratings_digest
+    assert (description.user_count, description.watched) == (80, (3,))
+    # 300 are asked for, 80 are there.
+    assert description.presets["vicinal"].neighbors == 80
+    assert description.experiment == ""
+
+
+def test_a_renewed_version_keeps_what_may_be_asked_and_fits_the_new_ratings(
+    tmp_path: Path,
+) -> None:
+    ratings, other = (load_dataset(DATASET, seed=seed).ratings for seed in (0, 1))
+    folder = tmp_path / "serving"
+    training = TrainingSettings.on(DATASET, model="mf")
+    offer = Offer(PRESETS["mf"], (3,), 20, "an experiment")
+    with ModelStore(tmp_path / "store") as store:
+        prepare(folder, store, ratings, training, offer, users=70)
+    old = current_version(folder)
+    name = renew(folder, other, users=70, dataset=DATASET, seed=0)
+    assert current_version(folder) == old != name
+    (_, before), (recommender, after) = read_serving(folder, old), read_serving(folder, name)
+    assert recommender.ratings.digest() == other.digest()
+    assert (after.presets, after.watched, after.list_length, after.experiment) == (
+        (before.presets, before.watched, before.list_length, before.experiment)
+    )
+    with pytest.raises(InputError, match="retraining: 69 users × 120 items"):
+        renew(folder, other.rows(np.arange(69)), users=69, dataset=DATASET, seed=0)
+
+
+def test_a_watched_item_must_be_one(tmp_path: Path) -> None:
+    ratings = load_dataset(DATASET).ratings
+    training = TrainingSettings.on(DATASET, model="mf")
+    with (
+        ModelStore(tmp_path / "store") as store,
+        pytest.raises(InputError, match="watched item 120 is not an item"),
+    ):
+        prepare(tmp_path / "serving", store, ratings, training, Offer(PRESETS["mf"], (120,)))
+    assert not (tmp_path / "serving").exists()
+
+
+def test_a_server_prepares_itself_without_sims() -> None:
+    code = "import server.preparing, sys; sys.exit('sims' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0
