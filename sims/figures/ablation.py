@@ -145,10 +145,10 @@ def _panel(
     # Whole markers at 0, too, and no lines of nothing but 0 blown up.
     axes.set_ylim(-0.03 * top, top)
     plain_ticks(axes.yaxis)
-    for at, ys, _, style in lines:
+    for xs, ys, _, style in lines:
         bars = [one.bar for one in ys]
         axes.errorbar(
-            at,
+            xs,
             [one.mean for one in ys],
             yerr=bars if any(bars) else None,
             color=style.color,
@@ -161,7 +161,7 @@ def _panel(
     for level, style in references.values():
         axes.axhline(level, color=style.color, linestyle=style.dash, linewidth=1.3)
     right = axes.get_xlim()[1]
-    ends = [End(at[-1], ys[-1].mean, attack, style.color) for at, ys, attack, style in lines]
+    ends = [End(xs[-1], ys[-1].mean, attack, style.color) for xs, ys, attack, style in lines]
     ends += [End(right, level, label, style.color) for label, (level, style) in references.items()]
     label_lines(axes, ends)
 

@@ -4,7 +4,7 @@ What they show stands in the tables (sims.latency.table), from the same fields.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from sims.figures.style import (
     save,
 )
 from sims.latency.extrapolate import FLEETS, UTILIZATION
-from sims.latency.fit import SIDES, offered
+from sims.latency.fit import SIDES, Cost, offered
 from sims.latency.model import FULL
 from sims.latency.plan import SideName
 from sims.latency.report import SettingReport, disagreements
@@ -134,57 +134,56 @@ def _latency_ends(axes: Axes, part: SettingReport, network: str) -> list[End]:
 
 def cost(part: SettingReport) -> Figure:
     """Processor time and bytes, side by side: the rows of the table of costs."""
-    fit = part.fit
-    spent = [1000 * fit.spent[side] for side in SIDES]
+    return cost_figure(part.setting.label, part.fit.costs, _of(part))
+
+
+def cost_figure(label: str, costs: Mapping[SideName, Cost], of: str) -> Figure:
+    """Of a setting called `label`; `of` says of how many cores and users."""
+    notes = disagreements(costs)
+    ratio = costs["device"].spent / costs["server"].spent
+    told = f"An offloaded answer takes {ratio:.2f} of the processor time of a server-side one. {of}"
     with drawing():
-        notes = disagreements(fit)
         figure, (time, size) = canvas(1, 2, (9.0, 2.9 + 0.17 * len(notes)))
-        places = np.arange(len(SIDES))
-        bars = time.barh(places, spent, color=[COLORS[side] for side in SIDES], height=0.6)
-        bars[0].set_hatch("///")
-        bars[0].set_edgecolor("white")
-        time.bar_label(bars, fmt="%.2f", padding=3)
-        time.set_title("processor time of the server", loc="left")
-        time.set_xlabel("seconds for 1000 answers")
-        for shift, (what, sizes) in (
-            (-0.2, ("request", fit.sent)),
-            (0.2, ("answer", fit.received)),
-        ):
-            values = [sizes[side] for side in SIDES]
-            bars = size.barh(
-                places + shift,
-                values,
-                height=0.36,
-                color=[COLORS[side] for side in SIDES],
-                alpha=0.45 if what == "request" else 1.0,
-            )
-            labels = [f"{value:,.0f}, {what}" for value in values]
-            size.bar_label(bars, labels=labels, padding=3, fontsize=SMALL)
-        size.set_xscale("log")
-        size.set_xlim(10, 12 * max(fit.sent[side] + fit.received[side] for side in SIDES))
-        size.set_title("bytes of a request and of its answer", loc="left")
-        size.set_xlabel("bytes (log scale)")
+        _times(time, costs)
+        _sizes(size, costs)
         for axes in (time, size):
-            axes.set_yticks(places, [NAMES[side] for side in SIDES])
+            axes.set_yticks(range(len(SIDES)), [NAMES[side] for side in SIDES])
             axes.set_ylim(len(SIDES) - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)
-        time.set_xlim(0, 1.25 * max(spent))
-        plain_ticks(time.xaxis)
-        plain_ticks(size.xaxis, at=[10.0**power for power in range(1, 7)])
-        # Ticks beyond the bars would widen the panel again.
-        size.set_xlim(10, 12 * max(fit.sent[side] + fit.received[side] for side in SIDES))
-        headed(
-            figure,
-            f"{part.setting.label} · cost of an answer",
-            "\n".join(
-                [
-                    f"An offloaded answer takes {fit.processor_ratio:.2f} of the processor time of "
-                    f"a server-side one. {_of(part)}",
-                    *notes,
-                ]
-            ),
-        )
+        headed(figure, f"{label} · cost of an answer", "\n".join([told, *notes]))
     return figure
+
+
+def _times(axes: Axes, costs: Mapping[SideName, Cost]) -> None:
+    spent = [1000 * costs[side].spent for side in SIDES]
+    bars = axes.barh(range(len(SIDES)), spent, color=[COLORS[side] for side in SIDES], height=0.6)
+    bars[0].set_hatch("///")
+    bars[0].set_edgecolor("white")
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set_title("processor time of the server", loc="left")
+    axes.set_xlabel("seconds for 1000 answers")
+    axes.set_xlim(0, 1.25 * max(spent))
+    plain_ticks(axes.xaxis)
+
+
+def _sizes(axes: Axes, costs: Mapping[SideName, Cost]) -> None:
+    places = np.arange(len(SIDES))
+    colors = [COLORS[side] for side in SIDES]
+    sent, received = (
+        [costs[side].sent for side in SIDES],
+        [costs[side].received for side in SIDES],
+    )
+    for shift, what, values in ((-0.2, "request", sent), (0.2, "answer", received)):
+        pale = 0.45 if what == "request" else 1.0
+        bars = axes.barh(places + shift, values, height=0.36, color=colors, alpha=pale)
+        labels = [f"{value:,.0f}, {what}" for value in values]
+        axes.bar_label(bars, labels=labels, padding=3, fontsize=SMALL)
+    axes.set_xscale("log")
+    axes.set_title("bytes of a request and of its answer", loc="left")
+    axes.set_xlabel("bytes (log scale)")
+    most = 12 * max(sent + received)
+    plain_ticks(axes.xaxis, at=[at for at in (10.0**power for power in range(1, 9)) if at <= most])
+    axes.set_xlim(10, most)
 
 
 def break_even(part: SettingReport) -> Figure:
@@ -242,53 +241,60 @@ def break_even(part: SettingReport) -> Figure:
 def fleets(part: SettingReport) -> Figure:
     """Cores and bytes for a fleet, both sides: the rows of the table of fleets."""
     first = part.break_even[0]
+    rows: dict[SideName, list[tuple[int, float]]] = {
+        side: [
+            (one.cores, one.bytes_a_second)
+            for one in part.fleets
+            if (one.side, one.network, one.share) == (side, first.network, first.share)
+        ]
+        for side in SIDES
+    }
     interval = part.fleets[0].interval
-    notes = disagreements(part.fit)
+    return fleets_figure(part.setting.label, rows, part.fit.costs, interval, _of(part))
+
+
+def fleets_figure(
+    label: str,
+    rows: Mapping[SideName, Sequence[tuple[int, float]]],
+    costs: Mapping[SideName, Cost],
+    interval: float,
+    of: str,
+) -> Figure:
+    """Cores and bytes a second by side, of each size in FLEETS."""
+    notes = disagreements(costs)
+    told = (
+        f"Each device asks once in {interval:g} s. Cores: by processor time of an answer, "
+        f"{UTILIZATION:.0%} busy, with nothing else on them. {of}"
+    )
     with drawing():
         figure, panels = canvas(1, 2, (10.0, 4.3 + 0.17 * len(notes)))
         for axes, what in zip(panels, ("cores", "megabytes a second"), strict=True):
             ends: list[End] = []
-            values: list[float] = []
             for place, side in enumerate(SIDES):
-                mine = [
-                    one
-                    for one in part.fleets
-                    if one.side == side and (one.network, one.share) == (first.network, first.share)
-                ]
-                ys = [float(one.cores) for one in mine]
-                if what != "cores":
-                    ys = [one.bytes_a_second / 1e6 for one in mine]
-                style = look(place)
-                axes.plot(
-                    FLEETS, ys, color=COLORS[side], linestyle=DOTTED, marker=style.marker, ms=6
-                )
-                last = plain(ys[-1]) if what == "cores" else f"{ys[-1]:.2f}"
-                ends.append(End(FLEETS[-1], ys[-1], f"{NAMES[side]}: {last}", COLORS[side]))
-                values += ys
+                cores = what == "cores"
+                ys = [float(one[0]) if cores else one[1] / 1e6 for one in rows[side]]
+                marker, color = look(place).marker, COLORS[side]
+                axes.plot(FLEETS, ys, color=color, linestyle=DOTTED, marker=marker, ms=6)
+                last = plain(ys[-1]) if cores else f"{ys[-1]:.2f}"
+                ends.append(End(FLEETS[-1], ys[-1], f"{NAMES[side]}: {last}", color))
             axes.set_xscale("log")
             axes.set_yscale("log")
-            axes.set_ylim(0.7 * min(values), 1.6 * max(values))
+            low, high = axes.get_ylim()
+            axes.set_ylim(low / 1.2, high * 1.2)
             plain_ticks(axes.xaxis, at=FLEETS)
             plain_ticks(axes.yaxis)
             axes.set_xlabel("devices (log scale)")
             axes.set_title(f"{what} of the server (log scale)", loc="left")
             label_lines(axes, ends)
-        headed(
-            figure,
-            f"{part.setting.label} · fleets, EXTRAPOLATED",
-            "\n".join(
-                [
-                    f"Each device asks once in {interval:g} s. Cores: by processor time of an "
-                    f"answer, {UTILIZATION:.0%} busy, with nothing else on them. {_of(part)}",
-                    *notes,
-                ]
-            ),
-        )
+        headed(figure, f"{label} · fleets, EXTRAPOLATED", "\n".join([told, *notes]))
     return figure
 
 
 def _of(part: SettingReport) -> str:
-    """How many cores and users the server had."""
-    fit = part.fit
-    cores = f"{fit.cores} core{'s' * (fit.cores != 1)}"
-    return f"Server: {cores}, n = {fit.users:,} users, K = {part.setting.list_length}."
+    return described(part.fit.cores, part.fit.users, part.setting.list_length)
+
+
+def described(cores: int, users: int, list_length: int) -> str:
+    """What a picture was measured on."""
+    plural = "s" * (cores != 1)
+    return f"Server: {cores} core{plural}, n = {users:,} users, K = {list_length}."

@@ -36,6 +36,23 @@ FIRST_TRIPS: Final = 4.5
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What an answer of one side costs, as the table of costs has it.
+
+    spent           processor seconds of the server
+    reached         answers a second that were reached
+    allowed         answers a second that processor time alone allows
+    sent, received  bytes of a request, of its answer
+    """
+
+    spent: float
+    reached: float
+    allowed: float
+    sent: float
+    received: float
+
+
+@dataclass(frozen=True)
 class Fit:
     """One setting's numbers, by side where both have one.
 
@@ -70,9 +87,18 @@ class Fit:
         return self.spent["device"] / self.spent["server"]
 
     @property
-    def by_processor(self) -> dict[SideName, float]:
-        """Answers a second that processor time alone allows, on the measured cores."""
-        return {side: self.cores / self.spent[side] for side in SIDES}
+    def costs(self) -> dict[SideName, Cost]:
+        """By side."""
+        return {
+            side: Cost(
+                self.spent[side],
+                self.saturated[side],
+                self.cores / self.spent[side],
+                self.sent[side],
+                self.received[side],
+            )
+            for side in SIDES
+        }
 
     def queue(self, side: SideName, *, cores: int | None = None) -> Queue:
         """With rate 0: of the measured machine, or of so many cores that nothing else uses."""

@@ -4,14 +4,14 @@ import math
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sims.latency.extrapolate import Extrapolated, extrapolate
-from sims.latency.fit import SIDES, Comparison, Fit, compared, fit_of, offered, quantile
+from sims.latency.fit import SIDES, Comparison, Cost, Fit, compared, fit_of, offered, quantile
 from sims.latency.model import median_size
-from sims.latency.plan import Plan, Setting
+from sims.latency.plan import Plan, Setting, SideName
 from sims.latency.results import ScenarioResult
 
 # What the project wants of the server's processor time, offloaded over server-side.
@@ -133,8 +133,8 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
         * (fit.spent["server"] - fit.spent["device"]),
         "processor_ratio": fit.processor_ratio,
         "saturation": fit.saturated,
-        "saturation_by_processor_time": fit.by_processor,
-        "disagreements": disagreements(fit),
+        "saturation_by_processor_time": {side: one.allowed for side, one in fit.costs.items()},
+        "disagreements": disagreements(fit.costs),
         "bytes": {side: {"up": fit.sent[side], "down": fit.received[side]} for side in SIDES},
         "device_processor_ms": _number(1000 * fit.processor),
         "model_error": {name: _number(part.error(name)) for name in PARTS},
@@ -156,11 +156,11 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
     }
 
 
-def disagreements(fit: Fit) -> list[str]:
+def disagreements(costs: Mapping[SideName, Cost]) -> list[str]:
     """A line for each side whose rate reached is not what its processor time allows."""
     lines = []
-    for side in SIDES:
-        reached, allowed = fit.saturated[side], fit.by_processor[side]
+    for side, one in costs.items():
+        reached, allowed = one.reached, one.allowed
         if max(reached / allowed, allowed / reached) < DISAGREE:
             continue
         why = "the machine was busy with other things, or the server waited"

@@ -94,7 +94,7 @@ def costs(part: SettingReport) -> Sheet:
             side,
             f"{1000 * fit.spent[side]:.2f}",
             f"{fit.saturated[side]:.0f}",
-            f"{fit.by_processor[side]:.0f}",
+            f"{fit.costs[side].allowed:.0f}",
             f"{fit.sent[side]:,.0f}",
             f"{fit.received[side]:,.0f}",
         )
@@ -109,7 +109,7 @@ def costs(part: SettingReport) -> Sheet:
     ]
     if len(fit.own):
         notes.append(f"A device's processor time: {milli(fit.processor)} ms an answer.")
-    notes += disagreements(fit)
+    notes += disagreements(fit.costs)
     return Sheet(
         f"{part.setting.label}: cost of an answer",
         ("side", "server CPU s/1000", "req/s reached", "by CPU", "bytes up", "bytes down"),

@@ -8,10 +8,13 @@ import pytest
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
+from common.errors import InputError
 from sims.figures.style import save
 from sims.latency import figures
 from sims.latency.fit import SIDES
+from sims.latency.page import page_of
 from sims.latency.plan import plan_named
+from sims.latency.redraw import costs_in, fleets_of, redraw
 from sims.latency.report import SettingReport, as_json, setting_reports
 from sims.latency.results import ScenarioResult
 from sims.latency.sheet import Sheet
@@ -127,3 +130,33 @@ def test_marks_of_a_network_and_of_a_share_differ() -> None:
     }
     assert len({marker for _, marker in marks}) == len({color for color, _ in marks}) == 3
     assert set(figures.COLORS) == set(SIDES)
+
+
+def test_a_page_s_tables_are_enough_for_its_bars(tmp_path: Path) -> None:
+    part = report_of(0.5)
+    files = figures.draw(part, tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(page_of([part], files, page, command="x", apart=True))
+    before = {path: path.read_text() for path in files}
+    redrawn = redraw(page)
+    assert {path.name.rpartition("-")[2] for path in redrawn} == {"cost.svg", "fleets.svg"}
+    for path in redrawn:
+        # The same picture: the numbers of this example are as round as a table prints them.
+        assert path.read_text() == before[path]
+    page.write_text("# nothing\n")
+    with pytest.raises(InputError, match="links no picture"):
+        redraw(page)
+
+
+def test_the_committed_page_says_what_its_pictures_show() -> None:
+    page = Path(__file__).parents[3] / "docs" / "latency.md"
+    for section in page.read_text().split("\n## ")[1:]:
+        costs = costs_in(section)
+        assert costs is not None
+        (stem,) = re.findall(r"\(latency/(\S+)-cost\.svg\)", section)
+        drawn = (page.parent / "latency" / f"{stem}-cost.svg").read_text()
+        for side in SIDES:
+            assert f"<!-- {1000 * costs[side].spent:.2f} -->" in drawn
+            (cores, _) = fleets_of(costs[side], 600)[-1]
+            assert re.search(rf"\| 1,000,000 \| {side} \| .*\| {cores} \| ", section)
+        assert "EXTRAPOLATED" in (page.parent / "latency" / f"{stem}-fleets.svg").read_text()
