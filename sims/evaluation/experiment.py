@@ -129,7 +129,10 @@ def prepare(
     _check_names(experiment, attack)
     if dataset is None:
         dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
-    split = leave_one_out(dataset, seed=experiment.seed) if hold_out else nothing_held_out(dataset)
+    if hold_out:
+        split = leave_one_out(dataset, seed=experiment.seed)
+    else:
+        split = nothing_held_out(dataset.ratings)
     if hold_out and not len(split.held_out.users):
         raise InputError(
             f"{experiment.dataset}: no user has two ratings, so none can be held out to find again"

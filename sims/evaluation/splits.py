@@ -61,11 +61,11 @@ def hold_out_one(ratings: RatingMatrix, *, seed: int) -> Split:
     return _hold_out(ratings, positions, "random")
 
 
-def nothing_held_out(dataset: Dataset) -> Split:
-    """All ratings of the data set, to serve them as they are."""
-    users = dataset.ratings.user_count
+def nothing_held_out(ratings: RatingMatrix) -> Split:
+    """All ratings, to serve them as they are."""
+    users = ratings.user_count
     held_out = HeldOut(np.full(users, -1, dtype=np.int32), np.zeros(users, dtype=np.uint8))
-    return Split(dataset.ratings, held_out, NO_SPLIT)
+    return Split(ratings, held_out, NO_SPLIT)
 
 
 def without(ratings: RatingMatrix, held_out: HeldOut) -> RatingMatrix:

@@ -62,17 +62,11 @@ def retrain(folder: Path) -> str:
     description, _ = read_description(folder, current_version(folder))
     # What is measured stays the same, so that counts of both versions can be compared.
     experiment = replace(spec.experiment, targets=description.watched or None)
-    loaded = load_ratings(experiment, hold_out=spec.hold_out)
-    version = renew(
-        folder,
-        loaded.ratings,
-        users=loaded.users,
-        dataset=experiment.dataset,
-        seed=experiment.seed,
-    )
-    before = description.ratings_digest
-    if spec.device_ratings is not None and loaded.local.train.digest() != before:
-        write_local_ratings(spec.device_ratings, loaded.local)
+    source, local = load_ratings(experiment, hold_out=spec.hold_out)
+    version = renew(folder, source, dataset=experiment.dataset, seed=experiment.seed)
+    changed = local.train.digest() != description.ratings_digest
+    if spec.device_ratings is not None and changed:
+        write_local_ratings(spec.device_ratings, local)
     return version
 
 
