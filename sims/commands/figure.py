@@ -69,17 +69,14 @@ def figure(
 
     Numbers are means over seeds, error bars and ± their standard deviation.
     """
-    from difflib import get_close_matches
-
     from common.errors import InputError
+    from common.names import unknown
     from sims.figures.style import KINDS, save
     from sims.grid.results import read_named
     from sims.progress import shown
 
     if name not in NAMES:
-        near = get_close_matches(name, NAMES, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown figure {name!r}: {hint}choose one of {', '.join(NAMES)}")
+        raise unknown("figure", name, NAMES)
     if output.suffix.lower().removeprefix(".") not in KINDS:
         raise InputError(f"{output}: name a file that ends in .{' or .'.join(KINDS)}")
     if name == "embeddings":

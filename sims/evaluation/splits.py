@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset, HeldOut
 
@@ -36,7 +37,7 @@ def leave_one_out(dataset: Dataset, *, kind: str | None = None, seed: int = 0) -
     """
     chosen = kind or ("random" if dataset.held_out is None else "published")
     if chosen not in KINDS:
-        raise InputError(f"split {chosen!r}: use one of {', '.join(KINDS)}")
+        raise unknown("split", chosen, KINDS)
     ratings = dataset.ratings
     if chosen == "published":
         if dataset.held_out is None:

@@ -17,8 +17,7 @@ from sims.latency.plan import plan_named
 from sims.latency.redraw import costs_in, fleets_of, redraw
 from sims.latency.report import SettingReport, as_json, setting_reports
 from sims.latency.results import ScenarioResult
-from sims.latency.sheet import Sheet
-from sims.latency.table import costs, fleets
+from sims.latency.table import Sheet, costs, fleets
 from tests.support.latency_results import results_of
 
 PLAN = plan_named(
