@@ -72,12 +72,16 @@ FLEET: Final = {
     "seconds.fleet": "from the first message to the last answer, without Flower's start",
 }
 
-_NOT_IN_GRIDS: Final = ("min_support", "source", "split", "hit_ratio_per_target")
+_NOT_IN_GRIDS: Final = ("source", "split", "hit_ratio_per_target")
 # Of a cell's file; a column of results.parquet has `_` where a key has a dot.
 GRID: Final = {
     "format": "of the file; another one is refused",
-    **{name: text for name, text in ASKED.items() if name not in _NOT_IN_GRIDS},
+    **ASKED,
     "attack_size": "fakes as a share of real users",
+    "attack_options": "options of the attack; as JSON in results.parquet",
+    "step_rule": "curvature, adagrad or adam",
+    "learning_rate": "of adagrad and adam; 0 for curvature",
+    "proximal_weight": "λ: what holds the copy near the model",
     "error": "why the cell failed; empty for one that was measured",
     **{name: text for name, text in FOUND.items() if name not in _NOT_IN_GRIDS},
     **SECONDS,
