@@ -95,8 +95,8 @@ class GenericVicinal:
 
     def user_embeddings(self) -> NDArray[np.float32]:
         """Where all users lie for the neighbor search, real ones first, [U, d]."""
-        embed, ratings = self._module.embed, self.ratings
-        assert callable(embed)
+        embed: Callable[[torch.Tensor], object] = getattr(self._module, "embed")  # noqa: B009
+        ratings = self.ratings
         chunks = np.array_split(
             np.arange(ratings.user_count), -(-ratings.user_count // USERS_PER_CHUNK)
         )

@@ -22,7 +22,7 @@ def block(name: str, thing: Any) -> str:
     """Signature and docstring; of a class its public methods and properties, too."""
     if not inspect.isclass(thing):
         return f"{_signature(name, thing)}\n\n{inspect.getdoc(thing)}\n"
-    base = f"({thing.__base__.__name__})" if issubclass(thing, Exception) else ""
+    base = f"({thing.__bases__[0].__name__})" if issubclass(thing, Exception) else ""
     parts = [f"class {name}{base}\n\n{inspect.getdoc(thing)}\n", *_members(thing)]
     return "\n".join(parts)
 

@@ -2,16 +2,18 @@
 
 import io
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from matplotlib.figure import Figure
 
 from common.errors import InputError
 from common.files import write_file
 from sims.api.model import Model
+from sims.evaluation.defenses import NO_DEFENSE, RVD
 from sims.evaluation.report import Evaluation
-from sims.figures.bars import bars
+from sims.figures.bars import before_and_after
 from sims.figures.embedding import laid_out
+from sims.figures.outcomes import METRICS, REFERENCES, UNDEFENDED, Outcomes, Spread
 
 DPI = 80
 
@@ -47,27 +49,32 @@ def picture(drawn: Evaluation | Model, *, dpi: int = DPI) -> Picture:
     Raises InputError for anything else, and for a model of too few users to lay out.
     """
     if isinstance(drawn, Evaluation):
-        told = drawn.to_json()
-        title = (
-            f"{told['dataset']} · {told['model']} · attack {told['attack']} · "
-            f"defense {told['defense']} · seed {told['seed']}"
-        )
-        shown = {
-            "clean": "clean",
-            "undefended": "undefended",
-            "defended": "defended_paper" if told["preset"] == "paper" else "defended_vicinal",
-            "popularity": "popularity",
-        }
-        hits, right = (
-            {name: told[metric][condition] for condition, name in shown.items()}
-            for metric in ("hit_ratio", "accuracy")
-        )
-        return _drawn(title, bars(hits, right, title=title, list_length=told["list_length"]), dpi)
+        outcomes = _outcomes(drawn.to_json())
+        (attack,) = outcomes.attacks
+        return _drawn(f"{outcomes.title} · attack {attack}", before_and_after(outcomes, None), dpi)
     if isinstance(drawn, Model):
         title = f"{drawn.data.name} · {drawn.name}"
         real = drawn.data.ratings.user_count
-        return _drawn(title, laid_out(drawn.embeddings(), real, title=title), dpi)
+        return _drawn(title, laid_out(drawn.embeddings(), real, title=title, seed=0), dpi)
     raise InputError(f"picture: of an Evaluation or a Model, not of a {type(drawn).__name__}")
+
+
+def _outcomes(told: dict[str, Any]) -> Outcomes:
+    """What an evaluation gave, a row a condition."""
+    defended = told["defense"]
+    if RVD in defended:
+        k, alpha = told["k"], told["unrated_weight"]
+        defended = f"{defended} ({told['preset']}, k = {k}, α = {alpha:g})"
+    rows = {**{condition: row for row, condition in REFERENCES.items()}, "undefended": UNDEFENDED}
+    if told["defense"] != NO_DEFENSE:
+        rows["defended"] = defended
+    values = {
+        (metric, row, told["attack"]): Spread(told[metric][condition])
+        for metric in METRICS
+        for condition, row in rows.items()
+    }
+    users, seeds = f"{told['users']:,} users", (told["seed"],)
+    return Outcomes(told["dataset"], told["model"], told["list_length"], users, seeds, values)
 
 
 def _drawn(title: str, figure: Figure, dpi: int) -> Picture:

@@ -3,6 +3,7 @@
 import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -18,9 +19,10 @@ from sims.attacks.options import resolve
 from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment
-from sims.evaluation.own_model import OWN_PRESET, model_in_file
+from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.functions import is_function, label, resolved, stable
 from sims.grid.paper_tables import k as paper_k
+from sims.grid.results import FORMAT
 
 MAX_BYTES: Final = 1 << 20
 MAX_CELLS: Final = 100_000
@@ -35,18 +37,23 @@ class GridConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str = ""
-    datasets: Names
-    models: Names = ["mf"]
-    attacks: Names
+    title: str = Field(default="", description="heading of tables.md")
+    datasets: Names = Field(description="names or files, as --dataset takes them")
+    models: Names = Field(default=["mf"], description="names of recommenders")
+    attacks: Names = Field(description="names of attacks, `none` or `file:PATH`")
     defenses: Names = Field(
-        default=["none", "rvd"], description="a preset makes a difference to those with rvd only"
+        default=["none", "rvd"],
+        description="names; presets, k and α make a difference to those with rvd only",
     )
     model_defenses: dict[str, Names] = Field(
-        default={}, description="defenses of MODEL instead, since robust trainings are of mf only"
+        default={}, description="defenses of a model instead, since robust trainings are of mf only"
     )
-    presets: Names = ["paper", "vicinal"]
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)] = [0]
+    presets: Names = Field(
+        default=["paper", "vicinal"], description="settings of the vicinal defense, by name"
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)] = Field(
+        default=[0], description="of split, targets, attack and training; tables have their mean"
+    )
     neighbors: list[Annotated[int, Field(ge=1)]] = Field(
         default=[], description="k one after the other, for an ablation; empty: as presets say"
     )
@@ -55,16 +62,17 @@ class GridConfig(BaseModel):
     )
     k: dict[str, dict[str, dict[str, Annotated[int, Field(ge=1)]]]] = Field(
         default={},
-        description="k of [k.PRESET.DATASET] MODEL = …; preset paper has the paper's Table 2",
+        description="k by preset, data set and model; preset paper has the paper's Table 2",
     )
     targets: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
-        default={}, description="target items of DATASET; without, five unpopular ones by seed"
+        default={}, description="target items of a data set; without, five unpopular ones by seed"
     )
     list_length: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        default={}, description="K of DATASET; without, 50"
+        default={}, description="K of a data set; without, 50"
     )
     attack_options: dict[str, dict[str, int | float | str]] = Field(
-        default={}, description="options of ATTACK, as [attack_options.vicinity] hubs = 4"
+        default={},
+        description="options of an attack, as `[attack_options.vicinity]` with `hubs = 4`",
     )
     attack_size: float = Field(
         default=0.03, gt=0, le=0.5, description="fakes as a share of real users"
@@ -73,7 +81,8 @@ class GridConfig(BaseModel):
         default=None, description="size of a sample of users; without, all"
     )
     metrics: list[Metric] = Field(
-        default=["hit_ratio", "accuracy"], description="a table for each of them"
+        default=["hit_ratio", "accuracy"],
+        description="a table for each; hit_ratio, accuracy or seconds",
     )
 
     def digest(self) -> str:
@@ -84,7 +93,9 @@ class GridConfig(BaseModel):
             "model_defenses": {stable(key): value for key, value in self.model_defenses.items()},
             "attack_options": {stable(key): value for key, value in self.attack_options.items()},
         }
-        text = self.model_copy(update=named).model_dump_json(exclude={"title", "metrics"})
+        asked = self.model_copy(update=named).model_dump_json(exclude={"title", "metrics"})
+        # The format, too: results of another one do not go on in the same folder.
+        text = f"{FORMAT} {asked}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:
@@ -116,14 +127,15 @@ class GridConfig(BaseModel):
         )
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
-        own = model_in_file(experiment.model) if is_function(experiment.model) else None
+        own = _own_model(experiment.model) if is_function(experiment.model) else None
         named = own_defense(defense) if own else defense_named(defense, model=experiment.model)
         if not named.rvd:
             # No preset in it, so that its result outlives a change of one.
             yield Cell(experiment, named, "", NO_FINE_TUNE, self.users)
             return
         if own is not None:
-            for neighbors, weight in product([*self.neighbors] or [None], self._weights):
+            counts: list[int | None] = [*self.neighbors] or [None]
+            for neighbors, weight in product(counts, self._weights):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)
                 yield Cell(experiment, named, OWN_PRESET, settings, self.users)
             return
@@ -135,6 +147,12 @@ class GridConfig(BaseModel):
             for neighbors, weight in product(ks, self._weights):
                 settings = settings_of(experiment.model, name, neighbors, weight)
                 yield Cell(experiment, named, name, settings, self.users)
+
+
+@cache
+def _own_model(name: str) -> OwnModel:
+    """Loaded once for all cells; the name has the digest of the file."""
+    return model_in_file(name)
 
 
 def settings_of(

@@ -4,21 +4,92 @@ import math
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sims.latency.extrapolate import Extrapolated, extrapolate
-from sims.latency.fit import SIDES, Comparison, Fit, compared, fit_of, offered, quantile
+from sims.latency.fit import SIDES, Comparison, Cost, Fit, compared, fit_of, offered, quantile
 from sims.latency.model import median_size
-from sims.latency.plan import Plan, Setting
+from sims.latency.plan import Plan, Setting, SideName
 from sims.latency.results import ScenarioResult
 
 # What the project wants of the server's processor time, offloaded over server-side.
 GOAL_RATIO: Final = 0.2
+# How far the rate reached may be from what processor time allows before both are said.
+DISAGREE: Final = 1.25
 PARTS: Final = {"p50": 0.5, "p99": 0.99}
 # Where answers are compared with formulas: nearer to capacity waits have no bound.
 CALM_ENOUGH: Final = 0.9
+
+# What each key of `vicinal latency --json` means; `[]` stands for the parts of a list. Null where
+# there is nothing to say: too few answers, or a server that cannot keep up.
+KEYS: Final = {
+    "plan": "quick, full, or chosen: by options",
+    "machine.system": "where it was measured",
+    "machine.cores": "how many the machine has",
+    "machine.python": "its version",
+    "goal_processor_ratio": "what `processor_ratio` should be at most",
+    "settings[].dataset": "name, shape or file",
+    "settings[].model": "the recommender",
+    "settings[].preset": "of the vicinal defense",
+    "settings[].k": "neighbors that were asked for; null: the preset's",
+    "settings[].neighbors": "neighbors in a neighborhood",
+    "settings[].server_cores": "that the server had",
+    "settings[].server_processor_seconds_per_1000.SIDE": "of the server, for 1000 answers",
+    "settings[].server_processor_seconds_saved_per_1000": "by offloading 1000 answers",
+    "settings[].processor_ratio": "the server's processor time for an offloaded answer, as a share "
+    "of that for a server-side one",
+    "settings[].saturation.SIDE": "answers a second at most",
+    "settings[].saturation_by_processor_time.SIDE": "answers a second that processor time allows",
+    "settings[].disagreements": "sentences, where the two before are far apart",
+    "settings[].bytes.SIDE.up": "of a request, mean",
+    "settings[].bytes.SIDE.down": "of its answer, mean",
+    "settings[].device_processor_ms": "processor time of an answer on the device, mean",
+    "settings[].model_error.p50": "median error of the formulas' p50, as a share",
+    "settings[].model_error.p99": "the same of p99",
+    "settings[].measured[].side": "who answers: server or device",
+    "settings[].measured[].network": "between the two",
+    "settings[].measured[].share": "of a core that the device has",
+    "settings[].measured[].rate": "requests a second",
+    "settings[].measured[].utilization": "the load as a share of what the server can answer",
+    "settings[].measured[].fitted": "whether the device's own time was taken from this scenario",
+    "settings[].measured[].answers": "how many were timed",
+    "settings[].measured[].ms.p50": "from question to list, milliseconds, median",
+    "settings[].measured[].ms.p99": "99th percentile; null for fewer than 100 answers",
+    "settings[].measured[].largest_ms": "of the slowest answer",
+    "settings[].measured[].model_ms.p50": "by the formulas",
+    "settings[].measured[].model_ms.p99": "by the formulas",
+    "settings[].measured[].in_flight": "questions under way at a time, mean",
+    "settings[].measured[].refused": "requests of the load that a full server refused",
+    "settings[].measured[].failed": "questions and requests that ended in another way",
+    "settings[].measured[].begun_late": "questions of a device that was still busy",
+    "settings[].measured[].generator_late_p99_ms": "how late the load itself was",
+    "settings[].cold[].network": "of devices that do not have the model yet",
+    "settings[].cold[].share": "of a core that the device has",
+    "settings[].cold[].answers": "how many were timed",
+    "settings[].cold[].p50_ms": "from question to list, the model's transfer included",
+    "settings[].cold[].model_ms": "by the formulas",
+    "settings[].cold[].model_bytes": "received for the model version",
+    "settings[].break_even[].network": "between server and device",
+    "settings[].break_even[].share": "of a core that the device has",
+    "settings[].break_even[].rate.p50": "requests a second from which on the device's median is "
+    "not higher; 0: always, null: never",
+    "settings[].break_even[].rate.p99": "the same for the 99th percentile",
+    "settings[].break_even[].extrapolated.p50": "whether that rate lies beyond all measured ones",
+    "settings[].break_even[].extrapolated.p99": "the same for the 99th percentile",
+    "settings[].fleets[].side": "who answers",
+    "settings[].fleets[].devices": "how many there are",
+    "settings[].fleets[].interval": "seconds between two questions of one",
+    "settings[].fleets[].network": "between server and device",
+    "settings[].fleets[].share": "of a core that the device has",
+    "settings[].fleets[].rate": "requests a second",
+    "settings[].fleets[].cores": "that the server needs",
+    "settings[].fleets[].p50": "seconds from question to list, median",
+    "settings[].fleets[].p99": "seconds, 99th percentile",
+    "settings[].fleets[].bytes_a_second": "to and from all devices, without model versions",
+    "settings[].fleets[].extrapolated": "true: all of it follows from formulas",
+}
 
 
 @dataclass(frozen=True)
@@ -131,6 +202,8 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
         * (fit.spent["server"] - fit.spent["device"]),
         "processor_ratio": fit.processor_ratio,
         "saturation": fit.saturated,
+        "saturation_by_processor_time": {side: one.allowed for side, one in fit.costs.items()},
+        "disagreements": disagreements(fit.costs),
         "bytes": {side: {"up": fit.sent[side], "down": fit.received[side]} for side in SIDES},
         "device_processor_ms": _number(1000 * fit.processor),
         "model_error": {name: _number(part.error(name)) for name in PARTS},
@@ -150,6 +223,22 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
             for one in part.fleets
         ],
     }
+
+
+def disagreements(costs: Mapping[SideName, Cost]) -> list[str]:
+    """A line for each side whose rate reached is not what its processor time allows."""
+    lines = []
+    for side, one in costs.items():
+        reached, allowed = one.reached, one.allowed
+        if max(reached / allowed, allowed / reached) < DISAGREE:
+            continue
+        why = "the machine was busy with other things, or the server waited"
+        if reached > allowed:
+            why = "an answer of a full server takes less than one of a calm server"
+        lines.append(
+            f"{side}: {reached:.0f} req/s reached where processor time says {allowed:.0f}: {why}."
+        )
+    return lines
 
 
 def beyond(rate: float | None, most: float) -> bool:

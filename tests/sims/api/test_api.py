@@ -18,6 +18,7 @@ from sims.cli import run
 from sims.evaluation.own_model import fitted
 
 NAME = "synthetic:60x120"
+ANYTHING: Any = 7
 NAMED = ("model", "attack", "defense", "preset", "seed")
 FEW: dict[str, Any] = {"users": 15, "attack_size": 0.1}
 
@@ -283,7 +284,7 @@ def test_pictures_are_png(data: vc.Dataset, tmp_path: Path) -> None:
         (lambda d: vc.train(d, model="fm"), "unknown model 'fm': did you mean mf"),
         (lambda d: vc.train(d, robust="rfm"), "unknown robust training 'rfm': did you mean rmf"),
         (lambda d: vc.train(d, robust="rmf", model="nsvd"), "rmf"),
-        (lambda d: vc.train(d, [1]), "fakes: a list: give what vicinal.attack gives"),
+        (lambda d: vc.train(d, ANYTHING), "fakes: a int: give what vicinal.attack gives"),
         (lambda d: vc.train(d, vc.attack("average", "synthetic:60x90")), "different items"),
         (lambda d: vc.train(d).recommend(60), "unknown user 60: choose 0–59"),
         (lambda d: vc.train(d).recommend("x"), "unknown user x: choose 0–59"),
@@ -306,7 +307,7 @@ def test_pictures_are_png(data: vc.Dataset, tmp_path: Path) -> None:
         (lambda d: vc.compare([d], []), "compare: attacks is empty"),
         (lambda d: vc.compare([d, d], ["none"]), f"two data sets are called {NAME}"),
         (lambda d: vc.compare([d], ["none"], attack_options={"x": {}}), "x is none of the attacks"),
-        (lambda d: vc.picture(7), "not of a int"),
+        (lambda d: vc.picture(ANYTHING), "not of a int"),
     ],
 )
 def test_a_mistake_is_one_clear_line(call: Any, told: str, data: vc.Dataset) -> None:

@@ -125,9 +125,9 @@ def test_a_matrix_of_another_scale_or_shape_is_refused() -> None:
 def test_options_are_as_annotated_or_of_the_defaults_type() -> None:
     seen: list[Any] = []
 
-    def attack(
+    def attack(  # type: ignore[no-untyped-def]
         ratings: RatingMatrix, targets: Any, budget: Any, *, rng: Any, many=3, word: "str" = "a"
-    ) -> Any:  # type: ignore[no-untyped-def]
+    ) -> Any:
         seen.append((many, word))
         return praise(ratings, targets, budget, rng=rng)
 
