@@ -18,6 +18,7 @@ from sims.api.page import renewed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
+README = ROOT / "README.md"
 NAMES = [
     "load", "attack", "train", "evaluate", "compare", "defend", "picture",
     "Dataset", "RatingMatrix", "RatingScale", "Profiles", "Budget", "Model", "Recommendations",
@@ -105,6 +106,14 @@ def test_the_examples_run(
     for word in ("Dataset(friends: 2 users × 2 items", "Profiles(attack praise", "Model(mf of"):
         assert word in shown
     assert (tmp_path / "before-after.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readmes_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    exec(compile(code.replace("ml-100k", "synthetic:60x120"), str(README), "exec"), {})
+    assert "popularity ranking" in capsys.readouterr().out
 
 
 if __name__ == "__main__":

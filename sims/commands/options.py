@@ -36,7 +36,13 @@ DatasetOption = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    str, typer.Option("--model", help="The recommender: mf nsvd autorec cdae.", metavar="NAME")
+    str,
+    typer.Option(
+        "--model",
+        help="The recommender: mf nsvd autorec cdae; `vicinal evaluate` takes one of your own, "
+        "too: PATH.py:FUNCTION.",
+        metavar="NAME",
+    ),
 ]
 AttackOption = Annotated[
     str,

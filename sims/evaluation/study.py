@@ -88,7 +88,7 @@ class Study:
             )
         experiment = Experiment(
             dataset=self.dataset,
-            model=resolved(self.model),
+            model=resolved(self.model) if own is None else self.model,
             attack=resolved(self.attack),
             seed=self.seed,
             targets=self.targets,

@@ -39,8 +39,12 @@ class GridConfig(BaseModel):
 
     title: str = Field(default="", description="heading of tables.md")
     datasets: Names = Field(description="names or files, as --dataset takes them")
-    models: Names = Field(default=["mf"], description="names of recommenders")
-    attacks: Names = Field(description="names of attacks, `none` or `file:PATH`")
+    models: Names = Field(
+        default=["mf"], description="names of recommenders, or `PATH.py:FUNCTION`"
+    )
+    attacks: Names = Field(
+        description="names of attacks, `none`, `file:PATH` or `PATH.py:FUNCTION`"
+    )
     defenses: Names = Field(
         default=["none", "rvd"],
         description="names; presets, k and α make a difference to those with rvd only",
