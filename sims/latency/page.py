@@ -11,17 +11,20 @@ from sims.latency.table import sheets, summary
 INTRODUCTION: Final = """\
 # Server-side against device-side latency
 
-What is measured, how, and what it does not say: [how-to/latency.md](how-to/latency.md). This page
-is printed by
+Milliseconds, server CPU and bytes of answers that the server ranks, against answers that devices
+rank themselves. [how-to/latency.md](how-to/latency.md) says what is measured, how, and what it does
+not say; the [glossary](glossary.md) explains symbols. This page is printed by
 
 ```sh
 {command}
 ```
 
-{system}, {cores} cores, Python {python}; {place}. Times hold for this machine, ratios on others
-too. Tables that say *extrapolated*, dotted lines and figures with a `*` follow from formulas alone.
+{system}, {cores} cores, Python {python}; {place}.
+
+Times are those of this machine; ratios hold on others too. Tables that say *extrapolated*, dotted
+lines and figures with a `*` were not measured: they follow from formulas.
 """
-APART: Final = "server, and load and devices, on cores of their own"
+APART: Final = "the server on cores of its own, load and devices on the others"
 TOGETHER: Final = "server, load and devices share the cores"
 
 
