@@ -19,12 +19,10 @@ not say; the [glossary](glossary.md) explains symbols. This page is printed by
 {command}
 ```
 
-{system}, {cores} cores, Python {python}; {place}.
-
-Times are those of this machine; ratios hold on others too. Tables that say *extrapolated*, dotted
-lines and figures with a `*` were not measured: they follow from formulas.
+{system}, {cores} cores, Python {python}; {place}. Times hold for this machine, ratios on others
+too. Tables that say *extrapolated*, dotted lines and figures with a `*` follow from formulas alone.
 """
-APART: Final = "the server on cores of its own, load and devices on the others"
+APART: Final = "server, and load and devices, on cores of their own"
 TOGETHER: Final = "server, load and devices share the cores"
 
 

@@ -38,5 +38,5 @@ class Sheet:
         rule = ["---"] * self.texts + ["---:"] * (len(self.heads) - self.texts)
         lines = [f"| {' | '.join(cells)} |" for cells in (self.heads, *self.rows)]
         lines.insert(1, f"|{'|'.join(rule)}|")
-        parts = [f"**{self.title}**", "\n".join(lines), "\n".join(self.notes)]
+        parts = [f"**{self.title}**", "\n".join(lines), " ".join(self.notes)]
         return "\n\n".join(part for part in parts if part)

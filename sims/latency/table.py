@@ -195,9 +195,8 @@ def fleets(part: SettingReport) -> Sheet:
         rows,
         1,
         (
-            f"Each device asks once in {interval:g} s. The server has so many cores that they",
-            "are 70 % busy. Latencies in ms. Nothing of this was measured: it follows from the",
-            "formulas.",
+            f"Each device asks once in {interval:g} s; the server has cores enough to be 70 %",
+            "busy; latencies in ms. Nothing of this was measured: it follows from the formulas.",
         ),
     )
 
