@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from common.files import write_file
+from common.processes import module_command
 
 # Modules of this folder, in the page's order.
 PARTS: Final = (
@@ -64,7 +65,7 @@ def page(
 
 def printed(part: str, *, short: bool) -> str:
     """What a benchmark prints. Raises typer.Exit when it fails; below a floor it prints, too."""
-    command = [sys.executable, "-m", f"benchmarks.{part}", *(["--short"] if short else [])]
+    command = module_command(f"benchmarks.{part}", *(["--short"] if short else []))
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode and not done.stdout:
         raise typer.Exit(1)

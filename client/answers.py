@@ -69,6 +69,10 @@ class DeviceRecommender:
         self._local = local
         self._preset = preset
         self._packages = packages
+        # Of slim packages: what those of one version share, and of which.
+        self._shared: Tables | None = None
+        self._shared_of = ""
+        self._loaded: ModelVersion | None = None
 
     def here(
         self, description: Description, version: ModelVersion | None, user: int
@@ -114,10 +118,6 @@ class DeviceRecommender:
         self._shared = package.slim.shared
         model = model_named(description.manifest.model)
         return slim_scores(model, package.slim, package.neighborhood, settings)
-
-    # Of slim packages: what those of one version share, and of which.
-    _shared: Tables | None = None
-    _shared_of = ""
 
     def by_server(self, description: Description, user: int) -> AnswerRecord:
         """The answer of the server's fine-tune, asked for once. Raises as recommend() does."""
@@ -197,8 +197,6 @@ class DeviceRecommender:
         forms = description.all_forms
         loaded = (self._store.load(form, description.version) for form in forms)
         return next((version for version in loaded if version is not None), None)
-
-    _loaded: ModelVersion | None = None
 
     @cached_property
     def ratings_digest(self) -> str:

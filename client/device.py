@@ -1,7 +1,9 @@
-"""One user's answer on the device: fine-tune, rank, count."""
+"""One user's answer on the device: fine-tune, rank, count; and whether that takes too long."""
 
+from collections import deque
 from dataclasses import replace
-from typing import NamedTuple
+from statistics import median
+from typing import Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,11 @@ from common.versions.version import ModelVersion
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import tuned_scores
+
+_REMEMBERED: Final = 5
+_LEAST: Final = 3
+# One of so many answers is made here all the same, to see whether the device is still slow.
+_MEASURED_AGAIN: Final = 25
 
 
 class Answer(NamedTuple):
@@ -52,3 +59,29 @@ def ranked(
     items = top_items(scores, rated, list_length)
     counts = count_user(items, rated, watched, held_out)
     return Answer(items, replace(counts, on_device=1))
+
+
+@final
+class Pace:
+    """Seconds of the last answers against a limit; without a limit nothing is too slow."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
+        self._passed_on = 0
+
+    def note(self, seconds: float) -> None:
+        """Note the seconds of an answer made here. A fast one clears all before it."""
+        if self._limit is not None and seconds <= self._limit and self._passed_on:
+            self._seconds.clear()
+            self._passed_on = 0
+        self._seconds.append(seconds)
+
+    def too_slow(self) -> bool:
+        """Whether the median is above the limit, so that the server should answer next."""
+        if self._limit is None or len(self._seconds) < _LEAST:
+            return False
+        if median(self._seconds) <= self._limit:
+            return False
+        self._passed_on += 1
+        return self._passed_on % _MEASURED_AGAIN != 0

@@ -5,9 +5,7 @@ child ends when its parent does, however that ends.
 """
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -24,6 +22,7 @@ from client.stores.packages import PackageStore
 from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
+from common.processes import Pinned, end_with
 from common.ranking import Counts
 from common.threads import limit_threads
 from common.versions.encodings import Encoding
@@ -169,7 +168,7 @@ def _answer_in_children(
                 continue
             ours, theirs = context.Pipe(duplex=False)
             part = replace(run, users=users)
-            child = context.Process(target=_run_child, args=(part, theirs), daemon=True)
+            child = context.Process(target=Pinned(_run_child), args=(part, theirs), daemon=True)
             child.start()
             theirs.close()
             children[ours] = child
@@ -207,7 +206,9 @@ def _received(pipe: Pipe, child: BaseProcess) -> list[AnswerRecord] | None:
 
 
 def _run_child(run: DeviceRun, pipe: Pipe) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        end_with(parent.sentinel)
     limit_threads()
     try:
         local: LocalRatings = read_local_ratings(run.ratings)
@@ -218,10 +219,3 @@ def _run_child(run: DeviceRun, pipe: Pipe) -> None:
         pipe.send(None)
     except VicinalError as error:
         pipe.send(error)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -14,8 +14,8 @@ from itertools import compress
 from typing import Final, final
 
 from client.answers import AnswerRecord, DeviceRecommender
+from client.device import Pace
 from client.link.connection import Connection, NoAnswerError, VersionRefusedError, report_of
-from client.pace import Pace
 from client.stores.packages import PackageStore
 from client.stores.ratings import LocalRatings
 from client.stores.reports import PendingReports

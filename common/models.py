@@ -20,7 +20,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from common.errors import InputError
+from common.names import unknown
 
 # An array of numpy or torch.
 Array = Any
@@ -141,5 +141,5 @@ MODELS: Final[dict[str, Model]] = {model.name: model for model in _ALL}
 def model_named(name: str) -> Model:
     """Raises InputError for a name that is not in MODELS."""
     if name not in MODELS:
-        raise InputError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+        raise unknown("model", name, MODELS)
     return MODELS[name]

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import common
 from common.errors import InputError
 from common.files import write_file
+from common.names import unknown
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
@@ -68,11 +69,14 @@ class RunConfig(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                keys = [field.alias or name for name, field in cls.model_fields.items()]
+                raise unknown("key", key, keys, where="run config") from error
             raise InputError(f"run config: {key}: {first['msg']}") from error
         if not config.deployment or not config.result:
             raise InputError(
                 "run config: give deployment and result; "
-                "`vicinal simulate --prepare FOLDER` writes a run config with both"
+                "`vicinal simulate --prepare-only` writes a run config with both"
             )
         return config
 

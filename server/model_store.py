@@ -12,11 +12,9 @@ version before the pointer, so that a crash leaves nothing that looks finished.
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Final, Self, final
 
 import numpy as np
@@ -32,10 +30,10 @@ from common.versions.version import (
     ModelVersion,
     decode_version,
     encode_version,
+    is_digest,
     version_digest,
 )
 
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # What safetensors puts before the tensors.
 _MAX_HEADER: Final = 1 << 20
 
@@ -98,12 +96,7 @@ class ModelStore:
         self._lock = lock
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -137,7 +130,7 @@ class ModelStore:
 
     def load(self, digest: str) -> StoredModel:
         """Raises InputError when the version is not here, or is not what its name says."""
-        if not _DIGEST.fullmatch(digest):
+        if not is_digest(digest):
             raise InputError(f"{digest[:80]!r} is not the name of a model version")
         folder = self.folder / "versions" / digest
         try:

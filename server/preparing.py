@@ -1,7 +1,7 @@
 """Ratings → model → what is served: all that a server does before it listens.
 
-It serves the ratings that it is given, all of them. It knows no attack and no split: an experiment
-that serves hands in poisoned ratings, and says so in `Offer.experiment`.
+It serves the ratings of a data set as they are, all of them. It knows no attack and no split: an
+experiment that serves hands in a Source of its own, which says so.
 
 Shapes: U users, I items.
 """
@@ -15,6 +15,7 @@ from typing import Final
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
+from server.data.datasets import load_dataset
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
@@ -35,19 +36,33 @@ RATE_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What devices may ask for, and what is measured of their answers.
+class Source:
+    """What a server trains on, and whom it serves.
 
-    presets      ways to fine-tune, by name
-    watched      items whose hit ratio is measured; a server may watch none
-    list_length  K
-    experiment   what is not served as it is, in words; empty for a server that serves its ratings
+    ratings     every row that training sees; the first `users` can be asked for
+    watched     items whose hit ratio devices measure; a server may watch none
+    experiment  what is not as it is in the data set, in words; empty when all is
     """
 
-    presets: Mapping[str, VicinalSettings]
+    ratings: RatingMatrix
+    users: int
     watched: tuple[int, ...] = ()
-    list_length: int = 50
     experiment: str = ""
+
+
+def load_source(
+    dataset: str, *, seed: int = 0, watched: tuple[int, ...] = (), progress: bool = False
+) -> Source:
+    """The ratings of a data set as they are, all of them (server.data.datasets).
+
+    `seed` is for synthetic ratings. Raises InputError for a data set that cannot be used and a
+    watched item that is none.
+    """
+    ratings = load_dataset(dataset, seed=seed, progress=progress).ratings
+    for item in watched:
+        if not 0 <= item < ratings.item_count:
+            raise InputError(f"target {item} is not an item (0–{ratings.item_count - 1})")
+    return Source(ratings, ratings.user_count, watched)
 
 
 def trained(
@@ -69,43 +84,40 @@ def trained(
 def prepare(
     folder: Path,
     store: ModelStore,
-    ratings: RatingMatrix,
+    source: Source,
     training: TrainingSettings,
-    offer: Offer,
+    presets: Mapping[str, VicinalSettings],
     *,
-    users: int | None = None,
+    list_length: int = 50,
     search: Search = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommender:
     """Train, and write the folder that a server serves (server.versions.folder).
 
-    users   who can be asked for, the first rows of `ratings`; None is all of them
-    search  how neighbors are found (server.recommending.offload)
+    presets      what devices may ask for, by name; one of more neighbors than there are users gets
+                 all of them
+    list_length  K
+    search       how neighbors are found (server.recommending.offload)
 
-    A preset that asks for more neighbors than there are users gets all of them. Raises InputError
-    for a watched item that is none, VicinalError when training diverges, OSError.
+    Raises VicinalError when training diverges, OSError.
     """
-    for item in offer.watched:
-        if not 0 <= item < ratings.item_count:
-            raise InputError(f"watched item {item} is not an item (0–{ratings.item_count - 1})")
-    stored = trained(ratings, training, store, progress=progress)
-    count = ratings.user_count if users is None else users
-    recommender = Recommender(stored, ratings, count, search=search)
+    stored = trained(source.ratings, training, store, progress=progress)
+    recommender = Recommender(stored, source.ratings, source.users, search=search)
     description = describe(
         recommender,
-        presets={name: capped(each, count) for name, each in offer.presets.items()},
-        watched=offer.watched,
-        list_length=offer.list_length,
-        experiment=offer.experiment,
+        presets={name: capped(each, source.users) for name, each in presets.items()},
+        watched=source.watched,
+        list_length=list_length,
+        experiment=source.experiment,
     )
     write_serving(folder, recommender, description)
     return recommender
 
 
-def renew(folder: Path, ratings: RatingMatrix, *, users: int, dataset: str, seed: int) -> str:
+def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
     """Add a version of the ratings as they are now to a served folder; its name.
 
-    ratings  the first `users` rows are the real users that are served; fakes may come and go
+    source   of the same real users and items; fakes may come and go
     dataset  whose training regime is taken (TrainingSettings.on)
 
     What devices may ask for stays the same, so that counts of both versions can be compared. Raises
@@ -114,6 +126,7 @@ def renew(folder: Path, ratings: RatingMatrix, *, users: int, dataset: str, seed
     """
     old, description = read_serving(folder, current_version(folder))
     known = old.ratings
+    ratings, users = source.ratings, source.users
     now = (users, ratings.item_count, ratings.scale)
     before = (old.user_count, known.item_count, known.scale)
     if now != before:

@@ -1,6 +1,7 @@
 """Who may import what, read from the source; what importing costs, seen in a fresh interpreter.
 
 proto -> common -> {server, client} -> sims -> {benchmarks, tests}; server and client never meet.
+Inside a folder rooms stand in rows, and a room imports from earlier rows alone.
 """
 
 import ast
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ FOLDERS: dict[str, set[str]] = {
     "client": {"common", "client"},
     "sims": {"common", "server", "client", "sims"},
     "benchmarks": {"common", "server", "client", "sims", "benchmarks"},
+    # A file, not a folder: the front door, which nothing but tests imports.
+    "vicinal": {"common", "server", "client", "sims"},
 }
 WIRE_LIBRARIES = {
     "numpy",
@@ -42,41 +46,83 @@ LIBRARIES: dict[str, set[str] | None] = {
     "client": WIRE_LIBRARIES | {"grpc"},
     "sims": None,
     "benchmarks": None,
+    "vicinal": None,
 }
 # The one file that may import more than its folder does.
 EXTRA_LIBRARIES = {"client/flower_app.py": {"flwr"}}
 
+# The rooms of each folder, its modules among them: one row may import those above it.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "common": (
+        "errors pinning source threads",
+        "names files addresses processes tls_files tables ratings ranking",
+        "models",
+        "vicinal",
+        "versions",
+        "wire",
+    ),
+    "server": (
+        "data reports model_store",
+        "training recommending",
+        "versions",
+        "preparing workers",
+        "metrics",
+        "trust",
+        "front fleet",
+        "flower_app",
+    ),
+    "client": ("device link", "stores", "answers", "session", "flower_app run"),
+    "sims": (
+        "terminal processes load theory",
+        "progress",
+        "attacks",
+        "evaluation",
+        "grid selection fleet",
+        "figures serving",
+        "latency",
+        "commands",
+        "cli",
+    ),
+    "benchmarks": ("cases report timing page", "serving", "tuning device bytes"),
+}
+MAX_LINES = 400
+
 # Packages that say more in their __init__.py than nothing: a short public list.
-PUBLIC = {"server.training", "sims.attacks"}
+PUBLIC = {"sims.attacks"}
 
 HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
 
 
-def imported_names(source: str) -> set[str]:
-    """Top-level names of all absolute imports, inside functions too."""
+def imported(source: str) -> set[str]:
+    """What is imported, inside functions too: `a.b`, and for `from a import b` also `a`."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[0] for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise AssertionError(f"line {node.lineno}: a relative import")
-            names.add((node.module or "").split(".")[0])
+            names |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif (
             isinstance(node, ast.Call)
             and ast.unparse(node.func) in {"__import__", "import_module", "importlib.import_module"}
             and node.args
             and isinstance(node.args[0], ast.Constant)
         ):
-            names.add(str(node.args[0].value).split(".")[0])
+            names.add(str(node.args[0].value))
     return names
+
+
+def imported_names(source: str) -> set[str]:
+    """The first parts of all that is imported."""
+    return {name.split(".")[0] for name in imported(source)}
 
 
 def forbidden(path: str, source: str) -> set[str]:
     """What the file at `path` (below the root) imports and may not."""
-    folder = path.split("/", maxsplit=1)[0]
+    folder = path.split("/", maxsplit=1)[0].removesuffix(".py")
     names = imported_names(source) - sys.stdlib_module_names
-    ours = names & {*FOLDERS, "tests"}
+    ours = names & {*FOLDERS, "tests", "vicinal"}
     wrong = ours - FOLDERS[folder]
     allowed = LIBRARIES[folder]
     if allowed is not None:
@@ -91,6 +137,18 @@ def sources() -> Iterator[str]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix()
+    if (ROOT / "vicinal.py").exists():
+        yield "vicinal.py"
+
+
+def upward(path: str, source: str) -> set[str]:
+    """The rooms of its own folder that the file at `path` imports and may not."""
+    folder, room = path.removesuffix(".py").split("/")[:2]
+    names = {tuple(name.split(".")[:2]) for name in imported(source)}
+    others = {name[1] for name in names if len(name) > 1 and name[0] == folder} - {room}
+    rows = [row.split() for row in ROOMS[folder]]
+    (own,) = (at for at, row in enumerate(rows) if room in row)
+    return others - {one for row in rows[:own] for one in row}
 
 
 @pytest.mark.parametrize("path", list(sources()))
@@ -114,10 +172,79 @@ def test_imports_go_one_way(path: str) -> None:
         ("sims/a.py", "import benchmarks.cases", {"benchmarks"}),
         ("sims/a.py", "import server, client, common, ray", set()),
         ("proto/a.py", "import common", {"common"}),
+        ("sims/a.py", "import vicinal", {"vicinal"}),
     ],
 )
 def test_a_wrong_import_is_seen(path: str, source: str, wrong: set[str]) -> None:
     assert forbidden(path, source) == wrong
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_every_room_stands_in_one_row(folder: str) -> None:
+    rooms = {
+        path.stem if path.is_file() else path.name
+        for path in (ROOT / folder).iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    listed = " ".join(ROOMS[folder]).split()
+    assert len(listed) == len(set(listed))
+    assert rooms - {"__init__"} == set(listed)
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if path.split("/")[0] in ROOMS])
+def test_a_room_imports_from_rows_above(path: str) -> None:
+    if path.count("/") > 1 or not path.endswith("/__init__.py"):
+        assert upward(path, (ROOT / path).read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "wrong"),
+    [
+        ("server/trust/gate.py", "from server.front.endpoint import SERVICE_NAME", {"front"}),
+        ("server/front/run.py", "import server.trust.gate, server.front.service", set()),
+        ("server/workers/worker.py", "def f():\n    from server import fleet", {"fleet"}),
+        ("server/metrics.py", "from server.front import run", {"front"}),
+        ("common/errors.py", "import common.names", {"names"}),
+        ("sims/load/http2.py", "from sims.load import network", set()),
+    ],
+)
+def test_a_wrong_room_is_seen(path: str, source: str, wrong: set[str]) -> None:
+    assert upward(path, source) == wrong
+
+
+def circle(modules: dict[str, set[str]]) -> list[str]:
+    """The modules of one import circle; none where there is none."""
+    try:
+        TopologicalSorter(modules).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_import_circle() -> None:
+    files = [
+        *sources(),
+        *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")),
+    ]
+    names = {
+        path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in files
+    }
+    modules = {
+        name: (imported((ROOT / path).read_text(encoding="utf-8")) & names.keys()) - {name}
+        for name, path in names.items()
+    }
+    assert circle(modules) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
+
+
+def test_no_module_is_a_hall() -> None:
+    lines = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n")
+        for folder in (*ROOMS, "proto", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if "_pb2" not in path.name
+    }
+    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
 
 
 def loaded_by(modules: list[str]) -> set[str]:
@@ -137,7 +264,9 @@ def modules_of(folder: str, *, without: tuple[str, ...] = ()) -> list[str]:
 
 
 def test_a_device_loads_nothing_heavy() -> None:
-    modules = modules_of("common") + modules_of("client", without=("client.flower_app",))
+    # Run, not imported: it loads the empty packages of the other folders.
+    modules = modules_of("common", without=("common.pinning",))
+    modules += modules_of("client", without=("client.flower_app",))
     assert loaded_by(modules) & (HEAVY | {"server", "sims", "typer", "rich"}) == set()
 
 
@@ -151,23 +280,15 @@ def third_party(path: str) -> set[str]:
     needed: set[str] = set()
     files, seen = [path], {path}
     while files:
-        tree = ast.parse((ROOT / files.pop()).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                module = node.module or ""
-                names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                if name.split(".")[0] not in FOLDERS:
-                    needed.add(name.split(".")[0])
-                    continue
-                stem = name.replace(".", "/")
-                for file in (f"{stem}.py", f"{stem}/__init__.py"):
-                    if (ROOT / file).exists() and file not in seen:
-                        seen.add(file)
-                        files.append(file)
+        for name in imported((ROOT / files.pop()).read_text(encoding="utf-8")):
+            if name.split(".")[0] not in FOLDERS:
+                needed.add(name.split(".")[0])
+                continue
+            stem = name.replace(".", "/")
+            for file in (f"{stem}.py", f"{stem}/__init__.py"):
+                if (ROOT / file).exists() and file not in seen:
+                    seen.add(file)
+                    files.append(file)
     return needed - sys.stdlib_module_names
 
 
@@ -210,6 +331,11 @@ def test_a_device_needs_only_what_the_extra_device_installs() -> None:
     assert third_party("sims/commands/device_report.py") - extra("device") == set()
 
 
+def test_what_answers_a_request_loads_no_training() -> None:
+    modules = ["server.workers.worker", "server.front.run", "server.versions.catalog"]
+    assert loaded_by(modules) & (HEAVY | {"sims", "pydantic"}) == {"faiss"}
+
+
 def test_the_command_line_loads_nothing_heavy() -> None:
     assert loaded_by(["sims.cli"]) & (HEAVY | {"numpy", "grpc", "server", "client"}) == set()
 
@@ -231,6 +357,7 @@ def test_a_package_is_empty_or_a_list_of_names(package: str) -> None:
 
 def test_the_wheel_holds_every_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["py-modules"] == ["vicinal"]
     listed = project["tool"]["setuptools"]["packages"]
     assert listed == [
         name

@@ -20,6 +20,7 @@ import grpc
 import uvloop
 
 from benchmarks.report import Section, run, table
+from common.processes import module_command
 from server.workers.frames import (
     Status,
     WorkerResult,
@@ -83,7 +84,7 @@ class Started:
 
     def __init__(self, kind: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serving.front_kinds", "--serve", kind],
+            module_command("benchmarks.serving.front_kinds", "--serve", kind),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -130,13 +131,7 @@ async def exchanges(count: int) -> float:
     ours, theirs = socket.socketpair()
     with theirs:
         worker = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.serving.front_kinds",
-                "--answer",
-                str(theirs.fileno()),
-            ],
+            module_command("benchmarks.serving.front_kinds", "--answer", str(theirs.fileno())),
             pass_fds=(theirs.fileno(),),
         )
     reader, writer = await asyncio.open_connection(sock=ours)

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from benchmarks.report import Section, progress, run, table
 from benchmarks.serving.load_server import Histograms, Server, quantile, started
 from client.link.connection import Connection
+from common.processes import module_command
 from server.front.run import core_count
 from sims.load.generator import Load
 
@@ -87,7 +87,7 @@ def asked(load: Load, server: Server) -> Phase:
     """Let a process of its own ask."""
     stages, spent = server.stages(), server.processor_seconds()
     done = subprocess.run(
-        [sys.executable, "-m", "sims.load.generator"],
+        module_command("sims.load.generator"),
         input=json.dumps(asdict(load)),
         stdout=subprocess.PIPE,
         text=True,

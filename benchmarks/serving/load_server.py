@@ -1,21 +1,16 @@
 """A started `vicinal serve` as a load test sees it: its processes, their memory, its own times."""
 
-import os
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.errors import VicinalError
+from sims.processes.children import Children
+from sims.serving.process import ServeProcess
 
-START_SECONDS: Final = 1800
 _STAGES: Final = "vicinal_stage_seconds_bucket"
 _CALL: Final = "Recommend"
 
@@ -25,16 +20,18 @@ Histograms = dict[str, dict[float, float]]
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `front` is the id of the process that listens."""
+    """A running server."""
 
-    front: int
-    address: str
-    metrics: str
+    process: ServeProcess
+
+    @property
+    def address(self) -> str:
+        return self.process.address
 
     def memory(self) -> dict[str, dict[str, float]]:
         """RSS and PSS of the front and of each worker, in MiB. Shared pages count once in PSS."""
-        pids = {"front": self.front}
-        workers = enumerate(_workers_of(self.front), start=1)
+        pids = {"front": self.process.pid}
+        workers = enumerate(self.process.workers, start=1)
         pids |= {f"worker {place}": pid for place, pid in workers}
         found = {}
         for name, pid in pids.items():
@@ -47,15 +44,12 @@ class Server:
 
     def processor_seconds(self) -> dict[str, float]:
         """Processor time spent so far by the workers and by the front."""
-        workers = sum(map(_spent, _workers_of(self.front)))
-        return {"workers": workers, "front": _spent(self.front)}
+        return self.process.processor_seconds()
 
     def stages(self) -> Histograms:
         """What the server itself has timed so far of the calls that are asked."""
-        with urllib.request.urlopen(self.metrics) as reply:
-            text = reply.read().decode()
         found: Histograms = {}
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(self.process.metrics()):
             for sample in family.samples:
                 labels = sample.labels
                 if sample.name == _STAGES and labels["call"] == _CALL:
@@ -83,52 +77,8 @@ def started(arguments: list[str], folder: Path) -> Iterator[Server]:
 
     Raises VicinalError when it does not start.
     """
-    port_file = folder / "port"
-    port_file.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sims.cli", "serve", *arguments, "--port", "0"),
-            *("--port-file", str(port_file), "--store", str(folder / "store")),
-            *("--metrics-port", "0"),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not port_file.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise VicinalError("the server did not start; its last lines say why")
-            time.sleep(0.1)
-        assert process.stdout is not None
-        metrics = _metrics_address(process.stdout)
-        yield Server(process.pid, f"127.0.0.1:{int(port_file.read_text())}", metrics)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _metrics_address(printed: IO[str]) -> str:
-    """From what the server says before it writes its port."""
-    for line in printed:
-        if line.startswith("metrics on "):
-            return line.removeprefix("metrics on ").strip()
-    raise VicinalError("the server said nothing of its metrics")
-
-
-def _spent(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _workers_of(front: int) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_text()
-        except OSError:  # it has ended meanwhile
-            continue
-        if parent == front and "server.workers.worker" in command:
-            found.append(int(folder.name))
-    return sorted(found)
+    with (
+        Children(folder) as children,
+        ServeProcess(children, folder, [*arguments, "--metrics-port", "0"]) as process,
+    ):
+        yield Server(process)

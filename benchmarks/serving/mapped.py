@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.models import MODELS
+from common.processes import module_command
 from common.ratings import RatingMatrix, RatingScale
 from common.threads import limit_threads
 from common.vicinal.neighborhood import Neighborhood
@@ -53,7 +54,7 @@ def save_place(path: Path, place: Neighborhood) -> None:
 
 def workers_memory(folder: Path, model: str, count: int) -> list[dict[str, int]]:
     """Bytes of each of `count` processes, once all have answered and while all live."""
-    command = [sys.executable, "-m", "benchmarks.serving.mapped", str(folder), model]
+    command = module_command("benchmarks.serving.mapped", str(folder), model)
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)

@@ -13,15 +13,20 @@ from client.link.handshake import Authority, refusal_of_plaintext, refusal_of_tl
 from common.addresses import is_loopback, join_address, split_address
 from common.errors import InputError
 from common.tls_files import read_authority, read_identity
+from common.wire.service import (
+    LEAST_PING_SECONDS,
+    MAX_ANSWER_BYTES,
+    MAX_TOKEN_LENGTH,
+    TOKEN_KEY,
+    TOKEN_SCHEME,
+)
 
-# A neighborhood of the most rows allowed, with 64 floats a row, is 16 MiB.
-MAX_ANSWER_BYTES: Final = 64 << 20
 # A silent server is asked after so long whether it is still there, and has so long to answer.
-KEEPALIVE_SECONDS: Final = 30
+KEEPALIVE_SECONDS: Final = 3 * LEAST_PING_SECONDS
 KEEPALIVE_ANSWER_SECONDS: Final = 10
 # A server that does not answer must not cost the patience twice.
 ASK_AGAIN_SECONDS: Final = 5.0
-_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{1,{MAX_TOKEN_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Channel:
         self._authority = _authority(access)
         token = None if access.token is None else read_token(access.token)
         _check(self._host, access)
-        self.metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self.metadata = () if token is None else ((TOKEN_KEY, TOKEN_SCHEME + token),)
         self._ask_again = -math.inf
         target = join_address(self._host, self._port)
         if self._authority is None:

@@ -6,7 +6,6 @@ passed without progress. What the server says is a stranger's text: it is cut to
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
 
 import grpc
@@ -25,11 +24,10 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
+from common.wire.service import PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
 
 PATIENCE_SECONDS: Final = 8.0
-# Milliseconds after which a saturated server wants to be asked again; gRPC's own name.
-PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 Reply = TypeVar("Reply")
 
@@ -192,12 +190,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _call(self, method: Callable[..., Reply], request: object, *, insist: bool = True) -> Reply:

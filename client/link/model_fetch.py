@@ -16,10 +16,9 @@ from common.versions.transfers import unpack
 from common.versions.version import version_digest
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
+from common.wire.service import LEAST_BYTES_PER_SECOND
 
 FETCH_ATTEMPTS: Final = 3
-# A stream slower than this is given up.
-LEAST_BYTES_PER_SECOND: Final = 64 << 10
 
 # The bytes of a form that the device holds, by digest; None when it does not.
 FormLookup = Callable[[str], bytes | None]

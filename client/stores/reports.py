@@ -18,12 +18,9 @@ from common.errors import InputError, VicinalError
 from common.files import write_file
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
+from common.wire.service import MAX_REPORT_AGE_SECONDS, MAX_REQUEST_BYTES
 
 _SUFFIX: Final = ".report"
-# Less than a server remembers keys for (server.reports.tally), so that none is counted twice.
-MAX_AGE_SECONDS: Final = 14 * 86_400
-# Counts of a report over very many watched items; what is larger was not written here.
-_MAX_BYTES: Final = 1 << 20
 
 
 @final
@@ -62,7 +59,10 @@ class PendingReports:
 
     def _read(self, path: Path) -> wire.ReportRequest | None:
         found = path.stat()
-        if found.st_size > _MAX_BYTES or self._clock() - found.st_mtime > MAX_AGE_SECONDS:
+        # No server takes what is larger.
+        if found.st_size > MAX_REQUEST_BYTES:
+            return None
+        if self._clock() - found.st_mtime > MAX_REPORT_AGE_SECONDS:
             return None
         try:
             report = wire.ReportRequest.FromString(path.read_bytes())

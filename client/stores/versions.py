@@ -18,8 +18,7 @@ from typing import Final, final
 from common.errors import InputError, VicinalError
 from common.files import write_file
 from common.versions.encodings import Form, decode_form
-from common.versions.version import MAX_BYTES, ModelVersion, version_digest
-from common.wire.description import is_digest
+from common.versions.version import MAX_BYTES, ModelVersion, is_digest, version_digest
 
 _SUFFIX: Final = ".safetensors"
 # No write takes so long: whoever began it is gone.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common.errors import InputError
+from common.names import unknown
 from common.tables import read_tables
 from common.versions.version import (
     Manifest,
@@ -63,7 +64,7 @@ def encoding_named(name: str) -> Encoding:
     for encoding in ENCODINGS:
         if name == encoding:
             return encoding
-    raise InputError(f"unknown encoding {name[:40]!r}: choose one of {', '.join(ENCODINGS)}")
+    raise unknown("encoding", name, ENCODINGS)
 
 
 def tensor_bytes(manifest: Manifest, encoding: Encoding) -> int:

@@ -7,6 +7,7 @@ Only shared parameters are in it; user parameters never leave the server.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ FORMAT: Final = 1
 MAX_BYTES: Final = 4 << 30
 MAX_COUNT: Final = 2**31 - 1
 METADATA_KEY: Final = "vicinal"
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ def encode_version(manifest: Manifest, parameters: Mapping[str, NDArray[np.float
 def version_digest(data: bytes | memoryview) -> str:
     """The name of a version: the SHA-256 of its bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether the text can be the name of a version, and so of a file."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def decode_version(data: bytes, *, expected_digest: str) -> ModelVersion:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from common.errors import InputError
+from common.names import unknown
 
 StepRule = Literal["curvature", "adagrad", "adam"]
 STEP_RULES: Final = ("curvature", "adagrad", "adam")
@@ -97,10 +98,10 @@ def preset(
     Another number of neighbors takes min_support along in proportion, unless none is asked for.
     """
     if model not in PRESETS:
-        raise InputError(f"unknown model {model!r}: choose one of {', '.join(PRESETS)}")
+        raise unknown("model", model, PRESETS)
     presets = PRESETS[model]
     if name not in presets:
-        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(presets)}")
+        raise unknown("preset", name, presets)
     chosen = presets[name]
     if neighbors is not None:
         chosen = _resized(chosen, neighbors)

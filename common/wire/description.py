@@ -1,13 +1,13 @@
 """A server's description: the version it serves and how devices are to use it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from common.errors import InputError
+from common.names import unknown
 from common.versions.encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
-from common.versions.version import MAX_BYTES, Manifest
+from common.versions.version import MAX_BYTES, Manifest, is_digest
 from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
@@ -18,8 +18,6 @@ MAX_STEPS: Final = 10_000
 MAX_HELD: Final = 16
 # Of the line that says what an experiment is.
 MAX_EXPERIMENT: Final = 500
-
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,7 @@ class Description:
     def preset(self, name: str) -> VicinalSettings:
         """Raises InputError for a preset that the server does not offer."""
         if name not in self.presets:
-            offered = ", ".join(self.presets)
-            raise InputError(f"unknown preset {name[:40]!r}: the server offers {offered}")
+            raise unknown("preset", name, self.presets, offer="the server offers")
         return self.presets[name]
 
     @property
@@ -132,11 +129,6 @@ class Description:
                 return form
         offered = ", ".join(form.encoding for form in self.all_forms)
         raise InputError(f"the server has no {encoding} form of its version: it offers {offered}")
-
-
-def is_digest(text: str) -> bool:
-    """Whether the text can be the name of a version, and so of a file."""
-    return _DIGEST.fullmatch(text) is not None
 
 
 def description_to_wire(description: Description) -> wire.Description:

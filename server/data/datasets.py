@@ -13,6 +13,7 @@ import pooch
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data import sources
 from server.data.formats import PARSERS, parse_dat, parse_tsv, read_ratings
@@ -130,9 +131,11 @@ def load_dataset(
         return found or _fetched(spec, cache or cache_folder(), progress=progress)
     path = Path(spec)
     if not path.is_file():
-        raise InputError(
-            f"data set {spec!r}: use one of {', '.join(KNOWN)}, synthetic[:UxI], or a rating file "
-            f"({' '.join(PARSERS)} .json, or .gz of these)"
+        raise unknown(
+            "data set",
+            spec,
+            [*KNOWN, "synthetic"],
+            more=f"[:UxI], or a rating file ({' '.join(PARSERS)} .json, or .gz of these)",
         )
     indexed = read_ratings(path).indexed(scale=scale)
     return Dataset(path.name, indexed.ratings, indexed.timestamps, None, f"file {path}")

@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 
 from common.errors import InputError
+from common.names import unknown
 from server.data import yelp
-from server.data.columns import COLUMN_NAMES, column_positions
 from server.data.parquet import read_table
 from server.data.reading import MIB, read_file
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import COLUMN_NAMES, MAX_ROWS, RatingRows, checked, column_positions
 
 MAX_BYTES = 1024 * MIB
 PADDING = ' \t\r"'
@@ -76,8 +76,14 @@ def read_ratings(path: Path, *, max_bytes: int | None = None) -> RatingRows:
     if suffix in yelp.SUFFIXES:
         return yelp.read_reviews(path, max_bytes=max_bytes)
     if suffix not in PARSERS:
-        known = " ".join((*PARSERS, *yelp.SUFFIXES))
-        raise InputError(f"{path}: unknown kind of file; its name must end in one of {known} (.gz)")
+        raise unknown(
+            "kind of file",
+            suffix,
+            (*PARSERS, *yelp.SUFFIXES),
+            where=str(path),
+            offer="its name must end in one of",
+            more=", or in .gz after these",
+        )
     limit = MAX_BYTES if max_bytes is None else max_bytes
     return PARSERS[suffix](read_file(path, limit=limit), str(path))
 

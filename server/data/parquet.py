@@ -10,20 +10,18 @@ Run as `python -m server.data.parquet NAME`: the file on stdin, its columns on s
 import io
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
-from server.data.columns import column_positions
+from common.processes import module_command
 from server.data.reading import MIB, first_line
-from server.data.rows import MAX_ROWS
+from server.data.rows import MAX_ROWS, column_positions
 
 if sys.platform != "win32":
     import resource
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_MEMORY_BYTES = 12 * 1024 * MIB
 SECONDS = 120.0
 
@@ -34,10 +32,10 @@ def read_table(data: bytes, name: str) -> pl.DataFrame:
     Raises InputError when the file is damaged, holds other columns or types, or is too large
     for the bounds.
     """
-    command = [sys.executable, "-m", "server.data.parquet", name]
+    command = module_command("server.data.parquet", name)
     try:
         done = subprocess.run(
-            command, cwd=ROOT, input=data, capture_output=True, timeout=SECONDS, check=False
+            command, input=data, capture_output=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise InputError(f"{name}: takes longer than {SECONDS:g} s to read") from None

@@ -1,9 +1,11 @@
-"""From rows of any file to a rating matrix: checks that name the file, the line and the reason.
+"""From rows of any file to a rating matrix: columns, scale, ids, and checks that name the file, the
+line and the reason.
 
 Shapes: N rows, U users, I items.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +13,29 @@ import polars as pl
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
-from server.data.scales import USUAL_SCALES, off_scale, usual_scale
 
 MAX_ROWS = 100_000_000
 # Beyond 2^53 a timestamp read as a float is no longer exact.
 MAX_TIMESTAMP = 2**53
+# What a column may be called; case, spaces, hyphens, underscores and a ":type" are ignored.
+COLUMN_NAMES = {
+    "user": ("user", "userid", "uid", "reviewerid"),
+    "item": ("item", "itemid", "iid", "movie", "movieid", "business", "businessid", "product",
+             "productid", "bookid", "asin"),
+    "rating": ("rating", "ratings", "stars", "score", "overall"),
+    "timestamp": ("timestamp", "time", "unixreviewtime"),
+}  # fmt: skip
+# From narrow to wide: the first scale that holds every rating of a file is taken. There is no
+# 1–100: a stray 99 is far more often a mistake than a scale.
+USUAL_SCALES = (
+    RatingScale(1, 5, 1),
+    RatingScale(0.5, 5, 0.5),
+    RatingScale(1, 8, 1),
+    RatingScale(1, 10, 1),
+    RatingScale(0.5, 10, 0.5),
+)
 
 
 @dataclass(frozen=True)
@@ -181,3 +200,67 @@ def _shown(value: object) -> str:
     """A value of a stranger's file on one short line."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def column_positions(names: Sequence[str], where: str) -> dict[str, int]:
+    """Where the column of each role stands.
+
+    Raises InputError for an unknown column, a role played twice, or one that nobody plays.
+    """
+    roles = [_role(name) for name in names]
+    wanted = "user, item, rating and perhaps timestamp"
+    if not any(roles):
+        shown = ", ".join(map(repr, names))
+        raise InputError(f"{where}: neither a rating nor names of columns ({wanted}): {shown:.60}")
+    positions: dict[str, int] = {}
+    for at, (name, role) in enumerate(zip(names, roles, strict=True)):
+        if role is None:
+            raise unknown("column", name, COLUMN_NAMES, where=where, offer="keep")
+        if role in positions:
+            raise InputError(f"{where}: second column {name[:40]!r}; keep {wanted}")
+        positions[role] = at
+    if missing := [role for role in ("user", "item", "rating") if role not in positions]:
+        raise InputError(f"{where}: no column for {' and '.join(missing)}")
+    return positions
+
+
+def _role(name: str) -> str | None:
+    plain = name.split(":", maxsplit=1)[0].lower()
+    for ignored in " -_":
+        plain = plain.replace(ignored, "")
+    return next((role for role, names in COLUMN_NAMES.items() if plain in names), None)
+
+
+def off_scale(values: NDArray[np.float64], scale: RatingScale) -> NDArray[np.bool_]:
+    """Which of some finite ratings [N] are not on the scale's grid."""
+    nearest = scale.values[scale.nearest_levels(values)]
+    return np.asarray(np.abs(values - nearest) > 1e-4 * scale.step)
+
+
+def usual_scale(values: NDArray[np.float64]) -> RatingScale:
+    """The first of `USUAL_SCALES` that holds every rating.
+
+    When none does, the widest is returned, and the ratings that are off it are the bad ones:
+    every other usual scale is part of the widest.
+    """
+    distinct = np.unique(values)
+    for scale in USUAL_SCALES:
+        if not off_scale(distinct, scale).any():
+            return scale
+    return USUAL_SCALES[-1]
+
+
+def parse_scale(text: str) -> RatingScale:
+    """A scale written MIN:MAX or MIN:MAX:STEP; the step is 1 unless given.
+
+    Raises InputError.
+
+    >>> str(parse_scale("0.5:4:0.5"))
+    '0.5–4 in steps of 0.5'
+    """
+    try:
+        numbers = [float(part) for part in text.split(":")]
+        minimum, maximum, step = numbers if len(numbers) == 3 else (*numbers, 1.0)
+    except ValueError:
+        raise InputError(f"scale {text!r}: write MIN:MAX:STEP, for example 1:5:1") from None
+    return RatingScale(minimum, maximum, step)

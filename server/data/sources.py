@@ -17,6 +17,7 @@ from rich.console import Console
 
 from common.errors import InputError, VicinalError
 from common.files import write_file
+from common.names import unknown
 from server.data.downloads import download
 from server.data.reading import MIB, first_line, read_file, read_member
 
@@ -105,7 +106,7 @@ def fetch(
     """
     known = SOURCES.get(name) if sources is None else sources
     if known is None:
-        raise InputError(f"{name} cannot be fetched; only {', '.join(SOURCES)} can")
+        raise unknown("data set to fetch", name, SOURCES)
     for source in known:
         if _is_whole(cache / source.file_name, source):
             return CachedFile(cache / source.file_name, source.label)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self, final
 
 import grpc
@@ -12,20 +11,16 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from common.addresses import join_address
 from common.errors import InputError
-from common.wire.offload_pb2 import DESCRIPTOR
 from common.wire.offload_pb2_grpc import OffloadServicer, add_OffloadServicer_to_server
+from common.wire.service import LEAST_PING_SECONDS, MAX_REQUEST_BYTES, SERVICE_NAME
 from server.trust.tls import Tls
 
-SERVICE_NAME: Final = DESCRIPTOR.services_by_name["Offload"].full_name
-# Requests are small: the largest is a report, a few bytes per watched item.
-MAX_REQUEST_BYTES: Final = 1 << 20
 MAX_METADATA_BYTES: Final = 8 << 10
 GRACE_SECONDS: Final = 10.0
 # A silent device is asked after so long whether it is still there, and has so long to answer.
 KEEPALIVE_SECONDS: Final = 60
 KEEPALIVE_ANSWER_SECONDS: Final = 20
-# Devices may ask the same at most so often; who does it more often is disconnected.
-LEAST_PING_SECONDS: Final = 10
+# Pings of a device that come sooner than LEAST_PING_SECONDS, before it is disconnected.
 MAX_EARLY_PINGS: Final = 2
 
 
@@ -106,12 +101,7 @@ class Endpoint:
         await self.tell(HealthCheckResponse.SERVING)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.drain()
 
 

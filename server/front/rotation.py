@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from common.errors import InputError
-from common.wire.description import is_digest
+from common.versions.version import is_digest
 from server.versions.catalog import Catalog, Served
-from server.workers.process import own_environment
 
 # The child yields to the front and to the workers.
 NICENESS: Final = 10
@@ -83,7 +82,6 @@ class Rotation:
             self._retraining.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=own_environment(),
             start_new_session=True,
         )
         with child:

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvloop
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from server.front.endpoint import Endpoint, Listening
@@ -127,15 +126,3 @@ async def tell_health(crew: Crew, endpoint: Endpoint) -> None:
         await endpoint.tell(HealthCheckResponse.NOT_SERVING)
         await crew.some_alive.wait()
         await endpoint.tell(HealthCheckResponse.SERVING)
-
-
-def run_front(
-    folder: Path,
-    tally: Tally,
-    options: FrontOptions,
-    *,
-    retraining: Retraining | None = None,
-    listening: Callable[[int, int | None], None],
-) -> None:
-    """`serve_front` on uvloop, which takes less processor time for a call than asyncio does."""
-    uvloop.run(serve_front(folder, tally, options, retraining=retraining, listening=listening))

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import ceil
 from typing import Final, NoReturn, final
 
 import grpc
@@ -19,6 +18,7 @@ from common.errors import InputError
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadServicer
+from common.wire.service import pushback
 from server.metrics import Metrics
 from server.reports.tally import Tally
 from server.trust.limits import BUDGET_TEXT, BudgetSpentError
@@ -29,8 +29,6 @@ from server.workers.frames import Call, Status, WorkerLostError, Workers
 # A reader who stalls holds several of them in memory (docs/reliability.md).
 CHUNK_BYTES: Final = 64 << 10
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
-# Milliseconds after which a refused caller may try again; the name is gRPC's own.
-PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 _log = logging.getLogger(__name__)
 
@@ -154,11 +152,11 @@ class OffloadService(OffloadServicer):
             result = await self._workers.ask(call, request.preset, request.SerializeToString())
         except SaturatedError as full:
             self._metrics.rejected(call)
-            pause = ceil(1000 * full.retry_seconds)
+            pause = pushback(full.retry_seconds)
             raise _RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"saturated, {full.waiting} requests wait: try again in {pause} ms",
-                ((PUSHBACK_KEY, str(pause)),),
+                f"saturated, {full.waiting} requests wait: try again in {pause[1]} ms",
+                (pause,),
             ) from None
         except BudgetSpentError:
             raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, BUDGET_TEXT) from None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
@@ -27,7 +28,7 @@ def search_named(name: str) -> Search:
     for search in SEARCHES:
         if name == search:
             return search
-    raise InputError(f"unknown neighbor search {name!r}: choose one of {', '.join(SEARCHES)}")
+    raise unknown("neighbor search", name, SEARCHES)
 
 
 @final

@@ -12,17 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from types import TracebackType
 from typing import Any, Final, Self, final
 
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
+from common.wire.service import REPORT_KEY_SECONDS
 from server.reports.tally_file import TallyFile
 
 FILE_NAME: Final = "tally.sqlite"
-# A device gives a report up after 14 days (client.stores.reports); until then it may repeat it.
-KEY_SECONDS: Final = 30 * 86_400
 # About a hundred bytes each on the disk. The oldest go first.
 MAX_KEYS: Final = 1 << 22
 MAX_KEY_LENGTH: Final = 64
@@ -117,12 +115,7 @@ class Tally:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _ask(self, job: Callable[[], Any]) -> "Future[Any]":
@@ -165,7 +158,7 @@ class Tally:
         now = self._clock()
         if now >= self._forget_at:
             self._forget_at = now + _FORGET_SECONDS
-            self._file.forget(before=int(now) - KEY_SECONDS, most=MAX_KEYS)
+            self._file.forget(before=int(now) - REPORT_KEY_SECONDS, most=MAX_KEYS)
 
     def _add(self, version: str, preset: str, key: str, counts: Counts) -> bool:
         if not self._file.remember(key, int(self._clock())):

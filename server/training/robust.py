@@ -1,14 +1,26 @@
 """Which function trains which method."""
 
+from collections.abc import Callable
+from typing import Any, Final
+
 import torch
 
 from common.ratings import RatingMatrix
 from server.training.apr import train_apr
 from server.training.descent import Descent, Factors, Progress
 from server.training.ltsmf import train_ltsmf
-from server.training.methods import Apr, Ltsmf, Rmf, Robust
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.rmf import train_rmf
 from server.training.unrated import train_unrated
+
+Training = Callable[[RatingMatrix, Any, Descent, Progress | None], Factors]
+# By the class of its settings, which each function takes after the ratings.
+TRAININGS: Final[dict[type[Robust], Training]] = {
+    Apr: train_apr,
+    Ltsmf: train_ltsmf,
+    Rmf: train_rmf,
+    Unrated: train_unrated,
+}
 
 
 def robust_factors(
@@ -19,17 +31,5 @@ def robust_factors(
     Their width is that of `descent`, but rmf's follows from its rank. `progress` is called with
     (rounds done, rounds).
     """
-    factors = _train(ratings, method, descent, progress)
+    factors = TRAININGS[type(method)](ratings, method, descent, progress)
     return {"user_embedding": factors.users, "item_embedding": factors.items}
-
-
-def _train(
-    ratings: RatingMatrix, method: Robust, descent: Descent, progress: Progress | None
-) -> Factors:
-    if isinstance(method, Apr):
-        return train_apr(ratings, method, descent, progress)
-    if isinstance(method, Ltsmf):
-        return train_ltsmf(ratings, method, descent, progress)
-    if isinstance(method, Rmf):
-        return train_rmf(ratings, method, descent, progress)
-    return train_unrated(ratings, method, descent, progress)

@@ -21,8 +21,9 @@ from common.models import Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
 from server.model_store import Tables, TrainedModel, tables_digest
-from server.training import Robust, robust_factors
 from server.training.descent import Descent
+from server.training.methods import Robust
+from server.training.robust import robust_factors
 
 # What a model's published regime has otherwise than mf's, which is the fields' defaults below.
 # Batches of models that read a user's ratings are users.

@@ -7,13 +7,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Hashable
-from math import ceil
 from typing import Any, Final, final
 
 import grpc
 
-from server.front.endpoint import SERVICE_NAME
-from server.front.service import PUSHBACK_KEY
+from common.wire.service import SERVICE_NAME, TOKEN_KEY, TOKEN_SCHEME, pushback
 from server.metrics import Metrics
 from server.trust.limits import RateLimit
 from server.trust.tokens import TokenKeys, TokenRefusedError
@@ -24,7 +22,6 @@ UNAUTHENTICATED_TEXT: Final = "a valid bearer token is needed"
 OTHER_USER_TEXT: Final = "the bearer token is not for this user"
 RATE_TEXT: Final = "too many calls for this user"
 DEADLINE_TEXT: Final = "the call took longer than any may"
-SCHEME: Final = "bearer "
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
 
@@ -122,8 +119,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
                 self._admit(call, request, context)
             except _RefusedError as refused:
                 self._metrics.ended(call, refused.code.name, time.perf_counter() - begun)
-                pushback = () if refused.pause is None else (_pushback(refused.pause),)
-                return await context.abort(refused.code, str(refused), pushback)
+                trailing = () if refused.pause is None else (pushback(refused.pause),)
+                return await context.abort(refused.code, str(refused), trailing)
             return await inner(request, context)
 
         return answer
@@ -144,17 +141,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, RATE_TEXT, pause)
 
     def _allowed(self, keys: TokenKeys, context: grpc.aio.ServicerContext) -> range:
-        given = [
-            value for key, value in context.invocation_metadata() or () if key == "authorization"
-        ]
+        metadata = context.invocation_metadata() or ()
+        given = [str(value) for key, value in metadata if key == TOKEN_KEY]
         try:
             # Two of them could mean one thing here and another to a proxy in between.
-            if len(given) != 1 or not str(given[0]).lower().startswith(SCHEME):
+            if len(given) != 1 or not given[0].lower().startswith(TOKEN_SCHEME.lower()):
                 raise TokenRefusedError
-            return keys.users(str(given[0])[len(SCHEME) :])
+            return keys.users(given[0][len(TOKEN_SCHEME) :])
         except TokenRefusedError:
             raise _RefusedError(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED_TEXT) from None
-
-
-def _pushback(seconds: float) -> tuple[str, str]:
-    return PUSHBACK_KEY, str(ceil(1000 * seconds))

@@ -1,17 +1,15 @@
 """Access rules of a server: tokens, rates, daily neighbor budgets, deadlines."""
 
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 from common.wire.description import Description
+from common.wire.service import LEAST_BYTES_PER_SECOND
 from server.metrics import Metrics
 from server.trust.gate import Gate
 from server.trust.limits import BudgetedWorkers, NeighborBudget, RateLimit
 from server.trust.tokens import TokenKeys
 from server.workers.frames import Workers
-
-# A fetch may take a second more for so many bytes; devices give up slower ones too.
-LEAST_BYTES_PER_SECOND: Final = 64 << 10
 
 
 @final

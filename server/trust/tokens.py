@@ -16,9 +16,9 @@ from typing import Final, final
 import jwt
 
 from common.errors import InputError
+from common.wire.service import MAX_TOKEN_LENGTH
 
 ALGORITHM: Final = "HS256"
-MAX_TOKEN_LENGTH: Final = 1024
 # As long as the digest: a shorter key would be the easier thing to guess.
 LEAST_SECRET_LENGTH: Final = 32
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\s+(\S+)")

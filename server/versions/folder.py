@@ -24,7 +24,7 @@ from common.errors import InputError
 from common.files import write_file
 from common.versions.encodings import ENCODINGS, Form, encode_form, form_of
 from common.versions.transfers import pack
-from common.versions.version import ModelVersion, version_digest
+from common.versions.version import ModelVersion, is_digest, version_digest
 from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import (
@@ -32,7 +32,6 @@ from common.wire.description import (
     Transfer,
     description_from_wire,
     description_to_wire,
-    is_digest,
 )
 from server.recommending.recommender import Recommender
 from server.versions.deployment import read_deployment, write_deployment

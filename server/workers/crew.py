@@ -12,7 +12,6 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, final
 
 from common.errors import VicinalError
@@ -123,12 +122,7 @@ class Crew:
             ) from cause
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._end()
 
     async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:

@@ -15,6 +15,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import BinaryIO, Final, Literal, Protocol
 
+from common.wire.service import MAX_ANSWER_BYTES
+
 Call = Literal["Recommend", "GetPackage"]
 CALLS: Final[tuple[Call, ...]] = ("Recommend", "GetPackage")
 # The argument with which a worker process fine-tunes in compiled loops.
@@ -24,7 +26,7 @@ STAGES: Final = ("neighbors", "tune", "rank")
 _REQUEST: Final = Struct("<BI")
 _RESULT: Final = Struct("<B3dII")
 # The largest package that a device takes, and room beside it: more is a worker gone wrong.
-MAX_RESULT_BYTES: Final = 65 << 20
+MAX_RESULT_BYTES: Final = MAX_ANSWER_BYTES + (1 << 20)
 
 
 class Status(IntEnum):

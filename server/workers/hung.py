@@ -7,11 +7,10 @@ for a core is stuck; one that does is given its patience once more, in processor
 
 import asyncio
 import logging
-import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, final
 
+from common.processes import process_status
 from server.workers.process import WorkerProcess
 
 # So many times as long as calls of that kind took before, but not less than so many seconds;
@@ -62,7 +61,7 @@ def running_seconds(pid: int) -> float | None:
     None also where the system has no /proc: there a worker is given its patience once.
     """
     with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        if fields[0] == _RUNNABLE:
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        status = process_status(pid)
+        if status.state == _RUNNABLE:
+            return status.seconds
     return None

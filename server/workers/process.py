@@ -1,15 +1,14 @@
 """The front's side of a worker process: starting it, asking it, ending it."""
 
 import asyncio
-import os
 import socket
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Final, final
 
+from common.processes import module_command
 from server.workers.frames import (
     COMPILED,
     Call,
@@ -21,7 +20,6 @@ from server.workers.frames import (
 
 # A worker ends as soon as it has answered; one that does not is killed after so long.
 END_SECONDS: Final = 3.0
-_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @final
@@ -114,11 +112,9 @@ async def start_worker(folder: Path, *, compiled: bool = False) -> WorkerProcess
     # at their start.
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "server.workers.worker", str(folder), str(theirs.fileno())]
-            + options,
+            module_command("server.workers.worker", str(folder), str(theirs.fileno()), *options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env=own_environment(),
             pass_fds=(theirs.fileno(),),
             process_group=0,
         )
@@ -129,9 +125,3 @@ async def start_worker(folder: Path, *, compiled: bool = False) -> WorkerProcess
         await worker.end()
         raise
     return worker
-
-
-def own_environment() -> dict[str, str]:
-    """The environment, so that a child runs this code wherever this process was started."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}

@@ -21,11 +21,12 @@ import numpy as np
 
 from common.errors import InputError
 from common.threads import limit_threads
+from common.versions.version import is_digest
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.slim import check_slim, slim_model
 from common.vicinal.tuning import tuned_scores
 from common.wire import offload_pb2 as wire
-from common.wire.description import Description, is_digest
+from common.wire.description import Description
 from common.wire.messages import neighborhood_to_wire
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender, Tune

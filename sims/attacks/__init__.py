@@ -6,7 +6,6 @@ from sims.attacks.registry import (
     Attack,
     attack_named,
     make_profiles,
-    run_attack,
     targets_of,
 )
 
@@ -17,6 +16,5 @@ __all__ = [
     "attack_named",
     "choose_targets",
     "make_profiles",
-    "run_attack",
     "targets_of",
 ]

@@ -21,14 +21,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from common.ratings import RatingMatrix
 from sims.attacks.budget import Budget, assemble
 from sims.attacks.mixrand import usermix
 from sims.attacks.options import check
 from sims.attacks.sensitivity import sensitivity
-from sims.attacks.surrogate import Factors, Floats, Sparse, inverse_grams, sparse, start, top_lists
+from sims.attacks.surrogate import (
+    Factors,
+    Floats,
+    Sparse,
+    inverse_grams,
+    sigmoid,
+    sparse,
+    start,
+    top_lists,
+    with_targets,
+)
 
 FIRST_SWEEPS = 30
 Profile = tuple[NDArray[np.int64], Floats]
@@ -115,12 +124,9 @@ def attack_loss(
     behind = listed[:, :, None] - promoted[:, None, :]
     # −log σ(r̂_t − r̂_i) and its derivative σ(r̂_i − r̂_t), [U, N, t].
     loss = float(np.logaddexp(0, behind).sum())
-    slope = 0.5 * (1 + np.tanh(behind / 2))
-    columns = np.hstack([lists, np.tile(np.array(targets, dtype=np.int64), (users, 1))])
+    slope = sigmoid(behind)
     values = np.hstack([slope.sum(axis=2), -slope.sum(axis=1)])
-    indptr = np.arange(users + 1) * columns.shape[1]
-    shape = (users, len(factors.items))
-    return loss, csr_array((values.ravel(), columns.ravel(), indptr), shape=shape)
+    return loss, with_targets(lists, values, targets, len(factors.items))
 
 
 def estimator(

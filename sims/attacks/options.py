@@ -7,10 +7,10 @@ int, float or str, and described in the function's docstring. KNOWLEDGE is every
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from common.errors import InputError
+from common.names import unknown
 
 Value = int | float | str
 # Share of the real users whose ratings the attacker knows; 1 is the worst case.
@@ -39,12 +39,7 @@ def resolve(
     known = declared(attack)
     for option in given:
         if option not in known and option != KNOWLEDGE:
-            names = [*known, KNOWLEDGE]
-            near = get_close_matches(option, names, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise InputError(
-                f"attack {name} has no option {option!r}: {hint}it has {', '.join(names)}"
-            )
+            raise unknown("option", option, [*known, KNOWLEDGE], where=f"attack {name}")
     values = {
         option: _converted(option, given[option], parameter.annotation)
         if option in given
@@ -67,7 +62,7 @@ def check(name: str, value: float, least: float, most: float = math.inf) -> None
 def choose(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises InputError for an option that is none of the choices."""
     if value not in choices:
-        raise InputError(f"attack option {name}={value}: choose one of {', '.join(choices)}")
+        raise unknown("value", value, choices, where=f"attack option {name}")
 
 
 def parse_options(words: list[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ Shapes: F fakes, C candidates of a fake, U users, I items.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import vstack
 
 from common.ratings import RatingMatrix
 from sims.attacks.average import item_statistics
@@ -28,10 +28,12 @@ from sims.attacks.surrogate import (
     Factors,
     Floats,
     Sparse,
+    ascend,
     pair_products,
     refit,
     sparse,
     start,
+    with_targets,
 )
 
 FIRST_SWEEPS = 10
@@ -88,8 +90,7 @@ def pga_attack(
         chosen, relaxed, gradient = (
             np.take_along_axis(table, kept, axis=1) for table in (chosen, relaxed, gradient)
         )
-        largest = np.abs(gradient).max(axis=1, keepdims=True, initial=1e-300)
-        relaxed = np.clip(relaxed + step * gradient / largest, scale.minimum / scale.maximum, 1)
+        relaxed = ascend(relaxed, gradient, step=step, least=scale.minimum / scale.maximum)
     final = relaxed * scale.maximum
     if values == "normal":
         final = rng.normal(means[chosen], deviations[chosen])
@@ -128,21 +129,13 @@ def _respond(
     sweeps: int,
 ) -> tuple[Factors, Sensitivity]:
     """Refit to the present fakes, and what the utility answers to."""
-    both = vstack([real, _fakes(chosen, relaxed, targets, real.shape[1])], format="csr")
+    # Candidates' ratings and the targets' maximum, [F, I].
+    values = np.hstack([relaxed, np.ones((len(relaxed), len(targets)))])
+    fakes = with_targets(chosen, values, targets, real.shape[1])
+    both = vstack([real, fakes], format="csr")
     factors = refit(both, factors, WARM_SWEEPS)
     by_users, by_items = utility_gradients(factors, real.shape[0], targets)
     return factors, sensitivity(both, factors, by_users, by_items, sweeps)
-
-
-def _fakes(
-    chosen: NDArray[np.int64], relaxed: Floats, targets: tuple[int, ...], item_count: int
-) -> Sparse:
-    """Candidates' ratings and the targets' maximum, [F, I]."""
-    count, width = len(chosen), chosen.shape[1] + len(targets)
-    items = np.hstack([chosen, np.tile(np.array(targets, dtype=np.int64), (count, 1))])
-    values = np.hstack([relaxed, np.ones((count, len(targets)))])
-    indptr = np.arange(count + 1) * width
-    return csr_array((values.ravel(), items.ravel(), indptr), shape=(count, item_count))
 
 
 def _on_fillers(found: Sensitivity, chosen: NDArray[np.int64], real_users: int) -> Floats:

@@ -2,13 +2,13 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Final, Protocol, cast
 
 import numpy as np
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix
 from sims.attacks.budget import ATTACK_SIZE, Budget, choose_targets
 from sims.attacks.options import KNOWLEDGE, Value, resolve
@@ -52,11 +52,7 @@ ATTACKS: Final[dict[str, str]] = {
 def attack_named(name: str) -> Attack:
     """Raises InputError for a name that is not in ATTACKS."""
     if name not in ATTACKS:
-        near = get_close_matches(name, ATTACKS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(
-            f"unknown attack {name!r}: {hint}choose one of {', '.join(ATTACKS)}, or file:PATH"
-        )
+        raise unknown("attack", name, ATTACKS, more=", or file:PATH")
     module, _, function = ATTACKS[name].partition(":")
     return cast(Attack, getattr(import_module(module), function))
 
@@ -90,40 +86,17 @@ def make_profiles(
     targets: tuple[int, ...] | None = None,
     attack_size: float = ATTACK_SIZE,
     options: Mapping[str, Value] | None = None,
+    attack: Attack | None = None,
     progress: Report = quiet,
 ) -> Profiles:
-    """Run an attack by name; the same arguments give the same profiles.
+    """Run an attack by name, within the budget; the same arguments give the same profiles.
 
-    Raises InputError for an unknown attack, targets that cannot be promoted, a budget that
-    makes no sense, or an option that the attack does not have.
+    attack  what to run under the name; None: the one of that name in ATTACKS
+
+    What it did goes into the notes. Raises InputError for an unknown attack, targets that cannot
+    be promoted, a budget that makes no sense, or an option that the attack does not have.
     """
-    return run_attack(
-        attack_named(name),
-        ratings,
-        name=name,
-        seed=seed,
-        targets=targets,
-        attack_size=attack_size,
-        options=options,
-        progress=progress,
-    )
-
-
-def run_attack(
-    attack: Attack,
-    ratings: RatingMatrix,
-    *,
-    name: str,
-    seed: int,
-    targets: tuple[int, ...] | None = None,
-    attack_size: float = ATTACK_SIZE,
-    options: Mapping[str, Value] | None = None,
-    progress: Report = quiet,
-) -> Profiles:
-    """Run any attack, registered or not, within the budget; what it did goes into the notes.
-
-    Raises InputError as make_profiles does.
-    """
+    attack = attack_named(name) if attack is None else attack
     values, knowledge = resolve(name, attack, options or {})
     targets = targets_of(ratings, seed=seed, targets=targets)
     budget = Budget.of(ratings, targets, attack_size)

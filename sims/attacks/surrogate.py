@@ -109,6 +109,31 @@ def pair_products(
     return products
 
 
+def with_targets(
+    items: NDArray[np.int64], values: Floats, targets: tuple[int, ...], item_count: int
+) -> Sparse:
+    """Rows of n items each, and of the t targets, as a sparse table, [rows, I].
+
+    items [rows, n], values [rows, n + t]
+    """
+    count = len(items)
+    columns = np.hstack([items, np.tile(np.array(targets, dtype=np.int64), (count, 1))])
+    indptr = np.arange(count + 1) * columns.shape[1]
+    return csr_array((values.ravel(), columns.ravel(), indptr), shape=(count, item_count))
+
+
+def ascend(ratings: Floats, gradient: Floats, *, step: float, least: float = 0.0) -> Floats:
+    """A step along the gradient, by `step` where it is largest in a row, back into [least, 1]."""
+    largest = np.abs(gradient).max(axis=-1, keepdims=True, initial=1e-300)
+    moved: Floats = np.clip(ratings + step * gradient / largest, least, 1)
+    return moved
+
+
+def sigmoid(values: Floats) -> Floats:
+    """1/(1 + exp(−v)); by tanh, which cannot overflow."""
+    return 0.5 * (1 + np.tanh(values / 2))
+
+
 def top_lists(
     ratings: Sparse, factors: Factors, count: int, without: tuple[int, ...]
 ) -> NDArray[np.int64]:

@@ -34,10 +34,12 @@ from sims.attacks.surrogate import (
     Factors,
     Floats,
     Sparse,
+    ascend,
     inverse_grams,
     refit,
     residuals,
     row_indices,
+    sigmoid,
     sparse,
     start,
     top_lists,
@@ -82,7 +84,7 @@ class Response:
         total = 0.0
         rows = np.arange(len(listed))[:, None]
         for target in range(self.target_count):
-            behind = _sigmoid((listed - predicted[:, [target]]) / self.softness)
+            behind = sigmoid((listed - predicted[:, [target]]) / self.softness)
             total += float(behind.sum())
             slope = behind * (1 - behind) / self.softness
             by_prediction[rows, self.lists] += slope
@@ -210,11 +212,5 @@ def _descend(
     for _ in range(iterations):
         _, gradient = response.loss(w)
         gradient = gradient[items] + sparsity
-        largest = float(np.abs(gradient).max(initial=1e-300))
-        w[items] = np.clip(w[items] - step * gradient / largest, 0, 1)
+        w[items] = ascend(w[items], -gradient, step=step)
     return w
-
-
-def _sigmoid(values: Floats) -> Floats:
-    """1/(1 + exp(−v)); by tanh, which cannot overflow."""
-    return 0.5 * (1 + np.tanh(values / 2))

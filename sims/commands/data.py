@@ -56,7 +56,7 @@ def describe_command(
 ) -> None:
     """Say what a data set looks like: its size, scale, popularity and split."""
     from server.data.datasets import load_dataset
-    from server.data.scales import parse_scale
+    from server.data.rows import parse_scale
     from sims.terminal import notes_wanted
 
     dataset = load_dataset(

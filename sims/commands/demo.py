@@ -1,5 +1,6 @@
 """`vicinal demo`: poison, train, defend on devices, compare."""
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,8 @@ import typer
 from sims.commands import options
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.table import Table
 
 app = typer.Typer(add_completion=False)
@@ -58,8 +61,7 @@ def demo(
                 width=80,
             )
         )
-    folder = runs / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-demo")
-    folder.mkdir(parents=True)
+    folder = new_folder(runs, datetime.now(UTC))
     config: dict[str, Any] = {
         "experiment": {name: value for name, value in asdict(experiment).items() if value},
         "presets": {name: asdict(settings) for name, settings in PRESETS[experiment.model].items()},
@@ -83,6 +85,22 @@ def demo(
     console.print(outcome_table(results, title, experiment.list_length))
     console.print(cost_table(results))
     console.print(f"{results['source']}; {results['seconds']:.0f} s; results in {folder}")
+
+
+def new_folder(runs: Path, now: "datetime") -> Path:
+    """A folder of this run alone, named after the second; others of that second get a number.
+
+    Raises OSError.
+    """
+    name = now.strftime("%Y%m%d-%H%M%S-demo")
+    for number in count(1):
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError  # count() has no end
 
 
 def outcome_table(results: dict[str, Any], title: str, length: int) -> "Table":

@@ -178,4 +178,5 @@ def _rebuild(dataset: str, seed: int, path: Path, *, hold_out: bool) -> None:
     from sims.serving.ratings import load_ratings
 
     experiment = Experiment(dataset, attack=NO_ATTACK, seed=seed)
-    write_local_ratings(path, load_ratings(experiment, hold_out=hold_out).local)
+    _, local = load_ratings(experiment, hold_out=hold_out)
+    write_local_ratings(path, local)

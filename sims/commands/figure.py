@@ -41,17 +41,14 @@ def figure(
     α, with ranking by popularity as a line. embeddings: t-SNE of users, fakes marked; trains the
     model of the cell unless the store has it.
     """
-    from difflib import get_close_matches
-
     from common.errors import InputError
+    from common.names import unknown
     from sims.figures.bars import KINDS
     from sims.grid.results import read_result, read_results
     from sims.progress import shown
 
     if name not in NAMES:
-        near = get_close_matches(name, NAMES, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown figure {name!r}: {hint}choose one of {', '.join(NAMES)}")
+        raise unknown("figure", name, NAMES)
     if output.suffix.lower().removeprefix(".") not in KINDS:
         raise InputError(f"{output}: name a file that ends in .{' or .'.join(KINDS)}")
     cells = [read_result(results)] if results.is_file() else read_results(results)

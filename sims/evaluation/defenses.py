@@ -4,12 +4,12 @@
 """
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Final
 
 from common.errors import InputError
+from common.names import unknown
 from common.vicinal.settings import VicinalSettings
-from server.training import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.train import require_trainable
 
 RVD: Final = "rvd"
@@ -57,12 +57,8 @@ def defense_named(text: str, *, model: str = "mf") -> Defense:
     names = text.split("+")
     for name in names:
         if name not in DEFENSES:
-            near = get_close_matches(name, DEFENSES, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise InputError(
-                f"unknown defense {name!r}: {hint}choose one of {', '.join(DEFENSES)}, "
-                "or a robust training and rvd, as in rmf+rvd"
-            )
+            both = ", or a robust training and rvd, as in rmf+rvd"
+            raise unknown("defense", name, DEFENSES, more=both)
     trainings = [robust for name in names if (robust := DEFENSES[name]) is not None]
     others = len(names) - len(trainings)
     if len(trainings) > 1 or others > 1 or (NO_DEFENSE in names and len(names) > 1):

@@ -20,9 +20,9 @@ from server.model_store import ModelStore
 from server.preparing import trained
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
-from server.training import Robust
+from server.training.methods import Robust
 from server.training.train import TrainingSettings
-from sims.attacks import Attack, attack_named, run_attack, targets_of
+from sims.attacks import Attack, attack_named, make_profiles, targets_of
 from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.options import Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
@@ -124,7 +124,10 @@ def prepare(
     _check_names(experiment, attack)
     if dataset is None:
         dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
-    split = leave_one_out(dataset, seed=experiment.seed) if hold_out else nothing_held_out(dataset)
+    if hold_out:
+        split = leave_one_out(dataset, seed=experiment.seed)
+    else:
+        split = nothing_held_out(dataset.ratings)
     if hold_out and not len(split.held_out.users):
         raise InputError(
             f"{experiment.dataset}: no user has two ratings, so none can be held out to find again"
@@ -152,10 +155,10 @@ def attacked(
     if attack is None and experiment.attack.startswith(FILE_PREFIX):
         path = Path(experiment.attack.removeprefix(FILE_PREFIX))
         return read_profiles(path, ratings.item_count, ratings.scale, targets=experiment.targets)
-    return run_attack(
-        attack or attack_named(experiment.attack),
+    return make_profiles(
+        experiment.attack,
         ratings,
-        name=experiment.attack,
+        attack=attack,
         seed=experiment.seed,
         targets=experiment.targets,
         attack_size=experiment.attack_size,

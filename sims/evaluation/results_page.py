@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from common.processes import module_command
 from sims.progress import shown
 
 SEEDS: Final = (0, 1, 2)
@@ -92,7 +93,7 @@ def main() -> None:
 
 def _run(command: EvaluateCommand, seed: int, folder: Path) -> dict[str, Any]:
     output = folder / "result.json"
-    arguments = [sys.executable, "-m", "sims.cli", "evaluate", *command.arguments.split()]
+    arguments = module_command("sims.cli", "evaluate", *command.arguments.split())
     arguments += ["--seed", str(seed), "--store", str(folder / "store"), "--json", str(output)]
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     result: dict[str, Any] = json.loads(output.read_text())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset, HeldOut
 
@@ -36,7 +37,7 @@ def leave_one_out(dataset: Dataset, *, kind: str | None = None, seed: int = 0) -
     """
     chosen = kind or ("random" if dataset.held_out is None else "published")
     if chosen not in KINDS:
-        raise InputError(f"split {chosen!r}: use one of {', '.join(KINDS)}")
+        raise unknown("split", chosen, KINDS)
     ratings = dataset.ratings
     if chosen == "published":
         if dataset.held_out is None:
@@ -61,11 +62,11 @@ def hold_out_one(ratings: RatingMatrix, *, seed: int) -> Split:
     return _hold_out(ratings, positions, "random")
 
 
-def nothing_held_out(dataset: Dataset) -> Split:
-    """All ratings of the data set, to serve them as they are."""
-    users = dataset.ratings.user_count
+def nothing_held_out(ratings: RatingMatrix) -> Split:
+    """All ratings, to serve them as they are."""
+    users = ratings.user_count
     held_out = HeldOut(np.full(users, -1, dtype=np.int32), np.zeros(users, dtype=np.uint8))
-    return Split(dataset.ratings, held_out, NO_SPLIT)
+    return Split(ratings, held_out, NO_SPLIT)
 
 
 def without(ratings: RatingMatrix, held_out: HeldOut) -> RatingMatrix:

@@ -3,15 +3,15 @@
 import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from itertools import chain, product
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
 from common.models import MODELS
+from common.names import unknown
 from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
@@ -151,36 +151,30 @@ def read_config(path: Path) -> GridConfig:
 
 
 def _check_names(config: GridConfig) -> None:
-    _check("model_defenses", config.model_defenses, config.models)
+    _check("model", config.model_defenses, config.models, where="model_defenses")
     for defense in chain(config.defenses, *config.model_defenses.values()):
         defense_named(defense)
     attacks = [name for name in config.attacks if not name.startswith(FILE_PREFIX)]
-    _check("attacks", attacks, [*ATTACKS, NO_ATTACK])
-    _check("attack_options", config.attack_options, attacks)
+    _check("attack", attacks, [*ATTACKS, NO_ATTACK], where="attacks")
+    _check("attack", config.attack_options, attacks, where="attack_options")
     for name, options in config.attack_options.items():
         resolve(name, attack_named(name), options)
-    _check("models", config.models, MODELS)
+    _check("model", config.models, MODELS, where="models")
     for model in config.models:
-        _check("presets", config.presets, PRESETS[model])
-    _check("k", config.k, config.presets)
+        _check("preset", config.presets, PRESETS[model], where="presets")
+    _check("preset", config.k, config.presets, where="k")
     for name in ("targets", "list_length"):
-        _check(name, getattr(config, name), config.datasets)
+        _check("data set", getattr(config, name), config.datasets, where=name)
     for name, datasets in config.k.items():
-        _check(f"k.{name}", datasets, config.datasets)
+        _check("data set", datasets, config.datasets, where=f"k.{name}")
         for dataset, models in datasets.items():
-            _check(f"k.{name}.{dataset}", models, config.models)
+            _check("model", models, config.models, where=f"k.{name}.{dataset}")
 
 
-def _check(where: str, names: Iterable[str], known: Iterable[str]) -> None:
+def _check(kind: str, names: Iterable[str], known: Iterable[str], *, where: str) -> None:
     for name in names:
         if name not in known:
-            raise InputError(f"{where}: unknown {_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), 1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{name[:80]!r}: {hint}choose one of {', '.join(known)}"
+            raise unknown(kind, name, known, where=where)
 
 
 def _told(error: ValidationError) -> str:
@@ -188,5 +182,7 @@ def _told(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown {_nearest(where, GridConfig.model_fields)}"
+        return str(unknown("key", where, GridConfig.model_fields))
+    if first["type"] == "literal_error":
+        return str(unknown("metric", str(first["input"]), get_args(Metric), where=where))
     return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -4,13 +4,15 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Final
 
 from common.errors import VicinalError
+from common.processes import ROOT, Pinned
 from sims.processes.marked import interruptible, stop_processes, uninterrupted
 
 STOP_SECONDS: Final = 5
@@ -33,7 +35,9 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
     Raises VicinalError when Ray does not start or is not reached.
     """
     mark = secrets.token_hex(8)
-    added = {**_ENVIRONMENT, _MARK: mark}
+    # For what `shipped` pins. Ray puts the driver's folder before it.
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ROOT]))
+    added = {**_ENVIRONMENT, _MARK: mark, "PYTHONPATH": path}
     if address is None:
         # Ray listens on all interfaces and runs what it is sent: only from us.
         added |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
@@ -67,6 +71,22 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def shipped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of ours as Ray's workers find it, in whatever folder the driver was started.
+
+    Ray pickles a function inside another by its contents, before its arguments.
+    """
+    pinned = Pinned(function)
+
+    def task(*arguments: Any) -> Any:
+        return pinned(*arguments)
+
+    def tasks(*arguments: Any) -> Iterator[Any]:
+        yield from pinned(*arguments)
+
+    return tasks if isgeneratorfunction(function) else task
 
 
 @cache

@@ -23,7 +23,7 @@ from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_clean
 from sims.evaluation.experiment import NO_ATTACK, Experiment, prepare
 from sims.evaluation.measuring import measure_here
 from sims.grid.config import GridConfig
-from sims.grid.ray_session import ray_session
+from sims.grid.ray_session import ray_session, shipped
 from sims.grid.results import CellResult, cell_path, locked, read_result, result_of, write_result
 from sims.processes.marked import interruptible
 from sims.progress import Report
@@ -71,9 +71,9 @@ def run_grid(
 
 def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, CellResult]]:
     """Results as they come; one that Ray lost, with its process, is an error."""
-    clean_task = ray.remote(num_cpus=1, max_retries=0)(clean_memo)
-    attack_task = ray.remote(num_cpus=1, max_retries=0)(attack_profiles)
-    group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(run_group)
+    clean_task = ray.remote(num_cpus=1, max_retries=0)(shipped(clean_memo))
+    attack_task = ray.remote(num_cpus=1, max_retries=0)(shipped(attack_profiles))
+    group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(shipped(run_group))
     groups = _grouped(cells, _same_experiment)
     clean = {
         name: clean_task.remote(part, stores) for name, part in _grouped(cells, _same_clean).items()

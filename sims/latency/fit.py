@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sims.latency.links import LOOPBACK, carried, transfer, trip
+from sims.latency.conditions import LOOPBACK, carried, transfer, trip
 from sims.latency.measure import CALLS, CALM, CAPACITY
 from sims.latency.model import Queue, Side, break_even, relative_error
 from sims.latency.plan import Setting, SideName

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import VicinalError
 from sims.grid.results import locked
-from sims.latency.links import LOOPBACK, linked
+from sims.latency.conditions import LOOPBACK, linked
 from sims.latency.plan import Plan, Scenario, Setting, SideName
 from sims.latency.results import CallResult, ScenarioResult, read_scenario, write_scenario
 from sims.latency.servers import Server, device_timings, load_result, served

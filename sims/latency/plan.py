@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 
 from common.errors import InputError
 from common.models import MODELS
+from common.names import unknown
 from common.vicinal.settings import VicinalSettings, preset
-from sims.latency.links import LOOPBACK
-from sims.latency.share import check_share
+from sims.latency.conditions import LOOPBACK, check_share
 from sims.load.network import network_named
 
 Kind = Literal["capacity", "load", "cold"]
@@ -90,7 +90,7 @@ class Block:
                 raise InputError(f"{one.name} {', '.join(map(str, values))}: name each once")
         for model in self.models:
             if model not in MODELS:
-                raise InputError(f"unknown model {model!r}: choose one of {', '.join(MODELS)}")
+                raise unknown("model", model, MODELS)
         for rate in (*self.rates, *self.loads):
             if not 0 < rate < float("inf"):
                 raise InputError(f"rate {rate:g}: ask for a number of requests a second above 0")
@@ -214,7 +214,7 @@ def plan_named(name: str, **axes: Sequence[Any] | None) -> Plan:
     Raises InputError.
     """
     if name not in PLANS:
-        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PLANS)}")
+        raise unknown("preset", name, PLANS)
     plan = PLANS[name]
     given = {axis: tuple(values) for axis, values in axes.items() if values}
     if not given:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
+from sims.latency.conditions import limited
 from sims.latency.device import AnswerTiming, DeviceTimings, Job
 from sims.latency.plan import LIST_LENGTHS, SHAPES, Setting
 from sims.latency.results import CallResult
-from sims.latency.share import limited
 from sims.load.generator import Load
 from sims.processes.children import Child, Children, CoreSplit
-from sims.processes.marked import family, processor_seconds
+from sims.serving.process import ServeProcess
 
-# Training a model of Yelp's size takes this long where other work shares the machine.
-START_SECONDS: Final = 3600
 SEED: Final = 0
 
 
@@ -30,20 +28,22 @@ class LoadResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Server:
-    """A `vicinal serve` process.
+    """A `vicinal serve` process, what it serves, and how it is asked.
 
-    ratings  what its users' devices know; store: folder for the devices' model versions
+    store  folder for the devices' model versions
     """
 
     children: Children
     cores: CoreSplit
-    child: Child
-    address: str
+    process: ServeProcess
     version: str
     users: int
     preset: str
-    ratings: Path
     store: Path
+
+    @property
+    def address(self) -> str:
+        return self.process.address
 
     @property
     def workers(self) -> int:
@@ -51,7 +51,7 @@ class Server:
 
     def processor_seconds(self) -> float:
         """Of the front and the workers, so far."""
-        return sum(processor_seconds(process.pid) for process in family(self.child.pid))
+        return sum(self.process.processor_seconds().values())
 
     def generator(self, load: dict[str, Any], *, name: str, address: str = "") -> Child:
         """A process that will ask (sims.load.generator): `load` has the fields of Load."""
@@ -68,7 +68,7 @@ class Server:
         """A process that runs devices: `job` has the fields of sims.latency.device.Job."""
         request = Job(
             server=address,
-            ratings=str(self.ratings),
+            ratings=str(self.process.ratings),
             store=str(self.store),
             preset=self.preset,
             **job,
@@ -90,38 +90,26 @@ def served(
 
     Raises VicinalError when it does not start.
     """
-    port, ratings = folder / "port", folder / "devices.safetensors"
-    port.unlink(missing_ok=True)
     settings = setting.vicinal
-    child = children.start(
-        "sims.cli",
-        *("serve", "--dataset", SHAPES.get(setting.dataset, setting.dataset)),
+    arguments = [
+        *("--dataset", SHAPES.get(setting.dataset, setting.dataset)),
         *("--model", setting.model, "--preset", setting.preset, "--attack", "none"),
         *("--k", str(settings.neighbors), "--seed", str(SEED)),
         *("--list-length", str(LIST_LENGTHS.get(setting.dataset, 50))),
-        *("--store", str(folder / "store"), "--device-ratings", str(ratings)),
-        *("--port", "0", "--port-file", str(port), "--workers", str(len(cores.server))),
-        name="serve",
-        cores=cores.server,
-    )
-    try:
-        child.until(port.exists, START_SECONDS)
-        address = f"127.0.0.1:{int(port.read_text())}"
-        with Connection(address) as connection:
+        *("--workers", str(len(cores.server))),
+    ]
+    with ServeProcess(children, folder, arguments, cores.server) as process:
+        with Connection(process.address) as connection:
             described = connection.describe()
         yield Server(
             children,
             cores,
-            child,
-            address,
+            process,
             described.version,
             described.user_count,
             setting.preset,
-            ratings,
             folder / "devices",
         )
-    finally:
-        child.stop()
 
 
 def load_result(child: Child, seconds: float) -> LoadResult:

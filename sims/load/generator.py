@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 
 from common.wire import offload_pb2 as wire
+from common.wire.service import SERVICE_NAME
 from sims.load.http2 import Calls, Ended
 
 # A caller's patience; none should come near it.
@@ -76,7 +77,7 @@ class Callers:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        method = f"/vicinal.v1.Offload/{load.call}"
+        method = f"/{SERVICE_NAME}/{load.call}"
         opened = (
             Calls(load.address, method, timeout_seconds=TIMEOUT_SECONDS)
             for _ in range(load.connections)

@@ -22,12 +22,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
-from types import TracebackType
 from typing import Annotated, Any, Final, Self, TypeVar, final
 
 import typer
 
 from common.errors import InputError, VicinalError
+from common.names import unknown
 
 SEGMENT_BYTES: Final = 1460
 READ_BYTES: Final = 16 << 10
@@ -72,7 +72,7 @@ NETWORKS: Final = {
 def network_named(name: str) -> NetworkConditions:
     """Raises InputError for a name that there is not."""
     if name not in NETWORKS:
-        raise InputError(f"unknown network {name[:40]!r}: choose one of {', '.join(NETWORKS)}")
+        raise unknown("network", name, NETWORKS)
     return NETWORKS[name]
 
 
@@ -148,12 +148,7 @@ class Network:
         self.address = f"{host}:{port}"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._run(self._close())
         self._end()
 

@@ -6,8 +6,8 @@ then stops them.
 
 import json
 import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, final
 
 from common.errors import VicinalError
+from common.processes import module_command
 from sims.processes.marked import stop_processes, uninterrupted
 
 GRACE_SECONDS: Final = 10
@@ -60,15 +61,17 @@ class Children:
         name: str,
         cores: Sequence[int] = (),
         captured: bool = True,
+        more: bool = False,
     ) -> "Child":
         """A Python module as a process, on some cores where the system can hold it to them.
 
-        What it prints is for Child.line and Child.result, or where it is not captured, for the log.
+        What it prints is for Child.line and Child.result, or where it is not captured, for the log,
+        which begins anew unless there is `more` to come in one of the same name.
         """
         log = self._folder / f"{name}.log"
-        with log.open("wb") as opened, _on(cores):
+        with log.open("ab" if more else "wb") as opened, _on(cores):
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                module_command(module, *arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if captured else opened,
                 stderr=opened,
@@ -85,7 +88,7 @@ class Child:
 
     def __init__(self, process: subprocess.Popen[str], log: Path, name: str) -> None:
         self._process = process
-        self._log = log
+        self.log = log
         self._name = name
         self.pid = process.pid
 
@@ -134,6 +137,17 @@ class Child:
                 raise self.failure("did not start")
             time.sleep(0.02)
 
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, once it has ended. Raises VicinalError when it has not by then."""
+        try:
+            self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise self.failure(f"did not end within {seconds:.0f} s") from None
+        return self._process.returncode
+
     def stop(self) -> int:
         """SIGTERM, and wait; SIGKILL where that does not help. The exit code."""
         self._process.terminate()
@@ -146,8 +160,8 @@ class Child:
 
     def failure(self, what: str) -> VicinalError:
         """What went wrong, with the last line of the log."""
-        lines = self._log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-        return VicinalError(f"{self._name} {what}: {lines[-1].strip()} (log: {self._log})")
+        lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        return VicinalError(f"{self._name} {what}: {lines[-1].strip()} (log: {self.log})")
 
 
 class CoreSplit(NamedTuple):

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from common.processes import process_status
+
 _POLL_SECONDS = 0.1
 
 Handler = Callable[[int, FrameType | None], None] | signal.Handlers
@@ -40,12 +42,6 @@ def family(root: int) -> set[Process]:
     """A process and all that it started, as far as they are there."""
     parents = _parents()
     return _with_children({process for process in parents if process.pid == root}, parents)
-
-
-def processor_seconds(pid: int) -> float:
-    """Processor time of a process so far, of all its threads. Raises OSError without /proc."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _with_children(found: set[Process], parents: dict[Process, int]) -> set[Process]:
@@ -114,10 +110,9 @@ def _parents() -> dict[Process, int]:
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdecimal():
-                # pid (name) state ppid …; the name may hold spaces and brackets.
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if fields[0] != "Z":
-                    parents[Process(int(entry.name), fields[19])] = int(fields[1])
+                status = process_status(int(entry.name))
+                if status.state != "Z":
+                    parents[Process(int(entry.name), status.started)] = status.parent
     return parents
 
 

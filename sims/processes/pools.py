@@ -13,9 +13,10 @@ from concurrent import futures
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from common.processes import Pinned, end_with
 from common.threads import limit_threads
 
 R = TypeVar("R")
@@ -44,7 +45,7 @@ def in_processes(
     pool = ProcessPoolExecutor(
         processes or os.cpu_count() or 1,
         mp_context=context,
-        initializer=_start_worker,
+        initializer=Pinned(_start_worker),
         initargs=(reader, start, arguments),
     )
     with reader, writer, pool:
@@ -61,20 +62,12 @@ def in_processes(
 
 
 def _start_worker(parent: Connection, start: Callable[..., None] | None, arguments: Call) -> None:
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    # A pool asked to shut down lets its workers finish what they were given; one whose parent was
+    # killed lets them wait for more forever.
+    end_with(parent)
     limit_threads()
     if start is not None:
         start(*arguments)
-
-
-def _end_with(parent: Connection) -> None:
-    """End at once when the parent closes its end, or is killed and can say nothing more.
-
-    A pool asked to shut down lets its workers finish what they were given; one whose parent
-    was killed lets them wait for more forever.
-    """
-    wait([parent])
-    os._exit(1)
 
 
 def _submitted(pool: ProcessPoolExecutor, function: Callable[..., R], call: Call) -> Future[R]:

@@ -28,11 +28,12 @@ from rich.console import Console
 
 from common.errors import InputError
 from common.models import model_named
+from common.names import unknown
 from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.training import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE
@@ -175,7 +176,7 @@ def main(
 ) -> None:
     """Measure every candidate and print them as a Markdown table, best first."""
     if preset not in CANDIDATES:
-        raise typer.BadParameter(f"choose one of {', '.join(CANDIDATES)}", param_hint="--preset")
+        raise typer.BadParameter(str(unknown("preset", preset, CANDIDATES)))
     model_named(model)
     candidates = list(CANDIDATES[preset](model))
     attacks = ATTACKS[preset]

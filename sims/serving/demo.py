@@ -28,10 +28,11 @@ from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, measure, popularity
-from sims.processes.children import Child, Children
+from sims.processes.children import Children
 from sims.processes.marked import interruptible
 from sims.progress import Report
 from sims.selection.presets import REPORTED_TARGETS
+from sims.serving.process import ServeProcess
 from sims.terminal import notes_wanted
 
 DEVICES: Final = 4
@@ -120,28 +121,26 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
 class _Server:
     """A `vicinal serve` process of this run, and the devices that ask it."""
 
-    def __init__(self, folder: Path, children: Children, child: Child) -> None:
+    def __init__(self, folder: Path, children: Children, process: ServeProcess) -> None:
         self._folder = folder
         self._children = children
-        self._child = child
-        self._ratings = folder / "devices.safetensors"
-        self._port_file = folder / "port"
+        self._process = process
 
     def wait(self, report: Report) -> None:
         """Until it listens. Raises VicinalError when it ends before."""
         report("wait for the server", 0, 1)
-        self._child.until(self._port_file.exists, START_SECONDS)
+        self._process.wait(START_SECONDS)
         report("wait for the server", 1, 1)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{int(self._port_file.read_text())}"
+        return self._process.address
 
     def recommender(self, prepared: Prepared) -> Recommender:
         """The version that the server trained, for what it is not asked over the wire."""
         with Connection(self.address) as connection:
             digest = connection.describe().version
-        stored = ModelStore(self._folder / "store").load(digest)
+        stored = ModelStore(self._process.store).load(digest)
         return Recommender(stored, prepared.poisoned, prepared.user_count)
 
     def devices(self, preset: str, users: int, report: Report) -> dict[str, Any]:
@@ -151,7 +150,7 @@ class _Server:
         command = [
             *("device", "--server", self.address, "--users", f"0-{users - 1}"),
             *("--preset", preset, "--processes", str(DEVICES)),
-            *("--ratings", str(self._ratings), "--store", str(self._folder / "device")),
+            *("--ratings", str(self._process.ratings), "--store", str(self._folder / "device")),
             *("--json", str(result)),
         ]
         child = self._children.start("sims.cli", *command, name=f"devices-{preset}", captured=False)
@@ -219,18 +218,16 @@ _QUANTILES: Final = {"p50": 50, "p99": 99}
 def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_Server]:
     """Start `vicinal serve`; stop it, and whatever else this run started, in the end."""
     command = [
-        *("serve", "--dataset", experiment.dataset, "--model", experiment.model),
+        *("--dataset", experiment.dataset, "--model", experiment.model),
         *("--attack", experiment.attack, "--hold-out", "--seed", str(experiment.seed)),
-        *("--store", str(folder / "store"), "--port", "0"),
-        *("--port-file", str(folder / "port")),
-        *("--device-ratings", str(folder / "devices.safetensors")),
     ]
     if experiment.targets is not None:
         command += ["--targets", ",".join(map(str, experiment.targets))]
     with Children(folder) as children:
-        child = children.start("sims.cli", *command, name="server", captured=False)
-        yield _Server(folder, children, child)
+        process = ServeProcess(children, folder, command)
+        process.start()
+        yield _Server(folder, children, process)
         report("stop the server", 0, 1)
-        if child.stop() != 0:
-            raise child.failure("did not end well")
+        if process.child.stop() != 0:
+            raise process.child.failure("did not end well")
         report("stop the server", 1, 1)

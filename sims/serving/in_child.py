@@ -3,12 +3,12 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 
 import typer
 
 from common.errors import VicinalError
+from common.processes import end_with
 
 
 def in_child(work: Callable[[], None]) -> None:
@@ -51,13 +51,9 @@ def in_child(work: Callable[[], None]) -> None:
 def _follow(ended: int) -> None:
     """Leave Ctrl-C to the parent, obey its SIGTERM, and end when it has ended."""
 
-    def watch() -> None:
-        os.read(ended, 1)
-        os._exit(1)
-
     def leave(_number: int, _frame: object) -> None:
         sys.exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(ended)

@@ -19,7 +19,7 @@ from common.errors import InputError
 from common.files import write_file
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
-from server.preparing import Offer, prepare
+from server.preparing import prepare
 from server.recommending.offload import search_named
 from server.training.train import TrainingSettings
 from sims.evaluation.study import Study
@@ -67,14 +67,14 @@ class Serving:
             experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
         )
         with shown() as progress:
-            loaded = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
+            source, local = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
             recommender = prepare(
                 folder,
                 store,
-                loaded.ratings,
+                source,
                 training,
-                Offer(presets, loaded.watched, experiment.list_length, loaded.experiment),
-                users=loaded.users,
+                presets,
+                list_length=experiment.list_length,
                 search=search,
                 progress=partial(progress, "train"),
             )
@@ -82,13 +82,13 @@ class Serving:
         notes = {
             "neighbors": [
                 f"neighbors: {recommender.neighbor_search}",
-                *_capped_notes(presets, loaded.users),
+                *_capped_notes(presets, source.users),
             ],
             "retrain": command if robust is None else None,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
-            write_local_ratings(self.device_ratings, loaded.local)
+            write_local_ratings(self.device_ratings, local)
 
 
 def _capped_notes(presets: Mapping[str, VicinalSettings], users: int) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from client.stores.ratings import write_local_ratings
 from common.errors import VicinalError
 from common.files import write_file
+from common.processes import module_command
 from common.threads import limit_threads
 from server.preparing import renew
 from server.versions.folder import current_version, read_description
@@ -41,7 +42,7 @@ def write_spec(folder: Path, spec: Spec) -> list[str]:
     table: dict[str, Any] = asdict(spec)
     table["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
     write_file(folder / SPEC_FILE, json.dumps(table).encode())
-    return [sys.executable, "-P", "-m", "sims.serving.retraining", str(folder)]
+    return module_command("sims.serving.retraining", str(folder))
 
 
 def read_spec(folder: Path) -> Spec:
@@ -62,17 +63,11 @@ def retrain(folder: Path) -> str:
     description, _ = read_description(folder, current_version(folder))
     # What is measured stays the same, so that counts of both versions can be compared.
     experiment = replace(spec.experiment, targets=description.watched or None)
-    loaded = load_ratings(experiment, hold_out=spec.hold_out)
-    version = renew(
-        folder,
-        loaded.ratings,
-        users=loaded.users,
-        dataset=experiment.dataset,
-        seed=experiment.seed,
-    )
-    before = description.ratings_digest
-    if spec.device_ratings is not None and loaded.local.train.digest() != before:
-        write_local_ratings(spec.device_ratings, loaded.local)
+    source, local = load_ratings(experiment, hold_out=spec.hold_out)
+    version = renew(folder, source, dataset=experiment.dataset, seed=experiment.seed)
+    changed = local.train.digest() != description.ratings_digest
+    if spec.device_ratings is not None and changed:
+        write_local_ratings(spec.device_ratings, local)
     return version
 
 

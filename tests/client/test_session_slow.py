@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from client.device import Pace
 from client.link.connection import Connection
-from client.pace import Pace
 from client.session import Session
 from client.stores.versions import VersionStore
 from server.front.service import OffloadService

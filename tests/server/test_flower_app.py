@@ -77,7 +77,7 @@ def test_large_neighborhoods_are_sent_in_several_messages(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"neighbours": 3}, "run config: neighbours: Extra inputs"),
+        ({"neighbours": 3}, "run config: unknown key 'neighbours': did you mean neighbors"),
         ({"clients": 0}, "run config: clients: .*greater than or equal to 1"),
         ({"watched-items": "3 x"}, "watched-items: give indices"),
         ({"watched-items": "40"}, "items lie in 0–39"),

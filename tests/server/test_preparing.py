@@ -4,14 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from common.errors import InputError
 from common.vicinal.settings import PRESETS
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
-from server.preparing import Offer, prepare, renew
+from server.preparing import Source, load_source, prepare, renew
 from server.training.train import TrainingSettings
 from server.versions.folder import current_version, read_serving
 from tests.support.modules import ENVIRONMENT, ROOT
@@ -23,7 +22,8 @@ def test_what_is_served_is_the_ratings_as_they_are(tmp_path: Path) -> None:
     ratings = load_dataset(DATASET).ratings
     training = TrainingSettings.on(DATASET, model="mf")
     with ModelStore(tmp_path / "store") as store:
-        prepare(tmp_path / "serving", store, ratings, training, Offer(PRESETS["mf"], (3,)))
+        source = load_source(DATASET, watched=(3,))
+        prepare(tmp_path / "serving", store, source, training, PRESETS["mf"])
     recommender, description = read_serving(
         tmp_path / "serving", current_version(tmp_path / "serving")
     )
@@ -40,11 +40,11 @@ def test_a_renewed_version_keeps_what_may_be_asked_and_fits_the_new_ratings(
     ratings, other = (load_dataset(DATASET, seed=seed).ratings for seed in (0, 1))
     folder = tmp_path / "serving"
     training = TrainingSettings.on(DATASET, model="mf")
-    offer = Offer(PRESETS["mf"], (3,), 20, "an experiment")
+    source = Source(ratings, 70, (3,), "an experiment")
     with ModelStore(tmp_path / "store") as store:
-        prepare(folder, store, ratings, training, offer, users=70)
+        prepare(folder, store, source, training, PRESETS["mf"], list_length=20)
     old = current_version(folder)
-    name = renew(folder, other, users=70, dataset=DATASET, seed=0)
+    name = renew(folder, Source(other, 70), dataset=DATASET, seed=0)
     assert current_version(folder) == old != name
     (_, before), (recommender, after) = read_serving(folder, old), read_serving(folder, name)
     assert recommender.ratings.digest() == other.digest()
@@ -52,18 +52,12 @@ def test_a_renewed_version_keeps_what_may_be_asked_and_fits_the_new_ratings(
         (before.presets, before.watched, before.list_length, before.experiment)
     )
     with pytest.raises(InputError, match="retraining: 69 users × 120 items"):
-        renew(folder, other.rows(np.arange(69)), users=69, dataset=DATASET, seed=0)
+        renew(folder, Source(other, 69), dataset=DATASET, seed=0)
 
 
-def test_a_watched_item_must_be_one(tmp_path: Path) -> None:
-    ratings = load_dataset(DATASET).ratings
-    training = TrainingSettings.on(DATASET, model="mf")
-    with (
-        ModelStore(tmp_path / "store") as store,
-        pytest.raises(InputError, match="watched item 120 is not an item"),
-    ):
-        prepare(tmp_path / "serving", store, ratings, training, Offer(PRESETS["mf"], (120,)))
-    assert not (tmp_path / "serving").exists()
+def test_a_watched_item_must_be_one() -> None:
+    with pytest.raises(InputError, match="target 120 is not an item"):
+        load_source(DATASET, watched=(120,))
 
 
 def test_a_server_prepares_itself_without_sims() -> None:

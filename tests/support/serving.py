@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
 import grpc
@@ -103,12 +102,7 @@ class Endpoint:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.drain()
 
 

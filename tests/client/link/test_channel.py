@@ -12,6 +12,7 @@ from client.link.channel import Access, read_token
 from client.link.connection import Connection
 from common.errors import InputError, VicinalError
 from common.tls_files import Identity
+from common.wire.service import MAX_TOKEN_LENGTH
 from server.front.endpoint import Listening
 from server.trust.certificates import make_certificates
 from server.trust.tls import Tls, checked_tls
@@ -201,7 +202,9 @@ def test_files_that_do_not_go_together_are_refused(certs: Path, tmp_path: Path) 
             checked_tls("127.0.0.1", files, tokens=False, insecure=False)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "two words", "a\nb", "ümlaut", "a" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "two words", "a\nb", "ümlaut", "a" * (MAX_TOKEN_LENGTH + 1)]
+)
 def test_a_file_that_holds_no_token_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "token"
     path.write_text(text, encoding="utf-8")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from client.link.channel import MAX_ANSWER_BYTES
 from client.link.connection import Connection, one_line
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.packing import pack
+from common.wire.service import MAX_ANSWER_BYTES
 from tests.support.serving import (
     LARGE_ITEMS,
     WIDTH,

@@ -99,7 +99,7 @@ def test_a_form_is_of_one_version_and_one_encoding() -> None:
         decode_form(data[:-1], form, version=version.digest)
     with pytest.raises(InputError, match="has the version's name"):
         decode_form(data, replace(form, encoding="float32"), version=version.digest)
-    with pytest.raises(InputError, match="unknown encoding 'int4': choose one of float32"):
+    with pytest.raises(InputError, match="unknown encoding 'int4': did you mean int8"):
         encoding_named("int4")
 
 

@@ -79,5 +79,8 @@ def test_two_presets_of_one_name_are_refused() -> None:
 
 def test_an_unknown_preset_is_named_with_those_there_are() -> None:
     assert DESCRIPTION.preset("paper") == PRESETS["mf"]["paper"]
-    with pytest.raises(InputError, match="unknown preset 'papre': the server offers paper, vic"):
+    with pytest.raises(
+        InputError,
+        match=r"unknown preset 'papre': did you mean paper\? the server offers paper, vic",
+    ):
         DESCRIPTION.preset("papre")

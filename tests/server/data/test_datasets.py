@@ -169,8 +169,11 @@ def test_broken_files_at_hand_are_refused(
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("ml-10m", "use one of ml-100k, ml-1m, filmtrust, yelp, synthetic"),
-        ("", "use one of"),
+        (
+            "ml-10m",
+            "choose one of ml-100k, ml-1m, filmtrust, yelp, synthetic",
+        ),
+        ("", "choose one of"),
         ("synthetic:12", "write synthetic:USERSxITEMS"),
         ("synthetic:-1x5", "write synthetic:USERSxITEMS"),
         ("synthetic:0x5", "needs a user"),

@@ -113,7 +113,7 @@ BAD = [
     ("x.parquet", parquet(user=[1, 2], item=[1, None], rating=[1, 1]), "row 2: the item is"),
     ("x.parquet", parquet(user=[1], item=[1]), "x.parquet: no column for rating"),
     ("x.parquet", parquet(user=[], item=[], rating=[]), "x.parquet"),
-    ("x.txt", b"1 2 3", "unknown kind of file"),
+    ("x.txt", b"1 2 3", "x.txt: unknown kind of file '.txt'"),
 ]  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def test_a_download_is_bounded_in_time_and_size(site: Site, path: str, reason: s
 
 
 def test_a_name_that_cannot_be_fetched_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="only ml-100k, ml-1m can"):
+    with pytest.raises(InputError, match="choose one of ml-100k, ml-1m"):
         fetch("filmtrust", tmp_path)
 
 

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client.link.connection import Connection
 from common.errors import InputError, VicinalError
-from server.front.endpoint import SERVICE_NAME
+from common.wire.service import SERVICE_NAME
 from tests.support.serving import Endpoint, Misbehaving, make_scene
 
 

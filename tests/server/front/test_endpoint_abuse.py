@@ -12,7 +12,8 @@ import pytest
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.front.endpoint import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Listening
+from common.wire.service import MAX_REQUEST_BYTES
+from server.front.endpoint import MAX_METADATA_BYTES, Listening
 from tests.support.serving import Endpoint, Misbehaving, Scene, make_scene
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

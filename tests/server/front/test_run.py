@@ -21,9 +21,9 @@ from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
-from server.front.endpoint import SERVICE_NAME, Endpoint
+from common.wire.service import PUSHBACK_KEY, SERVICE_NAME
+from server.front.endpoint import Endpoint
 from server.front.run import FrontOptions, serve_front
-from server.front.service import PUSHBACK_KEY
 from server.versions.folder import describe, written_serving
 from server.workers.crew import QueueLimits
 from tests.support.child_processes import children_of

@@ -11,8 +11,9 @@ import pytest
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
+from common.wire.service import REPORT_KEY_SECONDS
 from server.reports import tally as module
-from server.reports.tally import KEY_SECONDS, MAX_KEY_LENGTH, Tally, measured_by
+from server.reports.tally import MAX_KEY_LENGTH, Tally, measured_by
 
 ONE = Counts((1, 0), (1, 0), 1, 1, 1, 1)
 
@@ -93,7 +94,7 @@ def test_keys_are_kept_for_their_time_and_no_longer(tmp_path: Path) -> None:
     now = 1_000_000.0
     with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", clock=lambda: now) as tally:
         assert tally.add("v", "p", "a", ONE)
-        now += KEY_SECONDS - 1
+        now += REPORT_KEY_SECONDS - 1
         assert not tally.add("v", "p", "a", ONE)
         now += module._FORGET_SECONDS
         assert tally.add("v", "p", "a", ONE)

@@ -14,10 +14,10 @@ from scipy import sparse
 
 from common.ratings import RatingMatrix, RatingScale
 from server.data.synthetic import synthetic
-from server.training import Apr, Ltsmf, Rmf, Robust, Unrated, robust_factors
 from server.training.apr import perturbed
 from server.training.descent import Descent, Factors, Observed
 from server.training.ltsmf import kept
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.rmf import (
     Biases,
     Imputed,
@@ -27,6 +27,7 @@ from server.training.rmf import (
     multiplied,
     objective,
 )
+from server.training.robust import robust_factors
 from server.training.unrated import unrated_loss
 
 DESCENT = Descent(seed=0, width=6, learning_rate=1.0, initial_accumulator=0.1, batch=128, epochs=4)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError
+from common.wire.service import MAX_TOKEN_LENGTH
 from server.trust.tokens import (
-    MAX_TOKEN_LENGTH,
     TokenKeys,
     TokenRefusedError,
     add_token_key,

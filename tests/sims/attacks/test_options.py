@@ -9,7 +9,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
 from sims import cli
-from sims.attacks import ATTACKS, Budget, attack_named, make_profiles, run_attack
+from sims.attacks import ATTACKS, Budget, attack_named, make_profiles
 from sims.attacks.options import declared, parse_options
 from sims.attacks.profiles import read_profiles
 from sims.attacks.random import random_attack
@@ -37,7 +37,7 @@ def test_every_option_is_documented_and_has_a_default(name: str) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_unknown_option_is_refused_with_the_nearest(name: str) -> None:
     with pytest.raises(
-        InputError, match=f"attack {name} has no option 'knowlege': did you mean kn"
+        InputError, match=f"attack {name}: unknown option 'knowlege': did you mean kn"
     ):
         make_profiles(name, REAL, seed=0, options={"knowlege": 0.5})
 
@@ -55,7 +55,11 @@ def test_a_misspelt_option_names_the_nearest_of_the_attack() -> None:
         ("vicinity", {"k": 1}, "k=1: must be at least 2"),
         ("vicinity", {"hubs": 4}, "there are only 3 fakes"),
         ("vicinity", {"model": "mff"}, "unknown model 'mff'"),
-        ("pga", {"values": "best"}, "values=best: choose one of optimized, normal"),
+        (
+            "pga",
+            {"values": "best"},
+            "values: unknown value 'best': choose one of optimized, normal",
+        ),
         ("pga", {"step": "nan"}, "step=nan: give a number"),
         ("pga", {"candidates": 0.5}, "candidates=0.5: must be at least 1"),
         ("tna", {"softness": 0}, "softness=0: must be at least 0.0001"),
@@ -95,8 +99,10 @@ def test_an_attacker_who_knows_a_share_of_the_users_sees_only_them(name: str) ->
         return random_attack(ratings, targets, budget, rng=rng)
 
     options = CHEAP.get(name, {})
-    whole = run_attack(witness, REAL, name=name, seed=1, targets=(3, 4))
-    part = run_attack(witness, REAL, name=name, seed=1, targets=(3, 4), options={"knowledge": 0.4})
+    whole = make_profiles(name, REAL, attack=witness, seed=1, targets=(3, 4))
+    part = make_profiles(
+        name, REAL, attack=witness, seed=1, targets=(3, 4), options={"knowledge": 0.4}
+    )
     assert [ratings.user_count for ratings in seen] == [120, 48]
     assert {row.tobytes() for row in _rows(seen[1])} <= {row.tobytes() for row in _rows(REAL)}
     # The budget is that of the system, whatever is known of it.
@@ -140,7 +146,7 @@ def test_the_command_line_hands_options_to_the_attack(tmp_path: Path) -> None:
     [
         (
             ["attack", "vicinity", "-o", "FILE", "--attack-option", "hub=2"],
-            "vicinity has no option 'hub': did you mean hubs? it has k, hubs, model, knowledge",
+            "unknown option 'hub': did you mean hubs? choose one of k, hubs, model, knowledge",
         ),
         (["attack", "random", "-o", "FILE", "--attack-option", "k"], "write name=value"),
         (["evaluate", "--attack", "none", "--attack-option", "k=2"], "attack none has no options"),

@@ -60,7 +60,7 @@ def test_the_table_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
         (["describe", "synthetic:5"], "write synthetic:USERSxITEMS"),
         (["describe", "synthetic:30x40", "--scale", "wide"], "write MIN:MAX:STEP"),
         (["fetch", "yelp"], "VICINAL_DATA/yelp"),
-        (["fetch", "synthetic"], "only ml-100k, ml-1m can"),
+        (["fetch", "synthetic"], "choose one of ml-100k, ml-1m"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -132,7 +132,7 @@ def test_a_file_name_with_markup_is_shown_as_it_is(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--dataset", "movielens"], "data set 'movielens': use one of ml-100k"),
+        (["--dataset", "movielens"], "unknown data set 'movielens': choose one of ml-100k"),
         (["--dataset", "synthetic:80"], "data set 'synthetic:80': write synthetic:USERSxITEMS"),
         (["--model", "mg"], "unknown model 'mg': choose one of mf"),
         (["--attack", "mixrant"], "unknown attack 'mixrant': did you mean mixrand?"),

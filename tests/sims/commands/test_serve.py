@@ -7,11 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -21,11 +19,12 @@ from client.link.connection import Connection
 from client.stores.ratings import read_local_ratings
 from common.ranking import Counts
 from server.data.datasets import load_dataset
+from sims.processes.children import Children
+from sims.serving.process import ServeProcess
 from tests.support.child_processes import children_of
 
 ROOT = Path(__file__).resolve().parents[3]
 DATASET = "synthetic:200x120"
-SERVE = ("--dataset", DATASET, "--port", "0")
 # Other tests of this process load Flower, which asks gRPC to log.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
 ENVIRONMENT["OMP_NUM_THREADS"] = "1"
@@ -35,41 +34,21 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "sims.cli", *map(str, arguments)]
 
 
-class Server(NamedTuple):
-    """A running `vicinal serve`."""
-
-    process: subprocess.Popen[str]
-    address: str
-    folder: Path
-
-
-def start(folder: Path, *arguments: str) -> Server:
+def start(folder: Path, *arguments: str | Path) -> ServeProcess:
     """Start a server whose store and files lie in `folder`, and wait until it listens."""
-    port_file = folder / "port"
-    files = ("--store", folder / "store", "--device-ratings", folder / "ratings")
-    process = subprocess.Popen(
-        command("serve", *SERVE, *files, "--port-file", port_file, *arguments),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 240
-    while not port_file.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise AssertionError(process.communicate()[1])
-        time.sleep(0.05)
-    return Server(process, f"127.0.0.1:{port_file.read_text().strip()}", folder)
+    # Other tests of this process load Flower, which asks gRPC to log.
+    os.environ.pop("GRPC_VERBOSITY", None)
+    started = ServeProcess(Children(folder), folder, ["--dataset", DATASET, *map(str, arguments)])
+    started.start()
+    started.wait(240)
+    return started
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     started = start(tmp_path_factory.mktemp("serve"), "--k", "30", "--min-support", "2")
     yield started
-    started.process.kill()
-    started.process.communicate()
+    started.kill()
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -84,8 +63,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_devices_report_what_the_server_counts(server: Server, tmp_path: Path) -> None:
-    at = ("--server", server.address, "--ratings", server.folder / "ratings")
+def test_devices_report_what_the_server_counts(server: ServeProcess, tmp_path: Path) -> None:
+    at = ("--server", server.address, "--ratings", server.ratings)
     store = ("--store", tmp_path / "device")
     done = run("device", "--users", "0-9,30", *at, *store, "--json", tmp_path / "one.json")
     assert done.returncode == 0, done.stderr
@@ -105,28 +84,28 @@ def test_devices_report_what_the_server_counts(server: Server, tmp_path: Path) -
     assert total == Counts(**counts) + Counts(**counts)
 
 
-def test_what_listens_holds_no_torch(server: Server) -> None:
-    mapped = Path(f"/proc/{server.process.pid}/maps")
+def test_what_listens_holds_no_torch(server: ServeProcess) -> None:
+    mapped = Path(f"/proc/{server.pid}/maps")
     if not mapped.exists():
         pytest.skip("looks into /proc")
     assert "libtorch" not in mapped.read_text()
     assert "grpc" in mapped.read_text()
 
 
-def test_a_device_can_split_the_data_set_itself(server: Server, tmp_path: Path) -> None:
+def test_a_device_can_split_the_data_set_itself(server: ServeProcess, tmp_path: Path) -> None:
     at = ("--server", server.address, "--store", tmp_path / "device", "--users", "3")
     done = run("device", *at, "--dataset", DATASET)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_server_serves_the_ratings_as_they_are(server: Server) -> None:
+def test_a_server_serves_the_ratings_as_they_are(server: ServeProcess) -> None:
     dataset = load_dataset(DATASET)
     with Connection(server.address) as connection:
         description = connection.describe()
     assert description.ratings_digest == dataset.ratings.digest()
     assert description.manifest.users == description.user_count == 200
     assert (description.watched, description.experiment) == ((), "")
-    local = read_local_ratings(server.folder / "ratings")
+    local = read_local_ratings(server.ratings)
     assert local.train.digest() == dataset.ratings.digest()
     assert (local.held_out == -1).all()
 
@@ -138,27 +117,26 @@ def test_an_experiment_that_serves_says_so(tmp_path: Path) -> None:
         with Connection(experiment.address) as connection:
             description = connection.describe()
         at = ("--server", experiment.address, "--store", tmp_path / "device", "--users", "0-4")
-        table = run("device", *at, "--ratings", tmp_path / "ratings", "--json", tmp_path / "json")
+        table = run("device", *at, "--ratings", experiment.ratings, "--json", tmp_path / "json")
         again = run("device", *at, "--dataset", DATASET, "--hold-out")
         whole = run("device", *at, "--dataset", DATASET)
     finally:
-        experiment.process.terminate()
-        output, errors = experiment.process.communicate()
+        experiment.drain()
     assert description.experiment == about
     assert description.manifest.users == 206 and description.user_count == 200
     assert description.presets["vicinal"].neighbors == 200
-    assert f"EXPERIMENT: {about}" in errors.splitlines()
-    assert "preset vicinal: k = 250 is more than the 200 users there are: k = 200" in output
+    assert f"EXPERIMENT: {about}" in experiment.log.splitlines()
+    assert "preset vicinal: k = 250 is more than the 200 users there are: k = 200" in experiment.log
     assert f"The server is an experiment: {about}" in " ".join(table.stdout.split())
     assert json.loads((tmp_path / "json").read_text())["experiment"] == about
     assert again.returncode == 0, again.stderr
     assert whole.returncode == 2 and "--hold-out" in whole.stderr
 
 
-def test_what_is_wrong_ends_in_one_line(server: Server, tmp_path: Path) -> None:
+def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) -> None:
     port = server.address.rpartition(":")[2]
     at = ("--server", server.address, "--store", tmp_path / "device")
-    ratings = ("--ratings", server.folder / "ratings")
+    ratings = ("--ratings", server.ratings)
     serve = ("serve", "--dataset", DATASET)
     cases: list[tuple[tuple[str | Path, ...], int, str]] = [
         (("device", "--users", "199-200", *at, *ratings), 2, "unknown user 200: choose 0–199"),
@@ -166,7 +144,7 @@ def test_what_is_wrong_ends_in_one_line(server: Server, tmp_path: Path) -> None:
         (("device", "--users", "0-", *at, *ratings), 2, "indices and ranges"),
         (("device", "--users", "0", *at, "--ratings", tmp_path / "no"), 2, "cannot be read"),
         (("device", "--users", "0", "--server", "here", *ratings), 2, "give HOST:PORT"),
-        ((*serve, "--store", server.folder / "store"), 2, "is in use by process"),
+        ((*serve, "--store", server.store), 2, "is in use by process"),
         ((*serve, "--neighbor-search", "x"), 2, "choose one of auto, exact, borrowed"),
         (
             (*serve, "--store", tmp_path / "store", "--port", port),
@@ -185,20 +163,14 @@ def test_what_is_wrong_ends_in_one_line(server: Server, tmp_path: Path) -> None:
         assert [line for line in lines[:-1] if not line.startswith(("attack", "train"))] == []
 
 
-def test_a_dead_server_ends_in_one_line_in_time(server: Server) -> None:
+def test_a_dead_server_ends_in_one_line_in_time(server: ServeProcess) -> None:
     begun = time.monotonic()
-    at = ("--server", "127.0.0.1:1", "--ratings", server.folder / "ratings")
+    at = ("--server", "127.0.0.1:1", "--ratings", server.ratings)
     done = run("device", "--users", "0", *at)
     # Eight seconds of patience, and the start of a process on a busy machine.
     assert time.monotonic() - begun < 60
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "no answer from a server at 127.0.0.1:1" in done.stderr
-
-
-def scraped(where: str) -> bytes:
-    with urllib.request.urlopen(where) as answer:
-        found: bytes = answer.read()
-    return found
 
 
 def listens(address: str) -> bool:
@@ -217,27 +189,19 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
     try:
         with Connection(first.address) as connection:
             description = connection.describe()
-        first.process.send_signal(signal.SIGINT)
-        _, errors = first.process.communicate(timeout=60)
-        assert (first.process.returncode, "Traceback" in errors) == (0, False), errors
+        first.child.signal(signal.SIGINT)
+        assert (first.child.wait(60), "Traceback" in first.log) == (0, False), first.log
     finally:
-        first.process.kill()
-    (tmp_path / "port").unlink()
+        first.kill()
     second = start(tmp_path, *few, "--workers", "1", "--metrics-port", "0")
     try:
-        assert second.process.stdout is not None
-        line = second.process.stdout.readline()
-        assert line == f"listening on {second.address}  version {description.version[:12]}…\n"
-        line = second.process.stdout.readline()
-        assert line == "neighbors: exact search over 200 users\n"
-        where = second.process.stdout.readline().removeprefix("metrics on ").strip()
-        assert b"vicinal_workers_alive 1.0" in scraped(where)
+        assert "vicinal_workers_alive 1.0" in second.metrics()
         with (
             Connection(second.address, patience=60) as connection,
             Connection(second.address, patience=60) as other,
             ThreadPoolExecutor(2) as pool,
         ):
-            (worker,) = children_of(second.process.pid, "server.workers.worker")
+            (worker,) = children_of(second.pid, "server.workers.worker")
             os.kill(worker, signal.SIGSTOP)
             try:
                 under_way = [
@@ -246,47 +210,45 @@ def test_signals_end_a_server_with_0_after_the_call_under_way(tmp_path: Path) ->
                 ]
                 deadline = time.monotonic() + 60
                 # Both are taken when one waits for the other.
-                while b"vicinal_queue_depth 1.0" not in scraped(where):
+                while "vicinal_queue_depth 1.0" not in second.metrics():
                     assert time.monotonic() < deadline
-                second.process.terminate()
+                second.child.signal(signal.SIGTERM)
                 while listens(second.address):
                     assert time.monotonic() < deadline
             finally:
                 os.kill(worker, signal.SIGCONT)
             assert [len(one.result(timeout=60)) for one in under_way] == [50, 50]
-        _, errors = second.process.communicate(timeout=60)
-        assert second.process.returncode == 0, errors
+        assert second.child.wait(60) == 0, second.log
         # The version came from the store: nothing was trained, nothing is said of it.
-        assert errors == ""
+        listening, neighbors, metrics = second.log.splitlines()
+        assert listening == f"listening on {second.address}  version {description.version[:12]}…"
+        assert neighbors == "neighbors: exact search over 200 users"
+        assert metrics.startswith("metrics on ")
     finally:
-        second.process.kill()
+        second.kill()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
     killed = start(tmp_path, "--workers", "2")
-    workers = children_of(killed.process.pid, "server.workers.worker")
+    workers = children_of(killed.pid, "server.workers.worker")
     assert len(workers) == 2
-    killed.process.kill()
-    killed.process.communicate()
+    killed.kill()
     deadline = time.monotonic() + 60
     while left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, f"{left} are left"
         time.sleep(0.05)
     # What it wrote for them is no obstacle to the next.
-    (tmp_path / "port").unlink()
     following = start(tmp_path, "--workers", "1")
-    following.process.terminate()
-    following.process.communicate()
-    assert following.process.returncode == 0
+    assert following.drain() == 0
     assert not (tmp_path / "store" / "serving").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_device_runs_where_there_is_no_torch_and_no_flower(
-    server: Server, tmp_path: Path
+    server: ServeProcess, tmp_path: Path
 ) -> None:
     python = make_environment(tmp_path / "environment")
     assert sum(installed_bytes(python).values()) <= MOST_BYTES
@@ -308,7 +270,7 @@ def test_a_device_runs_where_there_is_no_torch_and_no_flower(
         assert "ModuleNotFoundError" in in_venv([str(python), "-c", f"import {absent}"]).stderr
     arguments = (
         *("device", "--users", "0-19", "--server", server.address, "--processes", "2"),
-        *("--ratings", server.folder / "ratings", "--store", tmp_path / "device"),
+        *("--ratings", server.ratings, "--store", tmp_path / "device"),
         *("--json", tmp_path / "bare.json"),
     )
     bare = in_venv([vicinal, *map(str, arguments)])

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from server.trust.certificates import make_certificates
-from tests.sims.commands.test_serve import DATASET, Server, run, start
+from sims.serving.process import ServeProcess
+from tests.sims.commands.test_serve import DATASET, run, start
 from tests.support.child_processes import children_of
 
 pytestmark = pytest.mark.slow
@@ -21,13 +22,13 @@ pytestmark = pytest.mark.slow
 class Trusted(NamedTuple):
     """A server that encrypts both ways, wants tokens and has limits; its files."""
 
-    server: Server
+    server: ServeProcess
     certs: Path
     secret: Path
 
     def device(self, users: str, token: Path | None, *more: str | Path) -> CompletedProcess[str]:
         """A device with a certificate, in a store of its own."""
-        at = ("--server", self.server.address, "--ratings", self.server.folder / "ratings")
+        at = ("--server", self.server.address, "--ratings", self.server.ratings)
         store = ("--store", self.server.folder / f"device-{users}")
         ca = () if "--ca" in more else ("--ca", self.certs / "ca.pem")
         shown = ("--certificate", self.certs / "device-1.pem", "--key", self.certs / "device-1.key")
@@ -63,8 +64,8 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
         *("--user-rate", "0.01", "--daily-neighbors", "40", "--k", "60", "--workers", "1"),
     )
     yield Trusted(server, certs, secret)
-    server.process.terminate()
-    output = "".join(server.process.communicate(timeout=60))
+    server.drain()
+    output = server.log
     for hidden in (folder / "secret", *folder.glob("*.token")):
         for word in hidden.read_text().split():
             assert len(word) < 20 or word not in output
@@ -110,7 +111,7 @@ def test_a_device_says_soon_why_it_does_not_trust_the_server(
     other = trusted.device("30", None, "--ca", tmp_path / "others" / "ca.pem")
     assert "is not signed by the authority in" in line(other, 1)
     assert time.monotonic() - begun < 60
-    plain = ("--server", trusted.server.address, "--ratings", trusted.server.folder / "ratings")
+    plain = ("--server", trusted.server.address, "--ratings", trusted.server.ratings)
     assert "it encrypts: give --ca" in line(run("device", "--users", "30", *plain), 1)
 
 
@@ -122,7 +123,7 @@ def test_a_budget_of_neighbors_ends_in_one_line(trusted: Trusted) -> None:
 def test_limits_survive_the_worker(trusted: Trusted) -> None:
     own = token(trusted, "50")
     assert trusted.device("50", own, "--preset", "paper").returncode == 0
-    [worker] = children_of(trusted.server.process.pid, "server.workers.worker")
+    [worker] = children_of(trusted.server.pid, "server.workers.worker")
     os.kill(worker, signal.SIGKILL)
     done = trusted.device("50", own, "--preset", "paper")
     assert "too many calls for this user" in line(done, 1)

@@ -97,7 +97,7 @@ def test_popularity_by_hand() -> None:
 @pytest.mark.parametrize(
     ("experiment", "message"),
     [
-        (Experiment("no-such-data"), "data set 'no-such-data': use one of ml-100k"),
+        (Experiment("no-such-data"), "unknown data set 'no-such-data': choose one of ml-100k"),
         (Experiment("no-such-data", model="mg"), "unknown model 'mg'"),
         (Experiment("no-such-data", attack="averge"), "did you mean average"),
         (Experiment("no-such-data", list_length=0), "K = 0: recommend at least one item"),

@@ -1,4 +1,4 @@
-"""The paper's figures, as its tables print them."""
+"""The paper's figures, as its tables print them: a few of each, checked by hand."""
 
 import pytest
 
@@ -11,13 +11,9 @@ MODELS = {"mf", "nsvd", "autorec", "cdae"}
 @pytest.mark.parametrize(
     ("cell", "figure"),
     [
-        (("ml-1m", "mf", "tna", "none"), 0.998),
         (("ml-1m", "mf", "mixinf", "rvd"), 0.564),
         (("ml-100k", "mf", "aush", "rmf"), 0.025),
-        (("filmtrust", "mf", "average", "rvd"), 0.136),
-        (("ml-1m", "autorec", "pga", "none"), 0.152),
         (("yelp", "nsvd", "mixrand", "rvd"), 0.743),
-        (("filmtrust", "cdae", "tna", "rvd"), 0.108),
         (("ml-100k", "cdae", "average", "none"), 0.844),
     ],
 )
@@ -29,8 +25,6 @@ def test_hit_ratios(cell: tuple[str, str, str, str], figure: float) -> None:
     ("cell", "figure"),
     [
         (("ml-100k", "mf", "mixrand", "none"), 0.170),
-        (("ml-100k", "nsvd", "random", "rvd"), 0.405),
-        (("yelp", "mf", "average", "rvd"), 0.326),
         (("filmtrust", "autorec", "aush", "none"), 0.846),
     ],
 )

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from common.errors import VicinalError
+from common.processes import process_status
+from sims.latency.conditions import limited
 from sims.latency.device import AnswerTiming, Job, play
-from sims.latency.share import limited
 from sims.processes.children import Children, split_cores
-from sims.processes.marked import family, processor_seconds
+from sims.processes.marked import family
 
 
 class Clock:
@@ -68,10 +69,10 @@ def test_a_held_process_gets_its_share_at_most_and_is_let_go() -> None:
     process = spinning(60)
     try:
         time.sleep(0.3)
-        begun, before = time.monotonic(), processor_seconds(process.pid)
+        begun, before = time.monotonic(), process_status(process.pid).seconds
         with limited(process.pid, 0.2):
             time.sleep(1.0)
-        share = (processor_seconds(process.pid) - before) / (time.monotonic() - begun)
+        share = (process_status(process.pid).seconds - before) / (time.monotonic() - begun)
         # Of a core that others use too, it may get less.
         assert 0 < share < 0.45
         state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -75,13 +75,16 @@ def test_axes_replace_those_of_a_preset() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--network", "5g"], "unknown network '5g': choose one of loopback, wifi"),
+        (
+            ["--network", "5g"],
+            "unknown network '5g': choose one of loopback, wifi",
+        ),
         (["--device-share", "0"], "device share 0: a share of a core lies above 0"),
         (["--device-share", "1.5"], "device share 1.5: a share of a core lies above 0"),
         (["--rate", "0"], "rate 0: ask for a number of requests a second above 0"),
         (["--load", "-1"], "rate -1: ask for a number"),
         (["--rate", "nan"], "rate nan: ask for a number"),
-        (["--model", "svd"], "unknown model 'svd': choose one of mf"),
+        (["--model", "svd"], "unknown model 'svd': did you mean nsvd? choose one of mf"),
         (["--settings", "best"], "unknown preset 'best': choose one of paper"),
         (["--k", "0"], "k must be at least 1"),
         (["--preset", "huge"], "unknown preset 'huge': choose one of quick, full"),

@@ -5,7 +5,7 @@ import pytest
 from common.errors import InputError
 from common.models import MODELS
 from common.vicinal.settings import VicinalSettings
-from server.training import Apr, Rmf
+from server.training.methods import Apr, Rmf
 from sims.selection.presets import CANDIDATES, Candidate, Run, Runs, _chosen, _rank, validation
 
 SMALL, LARGE, LONG = (

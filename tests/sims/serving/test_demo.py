@@ -8,12 +8,14 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from common.errors import InputError
 from server.data import sources
+from sims.commands.demo import new_folder
 from sims.processes.marked import marked_processes
 from sims.serving.demo import choose_experiment
 
@@ -31,6 +33,12 @@ def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def mark(runs: Path) -> str:
     return f"VICINAL_RUN={next(runs.iterdir()).resolve()}"
+
+
+def test_demos_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    names = [new_folder(tmp_path / "runs", now).name for _ in range(3)]
+    assert names == [f"20260102-030405-demo{end}" for end in ("", "-2", "-3")]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,48 @@
+"""What to say of a name that is on no list: the nearest that is, and the whole list."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from common.errors import InputError
+
+# A stranger's name may be long; lines are not.
+_SHOWN = 80
+
+
+def unknown(
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    *,
+    where: str = "",
+    offer: str = "choose one of",
+    more: str = "",
+) -> InputError:
+    """The error to raise for a name that is not among those known.
+
+    where  it was given; offer: what to do with those known; more: what may be given besides
+
+    >>> print(unknown("model", "MFF", ["mf", "nsvd"], more=", or your own"))
+    unknown model 'MFF': did you mean mf? choose one of mf, nsvd, or your own
+    """
+    names = list(known)
+    near = nearest(name, names)
+    hint = f"did you mean {near}? " if near else ""
+    place = f"{where}: " if where else ""
+    return InputError(
+        f"{place}unknown {kind} {name[:_SHOWN]!r}: {hint}{offer} {', '.join(names)}{more}"
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name that was probably meant, whatever its case; None when none is near.
+
+    >>> nearest("fm", ["mf", "nsvd"])
+    'mf'
+    """
+    names = {one.lower(): one for one in known}
+    given = name[:_SHOWN].lower()
+    near = get_close_matches(given, names, 1)
+    # Two letters the other way round have too little in common for difflib.
+    swapped = [one for one in names if given and sorted(one) == sorted(given)]
+    return next((names[one] for one in near + swapped), None)

@@ -1,0 +1,92 @@
+"""Processes of this code: how they are started, when they end, what they have used."""
+
+import operator
+import os
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, final
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# The folder that our packages lie in.
+ROOT: Final = str(Path(__file__).absolute().parents[1])
+# Run by its path: a name could be another's.
+PINNING: Final = str(Path(__file__).absolute().with_name("pinning.py"))
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """`python -m module`, but with this code wherever it is started, and whatever lies there."""
+    return [sys.executable, "-P", PINNING, module, *arguments]
+
+
+@final
+class Pinned(Generic[P, R]):
+    """A function for a process of multiprocessing or Ray, which finds this code before it."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
+        return self._function(*arguments, **named)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # A tuple is unpickled from its first part to its last: the pin, and then our function.
+        return operator.itemgetter(1), ((_Pin(), self._function),)
+
+
+@final
+class _Pin:
+    """Pins the process in which it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # By name: another machine may hold this code elsewhere, and nobody else has this name.
+        return import_module, ("vicinal",)
+
+
+class HasDescriptor(Protocol):
+    """A file, a pipe, a connection."""
+
+    def fileno(self) -> int:
+        """The number that the system knows it by."""
+
+
+def end_with(parent: HasDescriptor | int) -> None:
+    """End this process at once when the other end of a pipe is closed, however that happens.
+
+    parent  the reading end; what is written to it says nothing
+    """
+
+    def watch() -> None:
+        # Not a file object's read, whose lock would outlive the main thread.
+        while os.read(parent if isinstance(parent, int) else parent.fileno(), 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent's end", daemon=True).start()
+
+
+class Status(NamedTuple):
+    """What the system says of a process.
+
+    state    one letter: R runs or waits for a core, Z has ended but for the note to its parent
+    seconds  of processor time so far, of all its threads
+    started  tells it from a later process of the same id
+    """
+
+    state: str
+    parent: int
+    seconds: float
+    started: str
+
+
+def process_status(pid: int) -> Status:
+    """Raises OSError for a process that is gone, and where there is no /proc."""
+    # pid (name) state ppid …; the name may hold spaces and brackets.
+    text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    fields = text.rpartition(")")[2].split()
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return Status(fields[0], int(fields[1]), seconds, fields[19])
