@@ -24,21 +24,13 @@ PARTS: Final = (
 INTRODUCTION: Final = """\
 # Performance
 
-What one defended answer costs in time, memory and bytes, compared with Algorithm 1 as the paper
-writes it, with plain inference, and under load. Symbols and terms are explained in the
-[glossary](glossary.md).
-
-This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`.
-Sections that are in the folder already are not measured again. Each section is printed alone by its
-module, as by `python -m benchmarks.tuning.kernel`. The other modules are
-
-{parts}
-
+This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`,
+section by section: those that are in the folder already are not measured again. A section alone is
+printed by its module, as by `python -m benchmarks.tuning.kernel`; the others are {parts}.
 `make bench` runs a short part in a few minutes and fails when a ratio is below its floor.
 
-Ratios can be trusted on a busy machine, because what is compared runs in turn in one process. Times
-are processor time of one thread of the machine that printed this page, unless a section says
-otherwise.
+Ratios hold on a busy machine, for what is compared runs in turn in one process; times are
+processor time of one thread of the machine that printed this page.
 """
 
 
@@ -50,7 +42,7 @@ def page(
     ] = None,
 ) -> None:
     """Print the page; a benchmark that fails ends it with exit code 1."""
-    sections = [INTRODUCTION.format(parts="\n".join(f"- `{part}`" for part in PARTS[1:]))]
+    sections = [INTRODUCTION.format(parts=", ".join(f"`{part}`" for part in PARTS[1:]))]
     for part in PARTS:
         kept = None if folder is None else folder / f"{part}.md"
         if kept is None or not kept.exists():

@@ -11,9 +11,8 @@ from sims.latency.table import sheets, summary
 INTRODUCTION: Final = """\
 # Server-side against device-side latency
 
-Milliseconds, server CPU and bytes of answers that the server ranks, against answers that devices
-rank themselves. [how-to/latency.md](how-to/latency.md) says what is measured, how, and what it does
-not say; the [glossary](glossary.md) explains symbols. This page is printed by
+What is measured, how, and what it does not say: [how-to/latency.md](how-to/latency.md). This page
+is printed by
 
 ```sh
 {command}

@@ -200,7 +200,7 @@ def break_evens(part: SettingReport) -> Sheet:
         1,
         (
             "req/s: the load above which a device is no slower than the server.",
-            f"The server's {part.fit.cores} core(s) answer at most"
+            f"On {part.fit.cores} core(s) of server, which answer at most"
             f" {part.fit.saturated['server']:.0f} req/s themselves.",
             f"*: extrapolated, beyond the {part.most:.1f} req/s that were measured.",
         ),
