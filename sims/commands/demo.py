@@ -46,7 +46,8 @@ def demo(
 
     from common.files import write_file
     from common.vicinal.settings import PRESETS
-    from sims.figures.bars import before_and_after
+    from sims.figures.bars import before_and_after, demo_outcomes
+    from sims.figures.style import save
     from sims.progress import shown
     from sims.serving.demo import DEVICES, choose_experiment, run_demo
 
@@ -75,13 +76,8 @@ def demo(
         f"{results['dataset']} · {results['model']} · {results['attack']} · "
         f"{results['users']} users · seed {results['seed']}"
     )
-    before_and_after(
-        results["hit_ratio"],
-        results["accuracy"],
-        title=title,
-        list_length=experiment.list_length,
-        path=folder / "before-and-after.png",
-    )
+    picture = before_and_after(demo_outcomes(results), None)
+    save(picture, folder / "before-and-after.png")
     console.print(outcome_table(results, title, experiment.list_length))
     console.print(cost_table(results))
     console.print(f"{results['source']}; {results['seconds']:.0f} s; results in {folder}")

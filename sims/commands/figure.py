@@ -1,15 +1,26 @@
 """`vicinal figure`: pictures of a grid's results."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sims.commands import options
 
+if TYPE_CHECKING:
+    from sims.figures.outcomes import Outcomes
+
 app = typer.Typer(add_completion=False)
 
-NAMES = ("before-after", "k-ablation", "alpha-ablation", "embeddings")
+NAMES = (
+    "before-after",
+    "heat-map",
+    "scatter",
+    "k-ablation",
+    "alpha-ablation",
+    "embeddings",
+    "demo",
+)
 
 
 @app.command()
@@ -17,7 +28,11 @@ def figure(
     name: Annotated[str, typer.Argument(help=" ".join(NAMES), metavar="NAME")],
     results: Annotated[
         Path,
-        typer.Argument(help="A folder that `vicinal grid` filled, or one of its cells' files."),
+        typer.Argument(
+            help="A folder that `vicinal grid` filled, one of its cells' files, or (before-after, "
+            "heat-map, scatter) a page that it printed, as its tables.md; of demo, the demo's "
+            "folder."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", dir_okay=False, help="A .png or .svg file.")
@@ -25,7 +40,16 @@ def figure(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Of several.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Of several.")] = None,
     attack: Annotated[
-        str | None, typer.Option("--attack", help="Of several; ablations draw all of them.")
+        str | None,
+        typer.Option("--attack", help="Of several, for before-after and embeddings."),
+    ] = None,
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--defense",
+            help="Draw this one alone, beside undefended and references; repeat for several.",
+            metavar="NAME",
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Of several; for ablations.")
@@ -37,28 +61,30 @@ def figure(
 ) -> None:
     """Draw results.
 
-    before-after: bars of hit ratio and accuracy. k-ablation, alpha-ablation: both against k or
-    α, with ranking by popularity as a line. embeddings: t-SNE of users, fakes marked; trains the
-    model of the cell unless the store has it.
+    before-after: bars of hit ratio and accuracy under one attack, every defense of the folder.
+    heat-map: every defense against every attack. scatter: hit ratio against accuracy, a point for
+    each defense under each attack. k-ablation, alpha-ablation: both against k or α, a line an
+    attack. embeddings: t-SNE of users, fakes marked; trains the model of the cell unless the store
+    has it. demo: bars of what `vicinal demo` measured.
+
+    Numbers are means over seeds, error bars and ± their standard deviation.
     """
     from common.errors import InputError
     from common.names import unknown
-    from sims.figures.bars import KINDS
-    from sims.grid.results import read_result, read_results
+    from sims.figures.style import KINDS, save
+    from sims.grid.results import read_named
     from sims.progress import shown
 
     if name not in NAMES:
         raise unknown("figure", name, NAMES)
     if output.suffix.lower().removeprefix(".") not in KINDS:
         raise InputError(f"{output}: name a file that ends in .{' or .'.join(KINDS)}")
-    cells = [read_result(results)] if results.is_file() else read_results(results)
     if name == "embeddings":
-        from sims.figures.embedding import draw_embeddings
+        from sims.figures.embedding import embeddings_figure
 
         with shown() as report:
-            draw_embeddings(
-                cells,
-                output,
+            drawn = embeddings_figure(
+                read_named(results),
                 dataset=dataset,
                 model=model,
                 attack=attack,
@@ -66,11 +92,35 @@ def figure(
                 store=store,
                 report=report,
             )
-        return
-    from sims.figures.grid import draw_alpha_ablation, draw_before_and_after, draw_k_ablation
+    elif name in ("k-ablation", "alpha-ablation"):
+        from sims.figures.ablation import SWEPT, ablation
 
-    if name == "before-after":
-        draw_before_and_after(cells, output, dataset=dataset, model=model, attack=attack)
-        return
-    draw = draw_k_ablation if name == "k-ablation" else draw_alpha_ablation
-    draw(cells, output, dataset=dataset, model=model, preset=preset)
+        cells = read_named(results)
+        drawn = ablation(cells, SWEPT[name], dataset=dataset, model=model, preset=preset)
+    elif name == "demo":
+        from sims.figures.bars import before_and_after, read_demo
+
+        drawn = before_and_after(read_demo(results), None)
+    else:
+        from sims.figures.bars import before_and_after
+        from sims.figures.heat_map import heat_map
+        from sims.figures.scatter import scatter
+
+        outcomes = _outcomes(results, dataset, model)
+        if defense:
+            outcomes = outcomes.of_defenses(defense)
+        if name == "before-after":
+            drawn = before_and_after(outcomes, attack)
+        else:
+            drawn = heat_map(outcomes) if name == "heat-map" else scatter(outcomes)
+    save(drawn, output)
+
+
+def _outcomes(results: Path, dataset: str | None, model: str | None) -> "Outcomes":
+    """Of a folder, a cell's file or a printed page."""
+    from sims.figures.outcomes import outcomes_of, read_page
+    from sims.grid.results import read_named
+
+    if results.suffix == ".md" and results.is_file():
+        return read_page(results, dataset=dataset, model=model)
+    return outcomes_of(read_named(results), dataset=dataset, model=model)

@@ -16,7 +16,7 @@ from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.defenses import NO_DEFENSE, Defense
-from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared
+from sims.evaluation.experiment import Experiment, Prepared, not_attacked
 from sims.evaluation.measuring import Condition, EvaluationSetup, Measured, Source, popularity
 from sims.evaluation.report import Evaluation
 from sims.progress import Report, quiet
@@ -52,7 +52,7 @@ class Cell:
         clean, defended = condition.startswith("clean"), condition in DEFENDED
         experiment = self.experiment
         if clean:
-            experiment = replace(experiment, attack=NO_ATTACK, attack_size=0, targets=watched)
+            experiment = replace(not_attacked(experiment), attack_size=0, targets=watched)
         # What is not defended is the plainly trained model.
         robust = self.defense if defended else None
         settings = self.settings if defended else None

@@ -4,7 +4,7 @@ The steps of a study (sims.evaluation.study) before it measures: load, split, at
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +48,11 @@ class Experiment:
     attack_size: float = ATTACK_SIZE
     list_length: int = 50
     attack_options: Mapping[str, Value] = field(default_factory=dict)
+
+
+def not_attacked(experiment: Experiment) -> Experiment:
+    """The same without its attack, whose options go with it."""
+    return replace(experiment, attack=NO_ATTACK, attack_options={})
 
 
 @dataclass(frozen=True)

@@ -1,80 +1,159 @@
-"""Pictures of results, for files (PNG or SVG by the file's name)."""
+"""Bars of hit ratio and accuracy: without attack, undefended, under every defense."""
 
-import io
-from collections.abc import Mapping
+import json
+import math
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.errors import InputError
-from common.files import write_file
+from sims.evaluation.defenses import RVD
+from sims.evaluation.experiment import Experiment
+from sims.figures.outcomes import METRICS, REFERENCES, UNDEFENDED, Metric, Outcomes, Spread
+from sims.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    SMALL,
+    VERMILION,
+    canvas,
+    drawing,
+    headed,
+    plain_ticks,
+)
 
-KINDS: Final = ("png", "svg")
-
-# Conditions in the order of the story, and how a picture names them.
-LABELS: Final = {
-    "clean": "clean",
-    "undefended": "undefended",
-    "defended_paper": "defended\n(paper)",
-    "defended_vicinal": "defended\n(vicinal)",
-    "popularity": "popularity",
+MAX_RESULTS_BYTES: Final = 1 << 20
+# Rows of a picture by the conditions of `vicinal demo`, in the order of the story.
+DEMO_ROWS: Final = {
+    "clean": "not attacked",
+    "undefended": UNDEFENDED,
+    "defended_paper": "rvd (paper)",
+    "defended_vicinal": "rvd (vicinal)",
+    "popularity": "popularity ranking",
 }
-# Attack in red, defense in green, references in grey; apart in lightness too.
-COLORS: Final = {
-    "clean": "#9a9a9a",
-    "undefended": "#b2182b",
-    "defended_paper": "#7fbf7b",
-    "defended_vicinal": "#1b7837",
-    "popularity": "#c9c9c9",
+HEADINGS: Final[dict[Metric, str]] = {
+    "hit_ratio": "hit ratio of target items (lower is better)",
+    "accuracy": "accuracy (higher is better)",
 }
 
 
-def before_and_after(
-    hit_ratio: Mapping[str, float],
-    accuracy: Mapping[str, float],
-    *,
-    title: str,
-    list_length: int,
-    path: Path,
-) -> None:
-    """Bars of hit ratio and accuracy by condition, side by side.
+def before_and_after(outcomes: Outcomes, attack: str | None) -> Figure:
+    """Both metrics side by side under one attack, a bar a row; all rows that there are.
 
-    Raises InputError for a file that is neither PNG nor SVG, and OSError.
+    Raises InputError for an attack that there is not.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    panels = (
-        (f"hit ratio of target items @{list_length} (lower is better)", hit_ratio),
-        (f"accuracy @{list_length} (higher is better)", accuracy),
+    outcomes = outcomes.of_attack(attack)
+    rows = in_order(outcomes.rows)
+    (attack,) = outcomes.attacks
+    with drawing():
+        size = (7.3, 1.35 + 0.38 * len(rows) + 0.16 * len(outcomes.caption.splitlines()))
+        figure, panels = canvas(1, 2, size, sharey=True)
+        for axes, metric in zip(panels, METRICS, strict=True):
+            _bars(axes, outcomes, rows, metric, attack)
+        panels[0].set_yticks(range(len(rows)), [wrapped(row) for row in rows])
+        panels[0].set_ylim(len(rows) - 0.45, -0.55)
+        headed(figure, f"{outcomes.title} · attack {attack}", outcomes.caption)
+    return figure
+
+
+def _bars(axes: Axes, outcomes: Outcomes, rows: list[str], metric: Metric, attack: str) -> None:
+    found = {row: outcomes.values.get((metric, row, attack)) for row in rows}
+    top = max((one.mean + one.bar for one in found.values() if one is not None), default=0.0)
+    top = max(top, 0.05)
+    for place, (row, one) in enumerate(found.items()):
+        if one is None:
+            axes.text(0.02 * top, place, "no number", va="center", fontsize=SMALL)
+            continue
+        several = not math.isnan(one.deviation)
+        color, hatch = family(row)
+        axes.barh(place, one.mean, height=0.68, color=color, hatch=hatch, edgecolor="white", lw=0)
+        if one.bar:
+            axes.errorbar(one.mean, place, xerr=one.bar, color="black", lw=1)
+        shown = f"{one.mean:.3f}" + (f" ± {one.deviation:.3f}" if several else "")
+        at = one.mean + one.bar + 0.02 * top
+        axes.text(at, place, shown, va="center", fontsize=SMALL)
+    # Room for the numbers behind the bars.
+    axes.set_xlim(0, 1.55 * top)
+    ticks = [tick for tick in np.linspace(0, 1, 11) if tick <= 1.05 * top]
+    if len(ticks) > 6:
+        ticks = ticks[::2]
+    plain_ticks(axes.xaxis, at=ticks if len(ticks) > 1 else [0, 0.05])
+    axes.set_xlabel(HEADINGS[metric])
+    axes.tick_params(axis="y", length=0)
+
+
+def family(row: str) -> tuple[str, str | None]:
+    """Color and hatching: references grey, undefended red, robust trainings orange, rvd blue."""
+    if row in REFERENCES:
+        return GREY, None
+    if row == UNDEFENDED:
+        return VERMILION, "///"
+    if RVD not in row.partition("(")[0]:
+        return ORANGE, "..."
+    return (BLUE, None) if "(vicinal" in row else (SKY, None)
+
+
+def in_order(rows: list[str]) -> list[str]:
+    """Not attacked, undefended, defenses by their training, and popularity last."""
+    first = [row for row in ("not attacked", UNDEFENDED) if row in rows]
+    last = [row for row in rows if row == "popularity ranking"]
+    defenses = [row for row in rows if row not in (*first, *last)]
+    return [*first, *sorted(defenses, key=lambda row: (training_of(row), "+" in row, row)), *last]
+
+
+def training_of(row: str) -> str:
+    """`rmf` of `rmf+rvd (paper, …)`; plain training has no name."""
+    first = row.partition(" (")[0].partition("+")[0]
+    return "" if first in (UNDEFENDED, RVD) else first
+
+
+def wrapped(row: str) -> str:
+    """`rvd (paper, k = 12, α = 0)` in two lines; `none` says what it is.
+
+    >>> wrapped("rvd (paper, k = 12, α = 0)").splitlines()
+    ['rvd, preset paper', 'k = 12, α = 0']
+    """
+    if row == UNDEFENDED:
+        return "undefended"
+    name, bracket, inside = row.removesuffix(")").partition(" (")
+    if not bracket:
+        return row
+    preset, _, settings = inside.partition(", ")
+    return f"{name}, preset {preset}" + (f"\n{settings}" if settings else "")
+
+
+def demo_outcomes(results: dict[str, Any]) -> Outcomes:
+    """Of `vicinal demo`, by what its results.json holds."""
+    values = {
+        (metric, row, results["attack"]): Spread(results[metric][condition])
+        for metric in METRICS
+        for condition, row in DEMO_ROWS.items()
+        if condition in results[metric]
+    }
+    return Outcomes(
+        results["dataset"],
+        results["model"],
+        results.get("list_length", Experiment().list_length),
+        f"{results['users']:,} users",
+        (results["seed"],),
+        values,
     )
-    for axis, (heading, values) in zip(axes, panels, strict=True):
-        names = [name for name in LABELS if name in values]
-        bars = axis.bar(
-            [LABELS[name] for name in names],
-            [values[name] for name in names],
-            color=[COLORS[name] for name in names],
-        )
-        axis.bar_label(bars, fmt="%.3f", padding=2, fontsize=9)
-        axis.set_title(heading, fontsize=10)
-        axis.set_ylim(0, max(1.08 * max(values.values()), 0.1))
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(axis="x", labelsize=8, length=0)
-    figure.suptitle(title, fontsize=11)
-    save(figure, path)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write and close a figure. Raises InputError for another kind of file, and OSError."""
-    kind = path.suffix.lower().removeprefix(".")
-    buffer = io.BytesIO()
+def read_demo(path: Path) -> Outcomes:
+    """Of the folder of a demo, or its results.json. Raises InputError for what is neither."""
+    path = path / "results.json" if path.is_dir() else path
     try:
-        if kind not in KINDS:
-            raise InputError(f"{path}: name a file that ends in .{' or .'.join(KINDS)}")
-        figure.savefig(buffer, format=kind, dpi=150)
-    finally:
-        plt.close(figure)
-    write_file(path, buffer.getvalue())
+        with path.open("rb") as opened:
+            data = opened.read(MAX_RESULTS_BYTES + 1)
+        if len(data) > MAX_RESULTS_BYTES:
+            raise ValueError
+        return demo_outcomes(json.loads(data))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(
+            f"{path}: no results of `vicinal demo`; name the folder it wrote"
+        ) from None

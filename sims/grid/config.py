@@ -19,6 +19,7 @@ from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment
 from sims.grid.paper_tables import k as paper_k
+from sims.grid.results import FORMAT
 
 MAX_BYTES: Final = 1 << 20
 MAX_CELLS: Final = 100_000
@@ -76,7 +77,8 @@ class GridConfig(BaseModel):
 
     def digest(self) -> str:
         """Names the results' folder: what was asked for, without title and tables."""
-        text = self.model_dump_json(exclude={"title", "metrics"})
+        # The format, too: results of another one do not go on in the same folder.
+        text = f"{FORMAT} {self.model_dump_json(exclude={'title', 'metrics'})}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:

@@ -4,27 +4,43 @@ FOLDER/lock               held by the process that runs the grid
 FOLDER/cells/DIGEST.json  one cell: what was asked, and what came out or why nothing did
 FOLDER/runs.jsonl         how long each run of the grid took
 FOLDER/results.parquet    all of them, flat (export)
+
+Format 2 names a cell's file after its settings as JSON and keeps all of them. Format 1 kept neither
+the attack's options nor the whole of the vicinal settings: its numbers are read, and what has to
+know those settings refuses them.
 """
 
 import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InputError
 from common.files import write_file
+from common.vicinal.settings import StepRule
+from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+# Read, not written.
+OLD_FORMATS: Final = (1,)
 MAX_BYTES: Final = 1 << 20
 CELLS: Final = "cells"
 RUNS: Final = "runs.jsonl"
+_SINCE_2: Final = (
+    "attack_options",
+    "min_support",
+    "step_rule",
+    "learning_rate",
+    "proximal_weight",
+)
 _MEASURED: Final = (
     "users",
     "fakes",
@@ -49,11 +65,15 @@ class GridRun(BaseModel):
 
 
 class CellResult(BaseModel):
-    """One cell. `error` is empty for one that was measured; then all numbers are there."""
+    """One cell. `error` is empty for one that was measured; then all numbers are there.
+
+    attack_options, min_support, step_rule, learning_rate, proximal_weight  None in format 1 alone,
+        which did not keep them
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1]  # FORMAT
+    format: Literal[1, 2]  # OLD_FORMATS, FORMAT
     dataset: str
     model: str
     attack: str
@@ -65,6 +85,11 @@ class CellResult(BaseModel):
     steps: int
     list_length: int
     attack_size: float
+    attack_options: dict[str, Value] | None = None
+    min_support: Annotated[int, Field(ge=1)] | None = None
+    step_rule: StepRule | None = None
+    learning_rate: float | None = None
+    proximal_weight: float | None = None
     error: str = ""
     users: int = 0
     fakes: int = 0
@@ -74,6 +99,21 @@ class CellResult(BaseModel):
     accuracy_thresholded: dict[str, Share] = {}
     fake_neighbor_share: Share = 0.0
     seconds: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _keeps_its_settings(self) -> Self:
+        for name in _SINCE_2:
+            if (getattr(self, name) is None) != (self.format in OLD_FORMATS):
+                raise ValueError(f"{name} does not belong to format {self.format}")
+        return self
+
+    @property
+    def attack_label(self) -> str:
+        """`vicinity (hubs = 4)`, or the attack alone when it has its defaults."""
+        if not self.attack_options:
+            return self.attack
+        options = ", ".join(f"{name} = {value}" for name, value in self.attack_options.items())
+        return f"{self.attack} ({options})"
 
     @property
     def label(self) -> str:
@@ -86,7 +126,10 @@ class CellResult(BaseModel):
         """A row of a table: `hit_ratio.defended` and so on become columns."""
         row: dict[str, Any] = {}
         for name, value in self.model_dump().items():
-            if isinstance(value, dict):
+            if name == "attack_options":
+                # One column, whatever options there are.
+                row[name] = None if value is None else json.dumps(value, sort_keys=True)
+            elif isinstance(value, dict):
                 row.update({f"{name}_{key}": part for key, part in value.items()})
             else:
                 row[name] = value
@@ -110,14 +153,29 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         steps=settings.steps,
         list_length=experiment.list_length,
         attack_size=experiment.attack_size,
+        attack_options=dict(experiment.attack_options),
+        min_support=settings.min_support,
+        step_rule=settings.step_rule,
+        learning_rate=settings.learning_rate,
+        proximal_weight=settings.proximal_weight,
         error=error,
         **measured,
     )
 
 
 def cell_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's result is or will be."""
-    return folder / CELLS / f"{hashlib.sha256(repr(cell).encode()).hexdigest()[:32]}.json"
+    """Where a cell's result is or will be: named after all that was asked."""
+    asked = {
+        "format": FORMAT,
+        "experiment": asdict(cell.experiment),
+        "defense": cell.defense.name,
+        "robust": cell.defense.robust and cell.defense.robust.model_dump(),
+        "preset": cell.preset,
+        "settings": asdict(cell.settings),
+        "users": cell.users,
+    }
+    text = json.dumps(asked, sort_keys=True)
+    return folder / CELLS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def write_result(path: Path, result: CellResult) -> None:
@@ -133,11 +191,11 @@ def read_result(path: Path) -> CellResult:
         if len(data) > MAX_BYTES:
             raise ValueError("too large")
         found = json.loads(data)
-        if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+        if isinstance(found, dict) and found.get("format", FORMAT) not in (*OLD_FORMATS, FORMAT):
             raise InputError(
                 f"{path}: results of format {str(found['format'])[:20]}, written by another "
-                f"version of vicinal; this one reads format {FORMAT}: run the grid again in "
-                "another --folder"
+                f"version of vicinal; this one reads formats up to {FORMAT}: run the grid again "
+                "in another --folder"
             )
         return CellResult.model_validate(found)
     except ValidationError as error:
@@ -151,6 +209,30 @@ def read_result(path: Path) -> CellResult:
         raise InputError(f"{path}: damaged ({reason}); delete it to run the cell again") from None
 
 
+def read_named(path: Path) -> list[CellResult]:
+    """What a command's user names: a grid's folder, or a file of one of its cells.
+
+    Raises InputError, which does not call a good file of another kind damaged.
+    """
+    if not path.is_file():
+        return read_results(path)
+    if path.parent.name == CELLS and path.suffix == ".json":
+        return [read_result(path)]
+    # The tables, the parquet and the log of a grid lie in the folder that is meant.
+    near = path.parent if (path.parent / CELLS).is_dir() else "that `vicinal grid` fills"
+    raise InputError(f"{path}: no cell of a grid; name the folder {near}, or a file in its {CELLS}")
+
+
+def refuse_old(folder: Path) -> None:
+    """Before new cells come beside old ones. Raises InputError, also for a damaged file."""
+    for path in sorted((folder / CELLS).glob("*.json")):
+        if (found := read_result(path).format) != FORMAT:
+            raise InputError(
+                f"{folder}: holds results of format {found}, which do not keep all settings; "
+                "`vicinal figure` still draws them, `vicinal grid` needs another --folder"
+            )
+
+
 def read_results(folder: Path) -> list[CellResult]:
     """All cells of a grid, in a fixed order. Raises InputError, also when there is none."""
     found = [read_result(path) for path in sorted((folder / CELLS).glob("*.json"))]
@@ -161,7 +243,7 @@ def read_results(folder: Path) -> list[CellResult]:
     return sorted(found, key=lambda one: json.dumps(one.model_dump(), sort_keys=True))
 
 
-def write_parquet(path: Path, results: list[CellResult]) -> None:
+def write_parquet(path: Path, results: Sequence[CellResult]) -> None:
     """Raises OSError."""
     import polars as pl  # noqa: PLC0415 - heavy, and for this only
 

@@ -20,11 +20,19 @@ from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from sims.attacks.profiles import Profiles
 from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_clean
-from sims.evaluation.experiment import NO_ATTACK, Experiment, prepare
+from sims.evaluation.experiment import Experiment, not_attacked, prepare
 from sims.evaluation.measuring import measure_here
 from sims.grid.config import GridConfig
 from sims.grid.ray_session import ray_session, shipped
-from sims.grid.results import CellResult, cell_path, locked, read_result, result_of, write_result
+from sims.grid.results import (
+    CellResult,
+    cell_path,
+    locked,
+    read_result,
+    refuse_old,
+    result_of,
+    write_result,
+)
 from sims.processes.marked import interruptible
 from sims.progress import Report
 from sims.terminal import notes_wanted
@@ -49,6 +57,7 @@ def run_grid(
     folder that is in use; VicinalError when Ray fails. What was measured until then is kept.
     """
     with locked(folder):
+        refuse_old(folder)
         cells = config.cells()
         paths = [cell_path(folder, cell) for cell in cells]
         there = {path for path in paths if path.exists()}
@@ -107,8 +116,7 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
     limit_threads()
     memo: Memo = {}
     with suppress(Exception), _store(stores, _same_clean(cells[0])) as store:
-        first = cells[0].experiment
-        prepared = prepare(replace(first, attack=NO_ATTACK))
+        prepared = prepare(not_attacked(cells[0].experiment))
         for cell in cells:
             with suppress(VicinalError):
                 measure_clean(cell, prepared, store, measure_here, memo)
@@ -161,7 +169,7 @@ def _same_experiment(cell: Cell) -> str:
 
 
 def _same_clean(cell: Cell) -> str:
-    return repr(replace(cell.experiment, attack=NO_ATTACK))
+    return repr(not_attacked(cell.experiment))
 
 
 def _same_attack(cell: Cell) -> str:

@@ -18,7 +18,7 @@ class Extrapolated:
     """A fleet's server on one side.
 
     devices         each asks once in `interval` seconds, at random times
-    cores           that the server needs
+    cores           that the server needs, by processor time, with nothing else on them
     p50, p99        seconds from question to list
     bytes_a_second  to and from all devices; versions of the model are not among them
     """
@@ -48,7 +48,7 @@ def extrapolate(
     for devices in fleets:
         rate = devices / interval
         for name in SIDES:
-            cores = cores_for(rate, fit.service[name], utilization=UTILIZATION)
+            cores = cores_for(rate, fit.spent[name], utilization=UTILIZATION)
             side = fit.side(name, network, share, cores=cores)
             queue = replace(side.queue, rate=rate)
             found.append(

@@ -5,6 +5,11 @@ empty server; bytes; a device's own time, from the scenario with the largest sha
 nearest network, at the least load; what a first answer takes more, from the nearest network.
 Everything else is predicted. Processor time is measured over all scenarios.
 
+An answer keeps a core for longer than its processor time where other programs have the cores, too,
+and seems to keep it for less where many answers at once take less than few. What was measured on
+such a machine is compared with the rate reached there; servers that were not measured are asked for
+by processor time, on cores of their own.
+
 Times are in seconds, rates in requests a second.
 """
 
@@ -31,9 +36,27 @@ FIRST_TRIPS: Final = 4.5
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What an answer of one side costs, as the table of costs has it.
+
+    spent           processor seconds of the server
+    reached         answers a second that were reached
+    allowed         answers a second that processor time alone allows
+    sent, received  bytes of a request, of its answer
+    """
+
+    spent: float
+    reached: float
+    allowed: float
+    sent: float
+    received: float
+
+
+@dataclass(frozen=True)
 class Fit:
     """One setting's numbers, by side where both have one.
 
+    users      whom the server knew
     spent      processor seconds of the server for an answer
     service    seconds that an answer keeps a core of the server: cores over `saturated`, the
                answers a second that were reached; variation: of its length (Queue)
@@ -46,6 +69,7 @@ class Fit:
 
     setting: Setting
     cores: int
+    users: int
     spent: dict[SideName, float]
     service: dict[SideName, float]
     variation: dict[SideName, float]
@@ -62,9 +86,25 @@ class Fit:
         """Processor time of the server: an offloaded request over a server-side one."""
         return self.spent["device"] / self.spent["server"]
 
+    @property
+    def costs(self) -> dict[SideName, Cost]:
+        """By side."""
+        return {
+            side: Cost(
+                self.spent[side],
+                self.saturated[side],
+                self.cores / self.spent[side],
+                self.sent[side],
+                self.received[side],
+            )
+            for side in SIDES
+        }
+
     def queue(self, side: SideName, *, cores: int | None = None) -> Queue:
-        """With rate 0; on another number of cores, if given."""
-        return Queue(cores or self.cores, 0.0, self.service[side], self.variation[side])
+        """With rate 0: of the measured machine, or of so many cores that nothing else uses."""
+        if cores is None:
+            return Queue(self.cores, 0.0, self.service[side], self.variation[side])
+        return Queue(cores, 0.0, self.spent[side], self.variation[side])
 
     def side(
         self, side: SideName, network: str, share: float = 1.0, *, cores: int | None = None
@@ -135,6 +175,7 @@ def fit_of(setting: Setting, results: Sequence[ScenarioResult]) -> Fit:
     return Fit(
         setting,
         capacity.cores,
+        capacity.users,
         spent,
         service,
         variation,

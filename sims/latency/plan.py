@@ -39,6 +39,11 @@ class Setting:
         return preset(self.preset, model=self.model, neighbors=self.k)
 
     @property
+    def list_length(self) -> int:
+        """K of the lists that are asked for."""
+        return LIST_LENGTHS.get(self.dataset, 50)
+
+    @property
     def label(self) -> str:
         return f"{self.dataset} · {self.model} · {self.preset}, k = {self.vicinal.neighbors}"
 

@@ -4,18 +4,20 @@ import math
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sims.latency.extrapolate import Extrapolated, extrapolate
-from sims.latency.fit import SIDES, Comparison, Fit, compared, fit_of, offered, quantile
+from sims.latency.fit import SIDES, Comparison, Cost, Fit, compared, fit_of, offered, quantile
 from sims.latency.model import median_size
-from sims.latency.plan import Plan, Setting
+from sims.latency.plan import Plan, Setting, SideName
 from sims.latency.results import ScenarioResult
 
 # What the project wants of the server's processor time, offloaded over server-side.
 GOAL_RATIO: Final = 0.2
+# How far the rate reached may be from what processor time allows before both are said.
+DISAGREE: Final = 1.25
 PARTS: Final = {"p50": 0.5, "p99": 0.99}
 # Where answers are compared with formulas: nearer to capacity waits have no bound.
 CALM_ENOUGH: Final = 0.9
@@ -131,6 +133,8 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
         * (fit.spent["server"] - fit.spent["device"]),
         "processor_ratio": fit.processor_ratio,
         "saturation": fit.saturated,
+        "saturation_by_processor_time": {side: one.allowed for side, one in fit.costs.items()},
+        "disagreements": disagreements(fit.costs),
         "bytes": {side: {"up": fit.sent[side], "down": fit.received[side]} for side in SIDES},
         "device_processor_ms": _number(1000 * fit.processor),
         "model_error": {name: _number(part.error(name)) for name in PARTS},
@@ -150,6 +154,22 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
             for one in part.fleets
         ],
     }
+
+
+def disagreements(costs: Mapping[SideName, Cost]) -> list[str]:
+    """A line for each side whose rate reached is not what its processor time allows."""
+    lines = []
+    for side, one in costs.items():
+        reached, allowed = one.reached, one.allowed
+        if max(reached / allowed, allowed / reached) < DISAGREE:
+            continue
+        why = "the machine was busy with other things, or the server waited"
+        if reached > allowed:
+            why = "an answer of a full server takes less than one of a calm server"
+        lines.append(
+            f"{side}: {reached:.0f} req/s reached where processor time says {allowed:.0f}: {why}."
+        )
+    return lines
 
 
 def beyond(rate: float | None, most: float) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from client.link.connection import Connection
 from sims.latency.conditions import limited
 from sims.latency.device import AnswerTiming, DeviceTimings, Job
-from sims.latency.plan import LIST_LENGTHS, SHAPES, Setting
+from sims.latency.plan import SHAPES, Setting
 from sims.latency.results import CallResult
 from sims.load.generator import Load
 from sims.processes.children import Child, Children, CoreSplit
@@ -95,7 +95,7 @@ def served(
         *("--dataset", SHAPES.get(setting.dataset, setting.dataset)),
         *("--model", setting.model, "--preset", setting.preset, "--attack", "none"),
         *("--k", str(settings.neighbors), "--seed", str(SEED)),
-        *("--list-length", str(LIST_LENGTHS.get(setting.dataset, 50))),
+        *("--list-length", str(setting.list_length)),
         *("--workers", str(len(cores.server))),
     ]
     with ServeProcess(children, folder, arguments, cores.server) as process:

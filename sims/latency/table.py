@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sims.latency.extrapolate import Extrapolated
 from sims.latency.fit import SIDES, Comparison, nearest, offered, quantile
-from sims.latency.report import GOAL_RATIO, SettingReport, beyond
+from sims.latency.report import GOAL_RATIO, SettingReport, beyond, disagreements
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def costs(part: SettingReport) -> Sheet:
             side,
             f"{1000 * fit.spent[side]:.2f}",
             f"{fit.saturated[side]:.0f}",
-            f"{fit.cores / fit.spent[side]:.0f}",
+            f"{fit.costs[side].allowed:.0f}",
             f"{fit.sent[side]:,.0f}",
             f"{fit.received[side]:,.0f}",
         )
@@ -150,6 +150,7 @@ def costs(part: SettingReport) -> Sheet:
     ]
     if len(fit.own):
         notes.append(f"A device's processor time: {milli(fit.processor)} ms an answer.")
+    notes += disagreements(fit.costs)
     return Sheet(
         f"{part.setting.label}: cost of an answer",
         ("side", "server CPU s/1000", "req/s reached", "by CPU", "bytes up", "bytes down"),
@@ -235,7 +236,8 @@ def fleets(part: SettingReport) -> Sheet:
         1,
         (
             f"Each device asks once in {interval:g} s; the server has cores enough to be 70 %",
-            "busy; latencies in ms. Nothing of this was measured: it follows from the formulas.",
+            "busy by processor time, and nothing else on them; latencies in ms. Nothing",
+            "of this was measured: it follows from the formulas.",
         ),
     )
 

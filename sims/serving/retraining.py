@@ -10,7 +10,6 @@ import faulthandler
 import json
 import os
 import sys
-import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 from client.stores.ratings import write_local_ratings
 from common.errors import VicinalError
 from common.files import write_file
-from common.processes import module_command
+from common.processes import end_with, module_command
 from common.threads import limit_threads
 from server.preparing import renew
 from server.versions.folder import current_version, read_description
@@ -71,16 +70,10 @@ def retrain(folder: Path) -> str:
     return version
 
 
-def _end_with_server() -> None:
-    # Not sys.stdin, whose lock would outlive the main thread.
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
-
-
 def main(folder: Path) -> int:
     limit_threads()
-    threading.Thread(target=_end_with_server, daemon=True).start()
+    # Its stdin, which the server holds open while it lives.
+    end_with(0)
     try:
         version = retrain(folder)
     except (VicinalError, OSError) as error:

@@ -10,40 +10,34 @@ from sims.grid.config import GridConfig
 from sims.grid.page import page_of
 from sims.grid.results import CELLS, CellResult, GridRun, add_run, runs_in
 from sims.grid.summary import claims, markdown, means_of
+from tests.support.grid_results import result as cell
 
 CONFIG = GridConfig(title="By hand", datasets=["ml-100k"], attacks=["aush", "tna"])
 
 
 def result(defended: float, accuracy: float, **changed: Any) -> CellResult:
     """Clean 0.01, undefended 0.95, popularity 0; accuracies 0.3, 0.25 and 0.4."""
-    fields: dict[str, Any] = {
-        "format": 1,
-        "dataset": "ml-100k",
-        "model": "mf",
-        "attack": "aush",
-        "defense": "rvd",
-        "preset": "vicinal",
-        "seed": 0,
-        "k": 200,
-        "unrated_weight": 0.4,
-        "steps": 4,
-        "list_length": 50,
-        "attack_size": 0.03,
-        "users": 10,
-        "hit_ratio": {
-            "clean": 0.01,
-            "undefended": 0.95,
-            "defended": defended,
-            "popularity": 0.0,
-        },
-        "accuracy": {
-            "clean": 0.3,
-            "undefended": 0.25,
-            "defended": accuracy,
-            "popularity": 0.4,
-        },
-    }
-    return CellResult.model_validate({**fields, **changed})
+    return cell(
+        **{
+            "preset": "vicinal",
+            "k": 200,
+            "unrated_weight": 0.4,
+            "steps": 4,
+            "hit_ratio": {
+                "clean": 0.01,
+                "undefended": 0.95,
+                "defended": defended,
+                "popularity": 0.0,
+            },
+            "accuracy": {
+                "clean": 0.3,
+                "undefended": 0.25,
+                "defended": accuracy,
+                "popularity": 0.4,
+            },
+            **changed,
+        }
+    )
 
 
 # Means over seeds: aush 0.05 and 0.45, tna 0.07 and 0.2.
