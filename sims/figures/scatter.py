@@ -42,7 +42,7 @@ def scatter(outcomes: Outcomes) -> Figure:
         plain_ticks(axes.yaxis)
         axes.grid(color="#e6e6e6", linewidth=0.8)
         figure.legend(loc="outside right upper", labelspacing=0.7, handlelength=1.6)
-        caption = f"A point an attack. {outcomes.caption}"
+        caption = f"Each point is one attack. {outcomes.caption}"
         headed(figure, f"{outcomes.title} · robustness and accuracy of each defense", caption)
     return figure
 
