@@ -32,7 +32,7 @@ def address(scene: Scene) -> Iterator[str]:
 
 @pytest.fixture
 def connection(address: str) -> Iterator[Connection]:
-    with Connection(address, patience=5) as opened:
+    with Connection(address, patience=60) as opened:
         yield opened
 
 
