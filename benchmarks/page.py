@@ -3,6 +3,7 @@
 Runs every benchmark of this folder in a process of its own and prints their sections.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from benchmarks.summary import summary
 from common.files import write_file
 from common.processes import module_command
 
@@ -21,12 +23,21 @@ PARTS: Final = (
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
 )
 
-INTRODUCTION: Final = """\
+TITLE: Final = """\
 # Performance
+
+For whoever asks what a defended answer costs: in time, in memory and in bytes, on a device and on
+a server. Terms are explained in the [glossary](glossary.md). The lines that follow are made from
+the tables below.
+
+"""
+ABOUT: Final = """\
+## How it was measured
 
 This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`,
 section by section: those that are in the folder already are not measured again. A section alone is
 printed by its module, as by `python -m benchmarks.tuning.kernel`; the others are {parts}.
+`python -m benchmarks.page --sections PAGE` prints a page anew from its own sections.
 `make bench` runs a short part in a few minutes and fails when a ratio is below its floor.
 
 Ratios hold on a busy machine, for what is compared runs in turn in one process; times are
@@ -40,19 +51,42 @@ def page(
         Path | None,
         typer.Option(help="where sections are kept; those that lie there are not run again"),
     ] = None,
+    sections: Annotated[
+        Path | None,
+        typer.Option(help="a page whose sections are taken as they are; nothing is run"),
+    ] = None,
 ) -> None:
     """Print the page; a benchmark that fails ends it with exit code 1."""
-    sections = [INTRODUCTION.format(parts=", ".join(f"`{part}`" for part in PARTS[1:]))]
-    for part in PARTS:
-        kept = None if folder is None else folder / f"{part}.md"
-        if kept is None or not kept.exists():
-            text = printed(part, short=short)
-            if kept is not None:
-                write_file(kept, text.encode())
-        else:
-            text = kept.read_text()
-        sections.append(text)
-    sys.stdout.write("\n".join(sections))
+    if sections is None:
+        text = "\n".join(section(part, short=short, folder=folder) for part in PARTS)
+    else:
+        text = measured(sections.read_text(encoding="utf-8"))
+    sys.stdout.write(with_head(text))
+
+
+def with_head(text: str) -> str:
+    """The whole page from its measured sections."""
+    about = ABOUT.format(parts=", ".join(f"`{part}`" for part in PARTS[1:]))
+    return f"{TITLE}{summary(text)}\n{about}\n{text}"
+
+
+def measured(text: str) -> str:
+    """A page without its head. Raises typer.BadParameter for another page."""
+    first = re.search(f"^## (?!{ABOUT[3:].splitlines()[0]}$)", text, re.MULTILINE)
+    if first is None:
+        raise typer.BadParameter("this page has no section", param_hint="--sections")
+    return text[first.start() :]
+
+
+def section(part: str, *, short: bool, folder: Path | None) -> str:
+    """What a benchmark printed, now or before."""
+    kept = None if folder is None else folder / f"{part}.md"
+    if kept is not None and kept.exists():
+        return kept.read_text(encoding="utf-8")
+    text = printed(part, short=short)
+    if kept is not None:
+        write_file(kept, text.encode())
+    return text
 
 
 def printed(part: str, *, short: bool) -> str:

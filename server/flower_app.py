@@ -49,17 +49,23 @@ class RunConfig(BaseModel):
     )
 
     deployment: str = Field(description="folder with the model version and training ratings")
-    device_ratings: str = Field(default="", description="read by the clients alone")
-    result: str = Field(description="JSON file to write")
+    device_ratings: str = Field(
+        default="", description="folder with one device file per client, read by them alone"
+    )
+    result: str = Field(description="JSON file that the server app writes")
     clients: int = Field(default=1, ge=1, description="how many must be connected")
-    preset: str = "vicinal"
-    neighbors: int = Field(default=-1, ge=-1)
-    steps: int = Field(default=-1, ge=-1)
-    unrated_weight: float = Field(default=-1.0, ge=-1)
-    min_support: int = Field(default=-1, ge=-1)
-    list_length: int = Field(default=50, ge=1, description="K")
-    watched_items: str = Field(default="", description="item indices, as in '1485 1320'")
-    reply_timeout: float = Field(default=300.0, gt=0, description="seconds without any reply")
+    preset: str = Field(default="vicinal", description="settings of the vicinal defense, by name")
+    neighbors: int = Field(default=-1, ge=-1, description="k; -1 keeps the preset's")
+    steps: int = Field(default=-1, ge=-1, description="T; -1 keeps the preset's")
+    unrated_weight: float = Field(default=-1.0, ge=-1, description="α; -1 keeps the preset's")
+    min_support: int = Field(default=-1, ge=-1, description="m; -1 keeps the preset's")
+    list_length: int = Field(default=50, ge=1, description="K: items in a recommendation")
+    watched_items: str = Field(
+        default="", description="items whose hit ratio is measured, as in '1485 1320'"
+    )
+    reply_timeout: float = Field(
+        default=300.0, gt=0, description="seconds without any reply, after which the run fails"
+    )
 
     @classmethod
     def of(cls, run_config: dict[str, Any]) -> Self:

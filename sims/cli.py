@@ -16,7 +16,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Final, NamedTuple, cast
 
@@ -25,6 +24,7 @@ from typer.core import TyperGroup
 
 from common.errors import VicinalError
 from common.threads import limit_threads
+from sims.commands.help import command_of
 from sims.terminal import QUIET, set_quiet, write_anything
 
 INTERRUPTED = 130
@@ -130,7 +130,7 @@ def register(name: str, entry: Command) -> None:
 
     def load_and_invoke(context: typer.Context) -> None:
         try:
-            command = typer.main.get_command(import_module(entry.module).app)
+            command = command_of(entry.module)
             with command.make_context(name, list(context.args), parent=context.parent) as inner:
                 command.invoke(inner)
         except ModuleNotFoundError as error:
@@ -167,8 +167,7 @@ def complete() -> None:
     words = {word for name in LINES for word in os.environ.get(name, "").split()}
     if isinstance(root, TyperGroup):
         for name in words & COMMANDS.keys():
-            module = import_module(COMMANDS[name].module)
-            root.commands[name] = typer.main.get_command(module.app)
+            root.commands[name] = command_of(COMMANDS[name].module)
     root.main([], prog_name="vicinal")
 
 

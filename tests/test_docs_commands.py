@@ -29,7 +29,10 @@ OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]*")
 OURS = "common|server|client|sims|tests|benchmarks|docs|proto|configs"
 FILE = re.compile(rf"(?:{OURS})/[\w./-]*\w")
 NAME = re.compile(r"^((?:common|server|client|sims|benchmarks)(?:\.\w+)+)")
-LINK = re.compile(r"\]\(([^)#\s]+)")
+# Of a link in the text: the file, empty for the same page, and the heading.
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+INDEX = ROOT / "docs" / "README.md"
 # Of benchmarks.
 MORE_OPTIONS = {"--short"}
 # What a command writes that is not kept, and what was decided against.
@@ -152,17 +155,69 @@ def is_there(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_option_file_and_link_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    known = MORE_OPTIONS | {
-        name for command in COMMANDS for name in all_options(command_of(command))
-    }
+    known = MORE_OPTIONS | option_names(typer.main.get_command(app))
+    known |= {name for command in COMMANDS for name in all_options(command_of(command))}
     spans = list(code_of(text))
     options = {word for span in spans for word in re.findall(r"^--[a-z][a-z-]*", span)}
     files = {name for span in spans for name in FILE.findall(span)}
     assert options - known == set()
     assert {name for name in files - NOT_KEPT if not (ROOT / name).exists()} == set()
     assert {name for span in spans for name in NAME.findall(span) if not is_there(name)} == set()
-    links = {link for link in LINK.findall(text) if "://" not in link}
-    assert {link for link in links if not (page.parent / link).exists()} == set()
+    assert broken_links(page, text) == set()
+
+
+def links_of(page: Path, text: str) -> Iterator[tuple[Path, str]]:
+    """Files of the checkout that a page links to, each with a heading's anchor or without."""
+    for link, anchor in LINK.findall(FENCE.sub("", text)):
+        if "://" not in link:
+            yield (page.parent / link).resolve() if link else page, anchor
+
+
+def broken_links(page: Path, text: str) -> set[str]:
+    return {
+        f"{file.relative_to(ROOT)}#{anchor}" if anchor else str(file)
+        for file, anchor in links_of(page, text)
+        if not file.exists() or (anchor and anchor not in anchors(file))
+    }
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them from headings."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for heading in HEADING.findall(text):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip()).lower()
+        stem = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        again = (f"{stem}-{number}" for number in range(1, len(found) + 1))
+        found.add(next(again) if stem in found else stem)
+    return found
+
+
+def test_the_index_leads_to_every_page() -> None:
+    indexes = (INDEX, ROOT / "docs" / "decisions" / "README.md")
+    linked = {
+        file for page in indexes for file, _ in links_of(page, page.read_text(encoding="utf-8"))
+    }
+    pages = {page for page in PAGES if page != INDEX}
+    assert {page.relative_to(ROOT).as_posix() for page in pages - linked} == set()
+    readme = ROOT / "README.md"
+    assert INDEX in {file for file, _ in links_of(readme, readme.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_page_begins_with_its_title(page: Path) -> None:
+    assert re.match(r"# \S", page.read_text(encoding="utf-8"))
+
+
+def test_a_broken_link_is_seen() -> None:
+    page = ROOT / "docs" / "glossary.md"
+    text = "[a](protocol.md#trust) [b](protocol.md#truth) [c](no.md) [d](#letters) [e](#digits)"
+    assert broken_links(page, text) == {
+        "docs/protocol.md#truth",
+        str(ROOT / "docs" / "no.md"),
+        "docs/glossary.md#digits",
+    }
 
 
 def all_options(command: Any) -> set[str]:

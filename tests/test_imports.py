@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "client": ("device link", "stores", "answers", "session", "flower_app run"),
     "sims": (
-        "terminal processes load theory",
+        "terminal processes load theory markdown_tables",
         "progress",
         "attacks",
         "evaluation",
@@ -82,8 +82,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "latency",
         "commands",
         "cli",
+        "reference",
     ),
-    "benchmarks": ("cases report timing page", "serving", "tuning device bytes"),
+    "benchmarks": ("cases report timing summary", "page serving", "tuning device bytes"),
 }
 MAX_LINES = 400
 

@@ -13,10 +13,16 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def attack(
     name: Annotated[
-        str, typer.Argument(help="random average uniform aush pga tna mixrand mixinf vicinity.")
+        str,
+        typer.Argument(
+            help="random average uniform aush pga tna mixrand mixinf vicinity, or one of your "
+            "own: PATH.py:FUNCTION.",
+            metavar="NAME",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", dir_okay=False, help="The file to write (CSV).")
+        Path,
+        typer.Option("-o", "--output", dir_okay=False, help="The profiles file to write (CSV)."),
     ],
     dataset: options.DatasetOption = "ml-100k",
     targets: options.TargetsOption = None,

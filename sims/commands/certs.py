@@ -11,7 +11,8 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def certs(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the files.", metavar="FOLDER")
+        Path,
+        typer.Option("--output", "-o", help="Folder to write the files into.", metavar="FOLDER"),
     ],
     host: Annotated[
         list[str] | None,
@@ -22,9 +23,12 @@ def certs(
         ),
     ] = None,
     devices: Annotated[
-        int, typer.Option("--devices", min=0, max=10_000, help="Certificates for devices.")
+        int,
+        typer.Option("--devices", min=0, max=10_000, help="How many devices get a certificate."),
     ] = 1,
-    days: Annotated[int, typer.Option("--days", min=1, max=3650, help="Of validity.")] = 30,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=3650, help="Days for which they are valid.")
+    ] = 30,
 ) -> None:
     """Write certificates (.pem) and keys (.key) to try encryption with; overwrites nothing.
 

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import typer
@@ -22,12 +22,33 @@ app = typer.Typer(
     help="Fetch or describe a data set of ratings.", no_args_is_help=True, add_completion=False
 )
 
+# What each key of `vicinal data describe --json` means; ratings in the data set's units.
+KEYS: Final = {
+    "dataset": "its name",
+    "source": "the file, or how the ratings were made",
+    "users": "how many users there are",
+    "items": "how many items there are",
+    "ratings": "how many ratings there are",
+    "density": "ratings as a share of users × items",
+    "scale.minimum": "the lowest rating",
+    "scale.maximum": "the highest rating",
+    "scale.step": "between a rating and the next",
+    "mean": "of all ratings",
+    "ratings_per_user.QUANTILE": "min, p25, median, p75, p99 and max over users",
+    "ratings_per_item.QUANTILE": "the same over items",
+    "users_with_one_rating": "how many; none of theirs can be held out",
+    "items_with_1_to_4_ratings": "how many; targets are drawn from such items",
+    "timestamps": "first and last day (UTC), or null",
+    "split": "`published` or `random`",
+    "digest": "SHA-256 of the rating matrix",
+}
+
 NAME_HELP = "ml-100k, ml-1m, filmtrust, yelp, synthetic[:UxI[xN]], or a rating file."
 
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="ml-100k or ml-1m.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to fetch: ml-100k or ml-1m.")],
 ) -> None:
     """Fetch a data set into the cache (VICINAL_CACHE), verified; print where it is."""
     from server.data.datasets import KNOWN, cache_folder
@@ -43,7 +64,7 @@ def fetch_command(
 @app.command("describe")
 def describe_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of synthetic ratings.")] = 0,
     scale: Annotated[
         str | None,

@@ -28,7 +28,9 @@ ROWS = {
 def demo(
     dataset: options.DatasetOption = "ml-100k",
     seed: options.SeedOption = 0,
-    runs: Annotated[Path, typer.Option("--runs", help="Folder for the results.")] = Path("runs"),
+    runs: Annotated[
+        Path, typer.Option("--runs", help="Folder in which each demo makes one of its own.")
+    ] = Path("runs"),
 ) -> None:
     """Poison real ratings, train on them, and let devices defend every user.
 

@@ -17,7 +17,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def device(
     users: Annotated[
-        str, typer.Option("--users", help="Indices and ranges: 0-99,120.", metavar="USERS")
+        str,
+        typer.Option(
+            "--users", help="Whom to answer for: indices and ranges, as 0-99,120.", metavar="USERS"
+        ),
     ],
     server: Annotated[
         str, typer.Option("--server", help="Where `vicinal serve` listens.", metavar="HOST:PORT")
@@ -39,12 +42,18 @@ def device(
             metavar="NAME",
         ),
     ] = "ml-100k",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="With --dataset: the server's.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="With --dataset: the seed of the server.")
+    ] = 0,
     hold_out: Annotated[
-        bool, typer.Option("--hold-out", help="With --dataset: where the server has it.")
+        bool,
+        typer.Option("--hold-out", help="With --dataset: when the server was started with it."),
     ] = False,
     store: Annotated[
-        Path, typer.Option("--store", help="Folder of model versions and last packages.")
+        Path,
+        typer.Option(
+            "--store", help="Folder of model versions, last packages and reports not yet delivered."
+        ),
     ] = Path("runs/device"),
     store_bytes: Annotated[
         str | None,
@@ -78,7 +87,8 @@ def device(
         typer.Option(
             "--slower-than",
             min=0,
-            help="Ask the server for its answer while fine-tuning takes longer. Default: never.",
+            help="Let the server answer while fine-tuning takes more milliseconds than this; "
+            "default: never.",
             metavar="MS",
         ),
     ] = None,
@@ -93,16 +103,21 @@ def device(
     certificate: Annotated[
         Path | None,
         typer.Option(
-            "--certificate", help="With --key: for a server that asks for one.", metavar="FILE"
+            "--certificate",
+            help="PEM, with --key: for a server that asks devices for certificates.",
+            metavar="FILE",
         ),
     ] = None,
-    key: Annotated[Path | None, typer.Option("--key", metavar="FILE")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="The private key of --certificate (PEM).", metavar="FILE"),
+    ] = None,
     token: Annotated[
         Path | None,
         typer.Option("--token", help="A file with what `vicinal token` printed.", metavar="FILE"),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Without encryption to another machine too.")
+        bool, typer.Option("--insecure", help="Talk to another machine without encryption too.")
     ] = False,
     slim: Annotated[
         bool,

@@ -1,7 +1,7 @@
 """What `vicinal device` says of its users: a table, and the same as JSON."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from rich.table import Table
@@ -11,6 +11,32 @@ from client.run import RunResult
 
 # Of a latency, in percent of requests.
 QUANTILES = {"p50": 50.0, "p99": 99.0}
+
+# What each key of `vicinal device --json` means; COUNT as in sims.evaluation.keys.
+KEYS: Final = {
+    "version": "SHA-256 of the model version",
+    "preset": "name of the preset that was asked for",
+    "experiment": "what the server does not serve as it is, in its words; empty for a plain one",
+    "users": "how many users were answered",
+    "late_reports": "reports of earlier runs that were delivered now",
+    "counts.COUNT": "the sums that were reported",
+    "oldest_package_seconds": "age of the oldest package that a stale answer came from",
+    "unreported_users": "users whose counts the server has not got yet",
+    "hit_ratio": "share of the users who have not rated a watched item and see it in their list, "
+    "mean over items",
+    "hit_ratio_per_target": "the same for each watched item",
+    "accuracy": "share of the users with a held-out item who have it in their list",
+    "accuracy_thresholded": "the same over users who liked their held-out item",
+    "seconds.per_user.p50": "from request to ranking, median; p99: 99th percentile",
+    "seconds.per_user.p99": "",
+    "seconds.package.p50": "of waiting for the package",
+    "seconds.package.p99": "",
+    "seconds.tune_and_rank.p50": "of fine-tuning and ranking; 0 where the server answered",
+    "seconds.tune_and_rank.p99": "",
+    "bytes.cold": "received for the model version; 0 when the store had it",
+    "bytes.per_request_mean": "of a package; 0 for one kept from before",
+    "bytes.per_request_max": "of the largest",
+}
 
 
 def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def evaluate(
     ] = None,
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
-        int | None, typer.Option("--processes", min=1, help="Worker processes; default: cores.")
+        int | None,
+        typer.Option("--processes", min=1, help="Worker processes; default: one a core."),
     ] = None,
     json_file: options.JsonOption = None,
 ) -> None:

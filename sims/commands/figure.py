@@ -25,7 +25,7 @@ NAMES = (
 
 @app.command()
 def figure(
-    name: Annotated[str, typer.Argument(help=" ".join(NAMES), metavar="NAME")],
+    name: Annotated[str, typer.Argument(help=f"What to draw: {' '.join(NAMES)}.", metavar="NAME")],
     results: Annotated[
         Path,
         typer.Argument(
@@ -35,13 +35,26 @@ def figure(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", dir_okay=False, help="A .png or .svg file.")
+        Path,
+        typer.Option("-o", "--output", dir_okay=False, help="The picture to write, .png or .svg."),
     ],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Of several.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Of several.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", help="Which one, where the results have several.", metavar="NAME"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Which one, where the results have several.", metavar="NAME"),
+    ] = None,
     attack: Annotated[
         str | None,
-        typer.Option("--attack", help="Of several, for before-after and embeddings."),
+        typer.Option(
+            "--attack",
+            help="For before-after and embeddings: which one, where the results have several.",
+            metavar="NAME",
+        ),
     ] = None,
     defense: Annotated[
         list[str] | None,
@@ -52,14 +65,18 @@ def figure(
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Of several; for ablations.")
+        str | None,
+        typer.Option("--preset", help="For ablations: which one of several.", metavar="NAME"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of several; for embeddings, others take the mean.")
+        int | None,
+        typer.Option(
+            "--seed", help="For embeddings: which one of several; other figures take the mean."
+        ),
     ] = None,
     store: options.StoreOption = Path("runs/store"),
 ) -> None:
-    """Draw results.
+    """Draw a picture of results.
 
     before-after: bars of hit ratio and accuracy under one attack, every defense of the folder.
     heat-map: every defense against every attack. scatter: hit ratio against accuracy, a point for

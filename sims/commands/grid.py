@@ -11,21 +11,26 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def grid(
     config: Annotated[
-        Path, typer.Argument(help="What to run (TOML), as configs/smoke.toml.", metavar="CONFIG")
+        Path, typer.Argument(help="What to run (TOML), as in configs/smoke.toml.", metavar="CONFIG")
     ],
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Keeps the results; default: runs/grid/DIGEST."),
+        typer.Option("--folder", help="Folder that keeps the results; default: runs/grid/DIGEST."),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option("--processes", min=1, help="Cells at a time; default: cores.")
+        int | None,
+        typer.Option("--processes", min=1, help="Cells measured at a time; default: one a core."),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option("--address", help="A Ray cluster to run on; default: one of its own here."),
+        typer.Option(
+            "--address",
+            help="Address of a Ray cluster to run on; default: one of its own here.",
+            metavar="ADDRESS",
+        ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run the cells again that failed.")
+        bool, typer.Option("--retry-failed", help="Measure the cells again that failed.")
     ] = False,
 ) -> None:
     """Run data sets × models × attacks × defenses × presets × seeds; print tables.

@@ -21,23 +21,33 @@ def latency(
             "--dataset",
             help="Synthetic ratings of this one's size: ml-100k ml-1m yelp; or synthetic:UxI, or "
             "a file. This and the next seven can be repeated; one of them replaces the preset's "
-            "cells by a single block.",
+            "scenarios by a single block.",
             metavar="NAME",
         ),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="mf nsvd autorec cdae.", metavar="NAME")
+        list[str] | None,
+        typer.Option(
+            "--model", help="mf nsvd autorec cdae; default: the preset's.", metavar="NAME"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--settings", help="Vicinal settings: paper or vicinal.", metavar="NAME"),
+        typer.Option(
+            "--settings",
+            help="Settings of the vicinal defense: paper or vicinal; default: the preset's.",
+            metavar="NAME",
+        ),
     ] = None,
     k: Annotated[
         list[int] | None, typer.Option("--k", help="Neighbors; default: the settings'.")
     ] = None,
     load: Annotated[
         list[float] | None,
-        typer.Option("--load", help="Load as a share of what the server can answer itself."),
+        typer.Option(
+            "--load",
+            help="Load as a share of what the server can answer itself; default: the preset's.",
+        ),
     ] = None,
     rate: Annotated[
         list[float] | None,
@@ -45,14 +55,20 @@ def latency(
     ] = None,
     network: Annotated[
         list[str] | None,
-        typer.Option("--network", help="loopback wifi 4g 3g.", metavar="NAME"),
+        typer.Option(
+            "--network", help="loopback wifi 4g 3g; default: the preset's.", metavar="NAME"
+        ),
     ] = None,
     device_share: Annotated[
         list[float] | None,
-        typer.Option("--device-share", help="Share of a core that a device has: 0.25."),
+        typer.Option(
+            "--device-share",
+            help="Share of a core that a device has, as 0.25; default: the preset's.",
+        ),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", help="Of a cell; default: the preset's.")
+        float | None,
+        typer.Option("--seconds", help="Seconds that a scenario takes; default: the preset's."),
     ] = None,
     interval: Annotated[
         float,
@@ -60,7 +76,9 @@ def latency(
     ] = 600.0,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Keeps results and models; default: runs/latency/DIGEST."),
+        typer.Option(
+            "--folder", help="Folder that keeps results and models; default: runs/latency/DIGEST."
+        ),
     ] = None,
     output: Annotated[
         Path | None,

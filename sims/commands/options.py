@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
@@ -17,13 +17,27 @@ from common.errors import InputError
 if TYPE_CHECKING:  # heavy, and of no use until a command runs
     from sims.evaluation.study import Study
 
+MAX_SEED: Final = 2**63 - 1
+
+
+def _seed(value: int) -> int:
+    """A check of its own: as a range of typer's it would fill the help with digits."""
+    if value > MAX_SEED:
+        raise typer.BadParameter(f"{value} is not in the range 0–{MAX_SEED}.")
+    return value
+
+
 DatasetOption = Annotated[
     str,
     typer.Option(
-        "--dataset", help="ml-100k ml-1m filmtrust yelp synthetic[:UxI] or a file.", metavar="NAME"
+        "--dataset",
+        help="ml-100k ml-1m filmtrust yelp synthetic[:UxI[xN]] or a file of ratings.",
+        metavar="NAME",
     ),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="mf nsvd autorec cdae.", metavar="NAME")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="The recommender: mf nsvd autorec cdae.", metavar="NAME")
+]
 AttackOption = Annotated[
     str,
     typer.Option(
@@ -53,34 +67,50 @@ TargetsOption = Annotated[
     str | None,
     typer.Option(
         "--targets",
-        help="Target items, zero-based: 1485,1320,… Default: five unpopular ones by seed.",
+        help="Target items, zero-based, as 1485,1320; default: five unpopular ones, by the seed.",
         metavar="ITEMS",
     ),
 ]
 AttackSizeOption = Annotated[
-    float, typer.Option("--attack-size", help="Fakes as a share of real users, at most 0.5.")
+    float,
+    typer.Option("--attack-size", help="Fake users as a share of the real ones, at most 0.5."),
 ]
 SeedOption = Annotated[
     int,
-    typer.Option("--seed", min=0, max=2**63 - 1, help="Of split, targets, attack and training."),
+    typer.Option(
+        "--seed",
+        min=0,
+        callback=_seed,
+        help="Seed of the split, the targets, the attack and the training.",
+    ),
 ]
-ListLengthOption = Annotated[int, typer.Option("--list-length", help="K, items recommended.")]
+ListLengthOption = Annotated[
+    int, typer.Option("--list-length", help="K: how many items a recommendation has.")
+]
 PresetOption = Annotated[
-    str, typer.Option("--preset", help="Vicinal settings: paper or vicinal.", metavar="NAME")
+    str,
+    typer.Option(
+        "--preset", help="Settings of the vicinal defense: paper or vicinal.", metavar="NAME"
+    ),
 ]
 NeighborsOption = Annotated[
-    int | None, typer.Option("--k", help="Neighbors; default: the preset's.")
+    int | None,
+    typer.Option("--k", help="k: users in a neighborhood, itself included; default: the preset's."),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", help="Fine-tuning steps; default: the preset's.")
+    int | None, typer.Option("--steps", help="T: fine-tuning steps; default: the preset's.")
 ]
 UnratedWeightOption = Annotated[
     float | None,
-    typer.Option("--unrated-weight", help="α, 0–1; default: the preset's."),
+    typer.Option(
+        "--unrated-weight", help="α: weight of unrated items, 0–1; default: the preset's."
+    ),
 ]
 MinSupportOption = Annotated[
     int | None,
-    typer.Option("--min-support", help="Neighbors who must have rated an item; default: preset."),
+    typer.Option(
+        "--min-support", help="m: neighbors who must have rated an item; default: the preset's."
+    ),
 ]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")

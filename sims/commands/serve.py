@@ -39,7 +39,7 @@ def serve(
         Path | None,
         typer.Option(
             "--tally",
-            help="SQLite file that keeps what devices reported. Default: in the store.",
+            help="SQLite file that keeps what devices reported; default: in the store.",
             metavar="FILE",
         ),
     ] = None,
@@ -52,7 +52,8 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 picks a free one.")
+        int,
+        typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 picks a free one."),
     ] = DEFAULT_PORT,
     port_file: Annotated[
         Path | None,
@@ -60,10 +61,10 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, max=1024, help="Worker processes. Default: one a core."),
+        typer.Option("--workers", min=1, max=1024, help="Worker processes; default: one a core."),
     ] = None,
     queue: Annotated[
-        int, typer.Option("--queue", min=0, help="Requests that wait at most; more are refused.")
+        int, typer.Option("--queue", min=0, help="How many requests may wait; more are refused.")
     ] = 64,
     queue_ms: Annotated[
         float,
@@ -92,18 +93,27 @@ def serve(
     tls_certificate: Annotated[
         Path | None,
         typer.Option(
-            "--tls-certificate", help="PEM, with --tls-key: encrypts. See `vicinal certs`."
+            "--tls-certificate",
+            help="Encrypt with this certificate (PEM) and --tls-key; `vicinal certs` makes some.",
+            metavar="FILE",
         ),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM.")] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-key", help="The private key of --tls-certificate (PEM).", metavar="FILE"
+        ),
+    ] = None,
     client_ca: Annotated[
         Path | None,
         typer.Option(
-            "--client-ca", help="PEM: devices must show a certificate that this one signed."
+            "--client-ca",
+            help="Ask devices for a certificate that this authority signed (PEM).",
+            metavar="FILE",
         ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Without encryption on another address too.")
+        bool, typer.Option("--insecure", help="Listen without encryption on another address too.")
     ] = False,
     token_secret: Annotated[
         Path | None,
@@ -116,7 +126,10 @@ def serve(
     user_rate: Annotated[
         float | None,
         typer.Option(
-            "--user-rate", min=0.001, help="Calls a second that one user may make.", metavar="N"
+            "--user-rate",
+            min=0.001,
+            help="Calls a second that one user may make; default: any number.",
+            metavar="N",
         ),
     ] = None,
     daily_neighbors: Annotated[
@@ -124,16 +137,19 @@ def serve(
         typer.Option(
             "--daily-neighbors",
             min=1,
-            help="Distinct neighbors that one user is shown in a day (UTC).",
+            help="Distinct neighbors that one user is shown in a day (UTC); default: any number.",
             metavar="N",
         ),
     ] = None,
     max_calls: Annotated[
-        int, typer.Option("--max-calls", min=1, help="Calls, and connections, at a time.")
+        int,
+        typer.Option(
+            "--max-calls", min=1, help="How many calls, and how many connections, at a time."
+        ),
     ] = 4096,
     call_seconds: Annotated[
         float,
-        typer.Option("--call-seconds", min=0.1, help="After which the server ends a call."),
+        typer.Option("--call-seconds", min=0.1, help="Seconds after which the server ends a call."),
     ] = 60.0,
     grace: Annotated[
         float,

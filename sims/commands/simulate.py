@@ -22,14 +22,17 @@ def simulate(
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
         int | None,
-        typer.Option("--processes", min=1, help="Clients at work at a time; default: cores."),
+        typer.Option("--processes", min=1, help="Clients at work at a time; default: one a core."),
     ] = None,
     folder: Annotated[
-        Path, typer.Option("--folder", help="Keeps the fleet's files, the result and the logs.")
+        Path, typer.Option("--folder", help="Folder of the fleet's files, its result and its logs.")
     ] = Path("runs/simulate"),
     prepare_only: Annotated[
         bool,
-        typer.Option("--prepare-only", help="Write the fleet's files; print the `flwr run`."),
+        typer.Option(
+            "--prepare-only",
+            help="Write the fleet's files, print the `flwr run` that uses them, and end.",
+        ),
     ] = False,
     json_file: options.JsonOption = None,
 ) -> None:

@@ -11,7 +11,12 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def token(
     secret: Annotated[
-        Path, typer.Option("--secret", help="The server's --token-secret.", metavar="FILE")
+        Path,
+        typer.Option(
+            "--secret",
+            help="The keys file that `vicinal serve --token-secret` reads.",
+            metavar="FILE",
+        ),
     ],
     new_key: Annotated[
         bool,
@@ -22,12 +27,17 @@ def token(
         ),
     ] = False,
     user: Annotated[
-        int | None, typer.Option("--user", min=0, max=(1 << 32) - 1, help="An index.")
+        int | None, typer.Option("--user", min=0, help="The index of the user.")
     ] = None,
     users: Annotated[
-        str | None, typer.Option("--users", help="A range, for many devices.", metavar="A-B")
+        str | None,
+        typer.Option(
+            "--users", help="A range of users, as 0-99, instead of --user.", metavar="A-B"
+        ),
     ] = None,
-    days: Annotated[float, typer.Option("--days", help="Of validity.")] = 30.0,
+    days: Annotated[
+        float, typer.Option("--days", help="Days for which the token is valid, at most 3650.")
+    ] = 30.0,
 ) -> None:
     """Print a token for one user, or for a range of them."""
     from common.errors import InputError

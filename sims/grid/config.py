@@ -34,18 +34,23 @@ class GridConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str = ""
-    datasets: Names
-    models: Names = ["mf"]
-    attacks: Names
+    title: str = Field(default="", description="heading of tables.md")
+    datasets: Names = Field(description="names or files, as --dataset takes them")
+    models: Names = Field(default=["mf"], description="names of recommenders")
+    attacks: Names = Field(description="names of attacks, `none` or `file:PATH`")
     defenses: Names = Field(
-        default=["none", "rvd"], description="a preset makes a difference to those with rvd only"
+        default=["none", "rvd"],
+        description="names; presets, k and α make a difference to those with rvd only",
     )
     model_defenses: dict[str, Names] = Field(
-        default={}, description="defenses of MODEL instead, since robust trainings are of mf only"
+        default={}, description="defenses of a model instead, since robust trainings are of mf only"
     )
-    presets: Names = ["paper", "vicinal"]
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)] = [0]
+    presets: Names = Field(
+        default=["paper", "vicinal"], description="settings of the vicinal defense, by name"
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)] = Field(
+        default=[0], description="of split, targets, attack and training; tables have their mean"
+    )
     neighbors: list[Annotated[int, Field(ge=1)]] = Field(
         default=[], description="k one after the other, for an ablation; empty: as presets say"
     )
@@ -54,16 +59,17 @@ class GridConfig(BaseModel):
     )
     k: dict[str, dict[str, dict[str, Annotated[int, Field(ge=1)]]]] = Field(
         default={},
-        description="k of [k.PRESET.DATASET] MODEL = …; preset paper has the paper's Table 2",
+        description="k by preset, data set and model; preset paper has the paper's Table 2",
     )
     targets: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
-        default={}, description="target items of DATASET; without, five unpopular ones by seed"
+        default={}, description="target items of a data set; without, five unpopular ones by seed"
     )
     list_length: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        default={}, description="K of DATASET; without, 50"
+        default={}, description="K of a data set; without, 50"
     )
     attack_options: dict[str, dict[str, int | float | str]] = Field(
-        default={}, description="options of ATTACK, as [attack_options.vicinity] hubs = 4"
+        default={},
+        description="options of an attack, as `[attack_options.vicinity]` with `hubs = 4`",
     )
     attack_size: float = Field(
         default=0.03, gt=0, le=0.5, description="fakes as a share of real users"
@@ -72,7 +78,8 @@ class GridConfig(BaseModel):
         default=None, description="size of a sample of users; without, all"
     )
     metrics: list[Metric] = Field(
-        default=["hit_ratio", "accuracy"], description="a table for each of them"
+        default=["hit_ratio", "accuracy"],
+        description="a table for each; hit_ratio, accuracy or seconds",
     )
 
     def digest(self) -> str:

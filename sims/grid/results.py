@@ -60,8 +60,8 @@ class GridRun(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seconds: Annotated[float, Field(ge=0)]
-    processes: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(ge=0, description="that the run took")]
+    processes: Annotated[int, Field(ge=1, description="cells measured at a time")]
 
 
 class CellResult(BaseModel):

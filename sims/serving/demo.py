@@ -36,6 +36,31 @@ from sims.serving.process import ServeProcess
 from sims.terminal import notes_wanted
 
 DEVICES: Final = 4
+# What each key of results.json means.
+KEYS: Final = {
+    "dataset": "name or file of the data set",
+    "source": "where the ratings came from: a file, or how they were made",
+    "split": "`published` (the data set's own) or `random`",
+    "model": "the recommender",
+    "attack": "name of the attack",
+    "seed": "of the split, the targets, the attack and the training",
+    "users": "how many users were answered",
+    "targets": "indices of the target items",
+    "version": "SHA-256 of the attacked model version",
+    "hit_ratio.ROW": "share of the users who have not rated a target and see it in their list, "
+    "mean over targets",
+    "accuracy.ROW": "share of the users whose held-out item is in their list",
+    "accuracy_thresholded.ROW": "the same over users who liked their held-out item",
+    "latency_seconds.PRESET.device.p50": "from request to ranking, median; p99: 99th percentile",
+    "latency_seconds.PRESET.device.p99": "",
+    "latency_seconds.PRESET.device_tune_and_rank.p50": "of fine-tuning and ranking on the device",
+    "latency_seconds.PRESET.device_tune_and_rank.p99": "",
+    "latency_seconds.PRESET.server.p50": "of the server's own answer, one request at a time",
+    "latency_seconds.PRESET.server.p99": "",
+    "bytes.cold": "of the model version, received once",
+    "bytes.per_request_PRESET": "of a package, mean",
+    "seconds": "of the whole run after the ratings were there",
+}
 # Server-side answers that are timed, one after another, and compared with a device's.
 TIMED_USERS: Final = 60
 START_SECONDS: Final = 120
