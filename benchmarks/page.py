@@ -26,22 +26,26 @@ PARTS: Final = (
 TITLE: Final = """\
 # Performance
 
-For whoever asks what a defended answer costs: in time, in memory and in bytes, on a device and on
-a server. Terms are explained in the [glossary](glossary.md). The lines that follow are made from
-the tables below.
+What a defended answer costs in time, memory and bytes, on a device and on a server. Terms and
+symbols are explained in the [glossary](glossary.md). The lines that follow are made from the tables
+below.
 
 """
 ABOUT: Final = """\
 ## How it was measured
 
-This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`,
-section by section: those that are in the folder already are not measured again. A section alone is
-printed by its module, as by `python -m benchmarks.tuning.kernel`; the others are {parts}.
-`python -m benchmarks.page --sections PAGE` prints a page anew from its own sections.
+This page is printed by `python -m benchmarks.page --folder runs/performance > docs/performance.md`.
+Sections that are in the folder already are not measured again.
+`python -m benchmarks.page --sections PAGE` prints a page again from its own sections. Each section
+is printed alone by its module, as by `python -m benchmarks.tuning.kernel`. The other modules are
+
+{parts}
+
 `make bench` runs a short part in a few minutes and fails when a ratio is below its floor.
 
-Ratios hold on a busy machine, for what is compared runs in turn in one process; times are
-processor time of one thread of the machine that printed this page.
+Ratios can be trusted on a busy machine, because what is compared runs in turn in one process. Times
+are processor time of one thread of the machine that printed this page, unless a section says
+otherwise.
 """
 
 
@@ -66,7 +70,7 @@ def page(
 
 def with_head(text: str) -> str:
     """The whole page from its measured sections."""
-    about = ABOUT.format(parts=", ".join(f"`{part}`" for part in PARTS[1:]))
+    about = ABOUT.format(parts="\n".join(f"- `{part}`" for part in PARTS[1:]))
     return f"{TITLE}{summary(text)}\n{about}\n{text}"
 
 

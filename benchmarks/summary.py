@@ -32,9 +32,9 @@ def _kernel(sections: Sections) -> str:
     table = _table(sections, "The kernel against Algorithm 1 as it is written")
     device, server = table.numbers("device ratio"), table.numbers("server ratio")
     return (
-        f"**Fine-tune.** {min(device):g} to {max(device):g} times as fast as Algorithm 1 as it is "
-        f"written on a device, {min(server):g} to {max(server):g} times on a server, with equal "
-        "answers in double precision."
+        f"**Fine-tuning.** On a device {min(device):g} to {max(device):g} times as fast as "
+        "Algorithm 1 as the paper writes it, on a server "
+        f"{min(server):g} to {max(server):g} times. Answers are equal in double precision."
     )
 
 
@@ -43,7 +43,7 @@ def _on_device(sections: Sections) -> str:
     times = (f"{table.where(preset=name).one('p50, ms')} ms" for name in ("paper", "vicinal"))
     return (
         "**On a device.** An answer for mf on ratings of ML-1M's shape takes {} with preset paper "
-        "and {} with vicinal, median of processor time.".format(*times)
+        "and {} with vicinal (median processor time).".format(*times)
     )
 
 
@@ -54,8 +54,8 @@ def _plain(sections: Sections) -> str:
         for model, ratio in zip(table.column("model"), table.column("ratio"), strict=True)
     )
     return (
-        f"**Against no defense.** On Yelp's shape a defended answer takes this many times as long "
-        f"as a plain one, preset paper: {ratios}."
+        f"**Against no defense.** Time of a defended answer, divided by that of a plain one, on "
+        f"Yelp's shape with preset paper: {ratios}."
     )
 
 
@@ -63,7 +63,7 @@ def _growth(sections: Sections) -> str:
     table = _table(sections, "How cost grows")
     largest = {name: max(table.where(swept=name).numbers("slope")) for name in ("U", "I", "k", "T")}
     return (
-        "**Growth.** Largest log-log slope of any model and preset (1 is linear): "
+        "**Growth.** Largest log-log slope over all models and presets (1 is linear): "
         f"{largest['U']:g} in users, {largest['I']:g} in items, {largest['k']:g} in neighbors, "
         f"{largest['T']:g} in steps."
     )

@@ -185,11 +185,11 @@ def main(
             second += deltas
             third += warm
     typer.echo("## Encodings and deltas of versions\n")
-    typer.echo(f"{dataset}, mixrand, seed {seed}, K = 50, {users or 'all'} users; bytes are shares")
-    typer.echo("of float32's, overlap is with float32's lists.\n")
+    typer.echo(f"{dataset}, mixrand, seed {seed}, K = 50, {users or 'all'} users. Bytes are shares")
+    typer.echo("of float32's; overlap is with float32's lists.\n")
     typer.echo(table(HEADS, first, texts=3))
     typer.echo(f"\nA version after {EPOCHS} warm-started epochs with {NEW_SHARE:.0%} new ratings,")
-    typer.echo("for a device that holds the one before; shares of the form's bytes.\n")
+    typer.echo("for a device that holds the version before. Shares of the form's bytes.\n")
     typer.echo(table(DELTA_HEADS, second, texts=2))
     typer.echo("\nThe same versions' answers, preset vicinal.\n")
     typer.echo(table(WARM_HEADS, third, texts=2))

@@ -1,10 +1,10 @@
-"""What a request weighs.
+"""How many bytes a request takes.
 
-One package as it is sent, mean over users of synthetic ratings; the neighborhood's ratings before
+One package as it is sent, mean over users of synthetic ratings: the neighborhood's ratings before
 and after zstd, and its user parameters as float32, float16 and int8, which is sent. *Slim* is the
-package of a device that holds no model: rows of the model are in it. *Slim pays up to* so many
-requests a device; after them, fetching the version once is less. Where it is not exact it is
-refused.
+package of a device that holds no model, so rows of the model are in it. *Slim pays up to* is a
+number of requests of one device; with more, fetching the version once takes fewer bytes. *Slim* is
+refused where its answer would not be exact.
 """
 
 from dataclasses import replace

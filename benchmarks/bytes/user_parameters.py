@@ -1,10 +1,10 @@
-"""What is worth sending for user parameters.
+"""In which form user parameters should be sent.
 
-ML-100K under MixRand, defended; lists of 50. *None* leaves the vectors 0, *fold-in* derives them
+ML-100K under MixRand, defended; lists of 50. *None* leaves the vectors 0. *Fold-in* derives them
 from the ratings in the package (benchmarks/bytes/fold_in.py). *Overlap* is with the lists of
-float32; *time* is what the device has to do for it beside the fine-tune. *Removed ratings* is what
-leaks: the root mean square error, in stars, with which neighbors' ratings that support filtering
-had removed are told from what is sent.
+float32. *time* is what it costs the device beside the fine-tuning. *Removed ratings* measures what
+leaks: support filtering removes some of a neighbor's ratings, and somebody may try to predict them
+from what is sent. The column is the root mean square error of that prediction, in stars.
 """
 
 import time

@@ -1,7 +1,7 @@
 """What one answer costs a device, once its package is here.
 
-Fine-tuning, ranking and counting (`client.device.answer`), on one core, on the neighborhoods of
-users of synthetic ratings, as they come off the wire. Processor time.
+Processor time of fine-tuning, ranking and counting (`client.device.answer`) on one core. The
+neighborhoods are of users of synthetic ratings, as they are after decoding a package.
 """
 
 from dataclasses import replace

@@ -1,9 +1,9 @@
 """What a device takes on its disk, in memory, and until the first answer.
 
-A fresh environment gets `vicinal[device]`, with the versions of requirements.lock, and nothing
-else. In it a process is started over and over that asks a server on this machine, with the model
-in its store but for the very first. Times are those that pass; on a busy machine they say little,
-processor time, of the same work, says more. A MB is 10⁶ bytes.
+A fresh environment gets `vicinal[device]`, in the versions of requirements.lock, and nothing else.
+A process is started in it again and again and asks a server on this machine. The model is in its
+store, except in the very first run. Times are elapsed time, which says little on a busy machine;
+processor time of the same work says more. A MB is 10⁶ bytes.
 """
 
 import asyncio

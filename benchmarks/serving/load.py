@@ -212,14 +212,14 @@ def described(plan: Plan, workers: int, busy: float, results: list[dict[str, Any
             "",
             table(SPEED_HEADS, speeds),
             "",
-            "Latencies count from when a request was due. The client's hold all that comes after: "
-            "how late the client itself was (last columns), sockets, gRPC, and what the front has "
-            "timed, which is interpolated in the buckets of its histogram.",
+            "Latencies count from when a request was due. The client's include how late the client",
+            "itself was (last columns), sockets and gRPC. The front's are interpolated in the",
+            "buckets of its histogram.",
             "",
             table(TIME_HEADS, times, texts=3),
             "",
-            "Processor time a request, answered or refused; other work on the machine changes it "
-            "less than latencies:",
+            "Processor time for each request, answered or refused. Other work on the machine",
+            "changes it less than latencies.",
             "",
             table(WORK_HEADS, works, texts=2),
             "",

@@ -205,12 +205,12 @@ def main(
     console = Console(highlight=False, soft_wrap=True)
     console.print("## Searching neighbors\n")
     console.print(
-        f"One query on one thread, d = {WIDTH}: median milliseconds of processor time and recall "
-        "against the exact search; build in seconds of processor time; MiB that the index holds, "
-        f"embeddings included. Clusters have about {CLUSTER_USERS} users. Uniform embeddings are "
-        f"harder: where inverted lists (IVF) do not reach recall {RECALL} within "
-        f"{LARGEST_SHARE:.0%} of them, the search stays exact. They are used from {LISTS_FROM:,} "
-        "users on; here at any size."
+        f"One query on one thread, d = {WIDTH}: median milliseconds of processor time, and recall\n"
+        "against the exact search. Building is in seconds of processor time. MiB are those of the\n"
+        "index, with embeddings.\n\n"
+        f"Clusters have about {CLUSTER_USERS} users. Uniform embeddings are harder: where inverted "
+        f"lists (IVF)\ndo not reach recall {RECALL} within {LARGEST_SHARE:.0%} of them, the search "
+        f"stays exact. Servers use them\nfrom {LISTS_FROM:,} users on, this table at any size."
         "\n"
     )
     heads = ["users", "embeddings", "search", "build, s", "MiB"]

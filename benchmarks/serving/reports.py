@@ -1,9 +1,9 @@
 """How many reports a second a server counts, and what it costs to lose none of them.
 
-Reports of 25 users are added to a tally file, one after another or many at once, so that those
-which wait share a commit. *FULL* waits for the disk at every commit, *NORMAL* leaves that to
-SQLite's checkpoints: a power failure would take back reports that devices were told are counted.
-How long a disk takes is that of this machine; how much waiting together saves is the ratio.
+Reports of 25 users are added to a tally file, one after another or many at once; those that wait at
+the same time share a commit. *FULL* waits for the disk at every commit. *NORMAL* leaves that to
+SQLite's checkpoints: after a power failure, reports that devices were told are counted would be
+lost. The times are those of this machine's disk; the ratio says how much sharing commits saves.
 """
 
 import time

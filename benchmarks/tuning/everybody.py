@@ -1,10 +1,10 @@
 """Evaluating every user of a data set in one process, and the memory that a worker takes.
 
-Synthetic ratings of the data sets' shapes. *seconds* are of one process on one thread, neighbor
-search and ranking among them. A worker maps the model version's file read-only, answers 20 users
-with preset vicinal, and two of them run at once: *resident* counts shared pages in full, *shared
-out* counts a page that n processes share as 1/n (Linux's RSS and PSS); *the answers' part* is
-how much its resident memory grew from before the file was mapped.
+Synthetic ratings of the data sets' shapes. *seconds* are of one process on one thread, with
+neighbor search and ranking. Two workers run at once; each maps the model version's file read-only
+and answers 20 users with preset vicinal. *resident* counts shared pages in full; *shared out*
+counts a page that n processes share as 1/n (Linux's RSS and PSS). *the answers' part* is the growth
+of resident memory since before the file was mapped.
 """
 
 import time

@@ -1,10 +1,10 @@
 """Recommending with the defense against recommending without, beside the paper's Table 6.
 
-Both give the top 50 of one user. *Plain* scores all items with the model as it was trained;
-*RVD* finds the neighbors, gathers their ratings, fine-tunes in a server's compiled loops and
-scores, with preset paper and the k of the paper's Table 2. The paper's figures are of another
-machine and of a plain answer that took 7 to 169 ms: only the ratios can be compared, and a fast
-plain answer makes them look worse.
+Both give the top 50 of one user. *Plain* scores all items with the model as it was trained. *RVD*
+finds the neighbors, gathers their ratings, fine-tunes in a server's compiled loops and scores, with
+preset paper and the k of the paper's Table 2. The paper's figures are of another machine, and its
+plain answer took 7 to 169 ms. So only the ratios can be compared, and a fast plain answer makes a
+ratio look worse.
 """
 
 from typing import Any, Final

@@ -1,18 +1,20 @@
 """The kernel against Algorithm 1 as it is written (sims/theory/reference.py), with equal answers.
 
-*device* is the kernel in numpy; *server* has compiled loops for preset paper, and is the same
-kernel for preset vicinal. All run in this process on one thread, in turn on the same
-neighborhoods; times are of the fine-tune with the scores of all items, without neighbor search and
-ranking. The reference is a fair one: a copy of the model's shared tables and the neighbors' own
-rows, the dense loss over k × I entries, autograd, the step over whole tables. It copies no vectors
-of users outside the neighborhood, which a copy of the whole model would hold and step as well,
-computes no proximal distance where λ = 0 and no matrix for each item.
+The *kernel* is the fine-tuning that serves. *device* is the kernel in numpy. *server* has compiled
+loops for preset paper, and is the same kernel for preset vicinal. All run in this process on one
+thread, in turn on the same neighborhoods. Times are of the fine-tuning with the scores of all
+items, without neighbor search and ranking.
+
+The reference copies the model's shared tables and the neighbors' own rows. It takes the dense loss
+over k × I entries, autograd, and the step over whole tables. It was made no slower than it has to
+be: it copies no vectors of users outside the neighborhood, which a copy of the whole model would
+hold and step as well. It computes no proximal distance where λ = 0, and no matrix for each item.
 
 Answers are compared in double precision, where scores must be equal to 10⁻⁴ of the largest
-(*double*, the worst of both). In single precision they sum in another order, and Adagrad and Adam
-take whole steps along gradients that are nothing but rounding: *single* is the server's median
-difference of scores there, and the last column the share of users whose top 50 from the server is
-the reference's, in the same order.
+(*double*, the worst of both). Sums are taken in another order, and in single precision Adagrad and
+Adam then take whole steps along gradients that are only rounding errors. *single* is the server's
+median difference of scores there. The last column is the share of users whose top 50 from the
+server is the reference's, in the same order.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """How the cost of one request grows: log-log slopes of whole requests.
 
 A slope of 1 is linear growth, 0 is none. A request is neighbor search, gathering, fine-tuning,
-ranking. One size is swept while the others stay; users have 50 ratings each.
+ranking. One size varies while the others stay; users have 50 ratings each.
 
 U users, I items, k neighbors, T steps.
 """

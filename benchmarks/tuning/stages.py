@@ -1,15 +1,17 @@
 """Where a request's time goes, and how far it is from what the machine allows.
 
-Whole requests, preset paper and preset vicinal, are run with a clock around each stage; a
-stage's time is without the stages that it calls, and the clocks themselves cost a few percent.
-Stages are numpy's, as on a device; *on a server* is the fine-tune, from set-up to the scores of all
-items, in the compiled loops that preset paper has there (server/recommending/compiled.py).
+Whole requests with preset paper and preset vicinal run with a clock around each stage. A stage's
+time excludes the stages that it calls; the clocks themselves cost a few percent. Stages are
+numpy's, as on a device. *on a server* is the fine-tuning, from set-up to the scores of all items,
+in the compiled loops that preset paper has there (server/recommending/compiled.py).
 
-The floor is the larger of two times. Bytes: the model's item table once, for the scores, and the
-touched rows of every table in and out, at the bandwidth of copying. Arithmetic: products over
-observed entries (2·N·D each; three a step for mf, five with an encoder), with α > 0 the two Gram
-products of (k + T)·D² as well, and six operations for each number that an optimizer moves, at
-the rate of a large matrix product. Both rates are measured in the same run.
+The floor is the larger of two times. Both rates are measured in the same run.
+
+- Bytes: the model's item table once, for the scores, and the touched rows of every table in and
+  out, at the bandwidth of copying.
+- Arithmetic, at the rate of a large matrix product: products over observed entries (2·N·D each;
+  three a step for mf, five with an encoder); with α > 0 the two Gram products of (k + T)·D² as
+  well; and six operations for each number that an optimizer moves.
 """
 
 import time

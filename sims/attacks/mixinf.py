@@ -10,9 +10,9 @@ and the best of `candidates` becomes a fake. With (s, t) = H⁻¹∇L of a surro
 loss by Σ_i t_i·z e_i to first order, and a little less when each item's own normal equation is
 solved with z in it: a term is divided by 1 + z·A_i⁻¹z.
 
-The surrogate is fitted to the real ratings and a first draft of the fakes, mixtures at random.
-On the real ratings alone a target has next to none, the first fake moves it by far, and no first
-order can tell how; beside other fakes it can, and beside others is where each one will stand.
+The surrogate is fitted to the real ratings and a first draft of the fakes, random mixtures. On the
+real ratings alone a target has hardly any rating: the first fake then changes its prediction too
+much for a first-order estimate. With other fakes present, as at the attack, the estimate holds.
 
 Shapes: U real users, I items, d width, N list length.
 """
@@ -48,7 +48,7 @@ class Threat:
     """What it takes to estimate any fake's influence.
 
     items    y_i, [I, d]
-    answers  t_i = what the loss answers to an item's gradient, [I, d]
+    answers  t_i: the response of the loss to an item's gradient, [I, d]
     inverses A_i⁻¹, [I, d, d]
     """
 

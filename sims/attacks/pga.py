@@ -10,7 +10,7 @@ ratings on them:
 Over the first half of the iterations the fillers whose presence raises the utility least are
 dropped until the rest is within the budget; over the second half the rest is tuned. Li et al.
 hold users fixed in the derivative; here it goes through all factors (sims.attacks.sensitivity),
-since a filler moves a target's prediction only by way of the fake's own factor.
+since a filler changes a target's prediction only through the fake's own factor.
 
 Shapes: F fakes, C candidates of a fake, U users, I items.
 """
@@ -128,7 +128,7 @@ def _respond(
     factors: Factors,
     sweeps: int,
 ) -> tuple[Factors, Sensitivity]:
-    """Refit to the present fakes, and what the utility answers to."""
+    """Refit to the present fakes, and the derivatives of the utility."""
     # Candidates' ratings and the targets' maximum, [F, I].
     values = np.hstack([relaxed, np.ones((len(relaxed), len(targets)))])
     fakes = with_targets(chosen, values, targets, real.shape[1])
@@ -147,7 +147,7 @@ def _on_fillers(found: Sensitivity, chosen: NDArray[np.int64], real_users: int) 
 def _errors(
     factors: Factors, chosen: NDArray[np.int64], relaxed: Floats, real_users: int
 ) -> Floats:
-    """What the surrogate misses of each candidate's rating, [F, C]."""
+    """Errors of the surrogate on each candidate's rating, [F, C]."""
     rows = np.repeat(np.arange(len(chosen)) + real_users, chosen.shape[1])
     predicted = pair_products(factors.users, factors.items, rows, chosen.ravel())
     return relaxed - predicted.reshape(chosen.shape)

@@ -1,4 +1,4 @@
-"""How a fitted surrogate answers to its ratings, without fitting it again.
+"""The derivatives of a fitted surrogate by its ratings, without fitting it again.
 
 At a minimum every factor solves its own normal equation, B_u x_u = Σ r_ui y_i over the items of
 u and A_i y_i = Σ r_ui x_u over the users of i, with B_u = λI + Σ y_i y_iᵀ and A_i alike. For a

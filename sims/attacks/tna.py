@@ -7,12 +7,12 @@ the maximum, the targets' fixed at 1) minimize, by projected gradient descent,
 
     Σ_{u∈S} Σ_t Σ_{i∈Γ_u} σ((r̂_ui − r̂_ut)/b) + η‖w‖₁,      Γ_u the current top N of u,
 
-where the surrogate answers to the fake in closed form: its factor is z = C⁻¹ Σ_j w_j y_j with
+where the surrogate's response to the fake has a closed form: its factor is z = C⁻¹ Σ_j w_j y_j with
 C = λI + Σ_j y_j y_jᵀ, and an item's becomes y_i + (A_i + z zᵀ)⁻¹ z (w_i − z·y_i). The items with
 the largest w are its fillers, rated N(μ_i, σ_i); the surrogate is refitted before the next fake.
 
-Fang et al. hold z fixed in the derivative. Here z moves with w: with z fixed no filler could
-ever speak for a target.
+Fang et al. hold z fixed in the derivative. Here z changes with w: with z fixed no filler would
+change the prediction of a target.
 
 Shapes: S influential users, n items that are compared (targets first), t targets, N list length,
 I items, d width.
@@ -114,7 +114,7 @@ def tna_attack(
     iterations: int = 20,
     step: float = 0.1,
 ) -> RatingMatrix:
-    """Fakes one by one, each to beat the lists of the users who matter most.
+    """Fakes one by one, each against the lists of the most influential users.
 
     width, ridge  of the surrogate
     influential   users in S

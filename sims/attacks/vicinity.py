@@ -1,6 +1,6 @@
 """The adaptive attack: the attacker knows the defense and puts its fakes inside neighborhoods.
 
-RVD listens to a user's k nearest neighbors. So the attacker trains a surrogate as the server
+RVD fine-tunes on a user's k nearest neighbors. So the attacker trains a surrogate as the server
 does, on the real ratings, guesses k, and looks for hubs: users whom most others list among their
 k nearest. Each fake clones a random part of a hub's profile, with its real ratings, so that
 training puts it near the hub, and adds the targets. Many hubs reach many neighborhoods with one
@@ -35,7 +35,7 @@ def vicinity_attack(
     hubs: int = 0,
     model: str = "mf",
 ) -> RatingMatrix:
-    """Clones of the users whom most others have for a neighbor.
+    """Clones of hubs: the users whom most others have as a neighbor.
 
     k      neighbors that the attacker believes the defense to use, the user itself included;
            of fewer users, all
@@ -50,7 +50,7 @@ def vicinity_attack(
         raise InputError(f"attack option hubs={hubs}: there are only {budget.fakes} fakes")
     seed = int(rng.integers(2**31))
     listed = times_listed(ratings, min(k, ratings.user_count), model=model, seed=seed)
-    # Of users who are listed as often, the one who rated more has more to clone.
+    # Among users who are listed equally often, one with more ratings has more to clone.
     busy = np.diff(ratings.indptr)
     best = np.lexsort((-busy, -listed))[: hubs or budget.fakes]
     return assemble(ratings, targets, _clones(ratings, targets, budget, best, rng))

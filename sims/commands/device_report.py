@@ -23,9 +23,10 @@ KEYS: Final = {
     "oldest_package_seconds": "age of the oldest package that a stale answer came from",
     "unreported_users": "users whose counts the server has not got yet",
     "hit_ratio": "share of the users who have not rated a watched item and see it in their list, "
-    "mean over items",
+    "mean over items; null where the server watches none",
     "hit_ratio_per_target": "the same for each watched item",
-    "accuracy": "share of the users with a held-out item who have it in their list",
+    "accuracy": "share of the users with a held-out item who have it in their list; null where "
+    "none has one",
     "accuracy_thresholded": "the same over users who liked their held-out item",
     "seconds.per_user.p50": "from request to ranking, median; p99: 99th percentile",
     "seconds.per_user.p99": "",
@@ -64,10 +65,10 @@ def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
         },
         "oldest_package_seconds": max((one.age for one in outcome.answered), default=0.0),
         "unreported_users": sum(not one.reported for one in outcome.answered),
-        "hit_ratio": counts.hit_ratio,
+        "hit_ratio": counts.hit_ratio if counts.eligible else None,
         "hit_ratio_per_target": list(counts.hit_ratio_per_item),
-        "accuracy": counts.accuracy,
-        "accuracy_thresholded": counts.accuracy_thresholded,
+        "accuracy": counts.accuracy if counts.users else None,
+        "accuracy_thresholded": counts.accuracy_thresholded if counts.liked else None,
         "seconds": {
             what: {name: float(np.percentile(times, part)) for name, part in QUANTILES.items()}
             for what, times in (
@@ -105,9 +106,12 @@ def device_table(outcome: RunResult, preset: str) -> Table:
         table.add_row("… the oldest of these", f"{age} old")
     if report["unreported_users"]:
         table.add_row("… not reported, no server", str(report["unreported_users"]))
-    table.add_row("hit ratio of watched items", f"{report['hit_ratio']:.4f}")
-    table.add_row("accuracy", f"{report['accuracy']:.4f}")
-    table.add_row("accuracy, liked items", f"{report['accuracy_thresholded']:.4f}")
+    for key, label in (
+        ("hit_ratio", "hit ratio of watched items"),
+        ("accuracy", "accuracy"),
+        ("accuracy_thresholded", "accuracy, liked items"),
+    ):
+        table.add_row(label, "–" if report[key] is None else f"{report[key]:.4f}")
     for what, label in (
         ("per_user", "latency per user"),
         ("package", "… waiting for the package"),

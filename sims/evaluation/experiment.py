@@ -123,6 +123,8 @@ def prepare(
 ) -> Prepared:
     """Load, split, attack. Raises InputError for anything that does not fit.
 
+    Without an attack, an experiment of no targets, (), watches none.
+
     profiles   of the same experiment, or of one with another model: not made again; or any others
                over the same items, instead of the attack that the experiment names
     dataset    ratings at hand, instead of those that the experiment names
@@ -146,7 +148,9 @@ def prepare(
     if profiles is None:
         profiles = attacked(experiment, split.train, attack=attack, progress=progress)
     targets = experiment.targets if profiles is None else profiles.targets
-    watched = targets_of(split.train, seed=experiment.seed, targets=targets)
+    watched: tuple[int, ...] = ()
+    if profiles is not None or targets != ():
+        watched = targets_of(split.train, seed=experiment.seed, targets=targets)
     return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
 
 

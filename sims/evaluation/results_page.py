@@ -49,23 +49,29 @@ COMMANDS: Final = (
 INTRODUCTION: Final = """\
 # Results
 
-All users, K = 50, the published leave-one-out split and targets, seeds 0–2. HR@50 is the share
-of users who have not rated a target item and see it in their top 50, averaged over the five
-targets; accuracy@50 is the share of users whose held-out item is in their top 50. *clean* is the
-model trained without the attack, *popularity* ranks by the number of ratings that the attacked
-server sees. How the presets were chosen, without test items or these targets:
-[decision 0003](decisions/0003-vicinal-preset.md). Seconds are of the machine that ran this
-(2 cores, shared with other work) and vary; *defend* is everything beyond training: all users,
-clean and attacked model, with and without defense.
+All users, lists of K = 50 items, the published leave-one-out split and target items, seeds 0–2.
+Symbols and terms are explained in the [glossary](glossary.md).
 
-On FilmTrust a list of 50 reaches beyond the items that many users rated, where a handful of fakes
-decides: ranking by popularity shows the targets to most users. The defense takes the hit ratio
-to 0.02 and accuracy stays just below that of popularity ranking: every setting tried that gained
-accuracy there let the attack through ([decision 0003](decisions/0003-vicinal-preset.md)).
+- **HR@50**, the hit ratio, is the share of users who have not rated a target item and see it in
+  their top 50, averaged over the five targets. Lower is better under attack.
+- **accuracy@50** is the share of users whose held-out item is in their top 50. *Of liked items*
+  counts only held-out ratings that are high.
+- *clean* is the model trained without the attack, *undefended* the one trained with it.
+  *popularity* ranks items by the number of ratings that the attacked server sees.
 
-This page is printed by `python -m sims.evaluation.results_page > docs/results.md`, which runs the
-commands as they stand, with `--seed 0`, `1`, `2`, and `VICINAL_DATA` naming a folder with both data
-sets.
+The presets were chosen without test items and without these targets ([decision
+0003](decisions/0003-vicinal-preset.md)). Seconds are of the machine that ran this (2 cores, shared
+with other work) and vary. *defend* is everything after training: all users, clean and attacked
+model, with and without defense.
+
+On FilmTrust few items were rated by many users, and a list of 50 is longer than that. The rest of
+the list is decided by a handful of fake users: ranking by popularity shows the targets to most
+users. The defense lowers the hit ratio to 0.02; its accuracy stays just below popularity's. Every
+setting that was tried and gained accuracy there let the attack through ([decision
+0003](decisions/0003-vicinal-preset.md)).
+
+This page is printed by `python -m sims.evaluation.results_page > docs/results.md`. It runs the
+commands below for `--seed 0`, `1` and `2`; `VICINAL_DATA` names a folder with both data sets.
 """
 
 

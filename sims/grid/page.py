@@ -8,10 +8,11 @@ from sims.grid.summary import claims, markdown
 from sims.grid.table import failures, pages
 
 LEGEND = """\
-A number is the mean over seeds ± their standard deviation, in brackets the paper's, bold where
-ours is better. † marks a defended cell that misses what is asked of it: a hit ratio of at most the
-clean model's + 0.05, an accuracy of at least the undefended model's. *not attacked* is the plainly
-trained model on clean ratings; *popularity ranking* counts the attacked ratings.
+A number is the mean over seeds ± their standard deviation. The paper's figure is in brackets, and
+ours is bold where it is better. † marks a defended cell that misses a goal: a hit ratio of at most
+the clean model's + 0.05, and an accuracy of at least the undefended model's. *not attacked* is the
+model without a defense on clean ratings, *none* the same on attacked ratings. *popularity ranking*
+ranks items by their number of attacked ratings.
 """
 
 

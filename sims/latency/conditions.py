@@ -82,7 +82,7 @@ def check_share(share: float) -> None:
 def limited(pid: int, share: float) -> Iterator[None]:
     """In the block, the process `pid` runs that share of the time; afterwards it runs freely.
 
-    Only for a child of this process that has not been waited for: its id is nobody else's.
+    Only for a child of this process that has not been waited for: no other process has its id.
     Raises InputError.
     """
     check_share(share)

@@ -1,9 +1,9 @@
 """One device process of the latency laboratory: `python -m sims.latency.device`.
 
 Reads a Job as one line of JSON from stdin, gets ready, says `ready`, begins at the next line, and
-writes its DeviceTimings as JSON. It runs the device's own code, for one user after the other, each
-of whom stands for a device of its own: a question that comes while the one before is still worked
-on begins when that is done, and does not count the time until then.
+writes its DeviceTimings as JSON. It runs the device's own code, for one user after the other. Each
+user stands for a device of its own: a question that is due while the one before is still worked on
+begins when that is done, and the time until then does not count.
 """
 
 import json

@@ -31,28 +31,28 @@ def _of_setting(heading: str, section: str) -> Iterator[str]:
     else:
         yield (
             f"**{heading}.** At {server.column('req/s')[0]} requests a second and without a "
-            f"network the server's answer takes {server.column('p50')[0]} ms, one on a device with "
-            f"a whole core {device.column('p50')[0]} ms (p50)."
+            f"network, an answer takes {server.column('p50')[0]} ms on the server and "
+            f"{device.column('p50')[0]} ms on a device with a whole core (p50)."
         )
     spent, most, down = "server CPU s/1000", "req/s reached", "bytes down"
     own, offloaded = cost.where(side="server"), cost.where(side="device")
     yield (
-        f"It costs the server {own.one(spent)} s of processor time for 1000 answers of its own and "
-        f"{offloaded.one(spent)} s for 1000 packages; it reaches {own.one(most)} and "
-        f"{offloaded.one(most)} a second. A package has {offloaded.one(down)} bytes."
+        f"1000 answers cost the server {own.one(spent)} s of processor time, 1000 packages "
+        f"{offloaded.one(spent)} s. It reaches {own.one(most)} answers or {offloaded.one(most)} "
+        f"packages a second. A package has {offloaded.one(down)} bytes."
     )
     even = tables.get(f"{heading}: break-even, by model")
     if even is not None:
         found = ", ".join(f"{row[0]} {row[2]}" for row in even.where(core="1").rows)
         yield (
-            f"With a whole core the device is not slower (p50) from so many requests a second on, "
-            f"by the formulas: {found}."
+            f"Requests a second above which a device with a whole core is no slower (p50), by the "
+            f"formulas: {found}."
         )
     cold = tables.get(f"{heading}: first answer without the model")
     if cold is not None:
         pairs = zip(cold.column("network"), cold.column("median, ms"), strict=True)
         found = ", ".join(f"{network} {median} ms" for network, median in pairs)
-        yield f"The first answer of a device that has to fetch the model: {found}."
+        yield f"First answer of a device that has to fetch the model: {found}."
 
 
 def _titled(section: str) -> Iterator[tuple[str, MarkdownTable]]:

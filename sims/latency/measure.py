@@ -92,7 +92,7 @@ def _scenarios(
 
 
 def saturation(capacity: ScenarioResult, side: SideName) -> float:
-    """Answers a second that callers got who ask at once again."""
+    """Answers a second to callers that ask again as soon as they are answered."""
     asked = capacity.asked[CAPACITY + CALLS[side]]
     return asked.answered / asked.elapsed
 
@@ -196,7 +196,7 @@ def _devices(
 
 
 def _cold(testbed: Testbed, scenario: Scenario, _capacity: ScenarioResult | None) -> ScenarioResult:
-    """Devices without connection and model, one after the other, nobody else there."""
+    """Devices without connection and model, one after the other, without other load."""
     server = testbed.server
     with linked(server.children, server.address, scenario.network, server.cores.others) as address:
         found = _devices(

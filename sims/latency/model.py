@@ -137,8 +137,8 @@ class Side:
 def break_even(server: Side, device: Side, part: float) -> float | None:
     """The least rate from which on a device's `part` quantile is not above the server's.
 
-    0 where devices are faster with nobody else there; None where they never are below the
-    server's capacity, beyond which it answers not all.
+    0 where devices are faster without any load; None where they are slower at every rate below
+    the server's capacity, beyond which it does not answer all.
     """
     if not len(server.calm) or not len(device.calm):
         return None

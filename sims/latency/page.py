@@ -19,9 +19,9 @@ from sims.latency.table import sheets, summary
 TITLE: Final = """\
 # Server-side against device-side latency
 
-For whoever decides where to fine-tune: on the server or on users' devices. What is measured, how,
-and what it does not say: [how-to/latency.md](how-to/latency.md). The lines that follow are made
-from the tables below.
+Where to fine-tune: on the server, or on users' devices? [how-to/latency.md](how-to/latency.md) says
+what is measured, how, and what it does not say. Symbols are explained in the
+[glossary](glossary.md). The lines that follow are made from the tables below.
 """
 ABOUT: Final = """\
 ## How it was measured
@@ -34,7 +34,7 @@ This page is printed by
 
 {system}, {cores} cores, Python {python}; {place}. Times hold for this machine, ratios on others
 too. Tables that say *extrapolated*, dotted lines and figures with a `*` follow from formulas alone.
-`*` in the lines above: extrapolated.
+`*` in the lines above means extrapolated.
 """
 APART: Final = "server, and load and devices, on cores of their own"
 TOGETHER: Final = "server, load and devices share the cores"

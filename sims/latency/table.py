@@ -77,9 +77,10 @@ def summary(parts: Sequence[SettingReport]) -> Sheet:
         rows,
         1,
         (
-            "CPU s: of the server for 1000 server-side answers; ratio: offloaded over that",
-            f"(goal {GOAL_RATIO:g}). server, device: p50 in ms with nobody else and nearly nobody",
-            "else there, no network, a whole core. kB: of a package.",
+            "CPU s: the server's processor time for 1000 server-side answers.",
+            f"ratio: that for 1000 offloaded answers, divided by it (goal {GOAL_RATIO:g}).",
+            "server, device: p50 in ms without other load, and with almost none; no network,",
+            "a whole core. kB: a package's size.",
         ),
     )
 
@@ -120,8 +121,9 @@ def latencies(part: SettingReport) -> Sheet:
         2,
         (
             f"model: p50 / p99 by formula; its median error where busy < 90 %: {errors}.",
-            "core: the device's share of one. busy: of what the server can answer.",
-            "<: the largest of n < 100. =: a device's own time is fitted here. ref.: refused.",
+            "core: the device's share of a core. busy: the load's share of the capacity.",
+            "<: the largest of n < 100. =: the device's own time is fitted to this row.",
+            "ref.: refused requests.",
         ),
     )
 
@@ -177,7 +179,7 @@ def cold(part: SettingReport) -> Sheet:
         ("network", "core", "n", "bytes of the model", "median, ms", "by model, ms"),
         rows,
         1,
-        ("=: what a first answer takes without a network is fitted here.",),
+        ("=: the time of a first answer without a network is fitted to this row.",),
     )
 
 
@@ -198,7 +200,7 @@ def break_evens(part: SettingReport) -> Sheet:
         rows,
         1,
         (
-            "req/s: the load from which on a device is not slower than the server.",
+            "req/s: the load above which a device is no slower than the server.",
             f"On {part.fit.cores} core(s) of server, which answer at most"
             f" {part.fit.saturated['server']:.0f} req/s themselves.",
             f"*: extrapolated, beyond the {part.most:.1f} req/s that were measured.",

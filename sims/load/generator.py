@@ -3,7 +3,7 @@
 Reads a Load as one line of JSON from stdin, connects, says `ready`, begins at the next line or at
 the end of stdin, and writes its CallTimings as one line of JSON to stdout. In an open loop requests
 are due at times drawn beforehand (Poisson arrivals), and a latency counts from when a request was
-due: neither a slow server nor a slow client makes the questions fewer or the answers look faster.
+due: neither a slow server nor a slow client reduces the load or makes answers look faster.
 """
 
 import json
@@ -22,9 +22,9 @@ from common.wire import offload_pb2 as wire
 from common.wire.service import SERVICE_NAME
 from sims.load.http2 import Calls, Ended
 
-# A caller's patience; none should come near it.
+# Seconds that a caller waits for an answer; far more than one should take.
 TIMEOUT_SECONDS: Final = 10
-# What never came back; gRPC has no such status.
+# Of calls that got no answer; gRPC has no such status.
 LOST: Final = "LOST"
 _NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 

@@ -25,12 +25,12 @@ _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _HEADER_TABLE_SIZE, _ENABLE_PUSH, _MOST_STREAMS, _INITIAL_WINDOW = 1, 2, 3, 4
 _LARGEST_WINDOW: Final = (1 << 31) - 1
 _FIRST_WINDOW: Final = 65535
-# Of what has come, before the other side is told that it may send as much again.
+# Bytes received before the other side is allowed to send as many again.
 _WIDEN_BYTES: Final = 1 << 30
 _PREFIX_BYTES: Final = 5
 _STATUS_NAME: Final = b"grpc-status"
 _READ_BYTES: Final = 1 << 16
-# What gRPC makes of streams that were reset: the server took no more, or is told to be calmer.
+# What gRPC makes of streams that were reset: the server took no more, or asked for fewer.
 _REFUSED_STREAM, _ENHANCE_YOUR_CALM = 7, 11
 _RESET_STATUS: Final = {_REFUSED_STREAM: 14, _ENHANCE_YOUR_CALM: 8}
 

@@ -3,6 +3,8 @@
 An experiment adds an attack's profiles or withholds a rating of every user.
 """
 
+from dataclasses import replace
+
 from client.stores.ratings import LocalRatings
 from server.preparing import Source, load_source
 from sims.attacks.profiles import Profiles
@@ -29,6 +31,8 @@ def load_ratings(
             progress=notes_wanted(),
         )
         return source, local_ratings(nothing_held_out(source.ratings))
+    if experiment.attack == NO_ATTACK:
+        experiment = replace(experiment, targets=experiment.targets or ())
     prepared = prepare(experiment, hold_out=hold_out, progress=progress)
     about = _in_words(experiment, prepared.profiles, hold_out=hold_out)
     source = Source(prepared.poisoned, prepared.user_count, prepared.watched, about)

@@ -59,7 +59,17 @@ def from_file(tmp_path: Path) -> Dataset:
         (USERS, ITEMS, RATINGS, TIMES),
         tuple(map(np.array, (USERS, ITEMS, RATINGS, TIMES))),
     ],
-    ids=str,
+    ids=[
+        "polars",
+        "categories",
+        "order",
+        "names",
+        "pandas-like",
+        "structured",
+        "dict",
+        "lists",
+        "arrays",
+    ],
 )
 def test_it_is_what_a_file_gives(source: Any, from_file: Dataset) -> None:
     found = dataset_in_memory(source)
@@ -132,7 +142,7 @@ def test_what_is_loaded_stays(from_file: Dataset) -> None:
         ((["a", "a"], [1, 1], [1, 2]), "arrays row 1: duplicate pair"),
         (([], [], []), "holds no ratings"),
     ],
-    ids=str,
+    ids=range(15),
 )
 def test_what_cannot_be_used_is_one_clear_line(source: Any, told: str) -> None:
     with pytest.raises(InputError, match=told) as raised:

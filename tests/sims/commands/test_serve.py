@@ -110,6 +110,33 @@ def test_a_server_serves_the_ratings_as_they_are(server: ServeProcess) -> None:
     assert (local.held_out == -1).all()
 
 
+def test_what_is_not_measured_is_no_number(server: ServeProcess, tmp_path: Path) -> None:
+    at = ("--server", server.address, "--store", tmp_path / "device", "--users", "0-4")
+    done = run("device", *at, "--ratings", server.ratings, "--json", tmp_path / "json")
+    found = json.loads((tmp_path / "json").read_text())
+    assert [found[key] for key in ("hit_ratio", "accuracy", "accuracy_thresholded")] == [None] * 3
+    assert "0.0000" not in done.stdout and "–" in done.stdout
+
+
+def test_a_rating_of_every_user_is_withheld_without_an_attack(tmp_path: Path) -> None:
+    rows = "".join(f"{u},{i},{(u + i) % 5 + 1}\n" for u in range(30) for i in range(12))
+    (tmp_path / "ratings.csv").write_text("user,item,rating\n" + rows)
+    # No item has few ratings, so that no targets could be drawn.
+    arguments = ("--dataset", tmp_path / "ratings.csv", "--hold-out")
+    experiment = start(tmp_path, *map(str, arguments))
+    try:
+        with Connection(experiment.address) as connection:
+            description = connection.describe()
+        at = ("--server", experiment.address, "--store", tmp_path / "device", "--users", "0-4")
+        done = run("device", *at, *arguments, "--json", tmp_path / "json")
+    finally:
+        experiment.drain()
+    assert description.experiment == "one rating of every user is withheld"
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "json").read_text())
+    assert found["hit_ratio"] is None and found["accuracy"] is not None
+
+
 def test_an_experiment_that_serves_says_so(tmp_path: Path) -> None:
     experiment = start(tmp_path, "--attack", "random", "--hold-out", "--k", "250")
     about = "attack random added 6 fake users, one rating of every user is withheld"
