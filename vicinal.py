@@ -78,7 +78,13 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'vicinal' has no attribute {name!r}")
-    globals()[name] = value = getattr(importlib.import_module(_PLACES[name]), name)
+    try:
+        module = importlib.import_module(_PLACES[name])
+    except ModuleNotFoundError as error:
+        library = (error.name or "a library").partition(".")[0]
+        told = f"vicinal.{name} needs {library}: pip install 'vicinal[all]'"
+        raise ImportError(told, name=error.name) from error
+    globals()[name] = value = getattr(module, name)
     return value
 
 

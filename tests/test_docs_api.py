@@ -76,6 +76,15 @@ def test_importing_it_loads_nothing() -> None:
     assert numpy == "False"
 
 
+def test_a_library_that_is_missing_is_named() -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; import vicinal; vicinal.picture"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    told = "ImportError: vicinal.picture needs matplotlib: pip install 'vicinal[all]'"
+    assert done.stderr.splitlines()[-1] == told
+
+
 def test_every_name_has_its_section_as_the_code_says() -> None:
     text = PAGE.read_text("utf-8")
     assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == NAMES
