@@ -44,9 +44,11 @@ def _wheel(source: Path, wheels: Path) -> Path:
     """Built from a copy, so that nothing is left in the checkout and nothing old gets in."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     source.mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    setuptools = project["tool"]["setuptools"]
+    modules = [f"{name}.py" for name in setuptools["py-modules"]]
+    for name in ("pyproject.toml", "README.md", "LICENSE", *modules):
         shutil.copy(ROOT / name, source)
-    for package in {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}:
+    for package in {name.split(".")[0] for name in setuptools["packages"]}:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, source / package, ignore=ignored)
     python = Path(sys.executable)

@@ -45,6 +45,7 @@ KEYS: Final = {
     "model": "the recommender",
     "attack": "name of the attack",
     "seed": "of the split, the targets, the attack and the training",
+    "list_length": "K: items in a recommendation",
     "users": "how many users were answered",
     "targets": "indices of the target items",
     "version": "SHA-256 of the attacked model version",
