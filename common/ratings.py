@@ -6,12 +6,14 @@ Shapes: U users, I items, N observed ratings.
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
 
+Kind = TypeVar("Kind", bound=np.generic)
 MAX_LEVELS = 256
 MAX_RATING = 1e6
 
@@ -49,12 +51,12 @@ class RatingScale:
     @cached_property
     def values(self) -> NDArray[np.float64]:
         """Every rating of the grid in the data set's units, by level."""
-        return self.minimum + self.step * np.arange(self.level_count, dtype=np.float64)
+        return _fixed(self.minimum + self.step * np.arange(self.level_count, dtype=np.float64))
 
     @cached_property
     def fractions(self) -> NDArray[np.float32]:
         """Every rating of the grid as a fraction of the maximum, by level."""
-        return (self.values / self.maximum).astype(np.float32)
+        return _fixed((self.values / self.maximum).astype(np.float32))
 
     def levels(self, values: ArrayLike) -> NDArray[np.uint8]:
         """The levels of ratings given in the data set's units.
@@ -79,6 +81,13 @@ class RatingScale:
         return f"{self.minimum:g}–{self.maximum:g} in steps of {self.step:g}"
 
 
+def _fixed(array: NDArray[Kind]) -> NDArray[Kind]:
+    """The same numbers, not to be written to: whoever is lent ratings shares them with others."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
 def _indices(values: ArrayLike, count: int, what: str) -> NDArray[np.int64]:
     """Raises InputError for one outside 0–(count − 1), before a narrower type could wrap it."""
     indices = np.asarray(values)
@@ -92,7 +101,8 @@ class RatingMatrix:
     """Observed ratings Ω in compressed rows; items ascend within a row, one rating a pair.
 
     indptr int64 [U+1], items int32 [N], levels uint8 [N] on `scale`. Ids are the names that
-    users and items had where the ratings came from; without them the index is the name.
+    users and items had where the ratings came from; without them the index is the name. All arrays
+    are read-only.
     """
 
     indptr: NDArray[np.int64]
@@ -118,6 +128,8 @@ class RatingMatrix:
         row_starts[indptr[:-1][np.diff(indptr) > 0]] = True
         if (~row_starts[1:] & (np.diff(items) <= 0)).any():
             raise InputError("rating matrix: items do not ascend within a row")
+        for name in ("indptr", "items", "levels"):
+            object.__setattr__(self, name, _fixed(getattr(self, name)))
 
     @classmethod
     def from_triples(
@@ -174,12 +186,12 @@ class RatingMatrix:
     @cached_property
     def ratings(self) -> NDArray[np.float32]:
         """Every rating as a fraction of the scale's maximum, [N]."""
-        return self.scale.fractions[self.levels]
+        return _fixed(self.scale.fractions[self.levels])
 
     @cached_property
     def users(self) -> NDArray[np.int64]:
         """The user index of every rating, [N]."""
-        return np.repeat(np.arange(self.user_count), np.diff(self.indptr))
+        return _fixed(np.repeat(np.arange(self.user_count), np.diff(self.indptr)))
 
     def items_of(self, user: int) -> NDArray[np.int32]:
         """The items that a user rated, ascending."""

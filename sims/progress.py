@@ -41,7 +41,11 @@ def shown() -> Iterator[Report]:
     if not console.is_terminal:
         yield _lines(console)
         return
-    columns = (TextColumn("{task.description:<26}"), BarColumn(30), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<26}", markup=False),
+        BarColumn(30),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -60,8 +64,8 @@ def _lines(console: Console) -> Report:
     def report(what: str, done: int, total: int) -> None:
         if what not in begun:
             begun.add(what)
-            console.print(f"{what} …", highlight=False)
+            console.print(f"{what} …", highlight=False, markup=False)
         if done == total:
-            console.print(f"{what}: done ({total})", highlight=False)
+            console.print(f"{what}: done ({total})", highlight=False, markup=False)
 
     return report

@@ -32,6 +32,19 @@ def kinds(notebook: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def texts(notebook: dict[str, Any]) -> list[str]:
+    """What code cells show as text, but for seconds and sizes of pictures."""
+    shown = [
+        "".join(lines)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        for output in cell["outputs"]
+        for kind, lines in [*output.get("data", {}).items(), ("text", output.get("text", []))]
+        if kind.startswith("text")
+    ]
+    return [re.sub(r"[\d.]+ (?=s\b|ms\b|seconds\b)|PNG of \d+", "", text) for text in shown]
+
+
 def test_what_is_stored() -> None:
     notebook, text = stored(), PATH.read_text("utf-8")
     assert notebook["nbformat"] == 4 and len(text) < MOST_BYTES
@@ -51,6 +64,13 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VICINAL_DATA", raising=False)
     assert kinds(executed(stored())) == kinds(stored())
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_it_shows_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert texts(executed(stored())) == texts(stored()), "run `python -m tests.test_docs_notebook`"
 
 
 if __name__ == "__main__":

@@ -126,4 +126,5 @@ def test_the_command_and_python_measure_the_same_model(
     assert {key: value for key, value in ours.items() if key not in TIMES} == told
     # The defense does something, and clean and poisoned models are two.
     ratios = told["hit_ratio"]
-    assert len({ratios["clean"], ratios["undefended"], ratios["defended"]}) >= 2
+    assert ratios["clean"] != ratios["undefended"]
+    assert ratios["defended"] != ratios["undefended"]

@@ -30,8 +30,9 @@ def dataset_in_memory(
 ) -> Dataset:
     """A data set from anything of FORMS.
 
-    Columns are found by the names that files may use, else the first three are taken as user, item
-    and rating. Raises InputError for anything else, and as a file would for what it holds.
+    Columns are found by the names that files may use. Where no column has such a name, the first
+    three are user, item and rating. Raises InputError for anything else, and as a file would for
+    what it holds.
     """
     if isinstance(source, Dataset):
         return source
@@ -60,7 +61,8 @@ def dataset_in_memory(
 
 def _columns(source: Any) -> tuple[str, dict[str, Any]]:
     """What it is called in messages, and its columns by role."""
-    if isinstance(source, tuple | list) and len(source) in (3, 4):
+    # No list: one of rows is as likely as one of columns.
+    if isinstance(source, tuple) and len(source) in (3, 4):
         return "arrays", dict(zip(COLUMN_NAMES, source, strict=False))
     names: list[Any]
     if isinstance(source, Mapping):
@@ -79,11 +81,14 @@ def _columns(source: Any) -> tuple[str, dict[str, Any]]:
             raise InputError(f"{kind}: {roles[role]!r} and {column!r} are both the {role}")
         if role is not None:
             roles[role] = column
-    if not set(NEEDED) <= set(roles):
-        if len(names) < len(NEEDED):
-            raise InputError(f"{kind}: columns {', '.join(map(str, names))}: give {FORMS}")
-        timestamp = {key: roles[key] for key in ("timestamp",) if key in roles}
-        roles = {**dict(zip(NEEDED, names[:3], strict=True)), **timestamp}
+    if not roles and len(names) >= len(NEEDED):
+        roles = dict(zip(NEEDED, names[: len(NEEDED)], strict=True))
+    if missing := [role for role in NEEDED if role not in roles]:
+        shown = ", ".join(map(str, names))
+        raise InputError(
+            f"{kind}: no column for {' and '.join(missing)} in {shown:.120}: give the columns the "
+            f"names {', '.join(NEEDED)}"
+        )
     return kind, {role: source[roles[role]] for role in COLUMN_NAMES if role in roles}
 
 
@@ -102,7 +107,7 @@ def _ids(values: Any, where: str) -> tuple[pl.Series, bool]:
     names: list[str | None] = []
     text = False
     for value in array.tolist():
-        if isinstance(value, str | int) and not isinstance(value, bool):
+        if isinstance(value, str | int | np.integer) and not isinstance(value, bool):
             text |= isinstance(value, str)
             names.append(str(value))
         elif value is None or _is_missing(value):
@@ -123,7 +128,9 @@ def _numbers(values: Any, where: str) -> pl.Series:
     array = _array(values, where)
     if array.dtype.kind == "M":
         array = array.astype("datetime64[s]").astype(np.int64)
-    if array.dtype.kind in "iufb":
+    if array.dtype.kind == "b":
+        raise InputError(f"{where}: holds true and false: give numbers")
+    if array.dtype.kind in "iuf":
         return pl.Series(array)
     # Missing, or not a number: said with its row.
     texts = [None if value is None else str(value) for value in array.tolist()]
@@ -131,6 +138,10 @@ def _numbers(values: Any, where: str) -> pl.Series:
 
 
 def _array(values: Any, where: str) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        # What lies under a mask is no value.
+        hidden, values = np.ma.getmaskarray(values), np.ma.getdata(values).astype(object)
+        values[hidden] = None
     try:
         array: NDArray[Any] = np.asarray(values)
     except (TypeError, ValueError):
@@ -141,8 +152,10 @@ def _array(values: Any, where: str) -> NDArray[Any]:
 
 
 def _of_sparse(source: Any, name: str, scale: RatingScale | None) -> Dataset:
-    """Rows are users, columns items, what is stored is rated; ids are the indices."""
+    """Rows are users, columns items, ids the indices. 0 is unrated, also where it is stored."""
     matrix = source.tocoo()
+    if matrix.data.dtype.kind == "b":
+        raise InputError("sparse matrix: holds true and false: give numbers")
     stored = np.flatnonzero(matrix.data)
     columns = (matrix.row[stored], matrix.col[stored], matrix.data[stored])
     table = pl.DataFrame(

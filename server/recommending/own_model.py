@@ -9,7 +9,8 @@ Shapes: U users, I items, B rows, k neighbors, d embedding width.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Protocol, final
 
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.func import functional_call
 
-from common.errors import InputError
+from common.errors import InputError, VicinalError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings
@@ -78,8 +79,8 @@ class GenericVicinal:
         *,
         loss: Loss | None = None,
     ) -> None:
-        """Raises InputError for a module that is in training mode, lacks `embed`, or does not give
-        rows of embeddings and of predicted ratings.
+        """Raises InputError for a module that is in training mode, lacks `embed`, fails, or does
+        not give rows of embeddings and of predicted ratings.
         """
         if not callable(getattr(module, "embed", None)):
             raise InputError("own model: give the module a method embed(rows) -> [B, d]")
@@ -90,7 +91,9 @@ class GenericVicinal:
         self._module, self._loss = module, loss
         with torch.no_grad():
             first = self._rows(np.arange(min(ratings.user_count, USERS_PER_CHUNK)))
-            _check_shape("forward", module(first), (len(first), ratings.item_count))
+            with _called("forward(rows)", ratings.item_count):
+                predicted = module(first)
+            _check_shape("forward", predicted, (len(first), ratings.item_count))
         self._index = NeighborIndex(self.user_embeddings())
 
     def user_embeddings(self) -> NDArray[np.float32]:
@@ -100,7 +103,7 @@ class GenericVicinal:
         chunks = np.array_split(
             np.arange(ratings.user_count), -(-ratings.user_count // USERS_PER_CHUNK)
         )
-        with torch.no_grad():
+        with torch.no_grad(), _called("embed(rows)", ratings.item_count):
             embeddings = [
                 _check_shape("embed", embed(self._rows(users)), (len(users), None)).numpy()
                 for users in chunks
@@ -134,7 +137,7 @@ class GenericVicinal:
     def plain_scores(self, user: int) -> NDArray[np.float32]:
         """Predicted ratings of every item by the module as it is, [I]."""
         self._check_user(user)
-        with torch.no_grad():
+        with torch.no_grad(), _called("forward(rows)", self.ratings.item_count):
             scores: NDArray[np.float32] = self._module(self._rows([user]))[0].numpy()
         return scores
 
@@ -159,13 +162,17 @@ class GenericVicinal:
         optimizer = torch.optim.Adam([p.requires_grad_() for p in copy.values()], lr=rate)
         best = torch.inf
         for step in range(settings.steps + 1):
-            predicted = functional_call(self._module, {**copy, **buffers}, (rows,))
-            loss = measure(predicted, rows)
-            if float(loss.detach()) < best:
-                best, scores = float(loss.detach()), predicted.detach()[0]
+            with _called("forward(rows)", self.ratings.item_count):
+                predicted = functional_call(self._module, {**copy, **buffers}, (rows,))
+            with _called("its loss", self.ratings.item_count):
+                loss = measure(predicted, rows)
+                reached = float(loss.detach())
+            if reached < best:
+                best, scores = reached, predicted.detach()[0]
             if step < settings.steps:
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                with _called("its gradient", self.ratings.item_count):
+                    loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         if best == torch.inf:
             raise InputError("own model: its loss is not a finite number")
@@ -178,6 +185,20 @@ class GenericVicinal:
     def _check_user(self, user: int) -> None:
         if not 0 <= user < self.user_count:
             raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")
+
+
+@contextmanager
+def _called(what: str, items: int) -> Iterator[None]:
+    """Somebody else's code runs. Raises InputError for whatever it raises, in one line."""
+    try:
+        yield
+    except VicinalError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"own model: {what} over {items} items fails: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _check_shape(method: str, given: object, wanted: tuple[int, int | None]) -> torch.Tensor:

@@ -41,7 +41,7 @@ class Observed:
     def of(cls, ratings: RatingMatrix) -> "Observed":
         """All of Ω, in its order."""
         return cls(
-            torch.from_numpy(ratings.users),
+            torch.from_numpy(ratings.users.copy()),
             torch.from_numpy(ratings.items.astype(np.int64)),
             torch.from_numpy(ratings.ratings.copy()),
         )

@@ -14,9 +14,10 @@ from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.own import own_attack
 from sims.attacks.profiles import Profiles
-from sims.evaluation.experiment import NO_ATTACK, Experiment, attacked
+from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, attacked, check_attack
 from sims.evaluation.splits import leave_one_out
 from sims.functions import resolved
+from sims.numbers import seed_of
 
 
 def attack(
@@ -25,7 +26,7 @@ def attack(
     *,
     seed: int = 0,
     targets: Sequence[Id] | None = None,
-    attack_size: float = ATTACK_SIZE,
+    attack_size: float | None = None,
     options: Mapping[str, Value] | None = None,
     hold_out: bool = False,
     progress: bool = False,
@@ -37,7 +38,7 @@ def attack(
     data         what `load` gives or takes
     seed         of targets and attack
     targets      ids of the items to promote; None draws five unpopular ones from the seed
-    attack_size  fakes as a share of real users, at most 0.5
+    attack_size  fakes as a share of real users, at most 0.5; None is 0.03. `file:PATH` has its own
     options      of the attack, by name
     hold_out     attack the ratings that `evaluate` and `vicinal attack` train on: without one
                  rating of every user
@@ -45,18 +46,22 @@ def attack(
 
     Raises InputError, also for a function that fails or breaks what attacks promise.
     """
+    seed = seed_of(seed)
     loaded = load(data, seed=seed)
     name, function = named_attack(attack)
     if name == NO_ATTACK and function is None:
         raise InputError("attack none: makes no profiles; choose another")
+    if attack_size is not None and function is None and name.startswith(FILE_PREFIX):
+        raise InputError(f"attack {name}: these profiles are made; leave out attack_size")
     experiment = Experiment(
         dataset=loaded.name,
         attack=name,
         seed=seed,
         targets=target_indices(loaded, targets),
-        attack_size=attack_size,
+        attack_size=ATTACK_SIZE if attack_size is None else attack_size,
         attack_options=options or {},
     )
+    check_attack(experiment, function)
     ratings: RatingMatrix = loaded.ratings
     with one_thread(), reporting(progress) as report:
         if hold_out:

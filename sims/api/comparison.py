@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import InputError, VicinalError
 from common.threads import one_thread
@@ -23,15 +24,22 @@ from sims.api.data import load
 from sims.api.ids import Id
 from sims.api.model import built_in, own_of
 from sims.api.surroundings import reporting, store_folder
-from sims.attacks.budget import ATTACK_SIZE, Attack
+from sims.attacks.budget import Attack
 from sims.attacks.options import Value
 from sims.evaluation.cell import Cell, Memo, evaluate_cell
-from sims.evaluation.experiment import Prepared, prepare
+from sims.evaluation.experiment import (
+    FILE_PREFIX,
+    NO_ATTACK,
+    Prepared,
+    check_attack,
+    prepare,
+)
 from sims.evaluation.measuring import measure_here
 from sims.evaluation.own_model import OwnModel
 from sims.evaluation.report import TITLES
 from sims.evaluation.study import Study
 from sims.functions import failure, label
+from sims.numbers import seed_of
 from sims.rendering import as_html, as_text
 
 if TYPE_CHECKING:
@@ -99,7 +107,9 @@ class Comparison:
 
     def table(self) -> Table:
         """Hit ratio and accuracy, the mean over seeds ± their standard deviation."""
-        table = Table(caption=_few(self.failures) or None, caption_justify="left")
+        # As text: what a name or a failure says may hold what rich takes for markup.
+        failures = Text(_few(self.failures), style="table.caption")
+        table = Table(caption=failures or None, caption_justify="left")
         for heading in ("data set", "model", "attack", "defense"):
             table.add_column(heading)
         for heading in ("HR undefended", "HR", "accuracy undefended", "accuracy"):
@@ -110,7 +120,8 @@ class Comparison:
         for (*names, defense, preset), cells in groups.items():
             told = f"{defense} ({preset})" if "rvd" in defense else defense
             columns = product(METRICS[:2], ("undefended", "defended"))
-            table.add_row(*names, told, *(_mean(cells, *column) for column in columns))
+            row = (*names, told, *(_mean(cells, *column) for column in columns))
+            table.add_row(*map(Text, row))
         return table
 
 
@@ -123,7 +134,7 @@ def compare(
     presets: Iterable[str] = ("vicinal",),
     seeds: Iterable[int] = (0,),
     attack_options: Mapping[str, Mapping[str, Value]] | None = None,
-    attack_size: float = ATTACK_SIZE,
+    attack_size: float | None = None,
     targets: Sequence[Id] | None = None,
     list_length: int = 50,
     users: int | None = None,
@@ -140,7 +151,7 @@ def compare(
     presets         each what `evaluate` takes; a difference to those with rvd of built-in models
     seeds           of split, targets, attack and training
     attack_options  by the attack's name
-    attack_size     fakes as a share of real users
+    attack_size     fakes as a share of real users; None is 0.03. `file:PATH` has its own
     targets         ids of the items to promote; None draws five unpopular ones from the seed
     list_length     K, items in a recommendation
     users           size of a random sample that is asked; None asks everybody
@@ -155,7 +166,7 @@ def compare(
     for name, axis in zip(names, axes, strict=True):
         if not axis:
             raise InputError(f"compare: {name} is empty; give at least one")
-    seed_list = [int(seed) for seed in axes[5]]
+    seed_list = [seed_of(seed) for seed in axes[5]]
     loaded = _unique(
         "data sets",
         [(data.name, data) for data in (load(each, seed=seed_list[0]) for each in axes[0])],
@@ -165,18 +176,26 @@ def compare(
     options = dict(attack_options or {})
     if unknown := set(options) - {label(name) for name in functions}:
         raise InputError(f"attack_options: {min(unknown)} is none of the attacks")
+    given = [name for name, made in functions.items() if made is None and _is_file(name)]
+    if attack_size is not None and given and set(functions) <= {*given, NO_ATTACK}:
+        raise InputError(f"attack {given[0]}: these profiles are made; leave out attack_size")
+    items = {name: target_indices(data, targets) for name, data in loaded.items()}
 
-    def study(dataset: Dataset, attack: str, seed: int, **more: str) -> Study:
+    def study(
+        dataset: Dataset, attack: str, seed: int, model: str, defense: str, preset: str
+    ) -> Study:
         return Study(
             dataset=dataset.name,
+            model=model,
             attack=attack,
             attack_options=options.get(label(attack), {}),
-            attack_size=attack_size,
-            targets=target_indices(dataset, targets),
+            attack_size=None if attack in given else attack_size,
+            targets=items[dataset.name],
+            defense=defense,
+            preset=preset,
             list_length=list_length,
             seed=seed,
             users=users,
-            **more,  # type: ignore[arg-type]
         )
 
     groups = [
@@ -189,15 +208,18 @@ def compare(
                 for model, own in modules.items()
                 for cell in _cells(
                     [
-                        study(dataset, attack, seed, model=model, defense=defense, preset=preset)
+                        study(dataset, attack, seed, model, defense, preset)
                         for defense, preset in product(axes[2], axes[4])
                     ],
                     own,
+                    made=functions[attack] is not None,
                 )
             ],
         )
         for dataset, seed, attack in product(loaded.values(), seed_list, functions)
     ]
+    for group in groups:
+        check_attack(group.cells[0][0].experiment, group.attack)
     total, found = sum(len(group.cells) for group in groups), list[Mapping[str, Any]]()
     memos: dict[tuple[str, int], Memo] = {}
     with ExitStack() as stack:
@@ -253,11 +275,15 @@ class _Group:
                 yield {**asked, "error": str(error) if known else failure(error, None)}
 
 
-def _cells(studies: list[Study], own: OwnModel | None) -> list[Cell]:
+def _is_file(attack: str) -> bool:
+    return attack.startswith(FILE_PREFIX)
+
+
+def _cells(studies: list[Study], own: OwnModel | None, *, made: bool) -> list[Cell]:
     """One of each that differs: presets mean nothing to what is not fine-tuned."""
     cells: dict[str, Cell] = {}
     for study in studies:
-        cell = study.cell(own)
+        cell = study.cell(own, made=made)
         key = repr((cell.defense, cell.settings, cell.preset) if cell.defense.rvd else cell.defense)
         cells.setdefault(key, cell)
     return list(cells.values())
@@ -284,8 +310,9 @@ def _few(lines: list[str]) -> str:
 
 
 def _mean(cells: Sequence[Mapping[str, Any]], metric: str, condition: str) -> str:
-    values = [cell[metric][condition] for cell in cells if not cell["error"]]
+    measured = [cell[metric][condition] for cell in cells if not cell["error"]]
+    values = [value for value in measured if value is not None]
     if not values:
-        return "failed"
+        return "–" if measured else "failed"
     shown = f"{statistics.fmean(values):.3f}"
     return shown + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")

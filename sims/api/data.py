@@ -8,6 +8,7 @@ from common.ratings import RatingScale
 from server.data.datasets import KNOWN, Dataset, load_dataset
 from server.data.frames import dataset_in_memory
 from server.data.rows import parse_scale
+from sims.numbers import seed_of
 from sims.terminal import notes_wanted
 
 
@@ -23,7 +24,7 @@ def load(
 
     source    `ml-100k` and the like, `synthetic[:UxI]`, a rating file, a polars or pandas frame,
               a dict or a structured array of columns, a tuple (users, items, ratings[,
-              timestamps]), or a scipy sparse matrix
+              timestamps]), or a scipy sparse matrix, in which 0 is unrated
     name      of what has none
     scale     as `1:5:0.5`; the first usual one that holds every rating unless given
     seed      of synthetic ratings
@@ -32,6 +33,7 @@ def load(
     Raises InputError for what cannot be used, with the row and the reason, VicinalError when a
     data set cannot be fetched.
     """
+    seed = seed_of(seed)
     parsed = parse_scale(scale) if isinstance(scale, str) else scale
     if not isinstance(source, str | Path):
         return dataset_in_memory(source, name=name, scale=parsed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from common.errors import InputError
 from common.threads import one_thread
@@ -11,12 +11,16 @@ from sims.api.data import load
 from sims.api.ids import Id
 from sims.api.model import own_of
 from sims.api.surroundings import reporting, store_folder
-from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
 from sims.evaluation import study as studies
 from sims.evaluation.defenses import RVD
+from sims.evaluation.experiment import NO_ATTACK
 from sims.evaluation.report import Evaluation
+from sims.numbers import seed_of
+
+# Profiles whose notes do not say how they came about.
+UNNAMED: Final = "profiles"
 
 
 def evaluate(
@@ -26,7 +30,7 @@ def evaluate(
     defense: str = RVD,
     model: Any = "mf",
     attack_options: Mapping[str, Value] | None = None,
-    attack_size: float = ATTACK_SIZE,
+    attack_size: float | None = None,
     targets: Sequence[Id] | None = None,
     preset: str = "vicinal",
     k: int | None = None,
@@ -49,7 +53,8 @@ def evaluate(
     model           mf, nsvd, autorec or cdae, or one's own: `PATH.py:FUNCTION`, a function
                     fit(ratings, *, seed), a torch.nn.Module to start from, what `defend` gives
     attack_options  of the attack, by name
-    attack_size     fakes as a share of real users
+    attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have their
+                    own
     targets         ids of the items to promote; None draws five unpopular ones from the seed
     preset          paper or vicinal; the next four change it, None keeps what it says
     k               neighbors, capped at the users there are
@@ -67,6 +72,7 @@ def evaluate(
     The same options give the same numbers as `vicinal evaluate` prints. Raises InputError,
     VicinalError when training diverges or a process dies, OSError.
     """
+    seed = seed_of(seed)
     loaded = load(data, seed=seed, progress=progress)
     own = own_of(model)
     if own is not None and (preset != "vicinal" or processes not in (None, 1)):
@@ -76,8 +82,13 @@ def evaluate(
         )
     name, function, profiles = "", None, None
     if isinstance(attack, Profiles):
-        name, profiles = attack.notes.get("attack", "profiles"), attack
-        _check_profiles(profiles, attack_options, targets)
+        name, profiles = attack.notes.get("attack", UNNAMED), attack
+        # They are some, whatever their notes say.
+        name = UNNAMED if name == NO_ATTACK else name
+        if attack_options or targets is not None or attack_size is not None:
+            raise InputError(
+                "attack: these profiles are made; leave out attack_options, attack_size and targets"
+            )
     else:
         name, function = named_attack(attack)
     study = studies.Study(
@@ -108,10 +119,3 @@ def evaluate(
             processes=processes,
             progress=report,
         )
-
-
-def _check_profiles(
-    profiles: Profiles, options: Mapping[str, Value] | None, targets: Sequence[Id] | None
-) -> None:
-    if options or targets is not None:
-        raise InputError("attack: these profiles are made; leave out attack_options and targets")

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, final
 
+import numpy as np
+
 from common.errors import InputError
 from common.names import nearest
 from server.data.datasets import Dataset
@@ -44,8 +46,10 @@ class Ids:
     def index(self, named: Id) -> int:
         """The index of an id; a number may be given as text, and the other way round.
 
-        Raises InputError for one that is not there.
+        Raises InputError for one that is not there, and for what is neither.
         """
+        if isinstance(named, bool) or not isinstance(named, str | int | np.integer):
+            raise InputError(f"{self._what} {named!r:.60}: give a whole number, or text")
         if self._indices is not None:
             found = self._indices.get(str(named))
             if found is not None:
@@ -54,12 +58,9 @@ class Ids:
             near = nearest(str(named), known)
             hint = f"did you mean {near}?" if near else f"the first is {known[0]}"
             raise InputError(f"unknown {self._what} {str(named)[:60]!r}: {hint}")
-        try:
-            index = int(named)
-        except (TypeError, ValueError):
-            index = -1
+        index = int(named) if _NUMBER.fullmatch(str(named)[:20]) else -1
         if not 0 <= index < self._count:
-            raise InputError(f"unknown {self._what} {named}: choose 0–{self._count - 1}")
+            raise InputError(f"unknown {self._what} {str(named)[:60]}: choose 0–{self._count - 1}")
         return index
 
     def named(self, indices: Iterable[int]) -> list[Id]:

@@ -24,15 +24,15 @@ from sims.api.data import load
 from sims.api.ids import Id, Ids
 from sims.api.surroundings import reporting, store_folder
 from sims.attacks.profiles import Profiles
-from sims.evaluation.defenses import DEFENSES, defense_named
+from sims.evaluation.defenses import DEFENSES, NO_DEFENSE, RVD, defense_named
 from sims.evaluation.own_model import SETTINGS, OwnModel, model_in_file, own_model, ready
 from sims.functions import is_function
+from sims.numbers import seed_of, whole
 
 if TYPE_CHECKING:
     import polars as pl
     import torch
 
-UNDEFENDED: Final = "none"
 VICINAL: Final = "vicinal"
 
 
@@ -67,6 +67,7 @@ class Scorer(Protocol):
 class Recommendations:
     """The best items for one user, best first.
 
+    defense  the preset that they were repaired with, or none
     items    ids
     indices  int64 [K], of the same items in the rating matrix
     scores   float32 [K], that they were ranked by: about ratings as fractions of the maximum
@@ -144,30 +145,44 @@ class Model:
         with one_thread():
             return self._scorer.user_embeddings()
 
-    def recommend(self, user: Id, k: int = 10, defense: str = VICINAL) -> Recommendations:
-        """The best `k` items that a user has not rated.
+    def recommend(self, user: Id, list_length: int = 10, defense: str = VICINAL) -> Recommendations:
+        """The best items that a user has not rated.
 
-        user     an id of the data, as a number or as text; in data without ids the zero-based index
-        defense  vicinal or paper: repaired for this user by fine-tuning on the neighborhood, with
-                 the preset of that name; none: the model as it was trained
+        user         an id of the data, as a number or as text; in data without ids the zero-based
+                     index
+        list_length  K, items at most
+        defense      vicinal or paper: repaired for this user by fine-tuning on the neighborhood,
+                     with the preset of that name; rvd, as `evaluate` calls it, is vicinal; none:
+                     the model as it was trained
 
         The ids are those of the data: numbers where all of them are, else text. Raises InputError
-        for an unknown user or defense and for k below 1.
+        for an unknown user or defense and for a list_length below 1.
         """
-        if k < 1:
-            raise InputError(f"k = {k}: ask for at least one item")
-        if defense != UNDEFENDED and defense not in self.settings:
-            raise unknown("defense", defense, [*self.settings, UNDEFENDED])
+        list_length = whole("list_length", list_length, least=1)
+        defense = self._preset(defense)
         index = self._users.index(user)
         with one_thread():
-            if defense == UNDEFENDED:
+            if defense == NO_DEFENSE:
                 scores = self._scorer.plain_scores(index)
             else:
                 scores = self._scorer.scores(index, self.settings[defense])
-        best = top_items(scores, self.data.ratings.items_of(index), k)
+        best = top_items(scores, self.data.ratings.items_of(index), list_length)
         (name,) = self._users.named([index])
         items = tuple(self._items.named(best.tolist()))
         return Recommendations(name, defense, items, best, scores[best])
+
+    def _preset(self, defense: str) -> str:
+        """Its name, or none. Raises InputError."""
+        if defense == RVD:
+            return VICINAL
+        if defense == NO_DEFENSE or defense in self.settings:
+            return defense
+        if DEFENSES.get(defense.partition("+")[0]) is not None:
+            raise InputError(
+                f"defense {defense}: is a way to train: vicinal.train(…, "
+                f"robust={defense.partition('+')[0]!r})"
+            )
+        raise unknown("defense", defense, [*self.settings, RVD, NO_DEFENSE])
 
 
 def train(
@@ -193,6 +208,7 @@ def train(
 
     Raises InputError, VicinalError when training diverges, OSError.
     """
+    seed = seed_of(seed)
     loaded = load(data, seed=seed)
     ratings = with_fakes(loaded, fakes)
     own = own_of(model)
@@ -252,10 +268,15 @@ def defend(
     """
     import torch  # noqa: PLC0415 - the signature can be read without it
 
+    seed = seed_of(seed)
     loaded = load(data, seed=seed)
     ratings = with_fakes(loaded, fakes)
     settings = VicinalSettings(
-        neighbors, unrated_weight, steps, step_rule="adam", learning_rate=learning_rate
+        whole("neighbors", neighbors, least=1),
+        unrated_weight,
+        whole("steps", steps, least=0),
+        step_rule="adam",
+        learning_rate=learning_rate,
     )
     own = replace(own_model(model, name=name), settings=settings, loss=loss)
     users = loaded.ratings.user_count

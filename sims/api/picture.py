@@ -13,7 +13,14 @@ from sims.evaluation.defenses import NO_DEFENSE, RVD
 from sims.evaluation.report import Evaluation
 from sims.figures.bars import before_and_after
 from sims.figures.embedding import laid_out
-from sims.figures.outcomes import METRICS, REFERENCES, UNDEFENDED, Outcomes, Spread
+from sims.figures.outcomes import (
+    METRICS,
+    REFERENCES,
+    UNDEFENDED,
+    Outcomes,
+    Spread,
+    defense_label,
+)
 
 DPI = 80
 
@@ -61,10 +68,13 @@ def picture(drawn: Evaluation | Model, *, dpi: int = DPI) -> Picture:
 
 def _outcomes(told: dict[str, Any]) -> Outcomes:
     """What an evaluation gave, a row a condition."""
-    defended = told["defense"]
-    if RVD in defended:
-        k, alpha = told["k"], told["unrated_weight"]
-        defended = f"{defended} ({told['preset']}, k = {k}, α = {alpha:g})"
+    defended = defense_label(
+        told["defense"],
+        told["preset"] if RVD in told["defense"] else "",
+        told["k"],
+        told["unrated_weight"],
+        told["min_support"],
+    )
     rows = {**{condition: row for row, condition in REFERENCES.items()}, "undefended": UNDEFENDED}
     if told["defense"] != NO_DEFENSE:
         rows["defended"] = defended
@@ -72,6 +82,8 @@ def _outcomes(told: dict[str, Any]) -> Outcomes:
         (metric, row, told["attack"]): Spread(told[metric][condition])
         for metric in METRICS
         for condition, row in rows.items()
+        # None where no item is watched.
+        if told[metric][condition] is not None
     }
     users, seeds = f"{told['users']:,} users", (told["seed"],)
     return Outcomes(told["dataset"], told["model"], told["list_length"], users, seeds, values)

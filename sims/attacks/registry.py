@@ -1,6 +1,5 @@
 """The attacks by name. To add one, write its module and name it here."""
 
-import zlib
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Final, cast
@@ -15,6 +14,7 @@ from sims.attacks.options import KNOWLEDGE, Value, resolve
 from sims.attacks.own import attack_in_file
 from sims.attacks.profiles import Profiles
 from sims.functions import function_name, is_function, label
+from sims.numbers import stream
 from sims.progress import Report, quiet
 
 # Nobody to mix, and nobody to fit a surrogate to, with fewer users.
@@ -57,7 +57,7 @@ def targets_of(
     has rated, who will not be shown it, and for none at all.
     """
     if targets is None:
-        return choose_targets(ratings, rng=_stream(seed, "targets"))
+        return choose_targets(ratings, rng=stream(seed, "targets"))
     counts = ratings.item_counts()
     for target in targets:
         if not 0 <= target < ratings.item_count:
@@ -96,7 +96,7 @@ def make_profiles(
     shown = label(name)
     progress(f"attack {shown}", 0, 1)
     # The same numbers for a function however it is named.
-    fakes = run(known, targets, budget, rng=_stream(seed, function_name(name)), **values)
+    fakes = run(known, targets, budget, rng=stream(seed, function_name(name)), **values)
     progress(f"attack {shown}", 1, 1)
     resolved = {KNOWLEDGE: f"{knowledge:g}", **values}
     notes = {
@@ -120,10 +120,5 @@ def _known(ratings: RatingMatrix, knowledge: float, seed: int) -> RatingMatrix:
         )
     if count == ratings.user_count:
         return ratings
-    rng = _stream(seed, KNOWLEDGE)
+    rng = stream(seed, KNOWLEDGE)
     return ratings.rows(np.sort(rng.choice(ratings.user_count, count, replace=False)))
-
-
-def _stream(seed: int, name: str) -> np.random.Generator:
-    """A named child stream, so that targets do not change with the attack."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])

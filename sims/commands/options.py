@@ -81,6 +81,13 @@ AttackSizeOption = Annotated[
     float,
     typer.Option("--attack-size", help="Fake users as a share of the real ones, at most 0.5."),
 ]
+StudyAttackSizeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--attack-size",
+        help="Fake users as a share of the real ones, at most 0.5; default: 0.03. Not with file:.",
+    ),
+]
 SeedOption = Annotated[
     int,
     typer.Option(
@@ -135,7 +142,7 @@ class StudyOptions:
     model: ModelOption = "mf"
     attack: AttackOption = "mixrand"
     attack_option: AttackOptionsOption = None
-    attack_size: AttackSizeOption = 0.03
+    attack_size: StudyAttackSizeOption = None
     targets: TargetsOption = None
     defense: DefenseOption = "rvd"
     preset: PresetOption = "vicinal"

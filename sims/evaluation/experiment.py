@@ -134,7 +134,7 @@ def prepare(
     """
     _check_names(experiment, own_model=own_model)
     if profiles is None:
-        _check_attack(experiment, attack)
+        check_attack(experiment, attack)
     if dataset is None:
         dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
     if hold_out:
@@ -190,13 +190,14 @@ def _check_names(experiment: Experiment, *, own_model: bool) -> None:
         model_named(experiment.model)
 
 
-def _check_attack(experiment: Experiment, attack: Attack | None) -> None:
+def check_attack(experiment: Experiment, attack: Attack | None) -> None:
+    """Its name and its options, before anything is loaded. Raises InputError."""
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
     if attack is not None or not fixed:
         function = attack or attack_named(experiment.attack)
         resolve(label(experiment.attack), function, experiment.attack_options)
     elif experiment.attack_options:
-        raise InputError(f"attack {experiment.attack} has no options: leave out --attack-option")
+        raise InputError(f"attack {experiment.attack} has no options: leave them out")
 
 
 def local_ratings(split: Split) -> LocalRatings:

@@ -18,10 +18,11 @@ CONDITIONS: Final = {
 # What was asked for.
 ASKED: Final = {
     "dataset": "name or file of the data set",
-    "model": "mf, nsvd, autorec or cdae",
-    "attack": "name of the attack, or `file:PATH`",
+    "model": "mf, nsvd, autorec or cdae, or the file and function of one's own, `FILE.py:FUNCTION`",
+    "attack": "name of the attack, none, `file:PATH`, or `FILE.py:FUNCTION` of one's own",
     "defense": "name of the defense",
-    "preset": "name of the preset that the vicinal settings began as; in a grid empty without rvd",
+    "preset": "name of the preset that the vicinal settings began as, `own` for a model of one's "
+    "own; in a grid empty without rvd",
     "seed": "of the split, the targets, the attack and the training",
     "k": "neighbors in a neighborhood, the user itself included",
     "unrated_weight": "α: weight of the items that a neighbor did not rate",
@@ -38,7 +39,7 @@ FOUND: Final = {
     "fakes": "how many fake users there were",
     "targets": "indices of the target items",
     "hit_ratio.CONDITION": "share of the users who have not rated a target and see it in their "
-    "list, mean over targets",
+    "list, mean over targets; null where there are none",
     "hit_ratio_per_target": "the same for each of `targets`, under `defended`",
     "accuracy.CONDITION": "share of the users whose held-out item is in their list",
     "accuracy_thresholded.CONDITION": "the same over users who liked their held-out item",

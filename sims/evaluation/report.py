@@ -51,19 +51,44 @@ class Evaluation:
         prepared: Prepared,
         measured: dict[Condition, Measured],
         popularity: Counts,
-        **fields: Any,
+        *,
+        defense: str,
+        preset: str,
+        settings: VicinalSettings,
+        users: int,
+        notes: tuple[str, ...],
+        fake_neighbor_share: float,
+        train_seconds: float,
+        defend_seconds: float,
     ) -> "Evaluation":
         """From measurements; without a defense, defended is undefended."""
         counts: dict[str, Counts] = {name: part.counts for name, part in measured.items()}
         counts.setdefault("clean_defended", counts["clean"])
         counts.setdefault("defended", counts["undefended"])
         counts["popularity"] = popularity
-        defended = measured.get("defended", measured["undefended"])
-        return cls(prepared, counts=counts, per_user_seconds=defended.seconds, **fields)
+        answered = measured.get("defended", measured["undefended"])
+        return cls(
+            prepared,
+            defense,
+            preset,
+            settings,
+            users,
+            notes,
+            counts,
+            fake_neighbor_share,
+            train_seconds,
+            defend_seconds,
+            answered.seconds,
+        )
+
+    def hit_ratio(self, condition: str) -> float | None:
+        """Of the target items under a condition; None where there are none."""
+        counts = self.counts[condition]
+        return counts.hit_ratio if counts.eligible else None
 
     def __repr__(self) -> str:
         ratios = ", ".join(
-            f"{TITLES[name]} {self.counts[name].hit_ratio:.3f}"
+            f"{TITLES[name]} {_shown(self.hit_ratio(name))}"
             for name in ("clean", "undefended", "defended")
         )
         length = self.prepared.experiment.list_length
@@ -113,7 +138,7 @@ class Evaluation:
             "notes": list(self.notes),
             "fakes": 0 if profiles is None else profiles.ratings.user_count,
             "targets": list(self.prepared.watched),
-            "hit_ratio": {name: counts.hit_ratio for name, counts in self.counts.items()},
+            "hit_ratio": {name: self.hit_ratio(name) for name in self.counts},
             "hit_ratio_per_target": list(self.counts["defended"].hit_ratio_per_item),
             "accuracy": {name: counts.accuracy for name, counts in self.counts.items()},
             "accuracy_thresholded": {
@@ -131,11 +156,11 @@ class Evaluation:
     def table(self) -> Table:
         """Hit ratio and accuracy by condition, at most 80 columns wide."""
         length = self.prepared.experiment.list_length
-        # As text: a file's name may hold what rich takes for markup.
+        # As text: a name or a note may hold what rich takes for markup.
         table = Table(
             title=Text(self._title(), style="table.title"),
             title_justify="left",
-            caption="\n".join(self.notes) or None,
+            caption=Text("\n".join(self.notes), style="table.caption") or None,
             caption_justify="left",
         )
         table.add_column("")
@@ -145,7 +170,7 @@ class Evaluation:
             counts = self.counts[name]
             table.add_row(
                 title,
-                f"{counts.hit_ratio:.3f}",
+                _shown(self.hit_ratio(name)),
                 f"{counts.accuracy:.3f}",
                 f"{counts.accuracy_thresholded:.3f}",
                 style="bold" if name == "defended" else None,
@@ -160,3 +185,7 @@ class Evaluation:
             f"defense {self.defense} ({self.preset}) · seed {experiment.seed} · "
             f"{self.users} users"
         )
+
+
+def _shown(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.3f}"

@@ -3,7 +3,6 @@
 Shapes: U users, I items, N observed ratings.
 """
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset, HeldOut
+from sims.numbers import stream
 
 KINDS = ("published", "random", "latest")
 NO_SPLIT = "none"
@@ -43,7 +43,7 @@ def leave_one_out(dataset: Dataset, *, kind: str | None = None, seed: int = 0) -
         if dataset.held_out is None:
             raise InputError(f"{dataset.name} has no published split here; use random or latest")
         return Split(without(ratings, dataset.held_out), dataset.held_out, chosen)
-    rng = _stream(seed, "leave-one-out")
+    rng = stream(seed, "leave-one-out")
     if chosen == "random":
         return _hold_out(ratings, _random_positions(ratings, rng), chosen)
     if dataset.timestamps is None:
@@ -58,7 +58,7 @@ def hold_out_one(ratings: RatingMatrix, *, seed: int) -> Split:
 
     Its stream is its own: the same seed as the test split's draws other positions.
     """
-    positions = _random_positions(ratings, _stream(seed, "validation"))
+    positions = _random_positions(ratings, stream(seed, "validation"))
     return _hold_out(ratings, positions, "random")
 
 
@@ -96,13 +96,6 @@ def without(ratings: RatingMatrix, held_out: HeldOut) -> RatingMatrix:
         ratings.user_ids,
         ratings.item_ids,
     )
-
-
-def _stream(seed: int, name: str) -> np.random.Generator:
-    """A named child stream of a seed, so that two uses of one seed never share their draws."""
-    if seed < 0:
-        raise InputError(f"seed {seed}: must not be negative")
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def _divisible(ratings: RatingMatrix) -> NDArray[np.bool_]:

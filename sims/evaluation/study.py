@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from common.errors import InputError
 from common.vicinal.settings import preset
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
@@ -17,11 +18,12 @@ from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import RVD, defense_named, own_defense
-from sims.evaluation.experiment import Experiment, prepare
+from sims.evaluation.experiment import FILE_PREFIX, Experiment, prepare
 from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
 from sims.functions import is_function, resolved
+from sims.numbers import seed_of, whole
 from sims.progress import Report, quiet
 
 
@@ -34,7 +36,7 @@ class Study:
     attack          a name of sims.attacks, `none`, `file:PATH` of a profiles file, or
                     `PATH.py:FUNCTION`
     attack_options  of the attack, by name (sims.attacks.options)
-    attack_size     fakes as a share of real users
+    attack_size     fakes as a share of real users; None is the paper's 3 %
     targets         zero-based item indices; None draws five unpopular items from the seed
     defense         none, rvd, a robust training, or one with rvd: `rmf+rvd`
     preset          paper or vicinal; the next four change it, None keeps what it says
@@ -51,7 +53,7 @@ class Study:
     model: str = "mf"
     attack: str = "mixrand"
     attack_options: Mapping[str, Value] = field(default_factory=dict)
-    attack_size: float = ATTACK_SIZE
+    attack_size: float | None = None
     targets: tuple[int, ...] | None = None
     defense: str = RVD
     preset: str = "vicinal"
@@ -63,11 +65,23 @@ class Study:
     seed: int = 0
     users: int | None = None
 
-    def cell(self, own: OwnModel | None = None) -> Cell:
+    def __post_init__(self) -> None:
+        """Raises InputError for what is no whole number, or too small a one."""
+        least = {"k": 1, "steps": 0, "min_support": 1, "list_length": 1, "users": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, whole(name, value, least=bound))
+        object.__setattr__(self, "seed", seed_of(self.seed))
+
+    def cell(self, own: OwnModel | None = None, *, made: bool = False) -> Cell:
         """What the names mean. Raises InputError, before anything is loaded.
 
-        own  a model of one's own, instead of the one that `model` names; it has no presets
+        own   a model of one's own, instead of the one that `model` names; it has no presets
+        made  whether a function or profiles stand for the attack, and `attack` is but their name
         """
+        if not made and self.attack.startswith(FILE_PREFIX) and self.attack_size is not None:
+            raise InputError("attack size: these profiles are made; leave it out")
         if own is None:
             defense = defense_named(self.defense, model=self.model)
             settings = preset(
@@ -89,10 +103,10 @@ class Study:
         experiment = Experiment(
             dataset=self.dataset,
             model=resolved(self.model) if own is None else self.model,
-            attack=resolved(self.attack),
+            attack=self.attack if made else resolved(self.attack),
             seed=self.seed,
             targets=self.targets,
-            attack_size=self.attack_size,
+            attack_size=ATTACK_SIZE if self.attack_size is None else self.attack_size,
             list_length=self.list_length,
             attack_options=self.attack_options,
         )
@@ -124,10 +138,12 @@ def evaluate(
     Raises InputError for what does not fit, VicinalError when training diverges or a process dies,
     OSError.
     """
+    if processes is not None:
+        processes = whole("processes", processes, least=1)
     own = model
     if own is None and is_function(study.model):
         own = model_in_file(resolved(study.model))
-    cell = study.cell(own)
+    cell = study.cell(own, made=attack is not None or profiles is not None)
     prepared = prepare(
         cell.experiment,
         profiles,

@@ -145,9 +145,20 @@ def single(cells: Sequence[CellResult], *names: str) -> None:
 
 def settings_label(result: CellResult) -> str:
     """A defense with its preset, k, α and m: what a picture's row or line is called."""
-    if not result.preset or not result.min_support or result.min_support < 2:
-        return result.label
-    return f"{result.label[:-1]}, m = {result.min_support})"
+    k, alpha, support = result.k, result.unrated_weight, result.min_support or 1
+    return defense_label(result.defense, result.preset, k, alpha, support)
+
+
+def defense_label(defense: str, preset: str, k: int, alpha: float, min_support: int) -> str:
+    """The same from its parts; without a preset the defense alone.
+
+    >>> defense_label("rvd", "vicinal", 300, 0.4, 24), defense_label("rmf", "", 1, 0, 1)
+    ('rvd (vicinal, k = 300, α = 0.4, m = 24)', 'rmf')
+    """
+    if not preset:
+        return defense
+    support = f", m = {min_support}" if min_support > 1 else ""
+    return f"{defense} ({preset}, k = {k}, α = {alpha:g}{support})"
 
 
 def users_of(cells: Sequence[CellResult]) -> str:

@@ -177,3 +177,11 @@ def test_a_value_off_the_grid_is_refused(value: float) -> None:
 def test_a_scale_that_is_none_is_refused(limits: tuple[float, float, float]) -> None:
     with pytest.raises(InputError, match="rating scale"):
         RatingScale(*limits)
+
+
+def test_arrays_are_lent_and_not_copied() -> None:
+    indptr, items = np.array([0, 1]), np.array([0], dtype=np.int32)
+    matrix = RatingMatrix(indptr, items, np.zeros(1, dtype=np.uint8), 1, RatingScale(1, 5, 1))
+    assert np.shares_memory(matrix.items, items) and items.flags.writeable
+    for array in (matrix.indptr, matrix.items, matrix.levels, matrix.users, matrix.ratings):
+        assert not array.flags.writeable

@@ -93,6 +93,25 @@ def test_the_first_three_columns_where_names_say_nothing() -> None:
     assert plain.timestamps is None
 
 
+def test_what_is_masked_is_missing() -> None:
+    masked = np.ma.masked_array([5.0, 3.0, 1.0, 4.0], mask=[False, False, True, False])
+    with pytest.raises(InputError, match="row 2: rating None is not a finite number"):
+        dataset_in_memory({**columns(), "rating": masked})
+    ids = np.ma.masked_array([1, 2, 1, 3], mask=[False, True, False, False])
+    with pytest.raises(InputError, match="row 1: the user is missing"):
+        dataset_in_memory({**columns(), "user": ids})
+    whole = np.ma.masked_array(ITEMS, mask=[False] * 4)
+    found = dataset_in_memory({**columns(), "item": whole})
+    assert found.ratings.digest() == dataset_in_memory(columns()).ratings.digest()
+    assert found.text_ids == {"user"}
+
+
+def test_numpys_numbers_are_ids_also_among_objects() -> None:
+    items = np.array([np.int64(10), np.int32(9), 9, 10], dtype=object)
+    found = dataset_in_memory({**columns(), "item": items})
+    assert found.ratings.item_ids == ("9", "10") and found.text_ids == {"user"}
+
+
 def test_dates_are_seconds() -> None:
     frame = pl.DataFrame(columns()).with_columns(pl.from_epoch("timestamp", time_unit="s"))
     times = dataset_in_memory(frame).timestamps
@@ -109,8 +128,12 @@ def test_ids_stay_what_they_were() -> None:
 
 def test_a_sparse_matrix_has_indices_for_ids() -> None:
     dense = np.array([[0, 5, 0], [1, 0, 0], [0, 0, 0]])
-    for kind in (sparse.csr_matrix, sparse.coo_array):
-        found = dataset_in_memory(kind(dense))
+    stored = sparse.csr_matrix(dense + np.eye(3, dtype=int))
+    stored[[0, 1, 2], [0, 1, 2]] = 0
+    assert stored.nnz == 5
+    for matrix in (sparse.csr_matrix(dense), sparse.coo_array(dense), stored):
+        found = dataset_in_memory(matrix)
+        assert len(found.ratings) == 2
         assert found.ratings.user_ids is None
         assert (np.rint(found.ratings.dense() * 5) == dense).all()
 
@@ -126,7 +149,16 @@ def test_what_is_loaded_stays(from_file: Dataset) -> None:
         (None, "data: a NoneType: give a polars or pandas frame"),
         (np.zeros((3, 4)), r"data: a ndarray of shape \(3, 4\): give a polars"),
         ((USERS, ITEMS), "data: a tuple: give"),
-        ({"user": USERS, "rating": RATINGS}, "dict: columns user, rating: give"),
+        ({"user": USERS, "rating": RATINGS}, "dict: no column for item in user, rating: give"),
+        (
+            pl.DataFrame({"id": ITEMS, "user_id": USERS, "item_id": ITEMS, "ratng": RATINGS}),
+            "data frame: no column for rating in id, user_id, item_id, ratng: give",
+        ),
+        ({"x": USERS, "y": ITEMS}, "dict: no column for user and item and rating in x, y: give"),
+        ([(1, 2, 3), (1, 5, 4), (7, 8, 5)], "data: a list: give a polars"),
+        ([USERS, ITEMS, RATINGS], "data: a list: give a polars"),
+        ({**columns(), "rating": np.array([True] * 4)}, "column rating: holds true and false"),
+        (sparse.csr_matrix(np.eye(3, dtype=bool)), "sparse matrix: holds true and false"),
         ({"user": USERS, "uid": USERS, "item": ITEMS, "rating": RATINGS}, "are both the user"),
         ({**columns(), "rating": [5, 3, "x", 4]}, "row 2: rating 'x' is not a finite number"),
         (
@@ -142,7 +174,7 @@ def test_what_is_loaded_stays(from_file: Dataset) -> None:
         ((["a", "a"], [1, 1], [1, 2]), "arrays row 1: duplicate pair"),
         (([], [], []), "holds no ratings"),
     ],
-    ids=range(15),
+    ids=range(21),
 )
 def test_what_cannot_be_used_is_one_clear_line(source: Any, told: str) -> None:
     with pytest.raises(InputError, match=told) as raised:

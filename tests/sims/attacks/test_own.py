@@ -234,3 +234,17 @@ def test_a_grid_measures_an_edited_attack_again(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("mine.py:praise", "mine.py:prize"))
     with pytest.raises(InputError, match=r"grid.toml: .*no such function"):
         read_config(config)
+
+
+@pytest.mark.parametrize("name", ["indptr", "items", "levels", "ratings", "users"])
+def test_it_cannot_write_to_the_ratings(name: str) -> None:
+    def spoil(ratings: RatingMatrix, targets: Any, budget: Any, *, rng: Any) -> Any:
+        getattr(ratings, name)[:] = 0
+
+    before = RATINGS.digest()
+    with pytest.raises(InputError, match="attack mine failed: ValueError in test_own.py line"):
+        made(spoil)
+    assert RATINGS.digest() == before and (RATINGS.dense() > 0).sum() == len(RATINGS)
+    # Nor to the grid of ratings, which they share.
+    for values in (RATINGS.scale.values, RATINGS.scale.fractions):
+        assert not values.flags.writeable
