@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "client": ("device link", "stores", "answers", "session", "flower_app run"),
     "sims": (
-        "terminal processes load theory functions rendering markdown_tables",
+        "terminal processes load theory functions numbers rendering markdown_tables",
         "progress",
         "attacks",
         "evaluation",

@@ -53,8 +53,8 @@ def evaluate(
     model           mf, nsvd, autorec or cdae, or one's own: `PATH.py:FUNCTION`, a function
                     fit(ratings, *, seed), a torch.nn.Module to start from, what `defend` gives
     attack_options  of the attack, by name
-    attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have their
-                    own
+    attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have
+                    their own
     targets         ids of the items to promote; None draws five unpopular ones from the seed
     preset          paper or vicinal; the next four change it, None keeps what it says
     k               neighbors, capped at the users there are

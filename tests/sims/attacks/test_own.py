@@ -242,7 +242,7 @@ def test_it_cannot_write_to_the_ratings(name: str) -> None:
         getattr(ratings, name)[:] = 0
 
     before = RATINGS.digest()
-    with pytest.raises(InputError, match="attack mine failed: ValueError in test_own.py line"):
+    with pytest.raises(InputError, match=r"attack mine failed: ValueError in test_own\.py line"):
         made(spoil)
     assert RATINGS.digest() == before and (RATINGS.dense() > 0).sum() == len(RATINGS)
     # Nor to the grid of ratings, which they share.
