@@ -310,3 +310,14 @@ def test_k_is_capped_at_the_users_there_are_and_the_output_says_so(
     assert (found["k"], found["min_support"], found["notes"]) == (80, 2, [note])
     assert run([*command, "--k", "81", "--users", "3", "--defense", "none"]) == 0
     assert json.loads(result.read_text())["notes"] == []
+
+
+def test_seconds_are_counted_once(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = ["evaluate", *SMALL, "--store", str(tmp_path / "store"), "--json", str(result)]
+    begun = time.perf_counter()
+    assert run([*command, "--defense", "rmf", "--users", "3", "--processes", "1"]) == 0
+    wall = time.perf_counter() - begun
+    seconds = json.loads(result.read_text())["seconds"]
+    # Robust training takes most of it.
+    assert seconds["train"] + seconds["defend"] <= wall < 2 * seconds["train"] + 2
