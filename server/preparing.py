@@ -59,9 +59,12 @@ def load_source(
     watched item that is none.
     """
     ratings = load_dataset(dataset, seed=seed, progress=progress).ratings
+    raters = ratings.item_counts()
     for item in watched:
         if not 0 <= item < ratings.item_count:
             raise InputError(f"target {item} is not an item (0–{ratings.item_count - 1})")
+        if raters[item] == ratings.user_count:
+            raise InputError(f"every user has rated target {item}: nobody can be shown it")
     return Source(ratings, ratings.user_count, watched)
 
 
@@ -120,9 +123,9 @@ def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
     source   of the same real users and items; fakes may come and go
     dataset  whose training regime is taken (TrainingSettings.on)
 
-    What devices may ask for stays the same, so that counts of both versions can be compared. Raises
-    InputError when these are not the users and items that are served, VicinalError when training
-    diverges, OSError.
+    What devices may ask for and what is measured stay the same, so that counts of both versions can
+    be compared. Raises InputError when these are not the users and items that are served,
+    VicinalError when training diverges, OSError.
     """
     old, description = read_serving(folder, current_version(folder))
     known = old.ratings
@@ -144,7 +147,7 @@ def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
             presets=dict(description.presets),
             watched=description.watched,
             list_length=description.list_length,
-            experiment=description.experiment,
+            experiment=source.experiment,
         )
         write_version(folder, new, renewed)
     return renewed.version

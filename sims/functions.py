@@ -43,7 +43,9 @@ def is_function(name: str) -> bool:
     >>> is_function("bandwagon.py:bandwagon"), is_function("bandwagon.py"), is_function("mixrand")
     (True, True, False)
     """
-    return name.endswith(".py") or _NAME.fullmatch(name) is not None
+    return not name.startswith("file:") and (
+        name.endswith(".py") or _NAME.fullmatch(name) is not None
+    )
 
 
 def label(name: str) -> str:
@@ -72,6 +74,15 @@ def stable(name: str) -> str:
     """
     matched = _NAME.fullmatch(name)
     return f"{label(name)}#{matched[3]}" if matched and matched[3] else name
+
+
+def digest_of(name: str) -> str:
+    """Of a resolved name, what tells its file's content; empty for others.
+
+    >>> digest_of("/home/me/bandwagon.py:bandwagon#0123456789ab"), digest_of("mixrand")
+    ('0123456789ab', '')
+    """
+    return _parsed(name).digest if _NAME.fullmatch(name) else ""
 
 
 def resolved(name: str, folder: Path | None = None) -> str:

@@ -91,7 +91,7 @@ MAX_LINES = 400
 # Packages that say more in their __init__.py than nothing: a short public list.
 PUBLIC = {"sims.attacks"}
 
-HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib", "plotly"}
+HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib"}
 
 
 def imported(source: str) -> set[str]:

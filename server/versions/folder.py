@@ -40,6 +40,8 @@ CURRENT_FILE: Final = "current"
 DESCRIPTION_FILE: Final = "description"
 ELIGIBLE_FILE: Final = "eligible"
 FORMS_FOLDER: Final = "forms"
+# Beside what workers read: what the front says, and how new versions are trained.
+NOTES_FILE: Final = "notes"
 
 
 def describe(

@@ -14,7 +14,7 @@ from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.own import own_attack
 from sims.attacks.profiles import Profiles
-from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, attacked, check_attack
+from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, attacked, check
 from sims.evaluation.splits import leave_one_out
 from sims.functions import resolved
 from sims.numbers import seed_of
@@ -61,7 +61,7 @@ def attack(
         attack_size=ATTACK_SIZE if attack_size is None else attack_size,
         attack_options=options or {},
     )
-    check_attack(experiment, function)
+    check(experiment, attack=function)
     ratings: RatingMatrix = loaded.ratings
     with one_thread(), reporting(progress) as report:
         if hold_out:

@@ -31,7 +31,7 @@ from sims.evaluation.experiment import (
     FILE_PREFIX,
     NO_ATTACK,
     Prepared,
-    check_attack,
+    check,
     prepare,
 )
 from sims.evaluation.measuring import measure_here
@@ -219,7 +219,7 @@ def compare(
         for dataset, seed, attack in product(loaded.values(), seed_list, functions)
     ]
     for group in groups:
-        check_attack(group.cells[0][0].experiment, group.attack)
+        check(group.cells[0][0].experiment, attack=group.attack, own_model=True)
     total, found = sum(len(group.cells) for group in groups), list[Mapping[str, Any]]()
     memos: dict[tuple[str, int], Memo] = {}
     with ExitStack() as stack:

@@ -196,9 +196,11 @@ def expanded(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., N
             types = get_type_hints(kind, include_extras=True)
             grouped[name] = kind, [field.name for field in fields(kind)]
             parameters += [
-                _keyword(field.name, types[field.name], defaults.get(field.name, field.default))
+                _keyword(field.name, types[field.name], defaults.pop(field.name, field.default))
                 for field in fields(kind)
             ]
+        if defaults:
+            raise TypeError(f"{command.__name__} has no options {', '.join(defaults)}")
 
         def flat(**given: Any) -> None:
             for name, (kind, names) in grouped.items():

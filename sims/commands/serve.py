@@ -238,12 +238,12 @@ def serve(
             from server.front.run import FrontOptions, core_count, serve_front
             from server.reports.tally import FILE_NAME, Tally, measured_by
             from server.trust.guard import Guard
-            from server.versions.folder import current_version, read_description
+            from server.versions.folder import NOTES_FILE, current_version, read_description
             from server.workers.crew import QueueLimits
             from sims.terminal import notes_wanted
 
             description, eligible = read_description(folder, current_version(folder))
-            notes = json.loads((folder / "notes").read_bytes())
+            notes = json.loads((folder / NOTES_FILE).read_bytes())
 
             if description.experiment:
                 typer.echo(f"EXPERIMENT: {description.experiment}", err=True)

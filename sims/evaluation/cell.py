@@ -100,7 +100,7 @@ def evaluate_cell(
     run = _Run(cell, prepared, train, measurer, {} if memo is None else memo)
     poisoned = run.recommender(clean=False)
     conditions: list[Condition] = ["clean", "undefended"]
-    start, share = time.perf_counter(), 0.0
+    start, trained_before, share = time.perf_counter(), run.train_seconds, 0.0
     if cell.defense.name != NO_DEFENSE:
         conditions += ["clean_defended", "defended"]
     if cell.defense.rvd:
@@ -111,7 +111,7 @@ def evaluate_cell(
     measured = run.measured(conditions, users)
     length = cell.experiment.list_length
     popular = popularity(poisoned.ratings, prepared.local, users, prepared.watched, length)
-    trained = run.train_seconds
+    trained_since = run.train_seconds - trained_before
     return Evaluation.of(
         prepared,
         measured,
@@ -122,8 +122,8 @@ def evaluate_cell(
         users=len(users),
         notes=_notes(asked, cell) + (own.notes if own is not None else ()),
         fake_neighbor_share=share,
-        train_seconds=trained,
-        defend_seconds=time.perf_counter() - start - run.clean_train_seconds,
+        train_seconds=run.train_seconds,
+        defend_seconds=time.perf_counter() - start - trained_since,
     )
 
 
@@ -197,7 +197,6 @@ class _Run:
         self._measurer, self._memo = measurer, memo
         self._models: dict[tuple[bool, bool], Measurable] = {}
         self.train_seconds = 0.0
-        self.clean_train_seconds = 0.0
 
     def recommender(self, *, clean: bool, defended: bool = False) -> Measurable:
         """Trained plainly, or as the defense trains."""
@@ -208,7 +207,6 @@ class _Run:
             self._models[key] = self._train(clean=clean, robust=robust)
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
-            self.clean_train_seconds += seconds if clean else 0.0
         return self._models[key]
 
     def measured(

@@ -132,9 +132,7 @@ def prepare(
     own_model  whether the experiment's model is one's own, and its name only that
     hold_out   whether one rating of every user is withheld, to be found again
     """
-    _check_names(experiment, own_model=own_model)
-    if profiles is None:
-        check_attack(experiment, attack)
+    check(experiment, attack=attack, profiles=profiles, own_model=own_model)
     if dataset is None:
         dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
     if hold_out:
@@ -182,16 +180,23 @@ def attacked(
     )
 
 
-def _check_names(experiment: Experiment, *, own_model: bool) -> None:
-    """Before anything is loaded. Raises InputError."""
+def check(
+    experiment: Experiment,
+    *,
+    attack: Attack | None = None,
+    profiles: Profiles | None = None,
+    own_model: bool = False,
+) -> None:
+    """What can be told before anything is loaded; parameters as those of prepare.
+
+    Raises InputError.
+    """
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
     if not own_model and not is_function(experiment.model):
         model_named(experiment.model)
-
-
-def check_attack(experiment: Experiment, attack: Attack | None) -> None:
-    """Its name and its options, before anything is loaded. Raises InputError."""
+    if profiles is not None:
+        return
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
     if attack is not None or not fixed:
         function = attack or attack_named(experiment.attack)

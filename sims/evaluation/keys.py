@@ -83,6 +83,8 @@ GRID: Final = {
     "step_rule": "curvature, adagrad or adam",
     "learning_rate": "of adagrad and adam; 0 for curvature",
     "proximal_weight": "λ: what holds the copy near the model",
+    "model_digest": "of a model's file, where the model is a function in one; else empty",
+    "attack_digest": "the same for the attack",
     "error": "why the cell failed; empty for one that was measured",
     **{name: text for name, text in FOUND.items() if name not in _NOT_IN_GRIDS},
     **SECONDS,

@@ -69,9 +69,9 @@ class Study:
         """Raises InputError for what is no whole number, or too small a one."""
         least = {"k": 1, "steps": 0, "min_support": 1, "list_length": 1, "users": 1}
         for name, bound in least.items():
-            value = getattr(self, name)
+            value, shown = getattr(self, name), name.replace("_", " ")
             if value is not None:
-                object.__setattr__(self, name, whole(name, value, least=bound))
+                object.__setattr__(self, name, whole(shown, value, least=bound))
         object.__setattr__(self, "seed", seed_of(self.seed))
 
     def cell(self, own: OwnModel | None = None, *, made: bool = False) -> Cell:

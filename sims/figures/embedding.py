@@ -75,15 +75,19 @@ def experiment_of(cell: CellResult) -> Experiment:
             f"results of format {cell.format} do not keep the options of {cell.attack}, so that "
             "its fakes cannot be made again: run the grid again in another --folder"
         )
+    attack = cell.attack
+    if cell.attack_digest and not attack.endswith(f"#{cell.attack_digest}"):
+        # Another content of the file is refused.
+        attack = f"{attack}#{cell.attack_digest}"
     return Experiment(
-        cell.dataset,
-        cell.model,
-        cell.attack,
-        cell.seed,
-        tuple(cell.targets),
-        cell.attack_size,
-        cell.list_length,
-        cell.attack_options or {},
+        dataset=cell.dataset,
+        model=cell.model,
+        attack=attack,
+        seed=cell.seed,
+        targets=tuple(cell.targets),
+        attack_size=cell.attack_size,
+        list_length=cell.list_length,
+        attack_options=cell.attack_options or {},
     )
 
 

@@ -27,7 +27,7 @@ from common.files import write_file
 from common.vicinal.settings import StepRule
 from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
-from sims.functions import label, stable
+from sims.functions import digest_of, label, stable
 
 FORMAT: Final = 2
 # Read, not written.
@@ -91,6 +91,9 @@ class CellResult(BaseModel):
     step_rule: StepRule | None = None
     learning_rate: float | None = None
     proximal_weight: float | None = None
+    # Of a function in a file: which content it had.
+    model_digest: str = ""
+    attack_digest: str = ""
     error: str = ""
     users: int = 0
     fakes: int = 0
@@ -145,7 +148,9 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         format=FORMAT,
         dataset=experiment.dataset,
         model=label(experiment.model),
+        model_digest=digest_of(experiment.model),
         attack=label(experiment.attack),
+        attack_digest=digest_of(experiment.attack),
         defense=cell.defense.name,
         preset=cell.preset,
         seed=experiment.seed,
@@ -246,7 +251,23 @@ def read_results(folder: Path) -> list[CellResult]:
         raise InputError(
             f"{folder}: no results of a grid; name the folder that `vicinal grid` fills"
         )
+    found = _told_apart(found)
     return sorted(found, key=lambda one: json.dumps(one.model_dump(), sort_keys=True))
+
+
+def _told_apart(results: list[CellResult]) -> list[CellResult]:
+    """Functions whose file was edited between runs of the grid get their digest as a last name."""
+    for name in ("model", "attack"):
+        digests: dict[str, set[str]] = {}
+        for one in results:
+            digests.setdefault(getattr(one, name), set()).add(getattr(one, f"{name}_digest"))
+        results = [
+            one.model_copy(update={name: f"{getattr(one, name)}#{getattr(one, f'{name}_digest')}"})
+            if len(digests[getattr(one, name)]) > 1
+            else one
+            for one in results
+        ]
+    return results
 
 
 def write_parquet(path: Path, results: Sequence[CellResult]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
@@ -22,13 +21,12 @@ from server.model_store import ModelStore
 from server.preparing import prepare
 from server.recommending.offload import search_named
 from server.training.train import TrainingSettings
+from server.versions.folder import NOTES_FILE
+from sims.evaluation.experiment import check
 from sims.evaluation.study import Study
 from sims.progress import shown
 from sims.serving.ratings import load_ratings
 from sims.serving.retraining import Spec, write_spec
-
-# Beside what workers read: what the front says, and how new versions are trained.
-NOTES_FILE: Final = "notes"
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Serving:
         experiment, robust = cell.experiment, cell.defense.robust
         if robust is not None and self.retrained:
             raise InputError(f"{robust.method} has no warm start: leave out --retrain-every")
+        check(experiment)
         search = search_named(self.neighbor_search)
         presets = {
             name: cell.defense.settings(each)

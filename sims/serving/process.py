@@ -40,7 +40,11 @@ class ServeProcess:
 
     def __enter__(self) -> Self:
         self.start()
-        self.wait()
+        try:
+            self.wait()
+        except BaseException:
+            self.child.stop()
+            raise
         return self
 
     def __exit__(

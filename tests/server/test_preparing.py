@@ -44,13 +44,14 @@ def test_a_renewed_version_keeps_what_may_be_asked_and_fits_the_new_ratings(
     with ModelStore(tmp_path / "store") as store:
         prepare(folder, store, source, training, PRESETS["mf"], list_length=20)
     old = current_version(folder)
-    name = renew(folder, Source(other, 70), dataset=DATASET, seed=0)
+    name = renew(folder, Source(other, 70, experiment="another one"), dataset=DATASET, seed=0)
     assert current_version(folder) == old != name
     (_, before), (recommender, after) = read_serving(folder, old), read_serving(folder, name)
     assert recommender.ratings.digest() == other.digest()
-    assert (after.presets, after.watched, after.list_length, after.experiment) == (
-        (before.presets, before.watched, before.list_length, before.experiment)
+    assert (after.presets, after.watched, after.list_length) == (
+        (before.presets, before.watched, before.list_length)
     )
+    assert (before.experiment, after.experiment) == ("an experiment", "another one")
     with pytest.raises(InputError, match="retraining: 69 users × 120 items"):
         renew(folder, Source(other, 69), dataset=DATASET, seed=0)
 
@@ -58,6 +59,13 @@ def test_a_renewed_version_keeps_what_may_be_asked_and_fits_the_new_ratings(
 def test_a_watched_item_must_be_one() -> None:
     with pytest.raises(InputError, match="target 120 is not an item"):
         load_source(DATASET, watched=(120,))
+
+
+def test_a_watched_item_must_be_new_to_somebody(tmp_path: Path) -> None:
+    rows = "".join(f"{user},1,4\n{user},{user + 2},3\n" for user in range(5))
+    (tmp_path / "ratings.csv").write_text("user,item,rating\n" + rows)
+    with pytest.raises(InputError, match="every user has rated target 0"):
+        load_source(str(tmp_path / "ratings.csv"), watched=(0,))
 
 
 def test_a_server_prepares_itself_without_sims() -> None:

@@ -144,7 +144,7 @@ def test_a_picture_calls_a_defense_what_a_figure_calls_it(data: vc.Dataset) -> N
         (lambda d: vc.evaluate(d, users=0), "users 0: give a whole number of at least 1"),
         (lambda d: vc.evaluate(d, users=-1), "users -1: give a whole number of at least 1"),
         (lambda d: loose.evaluate(d, k=1.5), "k 1.5: give a whole number of at least 1"),
-        (lambda d: vc.evaluate(d, list_length=0), "list_length 0: give a whole number"),
+        (lambda d: vc.evaluate(d, list_length=0), "list length 0: give a whole number"),
         (lambda d: vc.evaluate(d, processes=0), "processes 0: give a whole number of at least 1"),
         (lambda d: vc.evaluate(d, attack="file:x.csv", attack_size=0.1), "leave it out"),
         (

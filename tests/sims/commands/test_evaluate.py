@@ -139,9 +139,9 @@ def test_a_file_name_with_markup_is_shown_as_it_is(
         (["--attack", "file:/no/such"], "/no/such: no such file"),
         (["--preset", "papers"], "unknown preset 'papers'"),
         (["--defense", "rdv"], "unknown defense 'rdv': did you mean rvd?"),
-        (["--k", "0", "--min-support", "1"], "k must be at least 1"),
+        (["--k", "0", "--min-support", "1"], "k 0: give a whole number of at least 1"),
         (["--k", "1", "--min-support", "2"], "min support must lie in 1–k"),
-        (["--steps", "-1"], "steps must not be negative"),
+        (["--steps", "-1"], "steps -1: give a whole number of at least 0"),
         (["--unrated-weight", "nan"], "unrated weight must lie in 0–1"),
         (["--targets", "120"], "target 120 is not an item (0–119)"),
         (["--targets", "-1"], "target -1 is not an item"),
@@ -152,7 +152,7 @@ def test_a_file_name_with_markup_is_shown_as_it_is(
         (["--attack-size", "0"], "attack size 0: choose a share of users in (0, 0.5]"),
         (["--attack-size", "0.001"], "no fake at all: raise --attack-size"),
         (["--attack-size", "0.51"], "attack size 0.51: choose a share of users"),
-        (["--list-length", "0"], "K = 0: recommend at least one item"),
+        (["--list-length", "0"], "list length 0: give a whole number of at least 1"),
         (["--seed", "-1"], "'--seed'"),
         (["--seed", str(2**63)], "'--seed'"),
         (["--users", "0"], "'--users'"),
@@ -310,3 +310,14 @@ def test_k_is_capped_at_the_users_there_are_and_the_output_says_so(
     assert (found["k"], found["min_support"], found["notes"]) == (80, 2, [note])
     assert run([*command, "--k", "81", "--users", "3", "--defense", "none"]) == 0
     assert json.loads(result.read_text())["notes"] == []
+
+
+def test_seconds_are_counted_once(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = ["evaluate", *SMALL, "--store", str(tmp_path / "store"), "--json", str(result)]
+    begun = time.perf_counter()
+    assert run([*command, "--defense", "rmf", "--users", "3", "--processes", "1"]) == 0
+    wall = time.perf_counter() - begun
+    seconds = json.loads(result.read_text())["seconds"]
+    # Robust training takes most of it.
+    assert seconds["train"] + seconds["defend"] <= wall < 2 * seconds["train"] + 2

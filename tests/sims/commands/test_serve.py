@@ -40,7 +40,11 @@ def start(folder: Path, *arguments: str | Path) -> ServeProcess:
     os.environ.pop("GRPC_VERBOSITY", None)
     started = ServeProcess(Children(folder), folder, ["--dataset", DATASET, *map(str, arguments)])
     started.start()
-    started.wait(240)
+    try:
+        started.wait(240)
+    except BaseException:
+        started.kill()
+        raise
     return started
 
 
@@ -172,7 +176,21 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
         (("device", "--users", "0", *at, "--ratings", tmp_path / "no"), 2, "cannot be read"),
         (("device", "--users", "0", "--server", "here", *ratings), 2, "give HOST:PORT"),
         ((*serve, "--store", server.store), 2, "is in use by process"),
-        ((*serve, "--neighbor-search", "x"), 2, "choose one of auto, exact, borrowed"),
+        (
+            (*serve, "--store", tmp_path / "a", "--attack-option", "hubs=4"),
+            2,
+            "attack none has no options",
+        ),
+        (
+            (*serve, "--store", tmp_path / "b", "--list-length", "0"),
+            2,
+            "K = 0: recommend at least one item",
+        ),
+        (
+            (*serve, "--store", tmp_path / "c", "--neighbor-search", "x"),
+            2,
+            "choose one of auto, exact, borrowed",
+        ),
         (
             (*serve, "--store", tmp_path / "store", "--port", port),
             2,

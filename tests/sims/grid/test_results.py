@@ -13,6 +13,8 @@ from sims.cli import run
 from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import Defense
 from sims.evaluation.experiment import Experiment, not_attacked
+from sims.figures.embedding import experiment_of
+from sims.functions import resolved
 from sims.grid.config import GridConfig
 from sims.grid.results import (
     CELLS,
@@ -23,6 +25,7 @@ from sims.grid.results import (
     refuse_old,
     result_of,
     write_parquet,
+    write_result,
 )
 from tests.support.grid_results import SINCE_2, filled, result
 
@@ -59,6 +62,29 @@ def test_a_result_keeps_all_settings(tmp_path: Path) -> None:
     table = pl.read_parquet(tmp_path / "r.parquet")
     assert table["attack_options"].to_list() == ['{"hubs": 4}', "{}"]
     assert table["min_support"].to_list() == [24, 1]
+
+
+def test_two_versions_of_an_attack_of_ones_own_are_told_apart(tmp_path: Path) -> None:
+    named = replace(defended().experiment, attack_options={})
+    for content in ("a = 1", "a = 2"):
+        (tmp_path / "own.py").write_text(content)
+        cell = replace(
+            defended(),
+            experiment=replace(named, attack=resolved(f"{tmp_path / 'own.py'}:make")),
+        )
+        write_result(cell_path(tmp_path, cell), result_of(cell, None, "not run"))
+    first, second = read_results(tmp_path)
+    assert {first.attack, second.attack} == {
+        f"own.py:make#{one.attack_digest}" for one in (first, second)
+    }
+    # Its fakes are made again from the same content, or not at all.
+    experiment = experiment_of(first.model_copy(update={"error": ""}))
+    assert experiment.attack == first.attack
+    # With one version the name is as short as it was typed.
+    cell_path(tmp_path, cell).unlink()
+    (alone,) = read_results(tmp_path)
+    assert alone.attack == "own.py:make"
+    assert experiment_of(alone).attack == f"own.py:make#{alone.attack_digest}"
 
 
 def test_a_file_is_named_after_every_setting_and_no_class(tmp_path: Path) -> None:
