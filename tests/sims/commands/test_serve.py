@@ -184,7 +184,7 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
         (
             (*serve, "--store", tmp_path / "b", "--list-length", "0"),
             2,
-            "K = 0: recommend at least one item",
+            "list length 0: give a whole number",
         ),
         (
             (*serve, "--store", tmp_path / "c", "--neighbor-search", "x"),
