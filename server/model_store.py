@@ -83,11 +83,12 @@ class ModelStore:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            owner = lock.read(32).strip() or "unknown"
+            owner = lock.read(32).strip()
             lock.close()
+            # Another one that is just starting has not said who it is.
+            process = f"process {owner}" if owner else "another process"
             raise InputError(
-                f"store {self.folder} is in use by process {owner}: "
-                "stop it or choose another --store"
+                f"store {self.folder} is in use by {process}: stop it or choose another --store"
             ) from None
         lock.seek(0)
         lock.truncate()

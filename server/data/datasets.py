@@ -135,6 +135,10 @@ def load_dataset(
         found = _in_folder(spec, data_folder or _folder_from_environment())
         return found or _fetched(spec, cache or cache_folder(), progress=progress)
     path = Path(spec)
+    if spec and path.is_dir():
+        raise InputError(f"{path}: is a folder, not a rating file")
+    if not path.is_file() and (path.suffix or len(path.parts) > 1):
+        raise InputError(f"{path}: no such file")
     if not path.is_file():
         raise unknown(
             "data set",

@@ -82,7 +82,10 @@ def demo(
     save(picture, folder / "before-and-after.png")
     console.print(outcome_table(results, title, experiment.list_length))
     console.print(cost_table(results))
-    console.print(f"{results['source']}; {results['seconds']:.0f} s; results in {folder}")
+    console.print(
+        f"{results['source']}; {results['split']} split; {results['seconds']:.0f} s; "
+        f"results in {folder}"
+    )
 
 
 def new_folder(runs: Path, now: "datetime") -> Path:

@@ -73,7 +73,10 @@ def grid(
     console = Console()
     for table in pages(asked, results):
         console.print(table.table(console.width))
-    told = f"{len(results)} cells in {folder}; tables.md there has spread, paper and what holds"
+    told = (
+        f"† misses a goal. {len(results)} cells in {folder}; tables.md there has spread, "
+        "the paper's figures and the goals"
+    )
     console.print(told, markup=False, highlight=False)
     if failed := failures(results):
         for line in failed:

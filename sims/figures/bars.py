@@ -138,7 +138,7 @@ def demo_outcomes(results: dict[str, Any]) -> Outcomes:
         results["dataset"],
         results["model"],
         results.get("list_length", Experiment().list_length),
-        f"{results['users']:,} users",
+        f"{results['users']:,} users, {results['split']} split",
         (results["seed"],),
         values,
     )

@@ -13,7 +13,12 @@ from typing import Any, Final
 
 from common.errors import VicinalError
 from common.processes import ROOT, Pinned
-from sims.processes.marked import interruptible, stop_processes, uninterrupted
+from sims.processes.marked import (
+    interruptible,
+    interrupts_put_off,
+    stop_processes,
+    uninterrupted,
+)
 
 STOP_SECONDS: Final = 5
 OBJECT_STORE_BYTES: Final = 100 << 20  # a task's arguments and answers are a few kilobytes
@@ -46,22 +51,26 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
     # Sockets lie below it, and a socket's path must be short.
     folder = tempfile.mkdtemp(prefix="vicinal-", dir="/tmp" if Path("/tmp").is_dir() else None)
     try:
-        import ray  # noqa: PLC0415 - takes seconds, and reads the environment
+        # Half an import or half a start could not be stopped again.
+        with interrupts_put_off():
+            import ray  # noqa: PLC0415 - takes seconds, and reads the environment
 
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
-        own = {
-            "num_cpus": processes,
-            "num_gpus": 0,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": folder,
-        }
-        try:
-            ray.init(**({"address": address} if address else {**own, "address": "local"}), **quiet)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            where = f"no Ray at {address}" if address else "Ray did not start"
-            raise VicinalError(f"{where}: {reason}") from error
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
+            own = {
+                "num_cpus": processes,
+                "num_gpus": 0,
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_temp_dir": folder,
+            }
+            try:
+                ray.init(
+                    **({"address": address} if address else {**own, "address": "local"}), **quiet
+                )
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+                where = f"no Ray at {address}" if address else "Ray did not start"
+                raise VicinalError(f"{where}: {reason}") from error
         # After ray.init, which sets a handler of its own.
         with interruptible():
             yield ray

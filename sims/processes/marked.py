@@ -90,6 +90,20 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
+def interrupts_put_off() -> Iterator[None]:
+    """Answer what would break the block off, as Ctrl-C, after it: for an import, say."""
+    arrived: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), remember):
+        yield
+    if arrived:
+        signal.raise_signal(signal.Signals(arrived[0]))
+
+
+@contextmanager
 def _handling(numbers: tuple[signal.Signals, ...], handler: Handler) -> Iterator[None]:
     before = {}
     # Only the main thread may set handlers, and only it receives signals.

@@ -245,3 +245,12 @@ def test_the_raw_file_and_the_published_split_are_the_same_ratings(
     assert from_raw.held_out is None
     published = load_dataset("ml-100k", data_folder=real)
     assert from_raw.ratings.digest() == published.ratings.digest()
+
+
+def test_a_file_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.csv: no such file"):
+        load_dataset("missing.csv")
+    with pytest.raises(InputError, match="no/such: no such file"):
+        load_dataset("no/such")
+    with pytest.raises(InputError, match="is a folder, not a rating file"):
+        load_dataset(str(tmp_path))

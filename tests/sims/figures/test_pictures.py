@@ -234,6 +234,7 @@ def test_a_demo_is_drawn_small(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         "model": "mf",
         "attack": "mixrand",
         "seed": 0,
+        "split": "random",
         "users": 943,
         "hit_ratio": dict(zip(conditions, (0.0, 0.999, 0.03, 0.0, 0.0), strict=True)),
         "accuracy": dict(zip(conditions, (0.2, 0.2, 0.14, 0.5, 0.33), strict=True)),
@@ -246,7 +247,9 @@ def test_a_demo_is_drawn_small(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert read_demo(tmp_path).values == read_demo(tmp_path / "results.json").values
     assert run(["figure", "demo", str(tmp_path), "-o", str(tmp_path / "a.svg")]) == 0
     shown = texts(tmp_path / "a.svg")
-    assert "n = 943 users; K = 50; seed 0." in shown and "rvd, preset vicinal" in shown
+    assert (
+        "n = 943 users, random split; K = 50; seed 0." in shown and "rvd, preset vicinal" in shown
+    )
     (tmp_path / "results.json").write_text("[]")
     assert run(["figure", "demo", str(tmp_path), "-o", str(tmp_path / "b.svg")]) == 2
     assert "no results of `vicinal demo`" in capfd.readouterr().err

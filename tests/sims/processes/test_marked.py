@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sims.processes.marked import interruptible, marked_processes, stop_processes, uninterrupted
+from sims.processes.marked import (
+    interruptible,
+    interrupts_put_off,
+    marked_processes,
+    stop_processes,
+    uninterrupted,
+)
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="marks are read from /proc"
@@ -95,3 +101,17 @@ def test_a_clean_up_is_not_broken_off() -> None:
     with uninterrupted():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
+
+
+def test_what_would_break_off_a_block_is_answered_after_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done: list[str] = []
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_put_off():
+            signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+        with interrupts_put_off():
+            done.append("and nothing afterwards")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == ["all of it", "and nothing afterwards"]
