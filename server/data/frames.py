@@ -40,6 +40,8 @@ def dataset_in_memory(
         return Dataset(name or "ratings", source, None, None, "a rating matrix")
     if hasattr(source, "tocoo"):
         return _of_sparse(source, name or "matrix", scale)
+    if isinstance(source, pl.LazyFrame):
+        source = source.collect()
     kind, columns = _columns(source)
     title = name or kind
     raw: dict[str, pl.Series] = {}

@@ -17,7 +17,7 @@ from sims.attacks.profiles import Profiles
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, attacked, check
 from sims.evaluation.splits import leave_one_out
 from sims.functions import resolved
-from sims.numbers import seed_of
+from sims.numbers import seed_of, several, share
 
 
 def attack(
@@ -58,7 +58,7 @@ def attack(
         attack=name,
         seed=seed,
         targets=target_indices(loaded, targets),
-        attack_size=ATTACK_SIZE if attack_size is None else attack_size,
+        attack_size=ATTACK_SIZE if attack_size is None else share("attack size", attack_size),
         attack_options=options or {},
     )
     check(experiment, attack=function)
@@ -84,4 +84,4 @@ def target_indices(data: Dataset, targets: Sequence[Id] | None) -> tuple[int, ..
     if targets is None:
         return None
     ids = Ids.of_items(data)
-    return tuple(ids.index(target) for target in targets)
+    return tuple(ids.index(target) for target in several("targets", targets))

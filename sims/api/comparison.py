@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, final
 
 from rich.table import Table
@@ -39,7 +40,7 @@ from sims.evaluation.own_model import OwnModel
 from sims.evaluation.report import TITLES
 from sims.evaluation.study import Study
 from sims.functions import failure, label
-from sims.numbers import seed_of
+from sims.numbers import seed_of, several
 from sims.rendering import as_html, as_text
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ if TYPE_CHECKING:
 NAMED: Final = ("dataset", "model", "attack", "defense", "preset", "seed")
 # Failures below a table.
 SHOWN: Final = 5
+# What is no list is one of these.
+ALONE: Final[dict[str, tuple[type, ...]]] = {
+    "datasets": (str, Path, Dataset),
+    "attacks": (str, FunctionType),
+    "defenses": (str,),
+    "models": (str, FunctionType, OwnModel),
+    "presets": (str,),
+}
 METRICS: Final = ("hit_ratio", "accuracy", "accuracy_thresholded")
 
 
@@ -158,11 +167,15 @@ def compare(
     store           folder that keeps trained models, so that the same is not trained twice
     progress        whether to show bars
 
-    Each cell has the numbers that `evaluate` gives. Raises InputError for names that do not go
-    together, before anything is measured; OSError.
+    One alone needs no list, but for seeds. Each cell has the numbers that `evaluate` gives. Raises
+    InputError for names that do not go together, before anything is measured; OSError.
     """
-    axes = [list(axis) for axis in (datasets, attacks, defenses, models, presets, seeds)]
     names = ("datasets", "attacks", "defenses", "models", "presets", "seeds")
+    given_axes = (datasets, attacks, defenses, models, presets, seeds)
+    axes = [
+        several(name, axis, ALONE.get(name, ()))
+        for name, axis in zip(names, given_axes, strict=True)
+    ]
     for name, axis in zip(names, axes, strict=True):
         if not axis:
             raise InputError(f"compare: {name} is empty; give at least one")

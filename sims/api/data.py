@@ -35,6 +35,8 @@ def load(
     """
     seed = seed_of(seed)
     parsed = parse_scale(scale) if isinstance(scale, str) else scale
+    if not (parsed is None or isinstance(parsed, RatingScale)):
+        raise InputError(f"scale {scale!r:.40}: write it as 1:5:0.5")
     if not isinstance(source, str | Path):
         return dataset_in_memory(source, name=name, scale=parsed)
     named = source in KNOWN or str(source).startswith("synthetic")

@@ -42,7 +42,7 @@ def own_attack(function: Callable[..., Any], name: str) -> Attack:
             made = function(ratings, targets, budget, rng=rng, **options)
         except VicinalError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             file = getattr(getattr(function, "__code__", None), "co_filename", None)
             raise InputError(f"attack {name} failed: {failure(error, file)}") from error
         fakes = _matrix(made, ratings, name)

@@ -23,7 +23,7 @@ from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
 from sims.functions import is_function, resolved
-from sims.numbers import seed_of, whole
+from sims.numbers import seed_of, share, whole
 from sims.progress import Report, quiet
 
 
@@ -73,6 +73,12 @@ class Study:
             if value is not None:
                 object.__setattr__(self, name, whole(shown, value, least=bound))
         object.__setattr__(self, "seed", seed_of(self.seed))
+        for name in ("attack_size", "unrated_weight"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, share(name.replace("_", " "), getattr(self, name)))
+        for name in ("defense", "preset"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} {getattr(self, name)!r:.40}: give a name")
 
     def cell(self, own: OwnModel | None = None, *, made: bool = False) -> Cell:
         """What the names mean. Raises InputError, before anything is loaded.

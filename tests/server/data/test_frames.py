@@ -87,6 +87,12 @@ def test_pandas_itself() -> None:
     assert found.ratings.digest() == dataset_in_memory(columns()).ratings.digest()
 
 
+def test_a_lazy_frame_is_collected() -> None:
+    frame = pl.DataFrame({"user": [1, 2], "item": [5, 6], "rating": [3, 4]})
+    lazy, eager = (dataset_in_memory(each).ratings for each in (frame.lazy(), frame))
+    assert lazy.digest() == eager.digest()
+
+
 def test_the_first_three_columns_where_names_say_nothing() -> None:
     plain = dataset_in_memory(pl.DataFrame({"x": USERS, "y": ITEMS, "z": RATINGS, "w": TIMES}))
     assert plain.ratings.digest() == dataset_in_memory(columns()).ratings.digest()

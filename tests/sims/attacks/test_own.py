@@ -93,6 +93,7 @@ def test_the_same_seed_gives_the_same_numbers_by_any_name(tmp_path: Path) -> Non
         (changed(lambda table: None), "gives a NoneType: give a RatingMatrix, or a table"),
         (changed(lambda table: "text"), "gives a str: give a RatingMatrix"),
         (changed(lambda table: [[1], [2, 3]]), "gives a list: give a RatingMatrix"),
+        (changed(lambda table: sys.exit(3)), "failed: SystemExit in test_own.py line [0-9]+: 3"),
         (changed(lambda table: 1 / 0), "failed: ZeroDivisionError in test_own.py line [0-9]+"),
         (
             lambda ratings: None,
