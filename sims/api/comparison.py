@@ -171,7 +171,7 @@ def compare(
     InputError for names that do not go together, before anything is measured; OSError.
     """
     names = ("datasets", "attacks", "defenses", "models", "presets", "seeds")
-    given_axes = (datasets, attacks, defenses, models, presets, seeds)
+    given_axes: tuple[Any, ...] = (datasets, attacks, defenses, models, presets, seeds)
     axes = [
         several(name, axis, ALONE.get(name, ()))
         for name, axis in zip(names, given_axes, strict=True)
