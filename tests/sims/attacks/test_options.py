@@ -152,7 +152,7 @@ def test_the_command_line_hands_options_to_the_attack(tmp_path: Path) -> None:
         (["evaluate", "--attack", "none", "--attack-option", "k=2"], "attack none has no options"),
         (
             ["evaluate", "--attack", "file:fakes.csv", "--attack-option", "k=2"],
-            "attack file:fakes.csv has no options: leave out --attack-option",
+            "attack file:fakes.csv has no options: leave them out",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def test_the_table_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["describe", "nowhere.csv"], "'nowhere.csv'"),
+        (["describe", "nowhere.csv"], "nowhere.csv: no such file"),
         (["describe", "synthetic:5"], "write synthetic:USERSxITEMS"),
         (["describe", "synthetic:30x40", "--scale", "wide"], "write MIN:MAX:STEP"),
         (["fetch", "yelp"], "VICINAL_DATA/yelp"),
