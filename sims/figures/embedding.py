@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from server.model_store import ModelStore
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, prepare
-from sims.figures.outcomes import choose, choose_attack, single
+from sims.figures.outcomes import choose, choose_attack, measured_cells, single
 from sims.figures.style import SKY, VERMILION, canvas, drawing, headed
 from sims.figures.tsne import tsne
 from sims.grid.results import CellResult
@@ -100,13 +100,7 @@ def _chosen(
     seed: int | None,
 ) -> CellResult:
     """One of the cells with the wanted experiment: all of them have the same fakes."""
-    cells = [one for one in results if not one.error]
-    if not cells:
-        raise InputError("no measured cell among the results")
-    dataset = choose("dataset", dataset, (one.dataset for one in cells))
-    cells = [one for one in cells if one.dataset == dataset]
-    model = choose("model", model, (one.model for one in cells))
-    cells = [one for one in cells if one.model == model]
+    cells = measured_cells(results, dataset=dataset, model=model)
     attack = choose_attack(attack, (one.attack_label for one in cells))
     cells = [one for one in cells if one.attack_label == attack]
     seed = choose("seed", seed, (one.seed for one in cells))

@@ -168,17 +168,25 @@ def users_of(cells: Sequence[CellResult]) -> str:
     return f"{most} users" if least == most else f"{least}–{most} users"
 
 
-def outcomes_of(
+def measured_cells(
     results: Sequence[CellResult], *, dataset: str | None, model: str | None
-) -> Outcomes:
-    """Of a grid's measured cells, every defense among them. Raises InputError."""
+) -> list[CellResult]:
+    """Of one data set and model; None wants the only one. Raises InputError."""
     done = [one for one in results if not one.error]
     if not done:
         raise InputError("no measured cell among the results")
     dataset = choose("dataset", dataset, (one.dataset for one in done))
     done = [one for one in done if one.dataset == dataset]
     model = choose("model", model, (one.model for one in done))
-    done = [one for one in done if one.model == model]
+    return [one for one in done if one.model == model]
+
+
+def outcomes_of(
+    results: Sequence[CellResult], *, dataset: str | None, model: str | None
+) -> Outcomes:
+    """Of a grid's measured cells, every defense among them. Raises InputError."""
+    done = measured_cells(results, dataset=dataset, model=model)
+    dataset, model = done[0].dataset, done[0].model
     single(done, "list_length", "attack_size")
     values: dict[tuple[Metric, str, str], Spread] = {}
     names = list(ATTACKS)

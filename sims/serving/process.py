@@ -4,7 +4,6 @@ import signal
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, final
 
 from common.processes import process_status
@@ -47,12 +46,7 @@ class ServeProcess:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if not self.child.ended:
             self.child.stop()
 
