@@ -10,6 +10,7 @@ finds its own code also where the user's folder holds a `server.py` or a `common
 
 import importlib
 import runpy
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,13 @@ def __dir__() -> list[str]:
 
 def main() -> None:
     """Entry point of the command `vicinal`."""
-    from sims.cli import main as run  # noqa: PLC0415 - a program that imports vicinal needs no Typer
-
+    try:
+        # Here, because a program that imports vicinal needs no Typer.
+        from sims.cli import main as run  # noqa: PLC0415
+    except KeyboardInterrupt:
+        # As sims.cli ends what is interrupted, which is not there yet.
+        sys.stderr.write("vicinal: interrupted\n")
+        sys.exit(130)
     run()
 
 

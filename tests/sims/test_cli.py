@@ -313,3 +313,16 @@ def test_completion_is_installed_for_the_next_shell(shell: dict[str, str], tmp_p
     assert (done.returncode, done.stderr) == (0, "")
     command = f'source "{tmp_path}/.bashrc"; complete -p vicinal'
     assert "vicinal" in _run(["bash", "--norc", "-c", command], **shell).stdout
+
+
+def test_an_interrupt_before_the_command_line_is_there_is_one_line_too() -> None:
+    code = (
+        "import sys, types, vicinal\n"
+        "class Loading(types.ModuleType):\n"
+        "    def __getattr__(self, name):\n"
+        "        raise KeyboardInterrupt\n"
+        "sys.modules['sims.cli'] = Loading('sims.cli')\n"
+        "vicinal.main()\n"
+    )
+    done = _run([sys.executable, "-c", code])
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "vicinal: interrupted\n")
