@@ -1,0 +1,139 @@
+"""Nearest users by what they rated: the cosine of their rows of the incidence matrix.
+
+The similarity of users u and v is n_uv / √(n_u n_v), for n_u items that u rated and n_uv that
+both did. It is *pairwise*: a profile that is added is one more candidate, and changes the
+similarity of no other pair, as it would through embeddings.
+
+Neighbors are the same on every machine. For one user, similarities are ordered as the fractions
+n_uv² / n_v, of which both parts are exact integers. Their quotient in double precision is correctly
+rounded by IEEE 754. Two different fractions a/b and c/d differ by 1/(ad) of the first at least, so
+while ad < 2⁵² they have different quotients in the right order, and equal fractions have equal
+ones. That holds while n³ < 2⁵², for users with up to 165,000 ratings each.
+
+Shapes: U users, real ones first, then whatever else was trained on; I items; k neighbors.
+"""
+
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from server.recommending.rated_loops import posting_lists, shared_counts, supported_prefix
+
+# Of the order of random neighbors: fixed, so that the same user has the same ones everywhere.
+ORDER_SEED: Final = 0x9E3779B97F4A7C15
+
+
+@final
+class RatedNeighborIndex:
+    """Search over the rows of a rating matrix, which it holds."""
+
+    def __init__(self, ratings: RatingMatrix) -> None:
+        self._ratings = ratings
+        self._lengths = np.diff(ratings.indptr)
+        self._starts, self._raters = posting_lists(
+            ratings.indptr, ratings.items, ratings.item_count
+        )
+
+    @property
+    def description(self) -> str:
+        """One line on how neighbors are searched."""
+        return f"cosine of rated items, exact over {self._ratings.user_count} users"
+
+    def neighbors(self, users: ArrayLike, count: int) -> NDArray[np.int64]:
+        """The `count` most similar users of each user, itself first, [B, k].
+
+        Of equally similar users those with the smaller index come first. Raises InputError for an
+        unknown user, and when there are fewer than `count` users.
+        """
+        asked = checked(users, count, self._ratings.user_count)
+        nearest = np.empty((len(asked), count), dtype=np.int64)
+        for row, user in zip(nearest, asked.tolist(), strict=True):
+            row[:] = self._search(user, count)
+        return nearest
+
+    def _search(self, user: int, count: int) -> NDArray[np.int64]:
+        shared = shared_counts(
+            self._ratings.items_of(user), self._starts, self._raters, len(self._lengths)
+        )
+        keys = shared.astype(np.float64) ** 2 / np.maximum(self._lengths, 1)
+        keys[user] = np.inf
+        found: NDArray[np.int64] = np.argsort(-keys, kind="stable")[:count]
+        return found
+
+
+@final
+class RandomNeighborIndex:
+    """Users in an order drawn for every user: what any other choice has to be better than.
+
+    The order depends on the user's index alone: users who are added come somewhere in between.
+    """
+
+    def __init__(self, ratings: RatingMatrix) -> None:
+        self._users = ratings.user_count
+
+    @property
+    def description(self) -> str:
+        """One line on how neighbors are chosen."""
+        return f"random neighbors of {self._users} users"
+
+    def neighbors(self, users: ArrayLike, count: int) -> NDArray[np.int64]:
+        """Each user itself, then others in the user's own random order, [B, k].
+
+        Raises InputError for an unknown user, and when there are fewer than `count` users.
+        """
+        asked = checked(users, count, self._users)
+        nearest = np.empty((len(asked), count), dtype=np.int64)
+        for row, user in zip(nearest, asked.tolist(), strict=True):
+            drawn = _mixed(_mixed(np.array([user], np.uint64)) ^ np.arange(self._users, dtype="u8"))
+            drawn[user] = 0
+            # All numbers are different but for the own one, which is set to come first.
+            first = np.lexsort((np.arange(self._users) != user, drawn))
+            row[:] = first[:count]
+        return nearest
+
+
+def supporting(
+    ratings: RatingMatrix,
+    order: NDArray[np.int64],
+    unrated: NDArray[np.bool_],
+    support: int,
+    items: int,
+) -> int:
+    """How many users of `order` [n] have to be taken, from the first on, to support enough items.
+
+    unrated  which items count, [I]
+    support  by how many of the users taken an item has to be rated
+    items    how many such items there have to be
+
+    All of them, n, if even they do not suffice. Raises InputError for numbers below 1, for users
+    who are unknown, and for another number of items.
+    """
+    if min(support, items) < 1:
+        raise InputError(f"support {support} of {items} items: both must be at least 1")
+    if unrated.shape != (ratings.item_count,):
+        raise InputError(f"unrated items: {unrated.shape}, not ({ratings.item_count},)")
+    if len(order) and not 0 <= int(order.min()) <= int(order.max()) < ratings.user_count:
+        raise InputError(f"unknown user in an order: choose 0–{ratings.user_count - 1}")
+    return supported_prefix(order, ratings.indptr, ratings.items, unrated, support, items)
+
+
+def checked(users: ArrayLike, count: int, total: int) -> NDArray[np.int64]:
+    """The users asked for, [B]. Raises InputError, as a search does."""
+    asked = np.asarray(users, dtype=np.int64)
+    if not 1 <= count <= total:
+        raise InputError(f"k = {count} neighbors asked of {total} users: choose 1–{total}")
+    for user in asked.tolist():
+        if not 0 <= user < total:
+            raise InputError(f"unknown user {user}: choose 0–{total - 1}")
+    return asked
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finalizer (Steele et al. 2014, Section 4): one to one, and scattered."""
+    mixed = values + np.uint64(ORDER_SEED)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
