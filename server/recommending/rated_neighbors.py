@@ -13,34 +13,52 @@ ones. That holds while n³ < 2⁵², for users with up to 165,000 ratings each.
 Shapes: U users, real ones first, then whatever else was trained on; I items; k neighbors.
 """
 
-from typing import Final, final
+from typing import Final, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from server.recommending.rated_loops import posting_lists, shared_counts, supported_prefix
+from server.recommending.rated_loops import (
+    RatingLists,
+    changed_rows,
+    most_similar,
+    supported_prefix,
+)
+from server.recommending.rating_lists import rating_lists
 
 # Of the order of random neighbors: fixed, so that the same user has the same ones everywhere.
 ORDER_SEED: Final = 0x9E3779B97F4A7C15
+# Rows that have changed are compared one by one, until they hold this share of all ratings.
+CHANGED_SHARE: Final = 1 / 64
 
 
 @final
 class RatedNeighborIndex:
-    """Search over the rows of a rating matrix, which it holds."""
+    """Exact search over the rows of a rating matrix, which it holds. Safe in many threads.
+
+    lists    who rated each item, in ratings of before
+    changed  users whose rows are others there, or not there, ascending
+    """
 
     def __init__(self, ratings: RatingMatrix) -> None:
-        self._ratings = ratings
-        self._lengths = np.diff(ratings.indptr)
-        self._starts, self._raters = posting_lists(
-            ratings.indptr, ratings.items, ratings.item_count
-        )
+        self._take(ratings, rating_lists(ratings), np.zeros(0, dtype=np.int64))
+        if ratings.user_count > 1:
+            self._search(0, 2)  # compiled now, and not within the first request
+
+    def _take(self, ratings: RatingMatrix, lists: RatingLists, changed: NDArray[np.int64]) -> None:
+        self._ratings, self._lists, self._changed = ratings, lists, changed
 
     @property
     def description(self) -> str:
         """One line on how neighbors are searched."""
         return f"cosine of rated items, exact over {self._ratings.user_count} users"
+
+    @property
+    def nbytes(self) -> int:
+        """Memory beside the ratings'."""
+        return self._lists.nbytes + self._changed.nbytes
 
     def neighbors(self, users: ArrayLike, count: int) -> NDArray[np.int64]:
         """The `count` most similar users of each user, itself first, [B, k].
@@ -54,14 +72,48 @@ class RatedNeighborIndex:
             row[:] = self._search(user, count)
         return nearest
 
+    def updated(self, ratings: RatingMatrix) -> Self:
+        """An index of these ratings, as a new one would be, in much less time where few are new.
+
+        Rows may have changed, and users and items may have been added at the end. This index stays
+        as it is. It makes its lists anew when rows with 1/64 of the ratings have changed.
+        """
+        before = self._ratings
+        kept = ratings.user_count >= before.user_count and ratings.item_count >= before.item_count
+        if kept:
+            rows = changed_rows(before.indptr, before.items, ratings.indptr, ratings.items)
+            changed = np.union1d(self._changed, rows)
+            lengths = ratings.indptr[changed + 1] - ratings.indptr[changed]
+            kept = bool(lengths.sum() <= CHANGED_SHARE * len(ratings))
+        if not kept:
+            return type(self)(ratings)
+        later = object.__new__(type(self))
+        later._take(ratings, self._lists, changed)
+        return later
+
     def _search(self, user: int, count: int) -> NDArray[np.int64]:
-        shared = shared_counts(
-            self._ratings.items_of(user), self._starts, self._raters, len(self._lengths)
+        """The user and the `count` - 1 most similar others, [k]."""
+        nearest = np.full(count, user, dtype=np.int64)
+        if count == 1:
+            return nearest
+        ratings = self._ratings
+        keys, found = most_similar(
+            user,
+            count - 1,
+            ratings.indptr,
+            ratings.items,
+            ratings.item_count,
+            self._lists,
+            self._changed,
         )
-        keys = shared.astype(np.float64) ** 2 / np.maximum(self._lengths, 1)
-        keys[user] = np.inf
-        found: NDArray[np.int64] = np.argsort(-keys, kind="stable")[:count]
-        return found
+        order = np.lexsort((found, -keys))
+        similar = found[order[: np.count_nonzero(keys)]]
+        nearest[1 : 1 + len(similar)] = similar
+        if len(similar) < count - 1:
+            # Who shares nothing comes last; among the first k users are enough of them.
+            others = np.setdiff1d(np.arange(count), nearest[: 1 + len(similar)])
+            nearest[1 + len(similar) :] = others[: count - 1 - len(similar)]
+        return nearest
 
 
 @final

@@ -1,5 +1,7 @@
 """Neighbors by rated items against fractions compared exactly, and what comes of support."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
+from server.recommending import rating_lists as layout
 from server.recommending.rated_neighbors import (
     RandomNeighborIndex,
     RatedNeighborIndex,
@@ -62,6 +65,97 @@ def test_neighbors_are_the_most_similar_of_all(
     assert found.dtype == np.int64
     expected = [by_fractions(rated, user)[:count] for user in range(users)]
     np.testing.assert_array_equal(found, np.array(expected).reshape(users, count))
+
+
+@st.composite
+def many_rows(draw: st.DrawFn) -> NDArray[np.bool_]:
+    """Users of several blocks of 64, items of every popularity, [U, I]."""
+    users, items = draw(st.integers(60, 300)), draw(st.integers(1, 300))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    skew = draw(st.sampled_from([0.5, 2.0, 8.0]))
+    rated: NDArray[np.bool_] = rng.random((users, items)) < rng.random(items) ** skew
+    return rated
+
+
+@pytest.mark.parametrize(
+    ("popular", "share"), [(2.0, 0.5), (1 / 64, 0.5), (0.3, 100.0), (0, 100.0)]
+)
+@given(many_rows())
+def test_blocks_and_bitmaps_find_the_same(
+    popular: float, share: float, rated: NDArray[np.bool_]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "BLOCK", 64)
+        defaults = {"popular": popular, "memory_share": share}
+        patch.setattr(layout.rating_lists, "__kwdefaults__", defaults)
+        index = RatedNeighborIndex(matrix(rated))
+    shared = rated.astype(np.int64) @ rated.T
+    keys = shared**2 / np.maximum(rated.sum(1), 1)
+    np.fill_diagonal(keys, np.inf)
+    expected = np.argsort(-keys, axis=1, kind="stable")
+    for user in (0, len(rated) - 1):
+        found = index.neighbors([user], len(rated))[0]
+        np.testing.assert_array_equal(found, expected[user])
+
+
+def test_ratings_decide_how_they_are_laid_out() -> None:
+    rng = np.random.default_rng(0)
+    dense = layout.rating_lists(matrix(rng.random((500, 40)) < 0.5), memory_share=10)
+    assert (dense.bitmaps.shape, len(dense.raters), dense.block) == ((1, 40, 8), 0, 512)
+    assert dense.nbytes == 40 * 4 + 8 + 40 * 64
+    few = RatingMatrix.from_triples(
+        np.arange(70_000), np.zeros(70_000), np.zeros(70_000),
+        user_count=70_000, item_count=100_000, scale=SCALE,
+    )  # fmt: skip
+    sparse = layout.rating_lists(few, popular=2)
+    assert (sparse.block, sparse.raters.itemsize) == (70_016, 4)
+    found = RatedNeighborIndex(few).neighbors([69_999], 4)
+    assert found.tolist() == [[69_999, 0, 1, 2]]
+
+
+@given(incidences(), st.data())
+def test_an_updated_index_is_a_new_one(rated: NDArray[np.bool_], data: st.DataObject) -> None:
+    users, items = rated.shape
+    index = RatedNeighborIndex(matrix(rated))
+    rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
+    with pytest.MonkeyPatch.context() as patch:
+        share = data.draw(st.sampled_from([0.3, 1.0]))
+        patch.setattr("server.recommending.rated_neighbors.CHANGED_SHARE", share)
+        for _ in range(3):
+            users, items = users + int(rng.integers(0, 70)), items + int(rng.integers(0, 2))
+            later = np.zeros((users, items), dtype=bool)
+            later[: len(rated), : rated.shape[1]] = rated
+            for user in rng.integers(0, users, int(rng.integers(0, 4))):
+                later[user] = rng.random(items) < 0.5
+            index, rated = index.updated(matrix(later)), later
+            count = data.draw(st.integers(1, users))
+            for user in rng.integers(0, users, 3).tolist():
+                expected = by_fractions(rated, user)[:count]
+                assert index.neighbors([user], count)[0].tolist() == expected
+
+
+def test_an_update_leaves_the_lists_and_the_index_before_it_alone() -> None:
+    rated = np.random.default_rng(0).random((200, 30)) < 0.3
+    index = RatedNeighborIndex(matrix(rated))
+    before = index.neighbors(np.arange(200), 20)
+    later = np.vstack([rated, rated[7]])
+    updated = index.updated(matrix(later))
+    assert updated.neighbors([7], 2).tolist() == [[7, 200]]
+    assert updated._lists is index._lists
+    np.testing.assert_array_equal(index.neighbors(np.arange(200), 20), before)
+    fewer = updated.updated(matrix(rated[:100, :20]))
+    expected = RatedNeighborIndex(matrix(rated[:100, :20])).neighbors(np.arange(100), 20)
+    np.testing.assert_array_equal(fewer.neighbors(np.arange(100), 20), expected)
+
+
+def test_an_index_is_sent_to_other_processes_and_asked_in_threads() -> None:
+    rated = np.random.default_rng(1).random((300, 50)) < 0.3
+    index = RatedNeighborIndex(matrix(rated))
+    expected = index.neighbors(np.arange(300), 30)
+    copied = copy.deepcopy(index)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda user: copied.neighbors([user], 30)[0], range(300)))
+    np.testing.assert_array_equal(np.array(found), expected)
 
 
 @given(incidences(), st.data())
