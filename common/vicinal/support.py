@@ -37,13 +37,14 @@ def unsupported_last(scores: NDArray[np.float32], ratings: RatingMatrix) -> NDAr
 def _draws(count: int, items: NDArray[np.int32]) -> NDArray[np.float32]:
     """A number in [0, 1) for each of `count` items, decided by a set of items."""
     with np.errstate(over="ignore"):  # it is meant to wrap
-        seed = _mixed(items.astype(np.uint64) + np.uint64(1)).sum(dtype=np.uint64)
-        mixed = _mixed(seed + np.arange(1, count + 1, dtype=np.uint64) * _STEP)
+        seed = scattered(items.astype(np.uint64) + np.uint64(1)).sum(dtype=np.uint64)
+        mixed = scattered(seed + np.arange(1, count + 1, dtype=np.uint64) * _STEP)
     kept = (mixed >> np.uint64(64 - _KEPT_BITS)).astype(np.float32)
     return kept / np.float32(1 << _KEPT_BITS)
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def scattered(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Other numbers, one for each and no two the same: SplitMix64's finalizer."""
     for shift, factor in zip(_SHIFTS[:2], _FACTORS, strict=True):
         values = (values ^ (values >> shift)) * factor
     return values ^ (values >> _SHIFTS[2])

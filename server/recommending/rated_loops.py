@@ -109,12 +109,12 @@ def most_similar(
             at += 1
         if first <= user < first + len(here):
             here[user - first] = 0
-        _keep_largest(keys, found, here, indptr[first:], first)
+        keep_largest(keys, found, here, indptr[first:], first)
     return keys, found
 
 
 @exactly
-def _keep_largest(keys: Keys, found: Indices, counts: Items, indptr: Indices, first: int) -> None:
+def keep_largest(keys: Keys, found: Indices, counts: Items, indptr: Indices, first: int) -> None:
     """Put users from `first` on in the place of those with smaller keys, the root of a heap.
 
     Users come in ascending order, so one whose key equals the root's stays out.

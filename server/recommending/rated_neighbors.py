@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from common.vicinal.support import scattered
 from server.recommending.rated_loops import (
     RatingLists,
     changed_rows,
@@ -29,7 +30,7 @@ from server.recommending.rated_loops import (
 from server.recommending.rating_lists import rating_lists
 
 # Of the order of random neighbors: fixed, so that the same user has the same ones everywhere.
-ORDER_SEED: Final = 0x9E3779B97F4A7C15
+ORDER_SEED: Final = np.uint64(0x9E3779B97F4A7C15)
 # Rows that have changed are compared one by one, until they hold this share of all ratings.
 CHANGED_SHARE: Final = 1 / 64
 
@@ -138,13 +139,18 @@ class RandomNeighborIndex:
         """
         asked = checked(users, count, self._users)
         nearest = np.empty((len(asked), count), dtype=np.int64)
+        everybody = np.arange(self._users, dtype=np.uint64)
         for row, user in zip(nearest, asked.tolist(), strict=True):
-            drawn = _mixed(_mixed(np.array([user], np.uint64)) ^ np.arange(self._users, dtype="u8"))
+            drawn = scattered(scattered(np.array([user], np.uint64) + ORDER_SEED) ^ everybody)
             drawn[user] = 0
             # All numbers are different but for the own one, which is set to come first.
-            first = np.lexsort((np.arange(self._users) != user, drawn))
+            first = np.lexsort((everybody != user, drawn))
             row[:] = first[:count]
         return nearest
+
+    def updated(self, ratings: RatingMatrix) -> Self:
+        """The choice among the users of these ratings."""
+        return type(self)(ratings)
 
 
 def supporting(
@@ -181,11 +187,3 @@ def checked(users: ArrayLike, count: int, total: int) -> NDArray[np.int64]:
         if not 0 <= user < total:
             raise InputError(f"unknown user {user}: choose 0–{total - 1}")
     return asked
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finalizer (Steele et al. 2014, Section 4): one to one, and scattered."""
-    mixed = values + np.uint64(ORDER_SEED)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

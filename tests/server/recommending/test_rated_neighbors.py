@@ -209,7 +209,7 @@ def test_random_neighbors_are_all_users_in_an_order_of_each_users_own() -> None:
     assert found[:, 0].tolist() == list(range(50))
     assert (np.sort(found, axis=1) == np.arange(50)).all()
     assert len({tuple(row[1:6]) for row in found.tolist()}) == 50
-    assert found[7, :6].tolist() == [7, 19, 41, 30, 12, 36], "the same on every machine"
+    assert found[7, :6].tolist() == [7, 46, 9, 1, 29, 34], "the same on every machine"
     first = np.argsort(found, axis=1)
     assert abs(np.corrcoef(first[:, 1:].ravel(), np.tile(np.arange(1, 50), 50))[0, 1]) < 0.1
 
