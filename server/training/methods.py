@@ -62,7 +62,10 @@ class Rmf(BaseModel):
 
 @final
 class Unrated(BaseModel):
-    """The base model trained with the vicinal objective's unrated weight on all users."""
+    """The base model trained with the vicinal objective's unrated weight on all users.
+
+    Of the robust trainings the only one that every model has.
+    """
 
     model_config = _FIXED
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.models import MODELS
 from common.versions.version import encode_version
 from common.vicinal.settings import preset
 from common.vicinal.tuning import tuned_scores
@@ -56,7 +57,7 @@ def test_names_are_parsed(text: str, name: str, rvd: bool) -> None:
         ("rvd+rvd", "mf", "combine one robust training with rvd"),
         ("none+rvd", "mf", "combine one robust training with rvd"),
         ("rmf+none", "mf", "combine one robust training with rvd"),
-        ("apr+rvd", "autorec", "apr trains mf only, not autorec: use --defense rvd"),
+        ("apr+rvd", "autorec", "apr trains mf only, not autorec: use --defense unrated or rvd"),
         ("ltsmf", "cdae", "ltsmf trains mf only"),
     ],
 )
@@ -64,6 +65,11 @@ def test_what_makes_no_sense_is_refused(text: str, model: str, line: str) -> Non
     with pytest.raises(InputError) as refused:
         defense_named(text, model=model)
     assert line in str(refused.value)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_the_unrated_training(model: str) -> None:
+    assert defense_named("unrated+rvd", model=model).name == "unrated+rvd"
 
 
 def test_without_rvd_devices_rank_with_the_model_as_it_is(tmp_path: Path) -> None:
