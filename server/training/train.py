@@ -9,7 +9,7 @@ Shapes: U users, I items, N ratings, d embedding width.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -20,9 +20,11 @@ from common.errors import InputError, VicinalError
 from common.models import Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
-from server.model_store import Tables, TrainedModel, tables_digest
+from server.model_store import Tables, TrainedModel, tables_digest, user_tables
 from server.training.descent import Descent
-from server.training.methods import Robust, Unrated
+from server.training.fold_in import with_left_out
+from server.training.methods import Pca, Robust, Unrated
+from server.training.pca import suspects
 from server.training.robust import robust_factors
 from server.training.unrated import rows_loss
 
@@ -139,6 +141,8 @@ def train(
     require_trainable(settings.model, settings.robust)
     if settings.robust is not None and start is not None:
         raise InputError(f"{settings.robust.method} has no warm start: train it anew")
+    if isinstance(settings.robust, Pca):
+        return _without_suspects(ratings, settings, settings.robust, progress)
     if settings.robust is not None and model.inputs == "none":
         factors = robust_factors(ratings, settings.robust, _descent(settings), progress)
         return _trained(ratings, settings, factors)
@@ -165,8 +169,38 @@ def train(
     return _trained(ratings, settings, parameters, start)
 
 
+def _without_suspects(
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    method: Pca,
+    progress: Callable[[int, int], None] | None,
+) -> TrainedModel:
+    """The model of everybody who is not suspected; the suspects' own parameters are folded in."""
+    left_out = suspects(ratings, method.share, method.components)
+    kept = np.setdiff1d(np.arange(ratings.user_count), left_out)
+    then = settings.model_copy(update={"robust": method.then})
+    trained = train(ratings.rows(kept), then, progress=progress)
+    own = with_left_out(
+        model_named(settings.model),
+        trained.shared_parameters,
+        trained.user_parameters,
+        ratings,
+        left_out,
+        unrated_weight=then.unrated_weight,
+    )
+    manifest = replace(
+        trained.manifest,
+        users=ratings.user_count,
+        training_digest=settings.digest(ratings),
+        user_digest=tables_digest(user_tables(own, left_out)),
+    )
+    return TrainedModel(manifest, trained.shared_parameters, own, left_out)
+
+
 def require_trainable(model: str, robust: Robust | None) -> None:
     """Raises InputError for a robust training that the model does not have."""
+    if isinstance(robust, Pca):
+        robust = robust.then
     if robust is not None and model != "mf" and not isinstance(robust, Unrated):
         raise InputError(
             f"{robust.method} trains mf only, not {model}: use --defense unrated or rvd"

@@ -4,8 +4,8 @@
 
 Of mf the second sum is that over all pairs less that over Ω, and over all pairs it is ⟨PᵀP, QᵀQ⟩:
 no table of users by items is formed. Models that read a user's ratings are trained on whole rows,
-which are decoded anyway, and behind a sigmoid no matrix stands for all items: there the sum is taken
-over the rows as they are.
+which are decoded anyway, and behind a sigmoid no matrix stands for all items: there the sum is
+taken over the rows as they are.
 
 Shapes: U users, I items, N ratings, B rows, d embedding width.
 """
