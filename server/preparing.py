@@ -98,7 +98,7 @@ def prepare(
     """Train, and write the folder that a server serves (server.versions.folder).
 
     presets      what devices may ask for, by name; one of more neighbors than there are users gets
-                 all of them
+                 all of them who are not suspected
     list_length  K
     search       how neighbors are found (server.recommending.offload)
 
@@ -108,7 +108,7 @@ def prepare(
     recommender = Recommender(stored, source.ratings, source.users, search=search)
     description = describe(
         recommender,
-        presets={name: capped(each, source.users) for name, each in presets.items()},
+        presets={name: capped(each, recommender.neighbors) for name, each in presets.items()},
         watched=source.watched,
         list_length=list_length,
         experiment=source.experiment,

@@ -36,6 +36,7 @@ class Offloader:
     """Builds neighborhoods from the ratings and user parameters that a server keeps.
 
     version  names what neighbors are found in, for `cache`
+    left_out users who are nobody's neighbors, but have neighbors themselves
     search   auto: exact for few users, in inverted lists for many; exact: always exact;
              borrowed: a user gets the neighbors of the nearest other user, who may be a fake
              (the paper's approximation for users it was not trained on)
@@ -48,6 +49,7 @@ class Offloader:
         embeddings: NDArray[np.float32],
         *,
         version: str,
+        left_out: NDArray[np.int64] | None = None,
         search: Search = "auto",
         cache: NeighborCache | None = None,
     ) -> None:
@@ -57,6 +59,9 @@ class Offloader:
             embeddings, lists_from=math.inf if search == "exact" else LISTS_FROM
         )
         self.cache = NeighborCache() if cache is None else cache
+        self._left_out = np.zeros(ratings.user_count, dtype=bool)
+        if left_out is not None:
+            self._left_out[left_out] = True
         self._borrowed = search == "borrowed"
         self._key = f"{version}/{'exact' if search == 'exact' else 'auto'}"
 
@@ -73,9 +78,25 @@ class Offloader:
         return self._found(user, count)
 
     def _found(self, user: int, count: int) -> NDArray[np.int64]:
-        return self.cache.get(
-            self._key, user, count, lambda: self.index.neighbors([user], count)[0]
-        )
+        return self.cache.get(self._key, user, count, lambda: self._searched(user, count))
+
+    def _searched(self, user: int, count: int) -> NDArray[np.int64]:
+        """The search's own answer, with others in the place of those who were left out."""
+        hidden, total = np.count_nonzero(self._left_out), len(self._left_out)
+        if not hidden:
+            return self.index.neighbors([user], count)[0]
+        if count > total - hidden:
+            raise InputError(
+                f"k = {count} neighbors asked of {total - hidden} users, as {hidden} of {total} "
+                f"are suspected: choose 1–{total - hidden}"
+            )
+        asked = count
+        while True:
+            asked = min(total, 2 * asked)
+            found = self.index.neighbors([user], asked)[0]
+            found = np.concatenate([found[:1], found[1:][~self._left_out[found[1:]]]])
+            if len(found) >= count:
+                return found[:count]
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """Raises InputError when k is larger than the number of users."""

@@ -64,9 +64,15 @@ class Recommender:
             stored.user_parameters,
             embeddings(stored, ratings),
             version=self.version.digest,
+            left_out=stored.left_out,
             search=search,
             cache=cache,
         )
+
+    @property
+    def neighbors(self) -> int:
+        """Users who can be asked for and be somebody's neighbor: those not left out of training."""
+        return self.user_count - int((self.stored.left_out < self.user_count).sum())
 
     @property
     def neighbor_search(self) -> str:

@@ -65,7 +65,7 @@ DefenseOption = Annotated[
     str,
     typer.Option(
         "--defense",
-        help="none rvd apr ltsmf rmf unrated, or a robust training with rvd: rmf+rvd.",
+        help="none rvd apr ltsmf rmf unrated vat pca, or parts of them: rmf+rvd, pca+unrated+rvd.",
         metavar="NAME",
     ),
 ]

@@ -75,7 +75,8 @@ class Cell:
 
     def capped(self, prepared: Prepared) -> "Cell":
         """With k of at most the real users: the clean model has no others."""
-        return replace(self, settings=capped(self.settings, prepared.user_count))
+        users = self.defense.neighbors_of(prepared.user_count)
+        return replace(self, settings=capped(self.settings, users))
 
 
 def evaluate_cell(

@@ -38,7 +38,8 @@ class Study:
     attack_options  of the attack, by name (sims.attacks.options)
     attack_size     fakes as a share of real users; None is the paper's 3 %
     targets         zero-based item indices; None draws five unpopular items from the seed
-    defense         none, rvd, a robust training, or one with rvd: `rmf+rvd`
+    defense         none, rvd, a robust training, a detector (pca), or these together:
+                    `pca+rmf+rvd`
     preset          paper or vicinal; the next four change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning

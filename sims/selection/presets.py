@@ -33,7 +33,7 @@ from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Pca, Rmf, Robust, Unrated, Vat
 from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE
@@ -61,6 +61,8 @@ SIZES: Final = {
 }
 # Min support as a share of the neighbors, so that it follows k.
 SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25, 5 / 25)
+
+UNRATED_WEIGHTS: Final = (0.01, 0.05, 0.1, 0.2, 0.4)
 
 # Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10:
 # with it the steps of a fine-tune diverge.
@@ -90,12 +92,16 @@ def paper_candidates(model: str) -> Iterator[VicinalSettings]:
 
 
 def robust_candidates(model: str) -> Iterator[Robust]:
-    """Each robust training with its main option at several values."""
+    """Each robust training that the model has with its main option at several values."""
+    yield from (Unrated(weight=weight) for weight in UNRATED_WEIGHTS)
+    yield from (Pca(components=components) for components in (1, 2, 3, 5))
+    if model != "mf":
+        return
     yield from (Apr(epsilon=epsilon) for epsilon in (0.005, 0.05, 0.1, 0.5))
     yield from (Ltsmf(trimmed=trimmed) for trimmed in (0.05, 0.1, 0.2, 0.4))
     yield from (Rmf(rank=rank) for rank in (6, 12, 24))
     yield from (Rmf(biases=True, damping=damping) for damping in (25.0, 400.0))
-    yield from (Unrated(weight=weight) for weight in (0.01, 0.05, 0.1, 0.2, 0.4))
+    yield from (Vat(epsilon=epsilon) for epsilon in (0.05, 0.2, 0.5, 1.0, 2.0))
 
 
 CANDIDATES: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
@@ -170,7 +176,7 @@ def main(
         "filmtrust",
     ],
     model: Annotated[str, typer.Option(help="mf nsvd autorec cdae.")] = "mf",
-    preset: Annotated[str, typer.Option(help="vicinal, paper, or robust (mf only).")] = "vicinal",
+    preset: Annotated[str, typer.Option(help="vicinal, paper, or robust.")] = "vicinal",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
 ) -> None:

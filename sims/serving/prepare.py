@@ -81,7 +81,7 @@ class Serving:
         notes = {
             "neighbors": [
                 f"neighbors: {recommender.neighbor_search}",
-                *_capped_notes(presets, source.users),
+                *_capped_notes(presets, recommender.neighbors),
             ],
             "retrain": command if robust is None else None,
         }
