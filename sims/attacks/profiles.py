@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Final, cast, get_args
 
 import numpy as np
 
@@ -30,8 +30,8 @@ from common.files import write_file
 from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data.reading import read_file
+from sims.attacks.budget import Goal
 
-Goal = Literal["promote", "demote"]
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1
 _MAGIC: Final = "# vicinal profiles 1"
