@@ -1,4 +1,4 @@
-"""Covering: identical copies of a few short profiles, in as many neighborhoods as can be.
+"""Covering: identical copies of a few popular profiles, in as many neighborhoods as can be.
 
 A defense that needs m supporters among a user's k neighbors falls to m fakes which are all near the
 user. So r = `copies` fakes share one profile; they come in together or not at all. For neighbors by
@@ -8,10 +8,11 @@ ratings, a profile of s popular items and t targets is at
 
 from user u, and r copies of it are among u's k − 1 others when that is above the cosine of the
 (k − r)-th of them. Profiles grow item by item, each the one that brings the users who are not yet
-covered nearest to being so; the length that covers most of them is kept, and the next profile is
-for the rest (greedy cover). Short profiles of popular items win: they are near everybody who is
-near nobody in particular. For neighbors by embedding, where what a profile does is not known before
-training, the profiles are those of real users, chosen by the same cover of who has them near.
+covered nearest to being so. The length that covers most of them is kept, or as many of the most
+popular items where those cover more; the next profile is for the rest (greedy cover). Profiles of
+popular items are near everybody who is near nobody in particular. For neighbors by embedding, where
+what a profile does is not known before training, the profiles are those of real users, chosen by
+the same cover of who has them near.
 
 Shapes: U users, I items, C candidate items, k neighbors, t targets.
 """
@@ -65,7 +66,7 @@ def covering_attack(
     copies = min(copies, budget.fakes)
     if copies > k - 2:
         raise InputError(f"attack option copies={copies}: choose at most {k - 2}, for k = {k}")
-    profiles = -(-budget.fakes // copies)
+    profiles = budget.fakes // copies
     room = budget.profile_size - len(targets)
     rows: list[Profile]
     if space == "ratings":
@@ -79,9 +80,8 @@ def covering_attack(
         others = nearest_others(ratings, k - 1 - copies, space=space, model=model, seed=seed)
         centers = cover_by_lists(others, profiles)
         rows = [whole_row(ratings, targets, user, room) for user in centers]
-    return assemble(
-        ratings, targets, (rows[(fake // copies) % len(rows)] for fake in range(budget.fakes))
-    )
+    # What is left over joins in turn: fewer than `copies` of one profile would be wasted.
+    return assemble(ratings, targets, (rows[fake % len(rows)] for fake in range(budget.fakes)))
 
 
 def cover_by_ratings(
@@ -147,7 +147,7 @@ class Reach:
         return found
 
     def grow(self, left: NDArray[np.bool_], room: int) -> NDArray[np.int64]:
-        """Candidates of the profile that covers most of the users who are left."""
+        """Candidates of the profile that covers most of the users who are left, first as grown."""
         shares, bounds = self.shares[left], np.maximum(self.bounds[left], 1e-6)
         overlap, lengths = self.base[left], self.lengths[left]
         chosen: list[int] = []
@@ -166,7 +166,10 @@ class Reach:
             idle += 1
             if count > best_count:
                 best, best_count, idle = len(chosen), count, 0
-        return np.array(chosen[:best], dtype=np.int64)
+        grown = np.array(chosen[:best], dtype=np.int64)
+        # Candidates are in order of popularity.
+        popular = [np.arange(size) for size in range(1, min(room, self.shares.shape[1]) + 1)]
+        return max([grown, *popular], key=lambda items: int((left & self.covered(items)).sum()))
 
 
 def cover_by_lists(others: NDArray[np.int64], count: int) -> list[int]:
