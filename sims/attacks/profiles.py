@@ -5,11 +5,14 @@ which rows are fakes. The file is CSV with a header of comments:
 
     # vicinal profiles 1
     # targets: 1485 1320 821
+    # goal: demote
+    # audience: 3 17 44
     # …any further key: value
     user,item,rating
 
 Users count from 0 within the file, items are the data set's zero-based indices, ratings are
-in the data set's units.
+in the data set's units. Without a goal the targets are promoted; without an audience they are
+meant for everybody.
 """
 
 import hashlib
@@ -18,15 +21,17 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, cast, get_args
 
 import numpy as np
 
 from common.errors import InputError
 from common.files import write_file
+from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data.reading import read_file
 
+Goal = Literal["promote", "demote"]
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1
 _MAGIC: Final = "# vicinal profiles 1"
@@ -50,13 +55,20 @@ _NOT_A_TABLE: Final = (
 class Profiles:
     """Rows of fake users over a data set's items, and what they promote.
 
-    notes   how the file came about: attack, seed, budget, source_digest (of the ratings
-            that were attacked)
+    notes     how the file came about: attack, seed, budget, source_digest (of the ratings
+              that were attacked)
+    goal      whether the targets are to be shown to more users, or to fewer
+    audience  real users who are aimed at, by index, ascending; nobody named is everybody
+
+    Raises InputError for a target that is no item, an audience that is no list of users, anything
+    named twice, and an unknown goal.
     """
 
     ratings: RatingMatrix
     targets: tuple[int, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    goal: Goal = "promote"
+    audience: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         named = {key: self.notes[key] for key in ("attack", "options", "seed") if key in self.notes}
@@ -76,6 +88,12 @@ class Profiles:
                 raise InputError(
                     f"target {target} is not an item (0–{self.ratings.item_count - 1})"
                 )
+        if self.goal not in get_args(Goal):
+            raise unknown("goal", self.goal, get_args(Goal))
+        if any(user < 0 for user in self.audience):
+            raise InputError("audience: users count from 0")
+        if list(self.audience) != sorted(set(self.audience)):
+            raise InputError("audience: name users in ascending order, each once")
 
 
 def write_profiles(path: Path, profiles: Profiles) -> None:
@@ -83,6 +101,8 @@ def write_profiles(path: Path, profiles: Profiles) -> None:
     body = _body(profiles.ratings)
     notes = {
         "targets": " ".join(map(str, profiles.targets)),
+        **({"goal": profiles.goal} if profiles.goal != "promote" else {}),
+        **({"audience": " ".join(map(str, profiles.audience))} if profiles.audience else {}),
         **profiles.notes,
         "digest": hashlib.sha256(body.encode()).hexdigest(),
     }
@@ -109,26 +129,26 @@ def read_profiles(
         ratings = _read_table(path, item_count, scale)
     else:
         ratings, notes = _parse_csv(path, data, item_count, scale)
-    named = notes.pop("targets", "")
+    named, goal = notes.pop("targets", ""), notes.pop("goal", "promote")
+    audience = _indices(path, "audience", notes.pop("audience", ""), "users")
     if targets is None:
-        targets = _parse_targets(path, named)
+        targets = _indices(path, "targets", named, "items")
+        if not targets:
+            raise InputError(f"{path}: names no targets; give them with --targets 1485,1320,…")
     if ratings.user_count == 0:
         raise InputError(f"{path}: holds no profile")
     notes.setdefault("attack", path.name)
     try:
-        return Profiles(ratings, targets, notes)
+        return Profiles(ratings, targets, notes, cast(Goal, goal), audience)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _parse_targets(path: Path, text: str) -> tuple[int, ...]:
+def _indices(path: Path, key: str, text: str, what: str) -> tuple[int, ...]:
     try:
-        targets = tuple(int(word) for word in text.replace(",", " ").split())
+        return tuple(int(word) for word in text.replace(",", " ").split())
     except ValueError as error:
-        raise InputError(f"{path}: targets {text[:60]!r} are not item indices") from error
-    if not targets:
-        raise InputError(f"{path}: names no targets; give them with --targets 1485,1320,…")
-    return targets
+        raise InputError(f"{path}: {key} {text[:60]!r} are not indices of {what}") from error
 
 
 def _parse_csv(

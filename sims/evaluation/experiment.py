@@ -145,6 +145,15 @@ def prepare(
         )
     if profiles is None:
         profiles = attacked(experiment, split.train, attack=attack, progress=progress)
+    if (
+        profiles is not None
+        and profiles.audience
+        and profiles.audience[-1] >= split.train.user_count
+    ):
+        raise InputError(
+            f"audience: user {profiles.audience[-1]} is none of the {split.train.user_count} real "
+            "ones: these profiles are of other ratings"
+        )
     targets = experiment.targets if profiles is None else profiles.targets
     watched: tuple[int, ...] = ()
     if profiles is not None or targets != ():
