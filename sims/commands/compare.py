@@ -31,7 +31,7 @@ def compare(
     seed: options.ResamplesSeedOption = 0,
     json_file: options.JsonOption = None,
 ) -> None:
-    """Compare two results user by user: is the difference more than chance?
+    """Compare two results user by user, to see whether they differ by more than chance.
 
     Prints every metric of both, the difference with its 95 % interval from resampled users, and
     p from a permutation test. Results of other ratings, users, targets or lists are refused.

@@ -59,5 +59,5 @@ def evaluate(
     if json_file is not None:
         write_file(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
     if per_user is not None:
-        write_per_user(per_user, evaluation)
+        write_per_user(per_user, evaluation.per_user())
     Console().print(evaluation.table())

@@ -4,7 +4,7 @@ They are fitted to the ratings that the attacked server has, and answer as it wo
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
@@ -47,7 +47,7 @@ def measure_baseline(
     ratings: RatingMatrix,
     local: LocalRatings,
     users: NDArray[np.int64],
-    watched: Sequence[int],
+    watched: tuple[int, ...],
     list_length: int,
 ) -> Measured:
     """What comes of a baseline's answers; its seconds are the mean user's, fitting aside.

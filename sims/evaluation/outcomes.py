@@ -82,21 +82,21 @@ class Outcomes:
 
     def hits(self, count: int | None = None) -> NDArray[np.bool_]:
         """Whether each target is among the first `count` (None: K), [B, t]."""
-        return self._within(self.target_ranks, count)
+        return _within(self.target_ranks, self.list_length if count is None else count)
 
     def found(self, count: int | None = None) -> NDArray[np.bool_]:
         """Whether the held-out item is among the first `count` (None: K), [B]."""
-        return self._within(self.ranks, count)
+        return _within(self.ranks, self.list_length if count is None else count)
 
     @property
     def eligible(self) -> NDArray[np.bool_]:
         """Whether the user has not rated a target, [B, t]."""
-        return self.target_ranks != NOTHING
+        return np.not_equal(self.target_ranks, NOTHING)
 
     @property
     def asked(self) -> NDArray[np.bool_]:
         """Whether the user has a held-out item, [B]."""
-        return self.ranks != NOTHING
+        return np.not_equal(self.ranks, NOTHING)
 
     @property
     def counts(self) -> Counts:
@@ -111,15 +111,16 @@ class Outcomes:
             int((found & self.liked).sum()),
         )
 
-    def _within(self, ranks: Ranks, count: int | None) -> NDArray[np.bool_]:
-        return (ranks > 0) & (ranks <= (self.list_length if count is None else count))
-
 
 def raters(ratings: RatingMatrix, item: int) -> NDArray[np.bool_]:
     """Who has rated an item, [U]."""
     rated = np.zeros(ratings.user_count, dtype=bool)
     rated[ratings.users[ratings.items == item]] = True
     return rated
+
+
+def _within(ranks: Ranks, count: int) -> NDArray[np.bool_]:
+    return (ranks > 0) & (ranks <= count)
 
 
 def _rank(lists: Ranks, items: NDArray[np.integer]) -> Ranks:

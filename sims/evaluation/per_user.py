@@ -8,11 +8,11 @@ Run as `python -m sims.evaluation.per_user NAME`: the file on stdin, its columns
 Shapes: B users, t target items.
 """
 
-import hashlib
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -26,10 +26,6 @@ from server.data.reading import MIB, first_line, read_file
 from sims.evaluation.metrics import Population
 from sims.evaluation.outcomes import NOTHING, Outcomes
 from sims.evaluation.pairing import UserResults
-from sims.functions import label
-
-if TYPE_CHECKING:
-    from sims.evaluation.report import Evaluation
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 1024 * MIB
@@ -68,30 +64,14 @@ FOUND: Final[dict[str, pl.DataType]] = {
 SCHEMA: Final = FOUND | ASKED
 
 
-def frame_of(evaluation: "Evaluation") -> pl.DataFrame:
-    """A row for each condition, or baseline, and user."""
-    prepared, profiles = evaluation.prepared, evaluation.prepared.profiles
-    experiment, population = prepared.experiment, evaluation.scores.population
-    hasher = hashlib.sha256(prepared.split.train.digest().encode())
-    hasher.update(prepared.split.held_out.items.tobytes())
-    asked = {
-        "format": FORMAT,
-        "dataset": experiment.dataset,
-        "digest": hasher.hexdigest(),
-        "model": label(experiment.model),
-        "attack": label(experiment.attack),
-        "defense": evaluation.defense,
-        "preset": evaluation.preset,
-        "seed": experiment.seed,
-        "list_length": experiment.list_length,
-        "targets": " ".join(map(str, prepared.watched)),
-        "goal": "promote" if profiles is None else profiles.goal,
-    }
-    parts = [
-        _frame_of(name, outcomes, population) for name, outcomes in evaluation.outcomes.items()
-    ]
-    told = [pl.lit(value, dtype=ASKED[name]).alias(name) for name, value in asked.items()]
-    return pl.concat(parts).with_columns(told)
+def frame_of(
+    outcomes: Mapping[str, Outcomes], population: Population, asked: Mapping[str, Any]
+) -> pl.DataFrame:
+    """A row for each condition, or baseline, and user; `asked` has the keys of ASKED but format."""
+    told = {"format": FORMAT, **asked}
+    constant = [pl.lit(told[name], dtype=kind).alias(name) for name, kind in ASKED.items()]
+    parts = [_frame_of(name, one, population) for name, one in outcomes.items()]
+    return pl.concat(parts).with_columns(constant)
 
 
 def _frame_of(name: str, outcomes: Outcomes, population: Population) -> pl.DataFrame:
@@ -121,10 +101,10 @@ def _or_null(values: np.ndarray[Any, np.dtype[np.int32]]) -> pl.Series:
     return series.set(series == NOTHING, None)
 
 
-def write_per_user(path: Path, evaluation: "Evaluation") -> None:
+def write_per_user(path: Path, frame: pl.DataFrame) -> None:
     """Whole or not at all. Raises OSError."""
     buffer = io.BytesIO()
-    frame_of(evaluation).write_parquet(buffer)
+    frame.write_parquet(buffer)
     write_file(path, buffer.getvalue())
 
 

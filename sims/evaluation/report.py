@@ -1,5 +1,6 @@
 """What an evaluation reports: as JSON, as frames, and as a table."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,10 +134,25 @@ class Evaluation:
         """
         from sims.evaluation.per_user import frame_of  # noqa: PLC0415 - needs polars
 
-        return frame_of(self)
+        experiment, split = self.prepared.experiment, self.prepared.split
+        hasher = hashlib.sha256(split.train.digest().encode())
+        hasher.update(split.held_out.items.tobytes())
+        asked = {
+            "dataset": experiment.dataset,
+            "digest": hasher.hexdigest(),
+            "model": label(experiment.model),
+            "attack": label(experiment.attack),
+            "defense": self.defense,
+            "preset": self.preset,
+            "seed": experiment.seed,
+            "list_length": experiment.list_length,
+            "targets": " ".join(map(str, self.prepared.watched)),
+            "goal": self.goal,
+        }
+        return frame_of(self.outcomes, self.scores.population, asked)
 
     def against(self, other: "Evaluation", condition: str = "defended") -> Pairing:
-        """This result and another one, of the same users, compared user by user.
+        """Compare with another result of the same users, user by user.
 
         Raises InputError for results of other ratings, users, targets or lists.
         """
@@ -222,7 +238,13 @@ class Evaluation:
 
     def table(self) -> Table:
         """What a reader asks first, by condition and baseline, at most 80 columns wide."""
-        return evaluation_table(self)
+        return evaluation_table(
+            self.scores,
+            self.baselines,
+            title=self.title(),
+            list_length=self.prepared.experiment.list_length,
+            notes=self.notes,
+        )
 
     def title(self) -> str:
         """What was measured, in a line."""
