@@ -62,6 +62,9 @@ COMMANDS = {
         "Measure one attack against one defense on one data set.",
         "server",
     ),
+    "compare": Command(
+        "sims.commands.compare", "Test whether two results of the same users differ.", "server"
+    ),
     "grid": Command(
         "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."
     ),

@@ -195,6 +195,13 @@ def _results() -> Iterator[str]:
     )
     yield _keys("vicinal evaluate --json", keys.EVALUATION)
     yield _keys("CONDITION", keys.CONDITIONS)
+    yield _keys("METRIC", keys.METRICS)
+    yield _keys(
+        "vicinal evaluate --per-user",
+        keys.PER_USER,
+        "A Parquet file with a row for each user under each condition and of each baseline.",
+    )
+    yield _keys("vicinal compare --json", keys.COMPARED)
     yield _keys("vicinal simulate --json", keys.FLEET)
     yield _keys(
         "vicinal grid: cells/DIGEST.json, results.parquet",

@@ -10,6 +10,7 @@ Run as `python -m server.data.parquet NAME`: the file on stdin, its columns on s
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -32,7 +33,12 @@ def read_table(data: bytes, name: str) -> pl.DataFrame:
     Raises InputError when the file is damaged, holds other columns or types, or is too large
     for the bounds.
     """
-    command = module_command("server.data.parquet", name)
+    return read_in_child("server.data.parquet", data, name)
+
+
+def read_in_child(module: str, data: bytes, name: str) -> pl.DataFrame:
+    """What a child that runs `child` of a module makes of a file. Raises InputError."""
+    command = module_command(module, name)
     try:
         done = subprocess.run(
             command, input=data, capture_output=True, timeout=SECONDS, check=False
@@ -97,11 +103,11 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def main() -> int:
-    """The child: 0 and the columns on stdout, or 2 and one line on stderr."""
+def child(read: Callable[[bytes, str], pl.DataFrame]) -> int:
+    """The child: 0 and what `read` gives on stdout, or 2 and one line on stderr."""
     _bound_memory()
     try:
-        table = wanted_columns(sys.stdin.buffer.read(), sys.argv[1])
+        table = read(sys.stdin.buffer.read(), sys.argv[1])
     except InputError as error:
         sys.stderr.write(f"\n{' '.join(str(error).split())}\n")
         return error.exit_code
@@ -110,4 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child(wanted_columns))

@@ -58,6 +58,7 @@ class Recommender:
         self.ratings = ratings
         self.user_count = user_count
         self.search = search
+        self._answered: tuple[int, VicinalSettings, Neighborhood] | None = None
         self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
         self._offloader = Offloader(
             ratings,
@@ -107,12 +108,25 @@ class Recommender:
         the same. `mark` is called when a stage has ended: neighbors, tune, rank.
         """
         neighborhood = self.neighborhood(user, settings)
+        self._answered = user, settings, neighborhood
         mark("neighbors")
         scores = tune(self.version.served, neighborhood, settings)
         mark("tune")
         items = top_items(scores, self.ratings.items_of(user), list_length)
         mark("rank")
         return items
+
+    def supported(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
+        """Whether each item has ratings in the user's neighborhood, after min support, [I].
+
+        At once for the user whom `recommend` answered last. Raises InputError.
+        """
+        latest = self._answered
+        if latest is None or latest[:2] != (user, settings):
+            latest = user, settings, self.neighborhood(user, settings)
+        found = np.zeros(self.ratings.item_count, dtype=bool)
+        found[latest[2].ratings.items] = True
+        return found
 
     def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
         """The top K of the model as it was trained. Raises InputError."""

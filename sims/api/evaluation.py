@@ -14,6 +14,7 @@ from sims.api.surroundings import reporting, store_folder
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
 from sims.evaluation import study as studies
+from sims.evaluation.baselines import baselines_named
 from sims.evaluation.defenses import RVD
 from sims.evaluation.experiment import NO_ATTACK
 from sims.evaluation.report import Evaluation
@@ -40,6 +41,7 @@ def evaluate(
     list_length: int = 50,
     seed: int = 0,
     users: int | None = None,
+    baselines: str | Sequence[str] | None = None,
     store: str | Path | None = None,
     processes: int | None = 1,
     progress: bool = False,
@@ -64,6 +66,8 @@ def evaluate(
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training
     users           size of a random sample that is asked; None asks everybody
+    baselines       measured beside it: names of popularity, userknn, itemknn and ease, `all`, or
+                    `none` (popularity alone); None is popularity, userknn and ease
     store           folder that keeps trained models, so that the same is not trained twice
     processes       that answer users; 1 is this one, None one a core. A script that starts some
                     needs `if __name__ == "__main__":`. The numbers do not depend on it
@@ -107,6 +111,7 @@ def evaluate(
         list_length=list_length,
         seed=seed,
         users=users,
+        baselines=baselines_named(baselines),
     )
     with one_thread(), store_folder(store) as folder, reporting(progress) as report:
         return studies.evaluate(

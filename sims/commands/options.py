@@ -127,6 +127,21 @@ MinSupportOption = Annotated[
         "--min-support", help="m: neighbors who must have rated an item; default: the preset's."
     ),
 ]
+BaselinesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        help="Recommenders measured beside it: popularity userknn itemknn ease, with commas "
+        "between, all, or none (popularity alone); default: popularity,userknn,ease.",
+        metavar="NAMES",
+    ),
+]
+ResamplesSeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, callback=_seed, help="Seed of the resamples and of the permutations."
+    ),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
@@ -155,9 +170,10 @@ class StudyOptions:
     list_length: ListLengthOption = 50
     seed: SeedOption = 0
 
-    def study(self, *, users: int | None = None) -> "Study":
-        """Raises InputError for targets or attack options that cannot be read."""
+    def study(self, *, users: int | None = None, baselines: str | None = None) -> "Study":
+        """Raises InputError for targets, attack options or baselines that cannot be read."""
         from sims.attacks.options import parse_options
+        from sims.evaluation.baselines import baselines_named
         from sims.evaluation.study import Study
 
         return Study(
@@ -176,6 +192,7 @@ class StudyOptions:
             list_length=self.list_length,
             seed=self.seed,
             users=users,
+            baselines=baselines_named(baselines),
         )
 
 

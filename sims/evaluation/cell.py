@@ -13,9 +13,11 @@ from typing import Final, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
 from server.training.methods import Robust
+from sims.evaluation.baselines import POPULARITY, USUAL, measure_baseline, refused
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import Experiment, Prepared, not_attacked
 from sims.evaluation.measuring import (
@@ -24,7 +26,6 @@ from sims.evaluation.measuring import (
     Measurable,
     Measured,
     Source,
-    popularity,
 )
 from sims.evaluation.own_model import OwnModel
 from sims.evaluation.report import Evaluation
@@ -50,10 +51,11 @@ class Train(Protocol):
 class Cell:
     """What is measured.
 
-    defense   a robust training, the fine-tune, both or neither
-    preset    what `settings` began as; in a grid empty without the vicinal defense
-    settings  of the vicinal defense; without it, nothing reads them
-    users     size of a random sample; None asks everybody
+    defense    a robust training, the fine-tune, both or neither
+    preset     what `settings` began as; in a grid empty without the vicinal defense
+    settings   of the vicinal defense; without it, nothing reads them
+    users      size of a random sample; None asks everybody
+    baselines  that are measured beside it, by name (sims.evaluation.baselines)
     """
 
     experiment: Experiment
@@ -61,6 +63,7 @@ class Cell:
     preset: str
     settings: VicinalSettings
     users: int | None = None
+    baselines: tuple[str, ...] = USUAL
 
     def memo_key(self, condition: Condition, watched: tuple[int, ...]) -> str:
         """Everything that decides what is measured under a condition."""
@@ -72,6 +75,10 @@ class Cell:
         robust = self.defense if defended else None
         settings = self.settings if defended else None
         return repr((condition, experiment, robust, watched, settings, self.users))
+
+    def baseline_key(self, name: str, watched: tuple[int, ...]) -> str:
+        """Everything that decides what is measured of a baseline: the model does not."""
+        return repr((name, replace(self.experiment, model=""), watched, self.users))
 
     def capped(self, prepared: Prepared) -> "Cell":
         """With k of at most the real users: the clean model has no others."""
@@ -110,21 +117,20 @@ def evaluate_cell(
         )[:, 1:]
         share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
     measured = run.measured(conditions, users)
-    length = cell.experiment.list_length
-    popular = popularity(poisoned.ratings, prepared.local, users, prepared.watched, length)
     trained_since = run.train_seconds - trained_before
+    defend_seconds = time.perf_counter() - start - trained_since
+    beside, left_out = run.baselines(users)
     return Evaluation.of(
         prepared,
         measured,
-        popular,
+        beside,
         defense=cell.defense.name,
         preset=cell.preset,
         settings=cell.settings,
-        users=len(users),
-        notes=_notes(asked, cell) + (own.notes if own is not None else ()),
+        notes=_notes(asked, cell) + (own.notes if own is not None else ()) + left_out,
         fake_neighbor_share=share,
         train_seconds=run.train_seconds,
-        defend_seconds=time.perf_counter() - start - trained_since,
+        defend_seconds=defend_seconds,
     )
 
 
@@ -229,6 +235,28 @@ class _Run:
             for name, part in self._measurer(setup, missing, users).items():
                 self._memo[keys[name]] = part
         return {name: self._memo[key] for name, key in keys.items()}
+
+    def baselines(self, users: NDArray[np.int64]) -> tuple[dict[str, Measured], tuple[str, ...]]:
+        """Popularity and those asked for on the attacked ratings; a line for each left out."""
+        found, left_out = dict[str, Measured](), list[str]()
+        ratings = self.recommender(clean=False).ratings
+        for name in dict.fromkeys((POPULARITY, *self._cell.baselines)):
+            key = self._cell.baseline_key(name, self._prepared.watched)
+            if key not in self._memo:
+                try:
+                    self._memo[key] = measure_baseline(
+                        name,
+                        ratings,
+                        self._prepared.local,
+                        users,
+                        self._prepared.watched,
+                        self._cell.experiment.list_length,
+                    )
+                except InputError as error:
+                    left_out.append(refused(name, error))
+                    continue
+            found[name] = self._memo[key]
+        return found, tuple(left_out)
 
     def _models_of(
         self, conditions: Sequence[Condition], *, defended: bool

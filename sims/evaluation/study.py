@@ -16,6 +16,7 @@ from server.model_store import ModelStore
 from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
+from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import RVD, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, Experiment, prepare
@@ -48,6 +49,7 @@ class Study:
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training; each draws from a stream of its own
     users           size of a random sample that is asked; None asks everybody
+    baselines       that are measured beside it, by name (sims.evaluation.baselines)
     """
 
     dataset: str = "ml-100k"
@@ -65,6 +67,7 @@ class Study:
     list_length: int = 50
     seed: int = 0
     users: int | None = None
+    baselines: tuple[str, ...] = USUAL
 
     def __post_init__(self) -> None:
         """Raises InputError for what is no whole number, or too small a one."""
@@ -77,6 +80,7 @@ class Study:
         for name in ("attack_size", "unrated_weight"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, share(name.replace("_", " "), getattr(self, name)))
+        object.__setattr__(self, "baselines", baselines_named(self.baselines))
         for name in ("defense", "preset"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} {getattr(self, name)!r:.40}: give a name")
@@ -118,7 +122,7 @@ class Study:
             attack_options=self.attack_options,
         )
         name = self.preset if own is None else OWN_PRESET
-        return Cell(experiment, defense, name, settings, self.users)
+        return Cell(experiment, defense, name, settings, self.users, self.baselines)
 
 
 def evaluate(

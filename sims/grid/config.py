@@ -16,6 +16,7 @@ from common.names import unknown
 from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
+from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment
@@ -84,6 +85,10 @@ class GridConfig(BaseModel):
     users: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="size of a sample of users; without, all"
     )
+    baselines: list[str] = Field(
+        default=[*USUAL],
+        description="recommenders beside every cell: popularity, userknn, itemknn or ease",
+    )
     metrics: list[Metric] = Field(
         default=["hit_ratio", "accuracy"],
         description="a table for each; hit_ratio, accuracy or seconds",
@@ -114,6 +119,10 @@ class GridConfig(BaseModel):
         return list({repr(cell): cell for cell in cells}.values())
 
     @property
+    def _beside(self) -> tuple[str, ...]:
+        return baselines_named(self.baselines)
+
+    @property
     def _weights(self) -> list[float | None]:
         return [*self.unrated_weights] or [None]
 
@@ -135,13 +144,13 @@ class GridConfig(BaseModel):
         named = own_defense(defense) if own else defense_named(defense, model=experiment.model)
         if not named.rvd:
             # No preset in it, so that its result outlives a change of one.
-            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users)
+            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users, self._beside)
             return
         if own is not None:
             counts: list[int | None] = [*self.neighbors] or [None]
             for neighbors, weight in product(counts, self._weights):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)
-                yield Cell(experiment, named, OWN_PRESET, settings, self.users)
+                yield Cell(experiment, named, OWN_PRESET, settings, self.users, self._beside)
             return
         for name in self.presets:
             k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
@@ -150,7 +159,7 @@ class GridConfig(BaseModel):
             ks: list[int | None] = [*self.neighbors] or [k]
             for neighbors, weight in product(ks, self._weights):
                 settings = settings_of(experiment.model, name, neighbors, weight)
-                yield Cell(experiment, named, name, settings, self.users)
+                yield Cell(experiment, named, name, settings, self.users, self._beside)
 
 
 @cache
@@ -219,6 +228,7 @@ def _check_names(config: GridConfig) -> None:
     _check("attack", config.attack_options, attacks, where="attack_options")
     for name, options in config.attack_options.items():
         resolve(label(name), attack_named(name), options)
+    baselines_named(config.baselines)
     built_in = [name for name in config.models if not is_function(name)]
     _check("model", built_in, MODELS, where="models")
     for model in built_in:

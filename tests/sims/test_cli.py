@@ -70,6 +70,7 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
             "data",
             "attack",
             "evaluate",
+            "compare",
             "grid",
             "figure",
             "serve",
