@@ -197,6 +197,14 @@ class RatingMatrix:
         """The items that a user rated, ascending."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
+    def of_items(self, kept: NDArray[np.bool_]) -> "RatingMatrix":
+        """The ratings of the items that `kept` [I] says; users and items stay as many."""
+        keep = kept[self.items]
+        indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
+        return RatingMatrix(
+            indptr, self.items[keep], self.levels[keep], self.item_count, self.scale
+        )
+
     def item_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every item, [I]: its popularity."""
         return np.bincount(self.items, minlength=self.item_count)

@@ -1,5 +1,6 @@
 """Settings of the vicinal defense, and two presets for each model."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -8,6 +9,12 @@ from common.names import unknown
 
 StepRule = Literal["curvature", "adagrad", "adam"]
 STEP_RULES: Final = ("curvature", "adagrad", "adam")
+Space = Literal["ratings", "embedding", "random"]
+# In what users are near each other: what they rated, or the model's embeddings; random is the
+# choice that both have to beat.
+# Of all accounts: where half of them are fakes, nothing is left to hold on to.
+MAX_ASSUMED: Final = 0.5
+SPACES: Final[tuple[Space, ...]] = ("ratings", "embedding", "random")
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,16 @@ class VicinalSettings:
     min_support     m: an item's ratings count only if at least m of the k neighbors rated it;
                     above 1, items without that support rank last
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
+    neighbors_by    the space in which users are near each other
+
+    Admission (server.recommending.admission; docs/theory.md): which items a user can be recommended.
+
+    assumed_fakes   φ: share of all accounts that may be fakes, by whose number f an item has to
+                    be out of their reach; 0 admits every item
+    margin          s: raters that an item needs beyond f
+    candidates      C: unrated items that are looked for among the nearest users, of whom as few
+                    are counted as it takes; 0 counts all users
+    exploration     ρ: share of users for whom an item needs no raters, drawn for user and item
     """
 
     neighbors: int
@@ -33,6 +50,25 @@ class VicinalSettings:
     learning_rate: float = 0.0
     min_support: int = 1
     proximal_weight: float = 0.0
+    neighbors_by: Space = "embedding"
+    assumed_fakes: float = 0.0
+    margin: int = 1
+    candidates: int = 0
+    exploration: float = 0.0
+
+    @property
+    def only_supported(self) -> bool:
+        """Whether items that nobody in a neighborhood rated rank last."""
+        return self.min_support > 1 or self.assumed_fakes > 0
+
+    def tolerated_fakes(self, users: int) -> int:
+        """f: how many of `users` accounts may be fakes."""
+        # A share of a count that is whole in decimals stays whole.
+        return math.ceil(round(self.assumed_fakes * users, 6))
+
+    def required_raters(self, users: int) -> int:
+        """M = f + s: how many raters admit an item; 0 where every item is admitted."""
+        return self.tolerated_fakes(users) + self.margin if self.assumed_fakes > 0 else 0
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -59,6 +95,17 @@ class VicinalSettings:
         require(
             0 <= self.proximal_weight < float("inf"),
             f"proximal weight must not be negative, got {self.proximal_weight}",
+        )
+        require(self.neighbors_by in SPACES, f"neighbors are sought by {', '.join(SPACES)}")
+        require(
+            0 <= self.assumed_fakes <= MAX_ASSUMED,
+            f"assumed fakes must be a share in 0–{MAX_ASSUMED}, got {self.assumed_fakes}",
+        )
+        require(self.margin >= 1, f"margin must be at least 1, got {self.margin}")
+        require(self.candidates >= 0, f"candidates must not be negative, got {self.candidates}")
+        require(
+            0 <= self.exploration <= 1,
+            f"exploration must be a share in 0–1, got {self.exploration}",
         )
 
 
@@ -92,6 +139,8 @@ def preset(
     steps: int | None = None,
     unrated_weight: float | None = None,
     min_support: int | None = None,
+    neighbors_by: Space | None = None,
+    assumed_fakes: float | None = None,
 ) -> VicinalSettings:
     """A model's preset by name, with some of its values replaced. Raises InputError.
 
@@ -110,7 +159,17 @@ def preset(
         steps=chosen.steps if steps is None else steps,
         unrated_weight=chosen.unrated_weight if unrated_weight is None else unrated_weight,
         min_support=chosen.min_support if min_support is None else min_support,
+        neighbors_by=chosen.neighbors_by if neighbors_by is None else neighbors_by,
+        assumed_fakes=chosen.assumed_fakes if assumed_fakes is None else assumed_fakes,
     )
+
+
+def space_named(name: str) -> Space:
+    """Raises InputError for a name that is not in SPACES."""
+    for space in SPACES:
+        if name == space:
+            return space
+    raise unknown("space of neighbors", name, SPACES)
 
 
 def capped(settings: VicinalSettings, users: int) -> VicinalSettings:

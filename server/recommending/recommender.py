@@ -4,6 +4,7 @@ Shapes: U users (fakes among them, unknown to the server), I items, K recommende
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from common.errors import InputError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.vicinal.neighborhood import Neighborhood
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
 from server.model_store import StoredModel
 from server.recommending.neighbor_cache import NeighborCache
@@ -63,7 +64,7 @@ class Recommender:
         self._offloader = Offloader(
             ratings,
             stored.user_parameters,
-            embeddings(stored, ratings),
+            partial(embeddings, stored, ratings),
             version=self.version.digest,
             left_out=stored.left_out,
             search=search,
@@ -75,10 +76,12 @@ class Recommender:
         """Users who can be asked for and be somebody's neighbor: those not left out of training."""
         return self.user_count - int((self.stored.left_out < self.user_count).sum())
 
-    @property
-    def neighbor_search(self) -> str:
-        """One line on how neighbors are searched, and with what recall."""
-        return self._offloader.index.description
+    def neighbor_search(self, space: Space) -> str:
+        """One line on how neighbors are searched in a space, and with what recall.
+
+        It prepares that search, and the first answer does not have to.
+        """
+        return self._offloader.index(space).description
 
     @property
     def neighbor_cache(self) -> NeighborCache:
@@ -144,11 +147,13 @@ class Recommender:
         alone = Neighborhood(self.ratings.rows([user]), own)
         return self.version.served.plain_scores(alone)
 
-    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
+    def nearest(
+        self, users: NDArray[np.int64], count: int, space: Space = "embedding"
+    ) -> NDArray[np.int64]:
+        """Indices of the nearest users in a space, [B, k]; from `user_count` on they are fakes."""
         nearest = np.empty((len(users), count), dtype=np.int64)
         for row, user in zip(nearest, users.tolist(), strict=True):
-            row[:] = self._offloader.nearest(user, count)
+            row[:] = self._offloader.nearest(user, count, space)
         return nearest
 
     def user_embeddings(self) -> NDArray[np.float32]:
