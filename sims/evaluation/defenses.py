@@ -10,6 +10,7 @@ from typing import Final
 from common.errors import InputError
 from common.names import unknown
 from common.vicinal.settings import VicinalSettings
+<<<<<<< HEAD
 from server.training.methods import (
     ASSUMED_FAKES,
     UNRATED_WEIGHTS,
@@ -23,6 +24,10 @@ from server.training.methods import (
     Vat,
 )
 from server.training.pca import suspect_count
+=======
+from server.baselines import BASELINES, require_no_defense
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
+>>>>>>> baselines
 from server.training.train import require_trainable
 
 RVD: Final = "rvd"
@@ -83,14 +88,15 @@ def defense_named(text: str, *, model: str = "mf", assume_fakes: float = ASSUMED
 
     assume_fakes  fakes ÷ real users that a detector expects
 
-    Raises InputError for an unknown name, parts that do not go together, and a robust training
-    that the model does not have.
+    Raises InputError for an unknown name, parts that do not go together, and a defense that the
+    model does not have.
     """
     names = text.split("+")
     for name in names:
         if name not in DEFENSES:
             both = ", or parts of them, as in rmf+rvd or pca+rmf+rvd"
             raise unknown("defense", name, DEFENSES, more=both)
+<<<<<<< HEAD
     methods = [robust for name in names if (robust := DEFENSES[name]) is not None]
     trainings: list[Training] = [each for each in methods if not isinstance(each, Pca)]
     detectors, others = len(methods) - len(trainings), len(names) - len(methods)
@@ -103,6 +109,15 @@ def defense_named(text: str, *, model: str = "mf", assume_fakes: float = ASSUMED
     if isinstance(then, Unrated) and model in UNRATED_WEIGHTS:
         then = Unrated(weight=UNRATED_WEIGHTS[model])
     robust = Pca(share=assume_fakes, then=then) if detectors else then
+=======
+    trainings = [robust for name in names if (robust := DEFENSES[name]) is not None]
+    others = len(names) - len(trainings)
+    if len(trainings) > 1 or others > 1 or (NO_DEFENSE in names and len(names) > 1):
+        raise InputError(f"defense {text!r}: combine one robust training with rvd, as in rmf+rvd")
+    robust = trainings[0] if trainings else None
+    if model in BASELINES and text != NO_DEFENSE:
+        require_no_defense(model)
+>>>>>>> baselines
     require_trainable(model, robust)
     return Defense(robust, RVD in names)
 
