@@ -23,7 +23,7 @@ from common.names import unknown
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings, space_named
 from common.vicinal.settings import preset as preset_named
 from server.fleet.serve import FleetJob, serve_fleet
 from server.versions.deployment import read_deployment

@@ -34,7 +34,7 @@ class VicinalSettings:
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
     neighbors_by    the space in which users are near each other
 
-    Admission (server.recommending.admission; docs/theory.md): which items a user can be recommended.
+    Admission: which items a user can be recommended (server.recommending.admission).
 
     assumed_fakes   φ: share of all accounts that may be fakes, by whose number f an item has to
                     be out of their reach; 0 admits every item
@@ -190,6 +190,20 @@ def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
     return (
         f"k = {asked.neighbors} is more than the {given.neighbors} users there are: "
         f"k = {given.neighbors}, min support {given.min_support}"
+    )
+
+
+def tolerated_note(settings: VicinalSettings, users: int) -> str:
+    """How many fakes among `users` accounts an answer stands, in words."""
+    fakes, required = settings.tolerated_fakes(users), settings.required_raters(users)
+    if required == 0:
+        return "assumes no number of fakes: any item may be recommended (--assume-fakes sets one)"
+    explored = (
+        f", but for {100 * settings.exploration:g} % of users" if settings.exploration else ""
+    )
+    return (
+        f"stands {fakes} fakes among {users} accounts: an item needs {required} raters to be "
+        f"recommended{explored}"
     )
 
 

@@ -36,9 +36,7 @@ class Admission:
     nearest  how neighbors among them are found
     """
 
-    def __init__(
-        self, ratings: RatingMatrix, counted: NDArray[np.int64], nearest: Nearest
-    ) -> None:
+    def __init__(self, ratings: RatingMatrix, counted: NDArray[np.int64], nearest: Nearest) -> None:
         self._ratings, self._counted, self._nearest = ratings, counted, nearest
         self._raters = ratings.rows(counted).item_counts()
 

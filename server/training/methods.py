@@ -4,6 +4,8 @@ from typing import Annotated, Final, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.training.ranking import Ials
+
 # Fake users as a share of the real ones where nobody says otherwise; never what a test injects.
 ASSUMED_FAKES: Final = 0.03
 
@@ -96,7 +98,7 @@ class Vat(BaseModel):
     warm_up: int = Field(default=5, ge=0, description="epochs before, with λ = 0")
 
 
-Training = Annotated[Apr | Ltsmf | Rmf | Unrated | Vat, Field(discriminator="method")]
+Training = Annotated[Apr | Ials | Ltsmf | Rmf | Unrated | Vat, Field(discriminator="method")]
 
 
 @final
@@ -113,4 +115,4 @@ class Pca(BaseModel):
     then: Training | None = Field(default=None, description="how the others are trained")
 
 
-Robust = Annotated[Apr | Ltsmf | Rmf | Unrated | Vat | Pca, Field(discriminator="method")]
+Robust = Annotated[Apr | Ials | Ltsmf | Rmf | Unrated | Vat | Pca, Field(discriminator="method")]

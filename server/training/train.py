@@ -20,20 +20,14 @@ from common.errors import InputError, VicinalError
 from common.models import SERVED_AS, Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
-<<<<<<< HEAD
 from server.model_store import Tables, TrainedModel, tables_digest, user_tables
-from server.training.descent import Descent
+from server.training.calibration import calibrated
+from server.training.descent import Descent, Progress
 from server.training.fold_in import with_left_out
 from server.training.methods import Pca, Robust, Unrated
 from server.training.pca import suspects
-=======
-from server.model_store import Tables, TrainedModel, tables_digest
-from server.training.calibration import calibrated
-from server.training.descent import Descent, Progress
-from server.training.methods import Robust
 from server.training.rankers import RANKERS
-from server.training.ranking import RANKINGS, Ranking
->>>>>>> baselines
+from server.training.ranking import RANKINGS, Ials, Ranking
 from server.training.robust import robust_factors
 from server.training.unrated import rows_loss
 
@@ -162,23 +156,16 @@ def train(
     model = model_named(SERVED_AS.get(settings.model, settings.model))
     # A sum's order depends on the number of threads, and a version's name on the sum.
     torch.set_num_threads(1)
-<<<<<<< HEAD
     require_trainable(settings.model, settings.robust)
-    if settings.robust is not None and start is not None:
-        raise InputError(f"{settings.robust.method} has no warm start: train it anew")
+    if start is not None and (settings.ranking or settings.robust):
+        what = settings.robust.method if settings.robust else settings.model
+        raise InputError(f"{what} has no warm start: train it anew")
     if isinstance(settings.robust, Pca):
         return _without_suspects(ratings, settings, settings.robust, progress)
+    ranking = settings.robust if isinstance(settings.robust, Ials) else settings.ranking
+    if ranking is not None:
+        return _trained(ratings, settings, _ranked(ratings, settings, ranking, progress))
     if settings.robust is not None and model.inputs == "none":
-=======
-    if settings.ranking is not None:
-        if start is not None:
-            raise InputError(f"{settings.model} has no warm start: train it anew")
-        require_trainable(settings.model, settings.robust)
-        return _trained(ratings, settings, _ranked(ratings, settings, settings.ranking, progress))
-    if settings.robust is not None:
-        if start is not None:
-            raise InputError(f"{settings.robust.method} has no warm start: train it anew")
->>>>>>> baselines
         factors = robust_factors(ratings, settings.robust, _descent(settings), progress)
         return _trained(ratings, settings, factors)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -216,7 +203,7 @@ def _without_suspects(
     then = settings.model_copy(update={"robust": method.then})
     trained = train(ratings.rows(kept), then, progress=progress)
     own = with_left_out(
-        model_named(settings.model),
+        model_named(SERVED_AS.get(settings.model, settings.model)),
         trained.shared_parameters,
         trained.user_parameters,
         ratings,

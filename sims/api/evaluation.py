@@ -38,6 +38,8 @@ def evaluate(
     steps: int | None = None,
     unrated_weight: float | None = None,
     min_support: int | None = None,
+    neighbors_by: str | None = None,
+    assume_fakes: float | None = None,
     list_length: int = 50,
     seed: int = 0,
     users: int | None = None,
@@ -58,11 +60,13 @@ def evaluate(
     attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have
                     their own
     targets         ids of the items to promote; None draws five unpopular ones from the seed
-    preset          paper or vicinal; the next four change it, None keeps what it says
+    preset          paper or vicinal; the next six change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning
     unrated_weight  α
     min_support     m, neighbors who must have rated an item
+    neighbors_by    ratings, embedding or random: the space in which users are near each other
+    assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training
     users           size of a random sample that is asked; None asks everybody
@@ -108,6 +112,8 @@ def evaluate(
         steps=steps,
         unrated_weight=unrated_weight,
         min_support=min_support,
+        neighbors_by=neighbors_by,
+        assume_fakes=assume_fakes,
         list_length=list_length,
         seed=seed,
         users=users,

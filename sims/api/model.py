@@ -26,12 +26,8 @@ from sims.api.data import load
 from sims.api.ids import Id, Ids
 from sims.api.surroundings import reporting, store_folder
 from sims.attacks.profiles import Profiles
-<<<<<<< HEAD
 from sims.evaluation.defenses import DEFENSES, NO_DEFENSE, RVD, training_named
-=======
-from sims.evaluation.defenses import DEFENSES, NO_DEFENSE, RVD, defense_named
 from sims.evaluation.experiment import NAMED
->>>>>>> baselines
 from sims.evaluation.own_model import SETTINGS, OwnModel, model_in_file, own_model, ready
 from sims.functions import is_function
 from sims.numbers import seed_of, whole
@@ -209,18 +205,12 @@ def train(
 
     data      what `load` gives or takes
     fakes     what `attack` gives
-<<<<<<< HEAD
-    model     mf, nsvd, autorec or cdae; `PATH.py:FUNCTION`, or a function fit(ratings, *, seed)
-              that gives a trained torch.nn.Module (docs/how-to/own-model.md)
-    robust    apr, ltsmf, rmf, vat: how mf is trained instead; unrated: how any model is; pca: it
-              leaves suspects out of any training, as in pca+unrated
-=======
     model     mf, nsvd, autorec or cdae; ials, bpr or lightgcn, served as mf; userknn, itemknn,
               ease or popularity, which cannot be defended; `PATH.py:FUNCTION`, or a function
               fit(ratings, *, seed) that gives a trained torch.nn.Module
               (docs/how-to/own-model.md)
-    robust    apr, ltsmf, rmf or unrated: how mf is trained instead
->>>>>>> baselines
+    robust    apr, ltsmf, rmf, vat: how mf is trained instead; unrated: how any model is; pca: it
+              leaves suspects out of any training, as in pca+unrated
     seed      of training
     store     folder that keeps trained models, so that the same is not trained twice
     progress  whether to show bars
@@ -237,20 +227,12 @@ def train(
         with one_thread():
             generic = own.train(ratings, loaded.ratings.user_count, seed=seed)
         return of_own(own, generic, loaded)
-<<<<<<< HEAD
-    built_in(model)
-    how = None if robust is None else training_named(robust, model=model)
-=======
-    trainings = [name for name, method in DEFENSES.items() if method is not None]
-    if robust is not None and robust not in trainings:
-        raise unknown("robust training", robust, trainings)
-    how = None if robust is None else defense_named(robust, model=built_in(model)).robust
+    how = None if robust is None else training_named(robust, model=built_in(model))
     if built_in(model) in BASELINES:
         with one_thread():
             fitted = BaselineRecommender(model, ratings, loaded.ratings.user_count)
         named = hashlib.sha256(f"{model}{ratings.digest()}".encode()).hexdigest()
         return Model(model, fitted, loaded, digest=named, settings={})
->>>>>>> baselines
     settings = TrainingSettings.on(loaded.name, model=model, seed=seed, robust=how)
     with one_thread(), store_folder(store) as folder, ModelStore(folder) as opened:
         with reporting(progress) as report:

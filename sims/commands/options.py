@@ -143,6 +143,24 @@ ResamplesSeedOption = Annotated[
         "--seed", min=0, callback=_seed, help="Seed of the resamples and of the permutations."
     ),
 ]
+NeighborsByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--neighbors-by",
+        help="Where users are near each other: ratings, embedding, or random; default: the "
+        "preset's.",
+        metavar="NAME",
+    ),
+]
+AssumeFakesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assume-fakes",
+        help="Share of all accounts that may be fakes, as 3% or 0.03: no item is recommended that "
+        "so many could hold up alone; 0: any item; default: the preset's.",
+        metavar="SHARE",
+    ),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
@@ -168,6 +186,8 @@ class StudyOptions:
     steps: StepsOption = None
     unrated_weight: UnratedWeightOption = None
     min_support: MinSupportOption = None
+    neighbors_by: NeighborsByOption = None
+    assume_fakes: AssumeFakesOption = None
     list_length: ListLengthOption = 50
     seed: SeedOption = 0
 
@@ -190,6 +210,8 @@ class StudyOptions:
             steps=self.steps,
             unrated_weight=self.unrated_weight,
             min_support=self.min_support,
+            neighbors_by=self.neighbors_by,
+            assume_fakes=parse_share("--assume-fakes", self.assume_fakes),
             list_length=self.list_length,
             seed=self.seed,
             users=users,
@@ -239,6 +261,20 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
+
+
+def parse_share(option: str, text: str | None) -> float | None:
+    """`3%` or `0.03`. Raises InputError."""
+    if text is None:
+        return None
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / (100 if number != text.strip() else 1)
+    except ValueError:
+        raise InputError(f"{option} {text!r}: give a share, as in 3% or 0.03") from None
+    if not 0 <= share <= 1:
+        raise InputError(f"{option} {text!r}: a share lies in 0–1, or 0%–100%")
+    return share
 
 
 def parse_targets(text: str | None) -> tuple[int, ...] | None:

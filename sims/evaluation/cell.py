@@ -114,7 +114,7 @@ def evaluate_cell(
         conditions += ["clean_defended", "defended"]
     if cell.defense.rvd:
         nearest = run.recommender(clean=False, defended=True).nearest(
-            users, cell.settings.neighbors
+            users, cell.settings.neighbors, cell.settings.neighbors_by
         )[:, 1:]
         share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
     measured = run.measured(conditions, users)

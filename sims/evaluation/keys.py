@@ -58,6 +58,13 @@ ASKED: Final = {
     "unrated_weight": "α: weight of the items that a neighbor did not rate",
     "steps": "T: fine-tuning steps",
     "min_support": "m: neighbors who must have rated an item",
+    "proximal_weight": "λ: how firmly a copy is held near the model",
+    "neighbors_by": "`ratings`, `embedding` or `random`: where users are near each other",
+    "assumed_fakes": "φ: share of all accounts that may be fakes; 0 admits every item",
+    "margin": "s: raters that an item needs beyond the assumed fakes",
+    "candidates": "C: unrated items looked for among the nearest users; 0 counts all users",
+    "exploration": "ρ: share of users for whom an item needs no raters",
+    "tolerated_fakes": "f: how many accounts that share is",
     "list_length": "K: items in a recommendation",
 }
 

@@ -20,7 +20,7 @@ from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
 from sims.evaluation.outcomes import NOTHING, Outcomes, Ranks, reach_of
 from sims.processes.pools import in_processes
 from sims.progress import Report, counter, quiet
@@ -57,8 +57,10 @@ class Measurable(Protocol):
         """The top K of the model as it is, best first."""
         ...
 
-    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Indices of the nearest users, itself first, [B, k]."""
+    def nearest(
+        self, users: NDArray[np.int64], count: int, space: Space = "embedding"
+    ) -> NDArray[np.int64]:
+        """Indices of the nearest users in a space, itself first, [B, k]."""
         ...
 
 

@@ -43,11 +43,13 @@ class Study:
     targets         zero-based item indices; None draws five unpopular items from the seed
     defense         none, rvd, a robust training, a detector (pca), or these together:
                     `pca+rmf+rvd`
-    preset          paper or vicinal; the next four change it, None keeps what it says
+    preset          paper or vicinal; the next six change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning
     unrated_weight  α
     min_support     m, neighbors who must have rated an item
+    neighbors_by    ratings, embedding or random: the space in which users are near each other
+    assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training; each draws from a stream of its own
     users           size of a random sample that is asked; None asks everybody
@@ -66,6 +68,8 @@ class Study:
     steps: int | None = None
     unrated_weight: float | None = None
     min_support: int | None = None
+    neighbors_by: str | None = None
+    assume_fakes: float | None = None
     list_length: int = 50
     seed: int = 0
     users: int | None = None
@@ -79,7 +83,7 @@ class Study:
             if value is not None:
                 object.__setattr__(self, name, whole(shown, value, least=bound))
         object.__setattr__(self, "seed", seed_of(self.seed))
-        for name in ("attack_size", "unrated_weight"):
+        for name in ("attack_size", "unrated_weight", "assume_fakes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, share(name.replace("_", " "), getattr(self, name)))
         object.__setattr__(self, "baselines", baselines_named(self.baselines))
@@ -98,7 +102,8 @@ class Study:
         if own is None:
             if not is_function(self.model):
                 require_named(self.model)
-            defense = defense_named(self.defense, model=self.model)
+            assumed = {} if self.assume_fakes is None else {"assume_fakes": self.assume_fakes}
+            defense = defense_named(self.defense, model=self.model, preset=self.preset, **assumed)
             settings = self._settings()
         else:
             defense = own_defense(self.defense)
@@ -107,6 +112,8 @@ class Study:
                 steps=self.steps,
                 unrated_weight=self.unrated_weight,
                 min_support=self.min_support,
+                neighbors_by=self.neighbors_by,
+                assume_fakes=self.assume_fakes,
             )
         experiment = Experiment(
             dataset=self.dataset,

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.errors import InputError
 from common.files import write_file
-from common.vicinal.settings import StepRule
+from common.vicinal.settings import Space, StepRule
 from sims.attacks.options import Value
 from sims.attacks.profiles import Goal
 from sims.evaluation.cell import Cell
@@ -104,6 +104,11 @@ class CellResult(BaseModel):
     step_rule: StepRule | None = None
     learning_rate: float | None = None
     proximal_weight: float | None = None
+    neighbors_by: Space = "embedding"
+    assumed_fakes: Share = 0.0
+    margin: int = 1
+    candidates: int = 0
+    exploration: Share = 0.0
     # Of a function in a file: which content it had.
     model_digest: str = ""
     attack_digest: str = ""
@@ -196,6 +201,11 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         step_rule=settings.step_rule,
         learning_rate=settings.learning_rate,
         proximal_weight=settings.proximal_weight,
+        neighbors_by=settings.neighbors_by,
+        assumed_fakes=settings.assumed_fakes,
+        margin=settings.margin,
+        candidates=settings.candidates,
+        exploration=settings.exploration,
         error=error,
         **measured,
     )

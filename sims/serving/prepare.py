@@ -17,7 +17,7 @@ from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
 from common.models import SERVED_AS
-from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
+from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
 from server.model_store import ModelStore
 from server.preparing import prepare
 from server.recommending.offload import search_named
@@ -84,7 +84,14 @@ class Serving:
         command = write_spec(folder, Spec(experiment, self.hold_out, self.device_ratings))
         notes = {
             "neighbors": [
-                f"neighbors: {recommender.neighbor_search}",
+                *(
+                    f"neighbors by {space}: {recommender.neighbor_search(space)}"
+                    for space in sorted({each.neighbors_by for each in presets.values()})
+                ),
+                *(
+                    f"preset {name}: {tolerated_note(each, source.ratings.user_count)}"
+                    for name, each in presets.items()
+                ),
                 *_capped_notes(presets, recommender.neighbors),
             ],
             "retrain": None if cold else command,
