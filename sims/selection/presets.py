@@ -6,21 +6,23 @@ From the training part of each data set's split one more item per user is held o
 unpopular items are attacked than those that results are reported on. So neither a test item
 nor a reported target takes part in the choice.
 
-Candidates for `vicinal` face four kinds of attack: mixrand mixes, mixinf chooses by influence, tna
-optimizes, and vicinity knows the defense; the others face mixrand alone. A candidate for `vicinal`
-is eligible when its hit ratio is at most 0.05 in every run. The eligible are ranked by accuracy
-relative to popularity ranking, averaged over data sets and attacks. Where none is, and for `paper`,
-whose objective does not reach that, the rank is that accuracy × (1 − hit ratio). Of those within
-2 % of the best, the one with the least work, neighbors × steps, is the preset. Of each robust
-training, the largest accuracy × (1 − hit ratio) is the default.
+A candidate for `vicinal` is a training with settings of the fine-tune. It faces eight trials:
+attacks that mix (mixrand), that optimize (tna), that know the defense (vicinity and covering in the
+space of ratings, hubclones, group) and a plain one (avgpop), and that one once more with targets of
+middle popularity. It is eligible when no trial raises its hit ratio by more than 0.05 over what it
+has without an attack, nor, of a trial that aims at a group of users, inside of it. The eligible are
+ranked by accuracy relative to popularity ranking, averaged over data sets and trials. Where none
+is, and for `paper`, whose objective does not reach that, the rank is that accuracy × (1 − hit
+ratio). Of those within 1 % of the best, the one with the least work, neighbors × steps, is the
+preset. Of each robust training, the largest accuracy × (1 − hit ratio) is the default.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
@@ -33,11 +35,12 @@ from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.training.methods import Apr, Ltsmf, Pca, Rmf, Robust, Unrated, Vat
+from server.training.methods import Apr, Ltsmf, Pca, Rmf, Robust, Training, Unrated, Vat
+from server.training.ranking import Ials
 from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE
-from sims.evaluation.experiment import Experiment, Prepared, local_ratings
+from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared, local_ratings
 from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, popularity
 from sims.evaluation.splits import Split, hold_out_one, leave_one_out
 from sims.processes.pools import in_processes
@@ -49,19 +52,77 @@ REPORTED_TARGETS: Final = {
     "filmtrust": (1576, 926, 942, 848, 107),
     "ml-1m": (3445, 825, 1266, 676, 671),
 }
-MAX_HIT_RATIO: Final = 0.05
-TOLERANCE: Final = 0.02
-# Neighbors: more of them, with as many supporters each, let fewer fakes decide. Of cdae, a step of
-# which costs k × I, fewer sizes are tried.
-SIZES: Final = {
-    "mf": (80, 150, 200, 300),
-    "nsvd": (40, 80, 150),
-    "autorec": (40, 80, 150, 300),
-    "cdae": (80, 300),
-}
-# Min support as a share of the neighbors, so that it follows k.
-SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25, 5 / 25)
+# Data sets without five items of middle popularity.
+WITHOUT_MIDDLE: Final = ("filmtrust",)
+MAX_RISE: Final = 0.05
+TOLERANCE: Final = 0.01
 
+
+@dataclass(frozen=True)
+class Trial:
+    """An attack of 3 % fakes, by name and options; `none` has the same targets and no fakes."""
+
+    attack: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`avgpop (targets middle)`."""
+        told = ", ".join(f"{name} {value}" for name, value in self.options)
+        return f"{self.attack} ({told})" if told else self.attack
+
+    @property
+    def middle(self) -> bool:
+        """Whether the targets are items of middle popularity, which real users rated, too."""
+        return ("targets", "middle") in self.options
+
+
+UNATTACKED: Final = (Trial("none"), Trial("none", (("targets", "middle"),)))
+VICINAL_TRIALS: Final = (
+    *UNATTACKED,
+    Trial("mixrand"),
+    Trial("tna"),
+    Trial("vicinity", (("space", "ratings"),)),
+    Trial("covering"),
+    Trial("hubclones"),
+    Trial("group"),
+    Trial("avgpop"),
+    Trial("avgpop", (("targets", "middle"),)),
+)
+# Others are compared on one attack alone.
+TRIALS: Final = {
+    "vicinal": VICINAL_TRIALS,
+    "paper": (UNATTACKED[0], Trial("mixrand")),
+    "robust": (UNATTACKED[0], Trial("mixrand")),
+}
+
+# Around the middle candidate of each model, k × (steps, λ), and then one thing at a time.
+TRAININGS: Final[dict[str, tuple[Training, ...]]] = {
+    "mf": (
+        Ials(confidence=4.0, regularization=40.0),
+        Ials(confidence=4.0, regularization=20.0),
+        Ials(confidence=10.0, regularization=30.0),
+        Ials(confidence=10.0, regularization=60.0),
+        Ials(confidence=2.0, regularization=25.0),
+    ),
+    "nsvd": tuple(Unrated(weight=weight) for weight in (0.05, 0.1, 0.2, 0.4)),
+    "autorec": tuple(Unrated(weight=weight) for weight in (0.05, 0.1, 0.2, 0.4)),
+    "cdae": tuple(Unrated(weight=weight) for weight in (0.05, 0.1, 0.2)),
+}
+SIZES: Final = {"mf": (40, 80, 150), "nsvd": (40, 80), "autorec": (40, 80), "cdae": (40, 80)}
+STEPS: Final = ((2, 0.003), (2, 0.03), (4, 0.003))
+MIDDLE: Final = VicinalSettings(
+    80,
+    0.4,
+    2,
+    min_support=2,
+    proximal_weight=0.003,
+    neighbors_by="ratings",
+    assumed_fakes=0.03,
+    margin=12,
+    candidates=300,
+    exploration=0.02,
+)
 UNRATED_WEIGHTS: Final = (0.01, 0.05, 0.1, 0.2, 0.4)
 
 # Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10:
@@ -71,37 +132,56 @@ RATES: Final[dict[StepRule, tuple[float, ...]]] = {
     "adam": (0.01, 0.03, 0.1, 0.3),
 }
 
-Candidate = VicinalSettings | Robust
+
+@dataclass(frozen=True)
+class Candidate:
+    """A training, plain without one, and the fine-tune; robust trainings alone have none."""
+
+    training: Robust | None
+    settings: VicinalSettings | None
 
 
-def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
-    """Neighbors × unrated weight × support at four steps, and some without support."""
-    sizes = SIZES[model]
-    for k, weight, share in product(sizes, (0.2, 0.4), SUPPORT_SHARES):
-        yield VicinalSettings(k, weight, 4, min_support=round(share * k))
-    for k in sizes:
-        yield VicinalSettings(k, 0.2, 4)
+def vicinal_candidates(model: str) -> Iterator[Candidate]:
+    """Trainings × k × steps, and for the first training each other setting at a time."""
+    first, *_ = trainings = TRAININGS[model]
+    for training, k, (steps, weight) in product(trainings, SIZES[model], STEPS):
+        changed = replace(MIDDLE, neighbors=k, steps=steps, proximal_weight=weight)
+        yield Candidate(training, changed)
+    changes: list[dict[str, Any]] = [
+        *({"margin": margin} for margin in (4, 24)),
+        *({"candidates": candidates} for candidates in (0, 100, 150)),
+        *({"exploration": exploration} for exploration in (0.0, 0.04)),
+        *({"unrated_weight": weight} for weight in (0.1, 0.2, 0.7)),
+        *({"min_support": support} for support in (1, 4, 8)),
+        *({"neighbors_by": space} for space in ("embedding", "random")),
+        *({"steps": steps} for steps in (0, 1, 8)),
+        {"assumed_fakes": 0.0, "min_support": 6},
+        {"assumed_fakes": 0.05},
+    ]
+    yield from (Candidate(first, replace(MIDDLE, **change)) for change in changes)
+    yield Candidate(None, MIDDLE)
 
 
-def paper_candidates(model: str) -> Iterator[VicinalSettings]:
+def paper_candidates(model: str) -> Iterator[Candidate]:
     """The paper's objective and k with training's optimizer, and with curvature steps."""
     k, rule = PRESETS[model]["paper"].neighbors, TrainingSettings(model=model).optimizer
     for steps, rate in product((25, 60), RATES[rule]):
-        yield VicinalSettings(k, 0.0, steps, step_rule=rule, learning_rate=rate)
-    yield VicinalSettings(k, 0.0, 25)
+        tuned = VicinalSettings(k, 0.0, steps, step_rule=rule, learning_rate=rate)
+        yield Candidate(None, tuned)
+    yield Candidate(None, VicinalSettings(k, 0.0, 25))
 
 
-def robust_candidates(model: str) -> Iterator[Robust]:
+def robust_candidates(model: str) -> Iterator[Candidate]:
     """Each robust training that the model has with its main option at several values."""
-    yield from (Unrated(weight=weight) for weight in UNRATED_WEIGHTS)
-    yield from (Pca(components=components) for components in (1, 2, 3, 5))
-    if model != "mf":
-        return
-    yield from (Apr(epsilon=epsilon) for epsilon in (0.005, 0.05, 0.1, 0.5))
-    yield from (Ltsmf(trimmed=trimmed) for trimmed in (0.05, 0.1, 0.2, 0.4))
-    yield from (Rmf(rank=rank) for rank in (6, 12, 24))
-    yield from (Rmf(biases=True, damping=damping) for damping in (25.0, 400.0))
-    yield from (Vat(epsilon=epsilon) for epsilon in (0.05, 0.2, 0.5, 1.0, 2.0))
+    found: list[Robust] = [Unrated(weight=weight) for weight in UNRATED_WEIGHTS]
+    found += [Pca(components=components) for components in (1, 2, 3, 5)]
+    if model == "mf":
+        found += [Apr(epsilon=epsilon) for epsilon in (0.005, 0.05, 0.1, 0.5)]
+        found += [Ltsmf(trimmed=trimmed) for trimmed in (0.05, 0.1, 0.2, 0.4)]
+        found += [Rmf(rank=rank) for rank in (6, 12, 24)]
+        found += [Rmf(biases=True, damping=damping) for damping in (25.0, 400.0)]
+        found += [Vat(epsilon=epsilon) for epsilon in (0.05, 0.2, 0.5, 1.0, 2.0)]
+    return (Candidate(each, None) for each in found)
 
 
 CANDIDATES: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
@@ -110,63 +190,82 @@ CANDIDATES: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
     "robust": robust_candidates,
 }
 
-ATTACKS: Final = {
-    "vicinal": ("mixrand", "mixinf", "tna", "vicinity"),
-    "paper": ("mixrand",),
-    "robust": ("mixrand",),
-}
-
 
 @dataclass(frozen=True)
 class Run:
-    """One candidate on one data set, attack and seed."""
+    """One candidate in one trial, on one data set and seed.
+
+    inside  hit ratio among the users whom the attack aims at; that of all where it aims at all
+    """
 
     hit_ratio: float
+    inside: float
     accuracy: float
     relative: float
     milliseconds: float
 
 
-# By data set and attack: of each seed, every candidate's.
-Runs = dict[tuple[str, str], list[list[Run]]]
+# By data set and trial: of each seed, every candidate's.
+Runs = dict[tuple[str, Trial], list[list[Run]]]
 
 
-def validation(dataset: str, seed: int, model: str = "mf", attack: str = "mixrand") -> Prepared:
+def validation(
+    dataset: str, seed: int, model: str = "mf", trial: Trial = UNATTACKED[0]
+) -> Prepared:
     """An experiment on what training may see. Raises InputError."""
     if dataset not in REPORTED_TARGETS:
         raise InputError(f"{dataset}: no reported targets; choose {', '.join(REPORTED_TARGETS)}")
     training: Split = leave_one_out(load_dataset(dataset), seed=seed)
     split = hold_out_one(training.train, seed=seed)
     targets = choose_targets(
-        split.train, rng=np.random.default_rng(seed), exclude=REPORTED_TARGETS[dataset]
+        split.train,
+        rng=np.random.default_rng(seed),
+        exclude=REPORTED_TARGETS[dataset],
+        choice="middle" if trial.middle else "unpopular",
     )
     experiment = Experiment(dataset, model, seed=seed, targets=targets)
-    profiles = make_profiles(attack, split.train, seed=seed, targets=targets)
+    profiles = None
+    if trial.attack != NO_ATTACK:
+        options = {name: value for name, value in trial.options if name != "targets"}
+        profiles = make_profiles(
+            trial.attack, split.train, seed=seed, targets=targets, options=options
+        )
     return Prepared(experiment, "validation", split, profiles, targets, local_ratings(split))
 
 
-def runs_of(dataset: str, attack: str, seed: int, model: str, users: int, kind: str) -> list[Run]:
-    """Every candidate on one data set, attack and seed."""
-    prepared = validation(dataset, seed, model, attack)
+def runs_of(dataset: str, trial: Trial, seed: int, model: str, users: int, kind: str) -> list[Run]:
+    """Every candidate in one trial, on one data set and seed."""
+    prepared = validation(dataset, seed, model, trial)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
+    audience = () if prepared.profiles is None else prepared.profiles.audience
+    aimed_at = np.array(audience[:users] or chosen, dtype=np.int64)
     length, found = prepared.experiment.list_length, []
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
-        plain = prepared.train(store)
-        popular = popularity(plain.ratings, prepared.local, chosen, prepared.watched, length)
+        popular = popularity(prepared.poisoned, prepared.local, chosen, prepared.watched, length)
         for candidate in CANDIDATES[kind](model):
-            rvd = isinstance(candidate, VicinalSettings)
-            settings = candidate if isinstance(candidate, VicinalSettings) else NO_FINE_TUNE
-            robust = None if isinstance(candidate, VicinalSettings) else candidate
-            recommender = plain if robust is None else prepared.train(store, robust=robust)
-            models: dict[Source, Recommender] = {"poisoned": recommender}
+            settings = candidate.settings or NO_FINE_TUNE
+            models: dict[Source, Recommender] = {
+                "poisoned": prepared.train(store, robust=candidate.training)
+            }
             setup = EvaluationSetup(
-                models, prepared.local, settings, prepared.watched, length, rvd=rvd
+                models,
+                prepared.local,
+                settings,
+                prepared.watched,
+                length,
+                rvd=candidate.settings is not None,
             )
             measured = measure_here(setup, ["defended"], chosen)["defended"]
             hit_ratio, accuracy = measured.counts.hit_ratio, measured.counts.accuracy
+            inside = hit_ratio
+            if audience:
+                within = measure_here(setup, ["defended"], aimed_at)["defended"]
+                inside = within.counts.hit_ratio
             seconds = float(np.median(measured.seconds))
-            found.append(Run(hit_ratio, accuracy, accuracy / popular.accuracy, 1000 * seconds))
+            found.append(
+                Run(hit_ratio, inside, accuracy, accuracy / popular.accuracy, 1000 * seconds)
+            )
     return found
 
 
@@ -185,34 +284,41 @@ def main(
         raise typer.BadParameter(str(unknown("preset", preset, CANDIDATES)))
     model_named(model)
     candidates = list(CANDIDATES[preset](model))
-    attacks = ATTACKS[preset]
-    cells = list(product(dataset, attacks, range(seeds)))
-    runs: Runs = {place: [] for place in product(dataset, attacks)}
+    trials = TRIALS[preset]
+    places = [
+        (name, trial)
+        for name, trial in product(dataset, trials)
+        if not (trial.middle and name in WITHOUT_MIDDLE)
+    ]
+    cells = [(*place, seed) for place, seed in product(places, range(seeds))]
+    runs: Runs = {place: [] for place in places}
     calls = [(*cell, model, users, preset) for cell in cells]
     with shown() as progress:
         advance = counter(progress, "validate", len(calls))
         advance(0)
         found = in_processes(runs_of, calls, arrived=lambda _: advance(1))
-    for (name, attack, _), run in zip(cells, found, strict=True):
-        runs[name, attack].append(run)
+    for (name, trial, _), run in zip(cells, found, strict=True):
+        runs[name, trial].append(run)
     ranked = sorted(range(len(candidates)), key=lambda place: _rank(runs, place, preset))
-    console = Console(width=400, highlight=False)
+    console = Console(width=1000, highlight=False)
+    attacks = [trial for trial in trials if trial not in UNATTACKED]
     heads = [
-        f"{name} {' | '.join(f'HR {attack} (worst)' for attack in attacks)} | "
+        f"{name} {' | '.join(f'{trial.name} (worst)' for trial in attacks)} | "
         "accuracy | ÷ popularity | ms"
         for name in dataset
     ]
-    named = "training" if preset == "robust" else "k | α | steps | m | step rule"
-    console.print(f"| {named} | {' | '.join(heads)} |", markup=False)
-    columns = named.count("|") + 1 + (3 + len(attacks)) * len(dataset)
-    console.print("|" + "---|" * columns)
+    console.print(f"| candidate | {' | '.join(heads)} |", markup=False)
+    console.print("|" + "---|" * (1 + (3 + len(attacks)) * len(dataset)))
     for place in ranked:
         row = f"| {_shown(candidates[place])} |"
         for name in dataset:
-            for attack in attacks:
-                ratios = [of[place].hit_ratio for of in runs[name, attack]]
-                row += f" {np.mean(ratios):.3f} ({max(ratios):.3f}) |"
-            mine = [of[place] for attack in attacks for of in runs[name, attack]]
+            for trial in attacks:
+                if (name, trial) not in runs:
+                    row += " – |"
+                    continue
+                rises = _rises(runs, place, name, trial)
+                row += f" {np.mean(rises):.3f} ({max(rises):.3f}) |"
+            mine = [of[place] for trial in attacks for of in runs.get((name, trial), [])]
             mean = np.mean([[run.accuracy, run.relative, run.milliseconds] for run in mine], 0)
             row += f" {mean[0]:.3f} | {mean[1]:.3f} | {mean[2]:.1f} |"
         console.print(row, markup=False)
@@ -221,24 +327,38 @@ def main(
 
 
 def _shown(candidate: Candidate) -> str:
-    if isinstance(candidate, VicinalSettings):
-        rate = f"{candidate.step_rule} {candidate.learning_rate:g}".removesuffix(" 0")
-        return (
-            f"{candidate.neighbors} | {candidate.unrated_weight:g} | {candidate.steps} | "
-            f"{candidate.min_support} | {rate}"
-        )
-    fields = candidate.model_dump(exclude={"method"}, exclude_unset=True)
-    options = ", ".join(f"{name} = {value}" for name, value in fields.items())
-    return f"{candidate.method}, {options}"
+    """What differs from MIDDLE, for fine-tunes of its kind; else all there is."""
+    training, settings = candidate.training, candidate.settings
+    parts = []
+    if training is not None:
+        told = training.model_dump(exclude={"method"}, exclude_unset=True)
+        parts.append(" ".join([training.method, *(f"{n}={v}" for n, v in told.items())]))
+    if settings is not None:
+        parts.append(f"k={settings.neighbors} T={settings.steps} λ={settings.proximal_weight:g}")
+        shown = ("neighbors", "steps", "proximal_weight")
+        parts += [
+            f"{each.name}={getattr(settings, each.name)}"
+            for each in fields(settings)
+            if each.name not in shown and getattr(settings, each.name) != getattr(MIDDLE, each.name)
+        ]
+    return ", ".join(parts)
+
+
+def _rises(runs: Runs, place: int, dataset: str, trial: Trial) -> list[float]:
+    """Of each seed: by how much an attack raises the hit ratio of those it aims at."""
+    before = runs[dataset, next(each for each in UNATTACKED if each.middle == trial.middle)]
+    pairs = zip(runs[dataset, trial], before, strict=True)
+    return [attacked[place].inside - calm[place].hit_ratio for attacked, calm in pairs]
 
 
 def _rank(runs: Runs, place: int, preset: str) -> tuple[bool, float]:
     """Eligible before not, then best first."""
-    worst = max(run[place].hit_ratio for of in runs.values() for run in of)
-    refused = preset != "vicinal" or worst > MAX_HIT_RATIO
+    attacked = [key for key in runs if key[1] not in UNATTACKED]
+    worst = max(max(_rises(runs, place, *key)) for key in attacked)
+    refused = preset != "vicinal" or worst > MAX_RISE
     values = [
-        [run[place].relative * (1 - run[place].hit_ratio if refused else 1) for run in of]
-        for of in runs.values()
+        [run[place].relative * (1 - run[place].hit_ratio if refused else 1) for run in runs[key]]
+        for key in attacked
     ]
     return refused, -float(np.mean([np.mean(of) for of in values]))
 
@@ -250,7 +370,7 @@ def _chosen(
     if preset == "robust":
         best = {}
         for place in reversed(ranked):
-            best[type(candidates[place])] = candidates[place]
+            best[type(candidates[place].training)] = candidates[place]
         yield from best.values()
         return
     refused, best_value = _rank(runs, ranked[0], preset)
@@ -260,8 +380,13 @@ def _chosen(
         if _rank(runs, place, preset)[0] == refused
         and _rank(runs, place, preset)[1] <= best_value * (1 - TOLERANCE)
     ]
-    settings = [one for one in near if isinstance(one, VicinalSettings)]
-    yield min(settings, key=lambda one: one.neighbors * one.steps)
+    tuned = [one for one in near if one.settings is not None]
+    yield min(tuned, key=_work)
+
+
+def _work(candidate: Candidate) -> int:
+    assert candidate.settings is not None
+    return candidate.settings.neighbors * candidate.settings.steps
 
 
 if __name__ == "__main__":
