@@ -32,7 +32,8 @@ from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data.reading import read_file
 from sims.attacks.budget import Goal
-from sims.attacks.foreign import read_array, read_json, read_text
+from sims.attacks.foreign import read_array, read_text
+from sims.attacks.foreign_json import read_json
 
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1
@@ -155,7 +156,8 @@ def _read(path: Path, item_count: int, scale: RatingScale) -> tuple[RatingMatrix
             read = read_json(data, item_count, scale)
         else:
             lines, start, notes = _comments(path, data)
-            if start < len(lines) and lines[start].replace(" ", "") == _COLUMNS:
+            # With a comment above them these column names are our form, held to the letter.
+            if 0 < start < len(lines) and lines[start].replace(" ", "") == _COLUMNS:
                 return _parse_csv(path, lines, start, notes, item_count, scale), notes
             read = read_text(lines, start, item_count, scale, nameless=start == 0)
     except InputError as error:

@@ -35,6 +35,13 @@ UNDEFENDED = {
     "mixrand": 0.9,
     "mixinf": 0.9,
     "vicinity": 0.9,
+    "hubclones": 0.9,
+    "covering": 0.9,
+    "avgpop": 0.9,
+    "group": 0.8,
+    "split": 0.9,
+    "unattack": 0.9,
+    "gcoattack": 0.9,
 }
 
 # What these do not have, because of what they are: chance, fakes that differ, full profiles, and

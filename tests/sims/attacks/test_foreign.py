@@ -1,6 +1,7 @@
 """Profiles by others are read as they are, and what nobody could have meant is one clear line."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingScale
+from sims.attacks import entries
 from sims.attacks.profiles import Profiles, read_profiles
 
 FIVE = RatingScale(1, 5, 1)
@@ -20,7 +22,7 @@ WHOLE = [[5, 0, 5, 0, 0, 3], [5, 2, 5, 0, 0, 0]]
 ROWS = [(0, 0, 5), (0, 2, 5), (0, 5, 3), (1, 0, 5), (1, 1, 2), (1, 2, 5)]
 
 
-def lines(rows: list[tuple[object, ...]], separator: str = ",") -> str:
+def lines(rows: Sequence[tuple[object, ...]], separator: str = ",") -> str:
     return "".join(separator.join(map(str, row)) + "\n" for row in rows)
 
 
@@ -48,6 +50,8 @@ TEXT = {
     "names of users": "user,item,rating\r\n".replace("user", "reviewerID")
     + lines([(f"fake-{a}", b, c) for a, b, c in ROWS]),
     "fractions": "user_id,item_id,rating\n" + lines([(a, b, c / 5) for a, b, c in ROWS]),
+    "our names and their ratings": "user,item,rating\n"
+    + lines([(a, b, c * 2) for a, b, c in ROWS]),
     "ten": "user_id,item_id,rating\n" + lines([(a, b, c * 2) for a, b, c in ROWS]),
     "items from one": "uid,iid,rating\n" + lines([(a, b + 1, c) for a, b, c in ROWS]),
     "a table": lines([tuple(row) for row in WHOLE]),
@@ -208,8 +212,24 @@ def test_a_long_list_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "fakes.json"
     with path.open("wb") as opened:
         opened.write(b"[")
-        opened.truncate((64 << 20) + 1)
-    with pytest.raises(InputError, match="larger than 64 MiB"):
+        opened.truncate((32 << 20) + 1)
+    with pytest.raises(InputError, match="larger than 32 MiB"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.txt", "a.json", "b.npy"])
+def test_more_ratings_than_profiles_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(entries, "MAX_RATINGS", 5)
+    path = tmp_path / name
+    if name == "a.txt":
+        path.write_text(lines(ROWS))
+    elif name == "a.json":
+        path.write_text(json.dumps(WHOLE))
+    else:
+        np.save(path, np.array(WHOLE if name == "a.npy" else ROWS))
+    with pytest.raises(InputError, match="ratings: these are more than profiles"):
         read(path)
 
 
