@@ -16,13 +16,14 @@ from pathlib import Path
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
+from common.models import SERVED_AS
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
 from server.model_store import ModelStore
 from server.preparing import prepare
 from server.recommending.offload import search_named
 from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE
-from sims.evaluation.experiment import check
+from sims.evaluation.experiment import check, require_parameters
 from sims.evaluation.study import Study
 from sims.progress import shown
 from sims.serving.ratings import load_ratings
@@ -54,8 +55,11 @@ class Serving:
         """
         cell = self.study.cell()
         experiment, robust = cell.experiment, cell.defense.robust
-        if robust is not None and self.retrained:
-            raise InputError(f"{robust.method} has no warm start: leave out --retrain-every")
+        require_parameters(experiment.model)
+        cold = robust is not None or experiment.model in SERVED_AS
+        if cold and self.retrained:
+            name = experiment.model if robust is None else robust.method
+            raise InputError(f"{name} has no warm start: leave out --retrain-every")
         check(experiment)
         search = search_named(self.neighbor_search)
         presets = {
@@ -83,7 +87,7 @@ class Serving:
                 f"neighbors: {recommender.neighbor_search}",
                 *_capped_notes(presets, source.users),
             ],
-            "retrain": command if robust is None else None,
+            "retrain": None if cold else command,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
