@@ -49,8 +49,9 @@ AttackOption = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="random average uniform aush pga tna mixrand mixinf vicinity, none, file:PATH of "
-        "a profiles file, or an attack of your own: PATH.py:FUNCTION.",
+        help="random average uniform aush pga tna mixrand mixinf vicinity hubclones covering "
+        "avgpop targets-only group split unattack gcoattack nuke, none, file:PATH of profiles, or "
+        "an attack of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]
@@ -74,7 +75,8 @@ TargetsOption = Annotated[
     str | None,
     typer.Option(
         "--targets",
-        help="Target items, zero-based, as 1485,1320; default: five unpopular ones, by the seed.",
+        help="Target items, zero-based, as 1485,1320; default: five unpopular ones, by the seed "
+        "(others: --attack-option targets=middle).",
         metavar="ITEMS",
     ),
 ]

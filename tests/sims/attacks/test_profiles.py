@@ -98,7 +98,7 @@ def test_a_file_without_targets_needs_them_given(tmp_path: Path) -> None:
     [
         ("", r":1: expected the column names"),
         (HEADER, r":2: expected the column names"),
-        (HEADER + "item,user,rating\n0,1,5\n", r":2: expected the column names"),
+        (HEADER + "item,judge,rating\n0,1,5\n", r":2: expected the column names"),
         (HEADER + "0,1,5\n", r":2: expected the column names"),
         (HEADER + COLUMNS, r": holds no profile"),
         ("# targets: two\n" + COLUMNS + "0,1,5\n", r"targets 'two' are not indices of items"),
@@ -256,7 +256,7 @@ def test_a_table_of_fractions_is_read(tmp_path: Path, dtype: str) -> None:
         (np.full((1, 6), "a"), r"values that are not numbers"),
         (np.full((1, 6), 0.3), r"rating 1.5 is not on the scale .* \(values are ratings ÷ 5\)"),
         (np.full((1, 6), -0.2), r"rating -1 is not on the scale"),
-        (np.full((1, 6), 5), r"rating 25 is not on the scale"),
+        (np.full((1, 6), 11), r"rating 11 is not on the scale 1–5 in steps of 1 and the ratings"),
     ],
 )
 def test_a_table_of_anything_else_is_refused(
