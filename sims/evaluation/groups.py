@@ -68,7 +68,8 @@ def _start(rows: csr_array, count: int) -> NDArray[np.float64]:
 
 def _nearest(rows: csr_array, centers: NDArray[np.float64]) -> NDArray[np.int64]:
     likeness: NDArray[np.float64] = rows @ centers.T
-    return likeness.argmax(axis=1)
+    nearest: NDArray[np.int64] = likeness.argmax(axis=1)
+    return nearest
 
 
 def _centers(rows: csr_array, chosen: NDArray[np.int64], count: int) -> NDArray[np.float64]:
