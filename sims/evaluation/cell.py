@@ -106,7 +106,8 @@ def evaluate_cell(
     asked, cell = cell, cell.capped(prepared)
     users = sample(prepared, cell.users)
     train = _training(prepared, store, own, progress)
-    run = _Run(cell, prepared, train, measurer, {} if memo is None else memo)
+    memo = {} if memo is None else memo
+    run = _Run(cell, prepared, train, measurer, memo)
     poisoned = run.recommender(clean=False)
     conditions: list[Condition] = ["clean", "undefended"]
     start, trained_before, share = time.perf_counter(), run.train_seconds, 0.0
@@ -120,7 +121,7 @@ def evaluate_cell(
     measured = run.measured(conditions, users)
     trained_since = run.train_seconds - trained_before
     defend_seconds = time.perf_counter() - start - trained_since
-    beside, left_out = run.baselines(users)
+    beside, left_out = measure_beside(cell, prepared, memo)
     return Evaluation.of(
         prepared,
         measured,
@@ -152,6 +153,33 @@ def measure_clean(
         conditions.append("clean_defended")
     train = _training(prepared, store, own, quiet)
     _Run(cell, prepared, train, measurer, memo).measured(conditions, users)
+
+
+def measure_beside(
+    cell: Cell, prepared: Prepared, memo: Memo
+) -> tuple[dict[str, Measured], tuple[str, ...]]:
+    """Popularity and the cell's baselines on the attacked ratings; a line for each left out.
+
+    What is measured goes into `memo`, for all models and defenses under the same attack.
+    """
+    users, watched = sample(prepared, cell.users), prepared.watched
+    names = list(dict.fromkeys((POPULARITY, *cell.baselines)))
+    keys = {name: cell.baseline_key(name, watched) for name in names}
+    found, left_out = dict[str, Measured](), list[str]()
+    missing = [name for name in names if keys[name] not in memo]
+    ratings = prepared.poisoned if missing else prepared.split.train
+    length = cell.experiment.list_length
+    for name in missing:
+        try:
+            memo[keys[name]] = measure_baseline(
+                name, ratings, prepared.local, users, watched, length
+            )
+        except InputError as error:
+            left_out.append(refused(name, error))
+    for name in names:
+        if keys[name] in memo:
+            found[name] = memo[keys[name]]
+    return found, tuple(left_out)
 
 
 def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:
@@ -241,28 +269,6 @@ class _Run:
             for name, part in self._measurer(setup, missing, users).items():
                 self._memo[keys[name]] = part
         return {name: self._memo[key] for name, key in keys.items()}
-
-    def baselines(self, users: NDArray[np.int64]) -> tuple[dict[str, Measured], tuple[str, ...]]:
-        """Popularity and those asked for on the attacked ratings; a line for each left out."""
-        found, left_out = dict[str, Measured](), list[str]()
-        ratings = self.recommender(clean=False).ratings
-        for name in dict.fromkeys((POPULARITY, *self._cell.baselines)):
-            key = self._cell.baseline_key(name, self._prepared.watched)
-            if key not in self._memo:
-                try:
-                    self._memo[key] = measure_baseline(
-                        name,
-                        ratings,
-                        self._prepared.local,
-                        users,
-                        self._prepared.watched,
-                        self._cell.experiment.list_length,
-                    )
-                except InputError as error:
-                    left_out.append(refused(name, error))
-                    continue
-            found[name] = self._memo[key]
-        return found, tuple(left_out)
 
     def _models_of(
         self, conditions: Sequence[Condition], *, defended: bool

@@ -67,7 +67,9 @@ def _start(rows: csr_array, count: int) -> NDArray[np.float64]:
 
 
 def _nearest(rows: csr_array, centers: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.argmax(rows @ centers.T, axis=1)
+    likeness: NDArray[np.float64] = rows @ centers.T
+    nearest: NDArray[np.int64] = likeness.argmax(axis=1)
+    return nearest
 
 
 def _centers(rows: csr_array, chosen: NDArray[np.int64], count: int) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from client.stores.ratings import LocalRatings
 from common.ratings import RatingMatrix
-from sims.attacks.profiles import Goal
+from sims.attacks.budget import Goal
 from sims.evaluation.groups import groups_of
 from sims.evaluation.outcomes import NOTHING, Outcomes
 

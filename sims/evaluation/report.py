@@ -13,7 +13,7 @@ from rich.table import Table
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from server.baselines import BASELINES
-from sims.attacks.profiles import Goal
+from sims.attacks.budget import Goal
 from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import Condition, Measured
 from sims.evaluation.metrics import Population

@@ -89,7 +89,8 @@ def _caption(scores: Scores) -> Iterator[str]:
         inside, outside = (
             shown(scores.value(f"hit_ratio_{side}", "defended")) for side in ("inside", "outside")
         )
-        yield f"defended, HR inside the audience {inside}, outside {outside}."
+        size = int(population.inside.sum())
+        yield f"defended, HR inside the audience of {size} users {inside}, outside {outside}."
     if (share := scores.value("unsupported_share", "defended")) is not None:
         yield f"defended, share of a list without support: {share:.3f}."
 

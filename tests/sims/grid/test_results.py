@@ -113,6 +113,19 @@ def test_a_result_of_format_1_is_read_and_says_what_it_lacks(tmp_path: Path) -> 
     assert run(["figure", "heat-map", str(folder), "-o", str(tmp_path / "a.svg")]) == 0
 
 
+def test_a_result_of_format_2_is_read_without_what_came_later(tmp_path: Path) -> None:
+    later = ("recall_10", "intervals", "baselines", "goal", "harm_over_clean")
+    told = {k: v for k, v in result(format=2).model_dump().items() if k not in later}
+    folder = tmp_path / "two"
+    (folder / CELLS).mkdir(parents=True)
+    (folder / CELLS / "0a.json").write_text(json.dumps(told))
+    (found,) = read_results(folder)
+    assert found.format == 2 and found.min_support == 1 and found.accuracy["defended"] == 0.3
+    assert not found.recall_10 and not found.intervals and not found.baselines
+    with pytest.raises(InputError, match="holds results of format 2, which lack metrics"):
+        refuse_old(folder)
+
+
 def test_users_of_format_1_are_not_drawn_under_another_attack(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
