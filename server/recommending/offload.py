@@ -94,9 +94,10 @@ class Offloader:
         while True:
             asked = min(total, 2 * asked)
             found = self.index.neighbors([user], asked)[0]
-            found = np.concatenate([found[:1], found[1:][~self._left_out[found[1:]]]])
-            if len(found) >= count:
-                return found[:count]
+            shown = ~self._left_out[found]
+            shown[0] = True  # the user itself
+            if np.count_nonzero(shown) >= count:
+                return found[shown][:count]
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """Raises InputError when k is larger than the number of users."""
