@@ -84,7 +84,8 @@ class Offloader:
         """The search's own answer, with others in the place of those who were left out."""
         hidden, total = np.count_nonzero(self._left_out), len(self._left_out)
         if not hidden:
-            return self.index.neighbors([user], count)[0]
+            nearest: NDArray[np.int64] = self.index.neighbors([user], count)[0]
+            return nearest
         if count > total - hidden:
             raise InputError(
                 f"k = {count} neighbors asked of {total - hidden} users, as {hidden} of {total} "
@@ -93,11 +94,12 @@ class Offloader:
         asked = count
         while True:
             asked = min(total, 2 * asked)
-            found = self.index.neighbors([user], asked)[0]
+            found: NDArray[np.int64] = self.index.neighbors([user], asked)[0]
             shown = ~self._left_out[found]
             shown[0] = True  # the user itself
-            if np.count_nonzero(shown) >= count:
-                return found[shown][:count]
+            found = found[shown][:count]
+            if len(found) == count:
+                return found
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """Raises InputError when k is larger than the number of users."""
