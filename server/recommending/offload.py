@@ -114,7 +114,8 @@ class Offloader:
         index = self.index(space)
         hidden, total = np.count_nonzero(self._left_out), len(self._left_out)
         if not hidden:
-            return index.neighbors([user], count)[0]
+            nearest: NDArray[np.int64] = index.neighbors([user], count)[0]
+            return nearest
         if count > total - hidden:
             raise InputError(
                 f"k = {count} neighbors asked of {total - hidden} users, as {hidden} of {total} "
@@ -123,10 +124,12 @@ class Offloader:
         asked = count
         while True:
             asked = min(total, 2 * asked)
-            found = index.neighbors([user], asked)[0]
-            found = np.concatenate([found[:1], found[1:][~self._left_out[found[1:]]]])
-            if len(found) >= count:
-                return found[:count]
+            found: NDArray[np.int64] = index.neighbors([user], asked)[0]
+            shown = ~self._left_out[found]
+            shown[0] = True  # the user itself
+            found = found[shown][:count]
+            if len(found) == count:
+                return found
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """Raises InputError when k is larger than the number of users."""

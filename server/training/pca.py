@@ -35,7 +35,7 @@ def suspects(ratings: RatingMatrix, share: float, components: int) -> NDArray[np
     lengths = np.diff(ratings.indptr)
     distances = np.square(loadings(ratings, components)).sum(1)
     distances[lengths == 0] = np.inf
-    count = min(count, max(0, np.count_nonzero(lengths) - 1))
+    count = min(count, max(0, int(np.count_nonzero(lengths)) - 1))
     return np.sort(np.argsort(distances, kind="stable")[:count])
 
 

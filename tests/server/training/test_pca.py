@@ -19,6 +19,7 @@ from server.training.methods import Pca, Unrated
 from server.training.pca import loadings, suspect_count, suspects
 from server.training.train import TrainingSettings, train
 from server.versions.deployment import read_deployment, write_deployment
+from sims.selection.presets import validation
 
 SCALE = RatingScale(1, 5, 1)
 
@@ -181,3 +182,17 @@ def test_neighbors_come_in_the_searchs_own_order(tmp_path: Path) -> None:
         order = index.neighbors([user], 40)[0].tolist()[1:]
         expected = [user, *(each for each in order if each not in left_out)]
         assert recommender.nearest(np.array([user]), 9)[0].tolist() == expected[:9]
+
+
+# Fakes among as many suspects as there are fakes, measured: see docs/decisions/0020-suspects.md.
+FOUND = {"random": (26, 28), "average": (24, 28), "mixrand": (0, 6), "vicinity": (0, 6)}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("attack", FOUND)
+def test_fakes_made_at_random_are_found_and_mixed_ones_are_not(attack: str) -> None:
+    prepared = validation("ml-100k", 0, "mf", attack)
+    found = suspects(prepared.poisoned, 0.03, 3)
+    least, most = FOUND[attack]
+    assert len(found) == 28
+    assert least <= int((found >= prepared.user_count).sum()) <= most

@@ -18,7 +18,7 @@ from server.data.synthetic import synthetic
 from server.training.apr import perturbed
 from server.training.descent import Descent, Factors, Observed
 from server.training.ltsmf import kept
-from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Training, Unrated
 from server.training.rmf import (
     Biases,
     Imputed,
@@ -40,7 +40,7 @@ def ratings() -> RatingMatrix:
     return synthetic(40, 60, seed=0)
 
 
-def factors_of(method: Robust, descent: Descent = DESCENT) -> Factors:
+def factors_of(method: Training, descent: Descent = DESCENT) -> Factors:
     tables = robust_factors(ratings(), method, descent)
     return Factors(tables["user_embedding"], tables["item_embedding"])
 
