@@ -215,7 +215,7 @@ def pruned(plain: PlainScan, asked: list[int]) -> Iterator[str]:
 
 
 def line(row: Row) -> str:
-    cells = [f"{row.shape[0]:,} × {row.shape[1]:,}, {row.shape[2]:,}", row.search]
+    cells = [*(f"{number:,}" for number in row.shape), row.search]
     cells += [f"{row.build_seconds:.1f}", f"{row.memory:.2f}"]
     for count in COUNTS:
         cells += [f"{row.p50[count]:.2f}", f"{row.p99[count]:.2f}", f"{row.ratio[count]:.1f}"]
@@ -240,11 +240,11 @@ def main(
         "is the update. Memory is a multiple of the ratings' own, and comes beside them. Ratings\n"
         "are synthetic, with the skew of MovieLens 25M, whose shape is the first.\n"
     )
-    heads = ["users × items, ratings", "search", "build, s", "memory"]
+    heads = ["users", "items", "ratings", "search", "build, s", "memory"]
     for count in COUNTS:
         heads += [f"k = {count}: p50, ms", "p99, ms", "× plain", "found"]
     console.print(f"| {' | '.join(heads)} |")
-    console.print("|---|---|" + "---:|" * (len(heads) - 2))
+    console.print("|---:|---:|---:|---|" + "---:|" * (len(heads) - 4))
     rows: list[Row] = []
     bounds: list[str] = []
     for shape in SHORT_CASES if short else CASES:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from common.ratings import RatingMatrix, RatingScale
 
 SCALE: Final = RatingScale(1, 5, 1)
-# How often items of some ranks are rated, as in MovieLens 25M (Harper and Konstan 2015, whose
-# Figure 7 shows this skew); between them it falls as straight lines of logarithms. Users cannot
-# rate an item twice, which flattens the top; the power sets that right.
+# Roughly how often items of some ranks are rated in MovieLens 25M; between them it falls in
+# straight lines of logarithms. A user rates no item twice, which flattens the top: the power sets
+# that right.
 RANKS: Final = (1, 10, 100, 300, 1000, 3000, 5000, 10_000, 20_000, 30_000, 59_047)
 RATED: Final = (81_491, 68_000, 35_000, 20_000, 6_500, 1_300, 550, 120, 20, 5, 1)
 POWER: Final = 1.15

@@ -199,6 +199,15 @@ def supported_prefix(
 
 
 @exactly
+def raters_of(items: Items, item_count: int) -> Indices:
+    """How many users rated every item, [I]; without a copy of `items`."""
+    counts = np.zeros(item_count, dtype=np.int64)
+    for item in items:
+        counts[item] += 1
+    return counts
+
+
+@exactly
 def sizes(indptr: Indices, items: Items, place: Items, block: int, starts: Indices) -> None:
     """Count every list, and add up where each starts."""
     blocks = (len(indptr) - 2) // block + 1

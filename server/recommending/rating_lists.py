@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from common.ratings import RatingMatrix
-from server.recommending.rated_loops import RatingLists, fill, sizes
+from server.recommending.rated_loops import RatingLists, fill, raters_of, sizes
 
 # A user's number within a block of this many fits 16 bits.
 BLOCK: Final = 1 << 16
@@ -30,7 +30,7 @@ def rating_lists(
     block = max(1, -(-(users if in_one < in_blocks else min(users, BLOCK)) // 64)) * 64
     blocks = -(-users // block)
     width = 2 if block <= BLOCK else 4
-    counts = ratings.item_counts()
+    counts = raters_of(ratings.items, items)
     order = np.argsort(-counts, kind="stable")
     # What bitmaps of the most popular items take more than these items' lists.
     more = np.cumsum(blocks * (block // 8 - 8) - width * counts[order])

@@ -7,7 +7,9 @@ for every item that it rated, and by the defense of a model of kind mf.
 Shapes: U users, fakes last, I items, k neighbors.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +38,7 @@ Similarities = NDArray[np.float64]
 Users = NDArray[np.int64]
 
 SETTINGS: Final = VicinalSettings(80, 0.4, 4, min_support=6)
+MINIMA: Final = 128
 # Of the candidates among which near duplicates are looked for, as a multiple of k.
 CANDIDATES: Final = 4
 
@@ -59,35 +62,44 @@ class Rows:
 
     def shared(self, user: int) -> Similarities:
         """n_uv: how many items every user rated that this one did, [U]."""
-        return (self.rated @ self.rated[user]).astype(np.float64)
+        return products(self.rated, self.rated[user])
+
+    def norms(self, user: int) -> Similarities:
+        """√(n_u n_v) with every user, [U]."""
+        return np.asarray(np.sqrt(np.maximum(self.lengths * self.lengths[user], 1)))
 
 
-def between(table: Table, user: int) -> Similarities:
-    """The cosine of one row with every row, [U]."""
-    norms = np.sqrt((table.astype(np.float64) ** 2).sum(1))
-    return np.asarray(table @ table[user]) / np.maximum(norms * norms[user], 1e-12)
+def products(table: Table, row: Table) -> Similarities:
+    """The inner product of a row with every row of a table, [U]."""
+    return np.asarray(table @ row, dtype=np.float64)
+
+
+def of_unit_length(table: Table) -> Table:
+    """Its rows divided by their norms, so that products are cosines."""
+    norms = np.sqrt(np.einsum("ui,ui->u", table, table))
+    return np.asarray(table / np.maximum(norms, 1e-12)[:, None])
 
 
 def cosine(rows: Rows, user: int) -> Similarities:
     """n_uv / √(n_u n_v)."""
-    return rows.shared(user) / np.sqrt(np.maximum(rows.lengths * rows.lengths[user], 1))
+    return rows.shared(user) / rows.norms(user)
 
 
 def jaccard(rows: Rows, user: int) -> Similarities:
     """n_uv / (n_u + n_v - n_uv)."""
     shared = rows.shared(user)
-    return shared / np.maximum(rows.lengths + rows.lengths[user] - shared, 1)
+    return np.asarray(shared / np.maximum(rows.lengths + rows.lengths[user] - shared, 1))
 
 
 def by_length(rows: Rows, user: int, *, power: float) -> Similarities:
     """n_uv / n_v^power: below 1/2 long profiles come in, above short ones."""
-    return rows.shared(user) / np.maximum(rows.lengths, 1) ** power
+    return np.asarray(rows.shared(user) / np.maximum(rows.lengths, 1) ** power)
 
 
 def shrunk(rows: Rows, user: int, *, beta: float) -> Similarities:
     """The cosine times n_uv / (n_uv + β): few shared items count for little."""
     shared = rows.shared(user)
-    return cosine(rows, user) * shared / (shared + beta)
+    return np.asarray(cosine(rows, user) * shared / (shared + beta))
 
 
 def idf(rows: Rows, user: int, *, power: float) -> Similarities:
@@ -95,19 +107,26 @@ def idf(rows: Rows, user: int, *, power: float) -> Similarities:
 
     def make() -> Table:
         weight = np.log(len(rows.lengths) / np.maximum(rows.raters, 1)) ** power
-        return (rows.rated * weight).astype(np.float32)
+        return of_unit_length(rows.rated * weight.astype(np.float32))
 
-    return between(rows.table(f"idf {power}", make), user)
+    table = rows.table(f"idf {power}", make)
+    return products(table, table[user])
 
 
 def liked(rows: Rows, user: int) -> Similarities:
     """The cosine over items rated at 3/4 of the maximum at least."""
-    return between(rows.table("liked", lambda: (rows.values >= LIKED).astype(np.float32)), user)
+
+    def make() -> Table:
+        return of_unit_length((rows.values >= LIKED).astype(np.float32))
+
+    table = rows.table("liked", make)
+    return products(table, table[user])
 
 
 def rating_cosine(rows: Rows, user: int) -> Similarities:
     """The cosine of the ratings themselves."""
-    return between(rows.values, user)
+    table = rows.table("values", lambda: of_unit_length(rows.values))
+    return products(table, table[user])
 
 
 def pearson(rows: Rows, user: int, *, beta: float) -> Similarities:
@@ -115,28 +134,43 @@ def pearson(rows: Rows, user: int, *, beta: float) -> Similarities:
 
     def make() -> Table:
         means = rows.values.sum(1) / np.maximum(rows.lengths, 1)
-        return ((rows.values - means[:, None]) * rows.rated).astype(np.float32)
+        return np.asarray((rows.values - means[:, None]) * rows.rated)
 
     centered, shared = rows.table("centered", make), rows.shared(user)
-    own = np.asarray(rows.rated @ centered[user] ** 2, dtype=np.float64)
-    theirs = np.asarray(centered**2 @ rows.rated[user], dtype=np.float64)
-    both = np.asarray(centered @ centered[user], dtype=np.float64)
-    return both / np.sqrt(np.maximum(own * theirs, 1e-12)) * shared / (shared + beta)
+    squares = rows.table("squares", lambda: np.asarray(centered**2))
+    own, theirs = products(rows.rated, squares[user]), products(squares, rows.rated[user])
+    correlation = products(centered, centered[user]) / np.sqrt(np.maximum(own * theirs, 1e-12))
+    return np.asarray(correlation * shared / (shared + beta))
 
 
 def agreement(rows: Rows, user: int) -> Similarities:
     """The cosine, where a shared item counts 1 less the share of the scale between its ratings."""
     items = rows.ratings.items_of(user)
-    apart = np.abs(rows.values[:, items] - rows.values[user, items]) / (1 - rows.values.min())
+    scale = 1 - rows.ratings.scale.fractions[0]
+    apart = np.abs(rows.values[:, items] - rows.values[user, items]) / scale
     agreed = ((1 - apart) * rows.rated[:, items]).sum(1, dtype=np.float64)
-    return agreed / np.sqrt(np.maximum(rows.lengths * rows.lengths[user], 1))
+    return np.asarray(agreed / rows.norms(user))
 
 
 def beyond_chance(rows: Rows, user: int) -> Similarities:
     """The cosine, less what a user who rates by popularity alone would have."""
     expected = rows.raters[rows.ratings.items_of(user)].sum() / rows.raters.sum() * rows.lengths
-    norms = np.sqrt(np.maximum(rows.lengths * rows.lengths[user], 1))
-    return (rows.shared(user) - expected) / norms
+    return np.asarray((rows.shared(user) - expected) / rows.norms(user))
+
+
+def sketched(rows: Rows, user: int) -> Similarities:
+    """Jaccard's measure as 128 hashed minima estimate it (MinHash, Broder 1997)."""
+
+    def make() -> Table:
+        rng = np.random.default_rng(0)
+        minima = np.empty((len(rows.lengths), MINIMA), dtype=np.float32)
+        for column in minima.T:
+            ranks = 1 + rng.permutation(rows.ratings.item_count).astype(np.float32)
+            column[:] = np.where(rows.values > 0, ranks, np.inf).min(1)
+        return minima
+
+    minima = rows.table("minima", make)
+    return np.asarray((minima == minima[user]).sum(1), dtype=np.float64)
 
 
 def drawn(rows: Rows, user: int) -> Similarities:
@@ -159,6 +193,7 @@ MEASURES: Final[dict[str, Callable[[Rows, int], Similarities]]] = {
     "Pearson, β = 25": partial(pearson, beta=25.0),
     "agreement": agreement,
     "beyond chance": beyond_chance,
+    "MinHash": sketched,
 }
 # The cosine where a user is passed over who is that similar to one taken before: clones count once.
 COLLAPSED: Final = (0.9, 0.7, 0.5)
@@ -215,18 +250,37 @@ class Judge:
         neighborhood = Neighborhood(ratings.rows(order), tables)
         return tuned_scores(self.recommender.version.served, neighborhood, SETTINGS)
 
-    def judged(self, choose: Callable[[Rows, int], Users]) -> str:
-        """Table cells: fakes among neighbors; hit ratio and accuracy of votes and the defense."""
+    def judged(self, choose: Callable[[Rows, int], Users]) -> "Judged":
+        """What all users get from the neighbors that `choose` finds."""
         none = Counts.none(len(self.prepared.watched))
-        voted, tuned, fakes = none, none, 0.0
-        for user in self.users.tolist():
+        totals, found, fakes = [none, none], np.zeros((2, len(self.users))), 0.0
+        for place, user in enumerate(self.users.tolist()):
             members = choose(self.rows, user)
-            voted += self.count(user, self.votes(members))
-            tuned += self.count(user, self.defended(members))
             fakes += float((members >= self.prepared.user_count).sum())
-        cells = [f"{fakes / len(self.users):.1f}"]
-        for counts in (voted, tuned):
+            for way, scores in enumerate((self.votes(members), self.defended(members))):
+                counts = self.count(user, scores)
+                totals[way] += counts
+                found[way, place] = counts.user_hits
+        return Judged(fakes / len(self.users), totals, found)
+
+
+@final
+@dataclass(frozen=True)
+class Judged:
+    """Fakes among k; counts of votes and of the defense; whose held-out item was shown, [2, B]."""
+
+    fakes: float
+    totals: list[Counts]
+    found: NDArray[np.float64]
+
+    def cells(self, than: "Judged") -> str:
+        """Of a table's line, with accuracy less another's and the standard error of that."""
+        cells = [f"{self.fakes:.1f}"]
+        for way, counts in enumerate(self.totals):
+            less = self.found[way] - than.found[way]
+            error = float(less.std()) / math.sqrt(len(less))
             cells += [f"{counts.hit_ratio:.3f}", f"{counts.accuracy:.3f}"]
+            cells.append(f"{less.mean():+.3f} ± {error:.3f}")
         return " | ".join(cells)
 
 
@@ -234,6 +288,7 @@ def main(
     datasets: Annotated[str, typer.Option("--datasets")] = "ml-100k,filmtrust,ml-1m",
     attacks: Annotated[str, typer.Option("--attacks")] = "mixrand,vicinity",
     users: Annotated[int, typer.Option("--users", min=1)] = 300,
+    only: Annotated[str, typer.Option("--only", help="Measures whose names have this.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     store: Annotated[Path | None, typer.Option("--store", help="Of trained models.")] = None,
 ) -> None:
@@ -243,7 +298,8 @@ def main(
     k, m = SETTINGS.neighbors, SETTINGS.min_support
     console.print(f"k = {k}, m = {m}, mf, {users} users, seed {seed}; HR and accuracy at 50.\n")
     heads = ["data set", "attack", "measure", "fakes among k"]
-    heads += ["votes: HR", "accuracy", "rvd: HR", "accuracy"]
+    heads += ["votes: HR", "accuracy", "less cosine's"]
+    heads += ["rvd: HR", "accuracy", "less cosine's"]
     console.print(f"| {' | '.join(heads)} |\n|---|---|---|{'---:|' * (len(heads) - 3)}")
     choices: dict[str, Callable[[Rows, int], Users]] = {
         name: partial(_by_measure, measure=measure) for name, measure in MEASURES.items()
@@ -261,8 +317,11 @@ def main(
                     prepared.user_count, min(users, prepared.user_count), replace=False
                 )
                 judge = Judge(prepared, prepared.train(models, search="exact"), asked)
+                plain = judge.judged(choices["cosine"])
                 for name, choose in choices.items():
-                    console.print(f"| {dataset} | {attack} | {name} | {judge.judged(choose)} |")
+                    if only in name:
+                        cells = judge.judged(choose).cells(plain)
+                        console.print(f"| {dataset} | {attack} | {name} | {cells} |")
 
 
 def _by_measure(rows: Rows, user: int, *, measure: Callable[[Rows, int], Similarities]) -> Users:
