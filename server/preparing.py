@@ -13,12 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from common.errors import InputError
+from common.models import IMPORTED
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
+from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
+from server.training.methods import Robust
 from server.training.train import Start, TrainingSettings, train
 from server.versions.folder import (
     current_version,
@@ -68,9 +71,18 @@ def load_source(
     return Source(ratings, ratings.user_count, watched)
 
 
+def training_of(
+    dataset: str, *, model: str, seed: int, robust: Robust | None = None
+) -> TrainingSettings | ImportedModel:
+    """How the model of that name comes about: its regime, or what `imported:NAME` names."""
+    if model.startswith(IMPORTED):
+        return ImportedModel(model.removeprefix(IMPORTED))
+    return TrainingSettings.on(dataset, model=model, seed=seed, robust=robust)
+
+
 def trained(
     ratings: RatingMatrix,
-    training: TrainingSettings,
+    training: TrainingSettings | ImportedModel,
     store: ModelStore,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -78,8 +90,10 @@ def trained(
     """The model of some ratings: from the store where it is there, else trained and kept.
 
     `progress` is called with (epochs done, epochs). Raises VicinalError when training diverges,
-    OSError.
+    InputError for an imported model that is not there or does not fit, OSError.
     """
+    if isinstance(training, ImportedModel):
+        return training.version(ratings, store)
     stored = store.find(training.digest(ratings))
     return stored or store.save(train(ratings, training, progress=progress))
 
@@ -88,7 +102,7 @@ def prepare(
     folder: Path,
     store: ModelStore,
     source: Source,
-    training: TrainingSettings,
+    training: TrainingSettings | ImportedModel,
     presets: Mapping[str, VicinalSettings],
     *,
     list_length: int = 50,

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import InputError, VicinalError
-from common.models import Model, model_named
+from common.models import IMPORTED, Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
 from server.model_store import Tables, TrainedModel, tables_digest
@@ -160,6 +160,8 @@ def train(
 
 def require_trainable(model: str, robust: Robust | None) -> None:
     """Raises InputError for a robust training that the model does not have."""
+    if robust is not None and model.startswith(IMPORTED):
+        raise InputError(f"{robust.method} trains, and {model} is trained: use --defense rvd")
     if robust is not None and model != "mf":
         raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
 

@@ -39,8 +39,8 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="The recommender: mf nsvd autorec cdae; `vicinal evaluate` takes one of your own, "
-        "too: PATH.py:FUNCTION.",
+        help="The recommender: mf nsvd autorec cdae, or imported:NAME (`vicinal model import`); "
+        "`vicinal evaluate` takes one of your own, too: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]

@@ -120,7 +120,7 @@ def evaluate_cell(
         preset=cell.preset,
         settings=cell.settings,
         users=len(users),
-        notes=_notes(asked, cell) + (own.notes if own is not None else ()),
+        notes=_notes(asked, cell) + (prepared.training_notes(store) if own is None else own.notes),
         fake_neighbor_share=share,
         train_seconds=run.train_seconds,
         defend_seconds=time.perf_counter() - start - trained_since,

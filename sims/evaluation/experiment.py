@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from client.stores.ratings import LocalRatings
 from common.errors import InputError
-from common.models import model_named
+from common.models import architecture, model_named
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset, load_dataset
+from server.importing.imported import ImportedModel
 from server.model_store import ModelStore
-from server.preparing import trained
+from server.preparing import trained, training_of
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.methods import Robust
@@ -81,10 +82,22 @@ class Prepared:
     def user_count(self) -> int:
         return self.split.train.user_count
 
-    def training(self, robust: Robust | None = None) -> TrainingSettings:
-        """How train() trains."""
+    def training(self, robust: Robust | None = None) -> TrainingSettings | ImportedModel:
+        """How train() trains, or what it takes instead."""
         named = self.experiment
-        return TrainingSettings.on(named.dataset, model=named.model, seed=named.seed, robust=robust)
+        return training_of(named.dataset, model=named.model, seed=named.seed, robust=robust)
+
+    def training_notes(self, store: ModelStore) -> tuple[str, ...]:
+        """What has to be known of an imported model, which was perhaps trained on other ratings."""
+        training = self.training()
+        if not isinstance(training, ImportedModel):
+            return ()
+        notes = [
+            f"{what} model: {note}"
+            for what, ratings in (("clean", self.split.train), ("attacked", self.poisoned))
+            for note in training.notes(ratings, store)
+        ]
+        return tuple(notes)
 
     def train(
         self,
@@ -194,7 +207,7 @@ def check(
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
     if not own_model and not is_function(experiment.model):
-        model_named(experiment.model)
+        model_named(architecture(experiment.model))
     if profiles is not None:
         return
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)

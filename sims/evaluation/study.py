@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import InputError
+from common.models import architecture
 from common.vicinal.settings import preset
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
@@ -32,7 +33,8 @@ class Study:
     """What is studied, by the names that the command line and `import vicinal` take.
 
     dataset         a name or a file (server.data.datasets)
-    model           mf, nsvd, autorec, cdae, or `PATH.py:FUNCTION` (sims.evaluation.own_model)
+    model           mf, nsvd, autorec, cdae, `imported:NAME` (server.importing), or
+                    `PATH.py:FUNCTION` (sims.evaluation.own_model)
     attack          a name of sims.attacks, `none`, `file:PATH` of a profiles file, or
                     `PATH.py:FUNCTION`
     attack_options  of the attack, by name (sims.attacks.options)
@@ -92,7 +94,7 @@ class Study:
             defense = defense_named(self.defense, model=self.model)
             settings = preset(
                 self.preset,
-                model=self.model,
+                model=architecture(self.model),
                 neighbors=self.k,
                 steps=self.steps,
                 unrated_weight=self.unrated_weight,

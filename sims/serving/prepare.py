@@ -16,11 +16,12 @@ from pathlib import Path
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
+from common.models import architecture
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
+from server.importing.imported import ImportedModel
 from server.model_store import ModelStore
-from server.preparing import prepare
+from server.preparing import prepare, training_of
 from server.recommending.offload import search_named
-from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE
 from sims.evaluation.experiment import check
 from sims.evaluation.study import Study
@@ -57,14 +58,23 @@ class Serving:
         if robust is not None and self.retrained:
             raise InputError(f"{robust.method} has no warm start: leave out --retrain-every")
         check(experiment)
+        training = training_of(
+            experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
+        )
+        imported = isinstance(training, ImportedModel)
+        if imported and self.retrained:
+            raise InputError(
+                f"{experiment.model} is not trained here: leave out --retrain-every, and bring in "
+                "a new one with `vicinal model import`"
+            )
         search = search_named(self.neighbor_search)
         presets = {
             name: cell.defense.settings(each)
-            for name, each in {**PRESETS[experiment.model], cell.preset: cell.settings}.items()
+            for name, each in {
+                **PRESETS[architecture(experiment.model)],
+                cell.preset: cell.settings,
+            }.items()
         }
-        training = TrainingSettings.on(
-            experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
-        )
         with shown() as progress:
             source, local = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
             recommender = prepare(
@@ -82,8 +92,13 @@ class Serving:
             "neighbors": [
                 f"neighbors: {recommender.neighbor_search}",
                 *_capped_notes(presets, source.users),
+                *(
+                    training.notes(source.ratings, store)
+                    if isinstance(training, ImportedModel)
+                    else ()
+                ),
             ],
-            "retrain": command if robust is None else None,
+            "retrain": None if imported or robust is not None else command,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
