@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from common.errors import InputError
-from common.models import IMPORTED
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
@@ -21,7 +20,6 @@ from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
-from server.training.methods import Robust
 from server.training.train import Start, TrainingSettings, train
 from server.versions.folder import (
     current_version,
@@ -69,15 +67,6 @@ def load_source(
         if raters[item] == ratings.user_count:
             raise InputError(f"every user has rated target {item}: nobody can be shown it")
     return Source(ratings, ratings.user_count, watched)
-
-
-def training_of(
-    dataset: str, *, model: str, seed: int, robust: Robust | None = None
-) -> TrainingSettings | ImportedModel:
-    """How the model of that name comes about: its regime, or what `imported:NAME` names."""
-    if model.startswith(IMPORTED):
-        return ImportedModel(model.removeprefix(IMPORTED))
-    return TrainingSettings.on(dataset, model=model, seed=seed, robust=robust)
 
 
 def trained(

@@ -6,10 +6,12 @@ nothing is ever unpickled.
 
 import io
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -24,6 +26,16 @@ from server.data.reading import first_line, read_member
 MAX_BYTES: Final = 4 << 30
 MAX_HEADER: Final = 10_000
 _READERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# What numpy raises for a header that is none.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    RecursionError,
+    MemoryError,
+)
 # Of safetensors; numpy has no bfloat16.
 _TENSORS: Final = {"F16", "F32", "F64", "I32", "I64"}
 # Files that run code when they are read, by the ends of their names.
@@ -118,7 +130,10 @@ def _array(stream: BinaryIO, size: int, what: str) -> NDArray[Any]:
         version = npy.read_magic(stream)
         if version not in _READERS:
             raise InputError(f"{what}: npy files of version {version[0]} are not read")
-        shape, fortran, dtype = _READERS[version](stream, max_header_size=MAX_HEADER)
+        with warnings.catch_warnings():
+            # numpy says so on stderr of headers that Python 2 wrote, and of damaged ones.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = _READERS[version](stream, max_header_size=MAX_HEADER)
         if dtype.hasobject:
             raise InputError(
                 f"{what}: holds Python objects, which can run code: save a table of numbers, as "
@@ -131,5 +146,5 @@ def _array(stream: BinaryIO, size: int, what: str) -> NDArray[Any]:
             )
         flat = np.frombuffer(stream.read(claimed), dtype=dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, TypeError, EOFError, RecursionError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{what}: not an npy file ({first_line(error)})") from error

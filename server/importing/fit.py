@@ -1,9 +1,12 @@
-"""Whether factors fit the ratings that they are said to be of: rows in another order do not.
+"""Whether factors fit the ratings that they are said to be of.
+
+Where rows are in another order or ids are shifted, a user's ratings are predicted no better from
+the user's own embedding than from another user's. What is popular is predicted well from both.
 
 Shapes: U users, I items, d embedding width.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +15,51 @@ from common.ratings import RatingMatrix
 
 # Users on whom it is measured.
 ASKED: Final = 400
-# Below both, ratings and predictions have nothing to do with each other.
-LEAST_RANK: Final = 0.55
-LEAST_CORRELATION: Final = 0.05
+# Own embeddings have to be so much better than others', in one of the two at least.
+LEAST_RANKED: Final = 0.02
+LEAST_CORRELATED: Final = 0.05
 
 
-def rated_above_unrated(
-    users: NDArray[np.float32], items: NDArray[np.float32], ratings: RatingMatrix
-) -> float:
-    """How often an item that a user rated is predicted higher than one that it did not, 0–1.
+class Fit(NamedTuple):
+    """How well ratings are predicted from users' own embeddings, and from other users'.
 
-    Chance is 0.5 (the mean over users of the area under the ROC curve).
+    ranked      how often an item that a user rated is predicted higher than one that it did not,
+                0–1, chance is 0.5 (the mean over users of the area under the ROC curve)
+    correlated  predictions with ratings, over what was rated
     """
+
+    ranked: float
+    ranked_by_others: float
+    correlated: float
+    correlated_by_others: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether users' own embeddings are hardly better than others'."""
+        return (
+            self.ranked - self.ranked_by_others < LEAST_RANKED
+            and self.correlated - self.correlated_by_others < LEAST_CORRELATED
+        )
+
+
+def fit_of(users: NDArray[np.float32], items: NDArray[np.float32], ratings: RatingMatrix) -> Fit:
+    """Of factors [U, d] and [I, d] to their ratings, on some users."""
+    count = ratings.user_count
+    asked = np.linspace(0, count - 1, min(ASKED, count)).astype(np.int64)
+    own = ratings.rows(asked)
+    others = np.roll(asked, 1)
+    return Fit(
+        _ranked(users[asked], items, own),
+        _ranked(users[others], items, own),
+        _correlated(users[asked], items, own),
+        _correlated(users[others], items, own),
+    )
+
+
+def _ranked(users: NDArray[np.float32], items: NDArray[np.float32], ratings: RatingMatrix) -> float:
     shares = []
-    for user in _asked(ratings):
-        scores, rated = items @ users[user], ratings.items_of(user)
+    for user, embedding in enumerate(users):
+        scores, rated = items @ embedding, ratings.items_of(user)
         others = np.sort(np.delete(scores, rated))
         if len(rated) and len(others):
             below = np.searchsorted(others, scores[rated], "left")
@@ -35,18 +68,11 @@ def rated_above_unrated(
     return float(np.mean(shares)) if shares else 0.5
 
 
-def correlation(
+def _correlated(
     users: NDArray[np.float32], items: NDArray[np.float32], ratings: RatingMatrix
 ) -> float:
-    """Of predictions and ratings over what some users rated; 0 where one does not vary."""
-    asked = _asked(ratings)
-    own = ratings.rows(asked)
-    predicted = np.einsum("nd,nd->n", users[asked[own.users]], items[own.items])
-    if len(own) < 2 or min(np.ptp(predicted), np.ptp(own.ratings)) == 0:
+    """0 where one of the two does not vary."""
+    predicted = np.einsum("nd,nd->n", users[ratings.users], items[ratings.items])
+    if len(ratings) < 2 or min(np.ptp(predicted), np.ptp(ratings.ratings)) == 0:
         return 0.0
-    return float(np.corrcoef(predicted, own.ratings)[0, 1])
-
-
-def _asked(ratings: RatingMatrix) -> NDArray[np.int64]:
-    count = ratings.user_count
-    return np.linspace(0, count - 1, min(ASKED, count)).astype(np.int64)
+    return float(np.corrcoef(predicted, ratings.ratings)[0, 1])

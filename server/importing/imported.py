@@ -17,7 +17,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,18 @@ class Imported:
     known_items: NDArray[np.bool_]
     users: NDArray[np.float32]
     items: NDArray[np.float32]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all parts are of as many users and items, and of one width."""
+        sides = (
+            (self.users, self.known_users, self.user_ids),
+            (self.items, self.known_items, self.item_ids),
+        )
+        return self.users.shape[1:] == self.items.shape[1:] and all(
+            len(table) == len(known) and (ids is None or len(ids) == len(table))
+            for table, known, ids in sides
+        )
 
     def begins(self, ratings: RatingMatrix) -> bool:
         """Whether its ratings are those of the first users of these."""
@@ -158,6 +170,11 @@ class ImportedModel:
         )
 
 
+def imported_model(name: str) -> ImportedModel | None:
+    """What a model's name `imported:NAME` stands for; None for any other name."""
+    return ImportedModel(name.removeprefix(IMPORTED)) if name.startswith(IMPORTED) else None
+
+
 def keep(imported: Imported, store: ModelStore) -> None:
     """Store it under its name, as the newest; the same ratings' earlier one is replaced.
 
@@ -170,7 +187,7 @@ def keep(imported: Imported, store: ModelStore) -> None:
         "user_ids": imported.user_ids,
         "item_ids": imported.item_ids,
     }
-    tables = {
+    tables: dict[str, NDArray[Any]] = {
         **_tables(imported),
         "known_users": imported.known_users.astype(np.uint8),
         "known_items": imported.known_items.astype(np.uint8),
@@ -209,19 +226,27 @@ def _read(folder: Path, name: str, digest: str) -> Imported:
     tables = read_tables(path.read_bytes(), str(path))
     try:
         about = json.loads(tables["about"].tobytes())
-        ids = [about[key] and tuple(about[key]) for key in ("user_ids", "item_ids")]
-        known = [tables[key].astype(bool) for key in ("known_users", "known_items")]
-        users, items = tables["user_embedding"], tables["item_embedding"]
-        scale = RatingScale(*about["scale"])
-        counts = [len(table) for table in (users, items)]
-        whole = [len(each) for each in known] == counts and all(
-            each is None or len(each) == count for each, count in zip(ids, counts, strict=True)
+        user_ids, item_ids = (
+            None if about[key] is None else tuple(map(str, about[key]))
+            for key in ("user_ids", "item_ids")
         )
-        if not whole or users.shape[1:] != items.shape[1:]:
-            raise InputError(damaged)
-        return Imported(name, digest, scale, int(about["real"]), *ids, *known, users, items)
+        found = Imported(
+            name,
+            digest,
+            RatingScale(*about["scale"]),
+            int(about["real"]),
+            user_ids,
+            item_ids,
+            tables["known_users"].astype(bool),
+            tables["known_items"].astype(bool),
+            tables["user_embedding"],
+            tables["item_embedding"],
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(damaged) from error
+    if not found.whole:
+        raise InputError(damaged)
+    return found
 
 
 def imported_names(store: ModelStore) -> list[str]:

@@ -121,7 +121,7 @@ def _rows(name: str, table: pl.DataFrame) -> pl.Expr:
     first = table.dtypes[0]
     if not isinstance(first, pl.List | pl.Array):
         return pl.concat_arr(pl.col(table.columns).cast(pl.Float32)).alias("row")
-    if not (first.inner.is_float() if first.inner is not None else False):
+    if not first.inner.is_float():
         raise InputError(f"{name}: its lists hold {first.inner}: factors are floats")
     values = table.to_series(0)
     lists = values if isinstance(first, pl.List) else values.arr.to_list()

@@ -13,6 +13,7 @@ from sims.commands.options import expanded
 
 if TYPE_CHECKING:
     from common.ratings import RatingMatrix
+    from server.importing.fit import Fit
     from server.importing.matching import Match
     from server.preparing import Source
 
@@ -32,9 +33,12 @@ KEYS: Final = {
     "KIND.matched": "those of them that came with factors",
     "KIND.missing": "those without: users are folded in from their ratings, items get zeros",
     "KIND.left_out": "rows of factors whose id is not among the ratings",
-    "rated_above_unrated": "how often an item that a user rated is predicted higher than one that "
-    "it did not; chance is 0.5",
-    "correlation": "of predictions and ratings, −1 to 1",
+    "fit.ranked": "how often an item that a user rated is predicted higher than one that it did "
+    "not; chance is 0.5",
+    "fit.correlated": "predictions with ratings, −1 to 1",
+    "fit.ranked_by_others": "the same with another user's embedding: where the rows are in another "
+    "order, it makes no difference",
+    "fit.correlated_by_others": "",
     "notes": "what was filled in or left out, and what looks wrong, in words",
 }
 
@@ -144,7 +148,7 @@ def import_command(
     from common.files import write_file
     from common.models import IMPORTED
     from server.importing.factors import checked_bias, read_factors, with_biases
-    from server.importing.fit import correlation, rated_above_unrated
+    from server.importing.fit import fit_of
     from server.importing.imported import ImportedModel, bring_in, keep, require_name
     from server.importing.places import place
     from server.model_store import ModelStore
@@ -173,17 +177,15 @@ def import_command(
     with ModelStore(store) as opened:
         keep(imported, opened)
         stored = model.version(source.ratings, opened)
-    ranked = rated_above_unrated(imported.users, imported.items, source.ratings)
-    correlated = correlation(imported.users, imported.items, source.ratings)
-    notes = [*_mismatches(matches), *_doubts(ranked, correlated)]
+    fit = fit_of(imported.users, imported.items, source.ratings)
+    notes = [*_mismatches(matches), *_doubts(fit)]
     result = {
         "model": f"{IMPORTED}{name}",
         "version": stored.version.digest,
         "ratings_digest": imported.ratings_digest,
         "width": imported.users.shape[1],
         **{f"{match.kind}s": _counts(match) for match in matches},
-        "rated_above_unrated": ranked,
-        "correlation": correlated,
+        "fit": fit._asdict(),
         "notes": notes,
     }
     if json_file is not None:
@@ -287,12 +289,11 @@ def _mismatches(matches: "list[Match]") -> list[str]:
     return lines
 
 
-def _doubts(ranked: float, correlated: float) -> list[str]:
-    from server.importing.fit import LEAST_CORRELATION, LEAST_RANK
-
-    if ranked >= LEAST_RANK or correlated >= LEAST_CORRELATION:
+def _doubts(fit: "Fit") -> list[str]:
+    if not fit.doubtful:
         return []
     return [
-        f"WARNING: these factors fit the ratings no better than chance (rated above unrated items "
-        f"{ranked:.2f}, correlation {correlated:.2f}): check that the ids are those of the rows"
+        f"WARNING: users' ratings are predicted no better from their own factors than from others' "
+        f"(rated above unrated items {fit.ranked:.2f} and {fit.ranked_by_others:.2f}): check that "
+        "the ids are those of the rows"
     ]

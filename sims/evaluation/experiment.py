@@ -16,9 +16,9 @@ from common.errors import InputError
 from common.models import architecture, model_named
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset, load_dataset
-from server.importing.imported import ImportedModel
+from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
-from server.preparing import trained, training_of
+from server.preparing import trained
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.methods import Robust
@@ -82,22 +82,28 @@ class Prepared:
     def user_count(self) -> int:
         return self.split.train.user_count
 
-    def training(self, robust: Robust | None = None) -> TrainingSettings | ImportedModel:
-        """How train() trains, or what it takes instead."""
+    @property
+    def imported(self) -> ImportedModel | None:
+        """The imported model that the experiment names; None for one that is trained here."""
+        return imported_model(self.experiment.model)
+
+    def training(self, robust: Robust | None = None) -> TrainingSettings:
+        """How train() trains what is not imported."""
         named = self.experiment
-        return training_of(named.dataset, model=named.model, seed=named.seed, robust=robust)
+        return TrainingSettings.on(named.dataset, model=named.model, seed=named.seed, robust=robust)
 
     def training_notes(self, store: ModelStore) -> tuple[str, ...]:
         """What has to be known of an imported model, which was perhaps trained on other ratings."""
-        training = self.training()
-        if not isinstance(training, ImportedModel):
+        if self.imported is None:
             return ()
-        notes = [
+        conditions = [("clean", self.split.train)]
+        if self.profiles is not None:
+            conditions.append(("attacked", self.poisoned))
+        return tuple(
             f"{what} model: {note}"
-            for what, ratings in (("clean", self.split.train), ("attacked", self.poisoned))
-            for note in training.notes(ratings, store)
-        ]
-        return tuple(notes)
+            for what, ratings in conditions
+            for note in self.imported.notes(ratings, store)
+        )
 
     def train(
         self,
@@ -117,7 +123,7 @@ class Prepared:
         what += " on clean ratings" if clean else ""
         stored = trained(
             ratings,
-            self.training(robust),
+            self.imported or self.training(robust),
             store,
             progress=lambda done, epochs: progress(what, done, epochs),
         )

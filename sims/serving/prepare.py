@@ -18,10 +18,11 @@ from common.errors import InputError
 from common.files import write_file
 from common.models import architecture
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
-from server.importing.imported import ImportedModel
+from server.importing.imported import imported_model
 from server.model_store import ModelStore
-from server.preparing import prepare, training_of
+from server.preparing import prepare
 from server.recommending.offload import search_named
+from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE
 from sims.evaluation.experiment import check
 from sims.evaluation.study import Study
@@ -58,16 +59,16 @@ class Serving:
         if robust is not None and self.retrained:
             raise InputError(f"{robust.method} has no warm start: leave out --retrain-every")
         check(experiment)
-        training = training_of(
-            experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
-        )
-        imported = isinstance(training, ImportedModel)
-        if imported and self.retrained:
+        imported = imported_model(experiment.model)
+        if imported is not None and self.retrained:
             raise InputError(
                 f"{experiment.model} is not trained here: leave out --retrain-every, and bring in "
                 "a new one with `vicinal model import`"
             )
         search = search_named(self.neighbor_search)
+        training = imported or TrainingSettings.on(
+            experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
+        )
         presets = {
             name: cell.defense.settings(each)
             for name, each in {
@@ -92,13 +93,9 @@ class Serving:
             "neighbors": [
                 f"neighbors: {recommender.neighbor_search}",
                 *_capped_notes(presets, source.users),
-                *(
-                    training.notes(source.ratings, store)
-                    if isinstance(training, ImportedModel)
-                    else ()
-                ),
+                *(() if imported is None else imported.notes(source.ratings, store)),
             ],
-            "retrain": None if imported or robust is not None else command,
+            "retrain": command if imported is None and robust is None else None,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
