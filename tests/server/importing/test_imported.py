@@ -127,7 +127,7 @@ def test_users_and_items_without_factors_are_counted_and_filled_in(
     tmp_path: Path, ratings: RatingMatrix, tables: Any
 ) -> None:
     users, items = factors(tables, ratings)
-    few = Factors("user", users.rows[5:], (*users.ids[6:], "stranger"))  # type: ignore[index,misc]
+    few = Factors("user", users.rows[5:], (*users.ids[6:], "stranger"))  # type: ignore[index]
     some = Factors("item", items.rows[:-2], items.ids[:-2])  # type: ignore[index]
     found, of_users, of_items = bring_in("a", few, some, ratings, real=USERS)
     assert (of_users.missing, of_users.left_out) == (6, 1)
@@ -312,7 +312,7 @@ def test_what_is_kept_is_read_again(tmp_path: Path, ratings: RatingMatrix, table
 
 
 def test_rows_in_another_order_are_seen(ratings: RatingMatrix, tables: Any) -> None:
-    own, turned = fit_of(*tables, ratings), fit_of(tables[0][::-1], tables[1], ratings)
+    own, turned = fit_of(tables[0], tables[1], ratings), fit_of(tables[0][::-1], tables[1], ratings)
     assert not own.doubtful
     assert turned.doubtful
 

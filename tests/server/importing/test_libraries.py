@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from common.ratings import RatingMatrix
 from server.data.rows import checked
 from server.data.synthetic import synthetic
-from server.importing.factors import read_factors, with_biases
+from server.importing.factors import Factors, read_factors, with_biases
 from server.importing.fit import fit_of
 from server.importing.imported import ImportedModel, bring_in, keep
 from server.importing.places import Place
@@ -41,9 +41,9 @@ def ids(ratings: RatingMatrix) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return ratings.user_ids, ratings.item_ids
 
 
-def served(folder: Path, ratings: RatingMatrix, *factors: Any) -> Recommender:
+def served(folder: Path, ratings: RatingMatrix, own: Factors, shared: Factors) -> Recommender:
     """The recommender of imported factors, which fit the ratings."""
-    found, of_users, of_items = bring_in("theirs", *factors, ratings, real=ratings.user_count)
+    found, of_users, of_items = bring_in("theirs", own, shared, ratings, real=ratings.user_count)
     assert (of_users.missing, of_items.missing) == (0, 0)
     assert not fit_of(found.users, found.items, ratings).doubtful
     with ModelStore(folder / "store") as store:

@@ -91,7 +91,7 @@ def matrix_of(table: pl.DataFrame) -> Any:
         table["user"].to_numpy(),
         table["item"].to_numpy(),
         whole.scale.nearest_levels(table["rating"].to_numpy()),
-        user_count=table["user"].max() + 1,  # type: ignore[operator]
+        user_count=int(table["user"].to_numpy().max()) + 1,
         item_count=whole.item_count,
         scale=whole.scale,
     )
