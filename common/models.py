@@ -136,6 +136,8 @@ _ALL: Final = (
     ),
 )
 MODELS: Final[dict[str, Model]] = {model.name: model for model in _ALL}
+# Recommenders that differ in their training alone: the model that their parameters are served as.
+SERVED_AS: Final[dict[str, str]] = {"ials": "mf", "bpr": "mf", "lightgcn": "mf"}
 
 
 # `imported:NAME` names a model that others trained (server.importing), which is served as mf.

@@ -72,7 +72,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_model_of_implicit_is_imported_and_measured_under_attack(folder: Path) -> None:
-    pytest.importorskip("implicit")
     program("implicit", folder, "train_implicit.py")
     told = run_lines(folder, "implicit")[-1]
     assert told.startswith("imported:als  32 factors, 80 users × ")

@@ -64,7 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "server": (
         "data reports model_store",
         "training recommending",
-        "importing versions",
+        "baselines importing versions",
         "preparing workers",
         "metrics",
         "trust",
@@ -89,7 +89,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 MAX_LINES = 400
 
 # Packages that say more in their __init__.py than nothing: a short public list.
-PUBLIC = {"sims.attacks"}
+PUBLIC = {"server.baselines", "sims.attacks"}
 
 HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib"}
 

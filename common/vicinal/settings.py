@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from common.errors import InputError
+from common.models import SERVED_AS
 from common.names import unknown
 
 StepRule = Literal["curvature", "adagrad", "adam"]
@@ -82,6 +83,8 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
         "vicinal": VicinalSettings(40, 0.2, 4, min_support=3),
     },
 }
+
+PRESETS.update({name: PRESETS[model] for name, model in SERVED_AS.items()})
 
 
 def preset(

@@ -17,12 +17,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import InputError, VicinalError
-from common.models import IMPORTED, Model, model_named
+from common.models import IMPORTED, SERVED_AS, Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
 from server.model_store import Tables, TrainedModel, tables_digest
-from server.training.descent import Descent
+from server.training.calibration import calibrated
+from server.training.descent import Descent, Progress
 from server.training.methods import Robust
+from server.training.rankers import RANKERS
+from server.training.ranking import RANKINGS, Ranking
 from server.training.robust import robust_factors
 
 # What a model's published regime has otherwise than mf's, which is the fields' defaults below.
@@ -76,6 +79,9 @@ class TrainingSettings(BaseModel):
     batch: int = Field(default=4096, ge=1, description="ratings a step; users, for encoders")
     epochs: int = Field(default=25, ge=1)
     robust: Robust | None = Field(default=None, description="robust training; None is plain")
+    ranking: Ranking | None = Field(
+        default=None, description="of ials, bpr and lightgcn, which take width and seed from here"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -84,7 +90,16 @@ class TrainingSettings(BaseModel):
         if not isinstance(values, dict):
             return values
         name = values.get("model", "mf")
-        return {**REGIMES.get(name if isinstance(name, str) else "", {}), **values}
+        name = name if isinstance(name, str) else ""
+        ranking = {"ranking": RANKINGS[name]()} if name in RANKINGS else {}
+        return {**REGIMES.get(name, {}), **ranking, **values}
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainingSettings":
+        method = None if self.ranking is None else self.ranking.method
+        if method != (self.model if self.model in RANKINGS else None):
+            raise ValueError(f"ranking: {method} is no training of {self.model}")
+        return self
 
     @classmethod
     def on(
@@ -97,7 +112,10 @@ class TrainingSettings(BaseModel):
 
     def digest(self, ratings: RatingMatrix, start: "Start | None" = None) -> str:
         """SHA-256 of all that decides the result of training."""
-        text = self.model_dump_json() + ratings.digest() + ("" if start is None else start.version)
+        # Of a model without one it says nothing, so that a digest outlives such models.
+        unused = {"ranking"} if self.ranking is None else set[str]()
+        told = self.model_dump_json(exclude=unused)
+        text = told + ratings.digest() + ("" if start is None else start.version)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -127,9 +145,14 @@ def train(
     one that cannot be trained robustly or be started warm, VicinalError when the parameters do
     not stay finite.
     """
-    model = model_named(settings.model)
+    model = model_named(SERVED_AS.get(settings.model, settings.model))
     # A sum's order depends on the number of threads, and a version's name on the sum.
     torch.set_num_threads(1)
+    if settings.ranking is not None:
+        if start is not None:
+            raise InputError(f"{settings.model} has no warm start: train it anew")
+        require_trainable(settings.model, settings.robust)
+        return _trained(ratings, settings, _ranked(ratings, settings, settings.ranking, progress))
     if settings.robust is not None:
         if start is not None:
             raise InputError(f"{settings.robust.method} has no warm start: train it anew")
@@ -166,6 +189,21 @@ def require_trainable(model: str, robust: Robust | None) -> None:
         raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
 
 
+def _ranked(
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    ranking: Ranking,
+    progress: Progress | None,
+) -> dict[str, torch.Tensor]:
+    """The parameters of mf, by name, from a training that orders items. Raises InputError."""
+    train_ranking = RANKERS[type(ranking)]
+    factors = train_ranking(
+        ratings, ranking, width=settings.width, seed=settings.seed, progress=progress
+    )
+    users, items = calibrated(factors.users.numpy(), factors.items.numpy(), ratings)
+    return {"user_embedding": torch.from_numpy(users), "item_embedding": torch.from_numpy(items)}
+
+
 def _descent(settings: TrainingSettings) -> Descent:
     require_trainable(settings.model, settings.robust)
     return Descent(
@@ -191,12 +229,13 @@ def _trained(
             f"training of {settings.model} diverged: "
             f"lower the learning rate ({settings.learning_rate:g})"
         )
-    user_names = model_named(settings.model).user_shapes(1, 1)
+    served = SERVED_AS.get(settings.model, settings.model)
+    user_names = model_named(served).user_shapes(1, 1)
     own: Tables = {name: table for name, table in tables.items() if name in user_names}
     shared: Tables = {name: table for name, table in tables.items() if name not in user_names}
     scale = ratings.scale
     manifest = Manifest(
-        model=settings.model,
+        model=served,
         users=ratings.user_count,
         items=ratings.item_count,
         # A robust training is of mf, and rmf's width follows from its rank.

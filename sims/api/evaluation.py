@@ -50,7 +50,7 @@ def evaluate(
     attack          a name, `PATH.py:FUNCTION`, `file:PATH`, a function, what `vicinal.attack`
                     gives, or none
     defense         none, rvd, a robust training of mf, or one with rvd: `rmf+rvd`
-    model           mf, nsvd, autorec or cdae, or one's own: `PATH.py:FUNCTION`, a function
+    model           what `train` takes by name, or one's own: `PATH.py:FUNCTION`, a function
                     fit(ratings, *, seed), a torch.nn.Module to start from, what `defend` gives
     attack_options  of the attack, by name
     attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have

@@ -1,5 +1,6 @@
 """`vicinal.train` and `vicinal.defend`: a trained model that recommends."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.threads import one_thread
 from common.vicinal.settings import PRESETS, VicinalSettings, capped
+from server.baselines import BASELINES, BaselineRecommender, require_no_defense
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
 from server.preparing import trained
@@ -25,6 +27,7 @@ from sims.api.ids import Id, Ids
 from sims.api.surroundings import reporting, store_folder
 from sims.attacks.profiles import Profiles
 from sims.evaluation.defenses import DEFENSES, NO_DEFENSE, RVD, defense_named
+from sims.evaluation.experiment import NAMED
 from sims.evaluation.own_model import SETTINGS, OwnModel, model_in_file, own_model, ready
 from sims.functions import is_function
 from sims.numbers import seed_of, whole
@@ -104,10 +107,10 @@ class Recommendations:
 class Model:
     """A trained model with the ratings that it was trained on; `train` and `defend` give one.
 
-    name      mf, nsvd, autorec, cdae, or that of a model of one's own
+    name      of a model or a baseline (see `train`), or of a model of one's own
     data      the ratings of real users
     fakes     fake users that it was trained on as well
-    digest    SHA-256 of what training gave
+    digest    SHA-256 of what training gave; of a baseline, of its name and its ratings
     settings  ways to fine-tune, by the name that `recommend` takes
     own       how a model of one's own is trained; None for a built-in one
     """
@@ -173,6 +176,8 @@ class Model:
 
     def _preset(self, defense: str) -> str:
         """Its name, or none. Raises InputError."""
+        if self.name in BASELINES and defense in (VICINAL, RVD):
+            require_no_defense(self.name)
         if defense == RVD:
             return VICINAL
         if defense == NO_DEFENSE or defense in self.settings:
@@ -199,8 +204,10 @@ def train(
 
     data      what `load` gives or takes
     fakes     what `attack` gives
-    model     mf, nsvd, autorec or cdae; `PATH.py:FUNCTION`, or a function fit(ratings, *, seed)
-              that gives a trained torch.nn.Module (docs/how-to/own-model.md)
+    model     mf, nsvd, autorec or cdae; ials, bpr or lightgcn, served as mf; userknn, itemknn,
+              ease or popularity, which cannot be defended; `PATH.py:FUNCTION`, or a function
+              fit(ratings, *, seed) that gives a trained torch.nn.Module
+              (docs/how-to/own-model.md)
     robust    apr, ltsmf, rmf or unrated: how mf is trained instead
     seed      of training
     store     folder that keeps trained models, so that the same is not trained twice
@@ -221,8 +228,13 @@ def train(
     trainings = [name for name, method in DEFENSES.items() if method is not None]
     if robust is not None and robust not in trainings:
         raise unknown("robust training", robust, trainings)
-    how = None if robust is None else defense_named(robust, model=model).robust
-    settings = TrainingSettings.on(loaded.name, model=built_in(model), seed=seed, robust=how)
+    how = None if robust is None else defense_named(robust, model=built_in(model)).robust
+    if built_in(model) in BASELINES:
+        with one_thread():
+            fitted = BaselineRecommender(model, ratings, loaded.ratings.user_count)
+        named = hashlib.sha256(f"{model}{ratings.digest()}".encode()).hexdigest()
+        return Model(model, fitted, loaded, digest=named, settings={})
+    settings = TrainingSettings.on(loaded.name, model=model, seed=seed, robust=how)
     with one_thread(), store_folder(store) as folder, ModelStore(folder) as opened:
         with reporting(progress) as report:
             stored = trained(
@@ -310,8 +322,8 @@ def own_of(model: Any) -> OwnModel | None:
 
 def built_in(model: str) -> str:
     """Raises InputError for a name that no built-in model has."""
-    if model not in PRESETS:
-        raise unknown("model", model, PRESETS, more=", or PATH.py:FUNCTION")
+    if model not in NAMED:
+        raise unknown("model", model, NAMED, more=", or PATH.py:FUNCTION")
     return model
 
 

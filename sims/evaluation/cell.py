@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.vicinal.settings import VicinalSettings, capped, capped_note
+from server.baselines import BASELINES, BaselineRecommender
 from server.model_store import ModelStore
 from server.training.methods import Robust
 from sims.evaluation.defenses import NO_DEFENSE, Defense
@@ -166,15 +167,20 @@ def _training(
     prepared: Prepared, store: ModelStore, own: OwnModel | None, progress: Report
 ) -> Train:
     """How the models of a cell come about."""
-    if own is None:
+    named = prepared.experiment.model
+    if own is None and named not in BASELINES:
         return partial(prepared.train, store, progress=progress)
 
     def train(*, clean: bool, robust: Robust | None) -> Measurable:
         assert robust is None  # what Study.cell refuses
-        what = f"train {own.name}{' on clean ratings' if clean else ''}"
+        what = f"train {named if own is None else own.name}{' on clean ratings' if clean else ''}"
         progress(what, 0, 1)
-        ratings = prepared.split.train if clean else prepared.poisoned
-        model = own.train(ratings, prepared.user_count, seed=prepared.experiment.seed)
+        ratings, users = prepared.split.train if clean else prepared.poisoned, prepared.user_count
+        model: Measurable
+        if own is None:
+            model = BaselineRecommender(named, ratings, users)
+        else:
+            model = own.train(ratings, users, seed=prepared.experiment.seed)
         progress(what, 1, 1)
         return model
 

@@ -9,6 +9,7 @@ from typing import Final
 from common.errors import InputError
 from common.names import unknown
 from common.vicinal.settings import VicinalSettings
+from server.baselines import BASELINES, require_no_defense
 from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
 from server.training.train import require_trainable
 
@@ -51,8 +52,8 @@ class Defense:
 def defense_named(text: str, *, model: str = "mf") -> Defense:
     """Parse `rmf`, `rvd`, `rmf+rvd`, …, for a model.
 
-    Raises InputError for an unknown name, parts that do not go together, and a robust training
-    that the model does not have.
+    Raises InputError for an unknown name, parts that do not go together, and a defense that the
+    model does not have.
     """
     names = text.split("+")
     for name in names:
@@ -64,6 +65,8 @@ def defense_named(text: str, *, model: str = "mf") -> Defense:
     if len(trainings) > 1 or others > 1 or (NO_DEFENSE in names and len(names) > 1):
         raise InputError(f"defense {text!r}: combine one robust training with rvd, as in rmf+rvd")
     robust = trainings[0] if trainings else None
+    if model in BASELINES and text != NO_DEFENSE:
+        require_no_defense(model)
     require_trainable(model, robust)
     return Defense(robust, RVD in names)
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from client.stores.ratings import LocalRatings
 from common.errors import InputError
-from common.models import architecture, model_named
+from common.models import IMPORTED, MODELS, SERVED_AS
+from common.names import unknown
 from common.ratings import RatingMatrix
+from server.baselines import BASELINES
 from server.data.datasets import Dataset, load_dataset
 from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
@@ -34,6 +36,9 @@ from sims.terminal import notes_wanted
 
 NO_ATTACK: Final = "none"
 FILE_PREFIX: Final = "file:"
+# What --model takes, beside functions in files; baselines have no parameters.
+TRAINED: Final = (*MODELS, *SERVED_AS)
+NAMED: Final = (*TRAINED, *BASELINES)
 # A held-out item was liked from this share of the maximum on: 4 of 5, 6 of 8.
 LIKED: Final = 0.75
 
@@ -88,8 +93,9 @@ class Prepared:
         return imported_model(self.experiment.model)
 
     def training(self, robust: Robust | None = None) -> TrainingSettings:
-        """How train() trains what is not imported."""
+        """How train() trains what is not imported. Raises InputError without parameters."""
         named = self.experiment
+        require_parameters(named.model)
         return TrainingSettings.on(named.dataset, model=named.model, seed=named.seed, robust=robust)
 
     def training_notes(self, store: ModelStore) -> tuple[str, ...]:
@@ -213,7 +219,7 @@ def check(
     if experiment.list_length < 1:
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
     if not own_model and not is_function(experiment.model):
-        model_named(architecture(experiment.model))
+        require_named(experiment.model)
     if profiles is not None:
         return
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
@@ -222,6 +228,18 @@ def check(
         resolve(label(experiment.attack), function, experiment.attack_options)
     elif experiment.attack_options:
         raise InputError(f"attack {experiment.attack} has no options: leave them out")
+
+
+def require_named(model: str) -> None:
+    """Raises InputError for a name that no model has."""
+    if model not in NAMED and not model.startswith(IMPORTED):
+        raise unknown("model", model, NAMED, more=", or imported:NAME")
+
+
+def require_parameters(model: str) -> None:
+    """Raises InputError for a baseline, which can be measured and no more."""
+    if model in BASELINES:
+        raise InputError(f"{model} has no parameters to serve or to show: measure it with evaluate")
 
 
 def local_ratings(split: Split) -> LocalRatings:

@@ -18,7 +18,7 @@ CONDITIONS: Final = {
 # What was asked for.
 ASKED: Final = {
     "dataset": "name or file of the data set",
-    "model": "mf, nsvd, autorec or cdae, or the file and function of one's own, `FILE.py:FUNCTION`",
+    "model": "name of the recommender, or the file and function of one's own, `FILE.py:FUNCTION`",
     "attack": "name of the attack, none, `file:PATH`, or `FILE.py:FUNCTION` of one's own",
     "defense": "name of the defense",
     "preset": "name of the preset that the vicinal settings began as, `own` for a model of one's "

@@ -11,15 +11,16 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.models import architecture
-from common.vicinal.settings import preset
+from common.vicinal.settings import VicinalSettings, preset
+from server.baselines import BASELINES
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
 from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
-from sims.evaluation.defenses import RVD, defense_named, own_defense
-from sims.evaluation.experiment import FILE_PREFIX, Experiment, prepare
+from sims.evaluation.defenses import NO_FINE_TUNE, RVD, defense_named, own_defense
+from sims.evaluation.experiment import FILE_PREFIX, Experiment, prepare, require_named
 from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
@@ -33,7 +34,8 @@ class Study:
     """What is studied, by the names that the command line and `import vicinal` take.
 
     dataset         a name or a file (server.data.datasets)
-    model           mf, nsvd, autorec, cdae, `imported:NAME` (server.importing), or
+    model           mf, nsvd, autorec, cdae; ials, bpr, lightgcn; a baseline (server.baselines);
+                    `imported:NAME` of the store (server.importing); or
                     `PATH.py:FUNCTION` (sims.evaluation.own_model)
     attack          a name of sims.attacks, `none`, `file:PATH` of a profiles file, or
                     `PATH.py:FUNCTION`
@@ -91,15 +93,10 @@ class Study:
         if not made and self.attack.startswith(FILE_PREFIX) and self.attack_size is not None:
             raise InputError("attack size: these profiles are made; leave it out")
         if own is None:
+            if not is_function(self.model):
+                require_named(self.model)
             defense = defense_named(self.defense, model=self.model)
-            settings = preset(
-                self.preset,
-                model=architecture(self.model),
-                neighbors=self.k,
-                steps=self.steps,
-                unrated_weight=self.unrated_weight,
-                min_support=self.min_support,
-            )
+            settings = self._settings()
         else:
             defense = own_defense(self.defense)
             settings = own.changed(
@@ -120,6 +117,25 @@ class Study:
         )
         name = self.preset if own is None else OWN_PRESET
         return Cell(experiment, defense, name, settings, self.users)
+
+    def _settings(self) -> VicinalSettings:
+        """Of a built-in model. Raises InputError."""
+        changes = (self.k, self.steps, self.unrated_weight, self.min_support)
+        if self.model in BASELINES:
+            if any(value is not None for value in changes):
+                raise InputError(
+                    f"{self.model} is not fine-tuned: leave out k, steps, unrated weight and "
+                    "min support"
+                )
+            return NO_FINE_TUNE
+        return preset(
+            self.preset,
+            model=architecture(self.model),
+            neighbors=self.k,
+            steps=self.steps,
+            unrated_weight=self.unrated_weight,
+            min_support=self.min_support,
+        )
 
 
 def evaluate(

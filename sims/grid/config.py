@@ -11,14 +11,13 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
-from common.models import MODELS
 from common.names import unknown
 from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
 from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
-from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment
+from sims.evaluation.experiment import FILE_PREFIX, NAMED, NO_ATTACK, Experiment
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.functions import is_function, label, resolved, stable
 from sims.grid.paper_tables import k as paper_k
@@ -220,9 +219,10 @@ def _check_names(config: GridConfig) -> None:
     for name, options in config.attack_options.items():
         resolve(label(name), attack_named(name), options)
     built_in = [name for name in config.models if not is_function(name)]
-    _check("model", built_in, MODELS, where="models")
+    _check("model", built_in, NAMED, where="models")
     for model in built_in:
-        _check("preset", config.presets, PRESETS[model], where="presets")
+        if model in PRESETS:
+            _check("preset", config.presets, PRESETS[model], where="presets")
     _check("preset", config.k, config.presets, where="k")
     for name in ("targets", "list_length"):
         _check("data set", getattr(config, name), config.datasets, where=name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
-from common.models import architecture
+from common.models import SERVED_AS, architecture
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
 from server.importing.imported import imported_model
 from server.model_store import ModelStore
@@ -24,7 +24,7 @@ from server.preparing import prepare
 from server.recommending.offload import search_named
 from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE
-from sims.evaluation.experiment import check
+from sims.evaluation.experiment import check, require_parameters
 from sims.evaluation.study import Study
 from sims.progress import shown
 from sims.serving.ratings import load_ratings
@@ -56,8 +56,11 @@ class Serving:
         """
         cell = self.study.cell()
         experiment, robust = cell.experiment, cell.defense.robust
-        if robust is not None and self.retrained:
-            raise InputError(f"{robust.method} has no warm start: leave out --retrain-every")
+        require_parameters(experiment.model)
+        cold = robust is not None or experiment.model in SERVED_AS
+        if cold and self.retrained:
+            name = experiment.model if robust is None else robust.method
+            raise InputError(f"{name} has no warm start: leave out --retrain-every")
         check(experiment)
         imported = imported_model(experiment.model)
         if imported is not None and self.retrained:
@@ -95,7 +98,7 @@ class Serving:
                 *_capped_notes(presets, source.users),
                 *(() if imported is None else imported.notes(source.ratings, store)),
             ],
-            "retrain": command if imported is None and robust is None else None,
+            "retrain": None if cold or imported is not None else command,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:

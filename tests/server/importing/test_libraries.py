@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import implicit
 import numpy as np
 import polars as pl
 import pytest
@@ -61,7 +62,6 @@ def same(ours: list[str], theirs: list[str], scores: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("kind", ["als", "bpr", "lmf"])
 def test_implicit(kind: str, tmp_path: Path, ratings: RatingMatrix) -> None:
-    implicit = pytest.importorskip("implicit")
     common = {"factors": 8, "random_state": 1}
     models = {
         "als": implicit.als.AlternatingLeastSquares(**common),

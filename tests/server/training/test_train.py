@@ -186,6 +186,7 @@ def test_the_digest_changes_with_anything_that_decides_the_result(model: str) ->
         "batch",
         "epochs",
         "robust",
+        "ranking",
     }
 
 

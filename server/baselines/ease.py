@@ -1,0 +1,80 @@
+"""EASE: a linear model of items by items, solved in closed form (Steck 2019, "Embarrassingly
+Shallow Autoencoders for Sparse Data", section 3.1, eq. 8).
+
+    min_B ‖X − X B‖² + λ ‖B‖²,  diag B = 0        X [U, I], ones where there is a rating
+    P = (XᵀX + λ)⁻¹,  B = 1 − P / diag P           (columns divided)
+
+A user's scores are those of its row of X B. By Woodbury's identity P is also
+(1 − Xᵀ K X) / λ with K = (XXᵀ + λ)⁻¹, and row u of X P is row u of K X: with fewer users than
+items, a table of users by users is enough.
+
+Shapes: U users, I items.
+"""
+
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+from scipy.sparse import csr_array
+
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from server.baselines.incidence import incidence
+
+# λ, chosen on validation items (docs/decisions/0020-baselines.md).
+PENALTY: Final = 200.0
+# Of the smaller of users and items: 1.2 GB as float64, and minutes of one core.
+MOST: Final = 12_000
+
+
+@final
+class Ease:
+    """Scores an item by a weighted sum over what the user rated.
+
+    penalty  λ
+
+    Raises InputError where both users and items are more than MOST.
+    """
+
+    def __init__(self, ratings: RatingMatrix, *, penalty: float = PENALTY) -> None:
+        if not 0 < penalty < float("inf"):
+            raise InputError(f"ease: λ must be positive, got {penalty:g}")
+        smaller = min(ratings.user_count, ratings.item_count)
+        if smaller > MOST:
+            raise InputError(
+                f"ease: {ratings.user_count} users × {ratings.item_count} items: it inverts a "
+                f"table of the smaller number, at most {MOST}; take itemknn or ials"
+            )
+        self._rated = incidence(ratings)
+        self._by_users = ratings.user_count < ratings.item_count
+        if self._by_users:
+            self._inverse = _inverse(self._rated, penalty)
+            # xᵢᵀ K xᵢ of every column xᵢ of X.
+            within = self._rated.multiply(self._inverse @ self._rated).sum(axis=0)
+            self._diagonal = (1 - np.asarray(within).ravel()) / penalty
+        else:
+            self._inverse = _inverse(self._rated.T.tocsr(), penalty)
+            self._diagonal = self._inverse.diagonal().copy()
+
+    def scores(self, user: int) -> NDArray[np.float32]:
+        """Of every item, [I]: the user's row of X B."""
+        rows = self._rated
+        own = rows.indices[rows.indptr[user] : rows.indptr[user + 1]]
+        inverse = self._inverse
+        projected = inverse[user] @ rows if self._by_users else inverse[own].sum(axis=0)
+        scores = np.asarray(-projected / self._diagonal, dtype=np.float32)
+        scores[own] += 1
+        return scores
+
+
+def _inverse(rows: csr_array, penalty: float) -> NDArray[np.float64]:
+    """(A Aᵀ + λ)⁻¹ of A's rows, by Cholesky's factor, in the place of the table itself."""
+    table = np.asfortranarray((rows @ rows.T).toarray())
+    table[np.diag_indices_from(table)] += penalty
+    factor, failed = lapack.dpotrf(table, lower=True, overwrite_a=True)
+    inverse, failed_too = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    assert failed == failed_too == 0  # λ > 0
+    lower: NDArray[np.float64] = np.tril(inverse)
+    lower += np.tril(lower, -1).T
+    return lower

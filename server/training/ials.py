@@ -1,0 +1,46 @@
+"""Alternating least squares for implicit feedback, by the library implicit.
+
+    L = Σ_{u,i} c_ui (r̂_ui − [(u, i) ∈ Ω])² + λ (‖P‖² + ‖Q‖²),  c_ui = 1 + α r_ui on Ω, else 1
+
+Each user's row is solved for given all items, then each item's given all users, from seeded small
+random numbers; the sum over all pairs comes from PᵀP or QᵀQ.
+
+Shapes: U users, I items, d embedding width.
+"""
+
+from typing import Any
+
+import torch
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
+
+from common.ratings import RatingMatrix
+from server.training.descent import Factors, Progress
+from server.training.ranking import Ials
+
+
+def train_ials(
+    ratings: RatingMatrix, method: Ials, *, width: int, seed: int, progress: Progress | None = None
+) -> Factors:
+    """The factors after all rounds; the same arguments give the same factors."""
+    confidence = 1 + method.confidence * ratings.ratings
+    shape = (ratings.user_count, ratings.item_count)
+    # The library takes what is stored for c, times an α of its own; it wants arrays of its own.
+    table = csr_matrix((confidence, ratings.items, ratings.indptr), shape=shape, copy=True)
+    model = AlternatingLeastSquares(
+        factors=width,
+        regularization=method.regularization,
+        alpha=1.0,
+        iterations=method.rounds,
+        use_cg=False,
+        num_threads=1,
+        random_state=seed % 2**32,
+    )
+
+    def told(done: int, *_: Any) -> None:
+        if progress is not None:
+            progress(done + 1, method.rounds)
+
+    model.fit(table, show_progress=False, callback=told)
+    users, items = (torch.from_numpy(table) for table in (model.user_factors, model.item_factors))
+    return Factors(users, items)
