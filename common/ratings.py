@@ -221,7 +221,10 @@ class RatingMatrix:
         )
 
     def stack(self, below: "RatingMatrix") -> "RatingMatrix":
-        """These users followed by those of another matrix over the same items and scale."""
+        """These users followed by those of another matrix over the same items and scale.
+
+        Where these have ids, users below without any are called fake-0, fake-1, …
+        """
         if below.item_count != self.item_count or below.scale != self.scale:
             raise InputError("rating matrices over different items or scales cannot be stacked")
         return RatingMatrix(
@@ -230,7 +233,14 @@ class RatingMatrix:
             np.concatenate([self.levels, below.levels]),
             self.item_count,
             self.scale,
+            None if self.user_ids is None else (*self.user_ids, *below.names_below),
+            self.item_ids,
         )
+
+    @property
+    def names_below(self) -> tuple[str, ...]:
+        """What its users are called below others that have ids."""
+        return self.user_ids or tuple(f"fake-{user}" for user in range(self.user_count))
 
     def dense(self) -> NDArray[np.float32]:
         """Ratings as fractions of the maximum, zero where there is none, [U, I]."""

@@ -16,6 +16,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
+from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
@@ -70,7 +71,7 @@ def load_source(
 
 def trained(
     ratings: RatingMatrix,
-    training: TrainingSettings,
+    training: TrainingSettings | ImportedModel,
     store: ModelStore,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -78,8 +79,10 @@ def trained(
     """The model of some ratings: from the store where it is there, else trained and kept.
 
     `progress` is called with (epochs done, epochs). Raises VicinalError when training diverges,
-    OSError.
+    InputError for an imported model that is not there or does not fit, OSError.
     """
+    if isinstance(training, ImportedModel):
+        return training.version(ratings, store)
     stored = store.find(training.digest(ratings))
     return stored or store.save(train(ratings, training, progress=progress))
 
@@ -88,7 +91,7 @@ def prepare(
     folder: Path,
     store: ModelStore,
     source: Source,
-    training: TrainingSettings,
+    training: TrainingSettings | ImportedModel,
     presets: Mapping[str, VicinalSettings],
     *,
     list_length: int = 50,

@@ -64,7 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "server": (
         "data reports model_store",
         "training recommending",
-        "baselines versions",
+        "baselines importing versions",
         "preparing workers",
         "metrics",
         "trust",

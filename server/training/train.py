@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import InputError, VicinalError
-from common.models import SERVED_AS, Model, model_named
+from common.models import IMPORTED, SERVED_AS, Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
 from server.model_store import Tables, TrainedModel, tables_digest, user_tables
@@ -221,6 +221,8 @@ def _without_suspects(
 
 def require_trainable(model: str, robust: Robust | None) -> None:
     """Raises InputError for a robust training that the model does not have."""
+    if robust is not None and model.startswith(IMPORTED):
+        raise InputError(f"{robust.method} trains, and {model} is trained: use --defense rvd")
     if isinstance(robust, Pca):
         robust = robust.then
     if robust is not None and model != "mf" and not isinstance(robust, Unrated):

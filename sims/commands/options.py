@@ -39,9 +39,9 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="The recommender: mf nsvd autorec cdae, or ials bpr lightgcn, served as mf. `vicinal "
-        "evaluate` takes userknn itemknn ease popularity, too, and one of your own: "
-        "PATH.py:FUNCTION.",
+        help="The recommender: mf nsvd autorec cdae; ials bpr lightgcn, served as mf; "
+        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn ease popularity, too, "
+        "and one of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]

@@ -129,7 +129,10 @@ def evaluate_cell(
         defense=cell.defense.name,
         preset=cell.preset,
         settings=cell.settings,
-        notes=_notes(asked, cell) + (own.notes if own is not None else ()) + left_out,
+        users=len(users),
+        notes=_notes(asked, cell)
+        + (prepared.training_notes(store) if own is None else own.notes)
+        + left_out,
         fake_neighbor_share=share,
         train_seconds=run.train_seconds,
         defend_seconds=defend_seconds,

@@ -111,7 +111,7 @@ def write_per_user(path: Path, frame: pl.DataFrame) -> None:
 def read_per_user(path: Path) -> pl.DataFrame:
     """What write_per_user wrote. Raises InputError for any other file, also a damaged one."""
     data = read_file(path, limit=MAX_BYTES)
-    return read_in_child("sims.evaluation.per_user", data, str(path))
+    return pl.read_ipc(io.BytesIO(read_in_child("sims.evaluation.per_user", data, str(path))))
 
 
 def columns_of(data: bytes, name: str) -> pl.DataFrame:

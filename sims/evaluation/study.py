@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import InputError
+from common.models import architecture
 from common.vicinal.settings import VicinalSettings, preset
 from server.baselines import BASELINES
 from server.data.datasets import Dataset
@@ -34,7 +35,8 @@ class Study:
     """What is studied, by the names that the command line and `import vicinal` take.
 
     dataset         a name or a file (server.data.datasets)
-    model           mf, nsvd, autorec, cdae; ials, bpr, lightgcn; a baseline (server.baselines); or
+    model           mf, nsvd, autorec, cdae; ials, bpr, lightgcn; a baseline (server.baselines);
+                    `imported:NAME` of the store (server.importing); or
                     `PATH.py:FUNCTION` (sims.evaluation.own_model)
     attack          a name of sims.attacks, `none`, `file:PATH` of a profiles file, or
                     `PATH.py:FUNCTION`
@@ -140,7 +142,7 @@ class Study:
             return NO_FINE_TUNE
         return preset(
             self.preset,
-            model=self.model,
+            model=architecture(self.model),
             neighbors=self.k,
             steps=self.steps,
             unrated_weight=self.unrated_weight,

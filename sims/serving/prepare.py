@@ -16,8 +16,9 @@ from pathlib import Path
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
-from common.models import SERVED_AS
+from common.models import SERVED_AS, architecture
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
+from server.importing.imported import imported_model
 from server.model_store import ModelStore
 from server.preparing import prepare
 from server.recommending.offload import search_named
@@ -61,14 +62,23 @@ class Serving:
             name = experiment.model if robust is None else robust.method
             raise InputError(f"{name} has no warm start: leave out --retrain-every")
         check(experiment)
+        imported = imported_model(experiment.model)
+        if imported is not None and self.retrained:
+            raise InputError(
+                f"{experiment.model} is not trained here: leave out --retrain-every, and bring in "
+                "a new one with `vicinal model import`"
+            )
         search = search_named(self.neighbor_search)
-        presets = {
-            name: cell.defense.settings(each)
-            for name, each in {**PRESETS[experiment.model], cell.preset: cell.settings}.items()
-        }
-        training = TrainingSettings.on(
+        training = imported or TrainingSettings.on(
             experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
         )
+        presets = {
+            name: cell.defense.settings(each)
+            for name, each in {
+                **PRESETS[architecture(experiment.model)],
+                cell.preset: cell.settings,
+            }.items()
+        }
         with shown() as progress:
             source, local = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
             recommender = prepare(
@@ -93,8 +103,9 @@ class Serving:
                     for name, each in presets.items()
                 ),
                 *_capped_notes(presets, recommender.neighbors),
+                *(() if imported is None else imported.notes(source.ratings, store)),
             ],
-            "retrain": None if cold else command,
+            "retrain": None if cold or imported is not None else command,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:

@@ -68,6 +68,7 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
         [
             "demo",
             "data",
+            "model",
             "attack",
             "evaluate",
             "compare",
