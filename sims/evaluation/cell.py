@@ -129,7 +129,6 @@ def evaluate_cell(
         defense=cell.defense.name,
         preset=cell.preset,
         settings=cell.settings,
-        users=len(users),
         notes=_notes(asked, cell)
         + (prepared.training_notes(store) if own is None else own.notes)
         + left_out,

@@ -34,7 +34,7 @@ from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection.presets import REPORTED_TARGETS, validation
+from sims.selection.presets import REPORTED_TARGETS, Trial, validation
 
 # What a composition may lose beyond chance.
 TOLERANCE: Final = 0.005
@@ -158,7 +158,8 @@ def compositions(
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
 
         def measured(name: str) -> Answers:
-            return answers(prepared, store, defense_named(name, model=model), preset_name, users)
+            defense = defense_named(name, model=model, preset=preset_name)
+            return answers(prepared, store, defense, preset_name, users)
 
         rvd = measured(RVD)
         return {
@@ -169,7 +170,7 @@ def compositions(
 def experiment_of(dataset: str, attack: str, seed: int, model: str, *, test: bool) -> Prepared:
     """Raises InputError."""
     if not test:
-        return validation(dataset, seed, model, attack)
+        return validation(dataset, seed, model, Trial(attack))
     targets = REPORTED_TARGETS.get(dataset)
     return prepare(Experiment(dataset, model, attack, seed, targets, list_length=LIST_LENGTH))
 

@@ -31,7 +31,7 @@ from server.model_store import ModelStore
 from server.recommending.offload import order_by_content, supported
 from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import LIKED, Prepared
-from sims.selection.presets import validation
+from sims.selection.presets import Trial, validation
 
 Table = NDArray[np.float32]
 Similarities = NDArray[np.float64]
@@ -311,7 +311,7 @@ def main(
     with TemporaryDirectory() as folder, ModelStore(store or Path(folder)) as models:
         for dataset in datasets.split(","):
             for attack in attacks.split(","):
-                prepared = validation(dataset, seed, attack=attack)
+                prepared = validation(dataset, seed, trial=Trial(attack))
                 rng = np.random.default_rng(seed)
                 asked = rng.choice(
                     prepared.user_count, min(users, prepared.user_count), replace=False

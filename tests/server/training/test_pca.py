@@ -19,7 +19,7 @@ from server.training.methods import Pca, Unrated
 from server.training.pca import loadings, suspect_count, suspects
 from server.training.train import TrainingSettings, train
 from server.versions.deployment import read_deployment, write_deployment
-from sims.selection.presets import validation
+from sims.selection.presets import Trial, validation
 
 SCALE = RatingScale(1, 5, 1)
 
@@ -176,7 +176,7 @@ def test_neighbors_come_in_the_searchs_own_order(tmp_path: Path) -> None:
     with ModelStore(tmp_path) as store:
         stored = store.save(trained("nsvd", Pca(share=0.2)))
     recommender = Recommender(stored, ratings(), 40)
-    index = recommender._offloader.index
+    index = recommender._offloader.index("embedding")
     left_out = set(stored.left_out.tolist())
     for user in range(40):
         order = index.neighbors([user], 40)[0].tolist()[1:]
@@ -191,7 +191,7 @@ FOUND = {"random": (26, 28), "average": (24, 28), "mixrand": (0, 6), "vicinity":
 @pytest.mark.realdata
 @pytest.mark.parametrize("attack", FOUND)
 def test_fakes_made_at_random_are_found_and_mixed_ones_are_not(attack: str) -> None:
-    prepared = validation("ml-100k", 0, "mf", attack)
+    prepared = validation("ml-100k", 0, "mf", Trial(attack))
     found = suspects(prepared.poisoned, 0.03, 3)
     least, most = FOUND[attack]
     assert len(found) == 28
