@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.errors import InputError
 from common.files import write_file
 from common.vicinal.settings import StepRule
-from sims.attacks.options import Value
 from sims.attacks.budget import Goal
+from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
 from sims.evaluation.scores import HARMS, MEASURED, flat
 from sims.functions import digest_of, label, stable
