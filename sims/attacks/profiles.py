@@ -156,7 +156,7 @@ def _read(path: Path, item_count: int, scale: RatingScale) -> tuple[RatingMatrix
             read = read_json(data, item_count, scale)
         else:
             lines, start, notes = _comments(path, data)
-            # With a comment above them these column names are our form, which is held to the letter.
+            # With a comment above them these column names are our form, held to the letter.
             if 0 < start < len(lines) and lines[start].replace(" ", "") == _COLUMNS:
                 return _parse_csv(path, lines, start, notes, item_count, scale), notes
             read = read_text(lines, start, item_count, scale, nameless=start == 0)
