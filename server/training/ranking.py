@@ -38,7 +38,7 @@ class Bpr(BaseModel):
     model_config = _FIXED
 
     method: Literal["bpr"] = "bpr"
-    learning_rate: float = Field(default=0.01, gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(default=0.003, gt=0, allow_inf_nan=False)
     regularization: float = Field(
         default=0.01, ge=0, allow_inf_nan=False, description="λ of the squared rows of a comparison"
     )
@@ -59,7 +59,7 @@ class LightGcn(BaseModel):
         default=1e-3, ge=0, allow_inf_nan=False, description="λ, before the embeddings are spread"
     )
     batch: int = Field(default=8192, ge=1, description="comparisons a step")
-    epochs: int = Field(default=60, ge=1)
+    epochs: int = Field(default=120, ge=1)
 
 
 Ranking = Annotated[Ials | Bpr | LightGcn, Field(discriminator="method")]

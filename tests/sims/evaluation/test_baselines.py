@@ -108,9 +108,9 @@ def test_a_baseline_knows_its_users() -> None:
 # measured.
 MEASURED = {
     ("ml-100k", "userknn"): 0.576,
-    ("ml-100k", "itemknn"): 0.563,
+    ("ml-100k", "itemknn"): 0.568,
     ("ml-100k", "ease"): 0.633,
-    ("filmtrust", "itemknn"): 0.894,
+    ("filmtrust", "itemknn"): 0.898,
 }
 
 
