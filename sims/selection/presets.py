@@ -12,10 +12,11 @@ is eligible when its hit ratio is at most 0.05 in every run. The eligible are ra
 relative to popularity ranking, averaged over data sets and attacks. Where none is, and for `paper`,
 whose objective does not reach that, the rank is that accuracy × (1 − hit ratio). Of those within
 2 % of the best, the one with the least work, neighbors × steps, is the preset. Of each robust
-training, the largest accuracy × (1 − hit ratio) is the default.
+training, the largest accuracy × (1 − hit ratio) is the default, of candidates that have at least
+half of popularity's accuracy on every data set: what recommends nothing promotes nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -51,6 +52,7 @@ REPORTED_TARGETS: Final = {
 }
 MAX_HIT_RATIO: Final = 0.05
 TOLERANCE: Final = 0.02
+MIN_RELATIVE: Final = 0.5
 # Neighbors: more of them, with as many supporters each, let fewer fakes decide. Of cdae, a step of
 # which costs k × I, fewer sizes are tried.
 SIZES: Final = {
@@ -145,7 +147,24 @@ def validation(dataset: str, seed: int, model: str = "mf", attack: str = "mixran
     return Prepared(experiment, "validation", split, profiles, targets, local_ratings(split))
 
 
-def runs_of(dataset: str, attack: str, seed: int, model: str, users: int, kind: str) -> list[Run]:
+def candidates_of(kind: str, model: str, trainings: Collection[str] = ()) -> list[Candidate]:
+    """In order; of robust trainings those named, all of them without a name."""
+    return [
+        each
+        for each in CANDIDATES[kind](model)
+        if not trainings or (not isinstance(each, VicinalSettings) and each.method in trainings)
+    ]
+
+
+def runs_of(
+    dataset: str,
+    attack: str,
+    seed: int,
+    model: str,
+    users: int,
+    kind: str,
+    trainings: Collection[str] = (),
+) -> list[Run]:
     """Every candidate on one data set, attack and seed."""
     prepared = validation(dataset, seed, model, attack)
     rng = np.random.default_rng(seed)
@@ -154,7 +173,7 @@ def runs_of(dataset: str, attack: str, seed: int, model: str, users: int, kind: 
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
         plain = prepared.train(store)
         popular = popularity(plain.ratings, prepared.local, chosen, prepared.watched, length)
-        for candidate in CANDIDATES[kind](model):
+        for candidate in candidates_of(kind, model, trainings):
             rvd = isinstance(candidate, VicinalSettings)
             settings = candidate if isinstance(candidate, VicinalSettings) else NO_FINE_TUNE
             robust = None if isinstance(candidate, VicinalSettings) else candidate
@@ -177,6 +196,9 @@ def main(
     ],
     model: Annotated[str, typer.Option(help="mf nsvd autorec cdae.")] = "mf",
     preset: Annotated[str, typer.Option(help="vicinal, paper, or robust.")] = "vicinal",
+    training: Annotated[
+        list[str] | None, typer.Option(help="Of robust, this alone, as vat; repeat for several.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
 ) -> None:
@@ -184,11 +206,13 @@ def main(
     if preset not in CANDIDATES:
         raise typer.BadParameter(str(unknown("preset", preset, CANDIDATES)))
     model_named(model)
-    candidates = list(CANDIDATES[preset](model))
+    candidates = candidates_of(preset, model, training or ())
+    if not candidates:
+        raise typer.BadParameter(f"--preset {preset} has no candidates {', '.join(training or ())}")
     attacks = ATTACKS[preset]
     cells = list(product(dataset, attacks, range(seeds)))
     runs: Runs = {place: [] for place in product(dataset, attacks)}
-    calls = [(*cell, model, users, preset) for cell in cells]
+    calls = [(*cell, model, users, preset, training or ()) for cell in cells]
     with shown() as progress:
         advance = counter(progress, "validate", len(calls))
         advance(0)
@@ -236,11 +260,16 @@ def _rank(runs: Runs, place: int, preset: str) -> tuple[bool, float]:
     """Eligible before not, then best first."""
     worst = max(run[place].hit_ratio for of in runs.values() for run in of)
     refused = preset != "vicinal" or worst > MAX_HIT_RATIO
+    if preset == "robust":
+        relative = [np.mean([run[place].relative for run in of]) for of in runs.values()]
+        useless = bool(min(relative) < MIN_RELATIVE)
     values = [
         [run[place].relative * (1 - run[place].hit_ratio if refused else 1) for run in of]
         for of in runs.values()
     ]
-    return refused, -float(np.mean([np.mean(of) for of in values]))
+    return useless if preset == "robust" else refused, -float(
+        np.mean([np.mean(of) for of in values])
+    )
 
 
 def _chosen(

@@ -6,7 +6,16 @@ from common.errors import InputError
 from common.models import MODELS
 from common.vicinal.settings import VicinalSettings
 from server.training.methods import Apr, Rmf
-from sims.selection.presets import CANDIDATES, Candidate, Run, Runs, _chosen, _rank, validation
+from sims.selection.presets import (
+    CANDIDATES,
+    Candidate,
+    Run,
+    Runs,
+    _chosen,
+    _rank,
+    candidates_of,
+    validation,
+)
 
 SMALL, LARGE, LONG = (
     VicinalSettings(40, 0.1, 4),
@@ -54,11 +63,23 @@ def test_each_robust_training_has_its_own_choice() -> None:
     assert set(chosen(found, candidates, "robust")) == {Apr(epsilon=0.5), Rmf(rank=6)}
 
 
+def test_a_robust_training_that_recommends_nothing_is_not_chosen() -> None:
+    candidates: list[Candidate] = [Apr(epsilon=0.1), Apr(epsilon=0.5)]
+    found = runs((0.99, 0.6), (0.0, 0.4))
+    assert chosen(found, candidates, "robust") == [Apr(epsilon=0.1)]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_candidates_differ(model: str) -> None:
     for kind in CANDIDATES:
         candidates = [repr(one) for one in CANDIDATES[kind](model)]
         assert len(set(candidates)) == len(candidates) > 5
+
+
+def test_robust_candidates_can_be_taken_by_name() -> None:
+    assert {each.method for each in candidates_of("robust", "mf", ["vat"])} == {"vat"}
+    assert len(candidates_of("robust", "nsvd")) < len(candidates_of("robust", "mf"))
+    assert candidates_of("vicinal", "mf", ["vat"]) == []
 
 
 def test_only_data_sets_with_reported_targets_are_used() -> None:
