@@ -93,7 +93,7 @@ class Vat(BaseModel):
     model_config = _FIXED
 
     method: Literal["vat"] = "vat"
-    epsilon: float = Field(default=0.5, gt=0, allow_inf_nan=False, description="ε, the paper's ρ")
+    epsilon: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="ε, the paper's ρ")
     weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="λ of the loss at Δ")
     warm_up: int = Field(default=5, ge=0, description="epochs before, with λ = 0")
 
@@ -111,7 +111,7 @@ class Pca(BaseModel):
     share: float = Field(
         default=ASSUMED_FAKES, ge=0, le=1, description="fakes to be expected ÷ real users"
     )
-    components: int = Field(default=3, ge=1, le=64, description="principal components looked at")
+    components: int = Field(default=2, ge=1, le=64, description="principal components looked at")
     then: Training | None = Field(default=None, description="how the others are trained")
 
 

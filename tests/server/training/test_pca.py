@@ -133,7 +133,7 @@ def test_training_does_not_see_the_suspects(model: str, then: Unrated | None) ->
     """The shared parameters are those of a training on the others alone."""
     method = Pca(share=0.2, then=then)
     found = trained(model, method)
-    assert found.left_out.tolist() == suspects(ratings(), 0.2, 3).tolist()
+    assert found.left_out.tolist() == suspects(ratings(), 0.2, 2).tolist()
     assert len(found.left_out) == 7
     kept = np.setdiff1d(np.arange(40), found.left_out)
     others = train(
@@ -192,7 +192,7 @@ FOUND = {"random": (26, 28), "average": (24, 28), "mixrand": (0, 6), "vicinity":
 @pytest.mark.parametrize("attack", FOUND)
 def test_fakes_made_at_random_are_found_and_mixed_ones_are_not(attack: str) -> None:
     prepared = validation("ml-100k", 0, "mf", Trial(attack))
-    found = suspects(prepared.poisoned, 0.03, 3)
+    found = suspects(prepared.poisoned, 0.03, 2)
     least, most = FOUND[attack]
     assert len(found) == 28
     assert least <= int((found >= prepared.user_count).sum()) <= most

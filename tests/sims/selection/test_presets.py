@@ -15,6 +15,7 @@ from sims.selection.presets import (
     Trial,
     _chosen,
     _rank,
+    candidates_of,
     validation,
 )
 
@@ -85,6 +86,18 @@ def test_each_robust_training_has_its_own_choice() -> None:
     found = runs((0.9, 1.0), (0.5, 1.0), (0.0, 0.1))
     names = {repr(each.training) for each in chosen(found, candidates, "robust")}
     assert names == {repr(Apr(epsilon=0.5)), repr(Rmf(rank=6))}
+
+
+def test_a_robust_training_that_recommends_nothing_is_not_chosen() -> None:
+    candidates = [Candidate(Apr(epsilon=0.1), None), Candidate(Apr(epsilon=0.5), None)]
+    assert chosen(runs((0.99, 0.6), (0.0, 0.4)), candidates, "robust") == candidates[:1]
+
+
+def test_candidates_can_be_taken_by_their_training() -> None:
+    found = candidates_of("robust", "mf", ["vat"])
+    assert {each.training.method for each in found if each.training} == {"vat"}
+    assert len(candidates_of("robust", "nsvd")) < len(candidates_of("robust", "mf"))
+    assert candidates_of("vicinal", "mf", ["vat"]) == []
 
 
 @pytest.mark.parametrize("model", MODELS)
