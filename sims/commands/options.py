@@ -40,8 +40,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         help="The recommender: mf nsvd autorec cdae; ials bpr lightgcn, served as mf; "
-        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn ease popularity, too, "
-        "and one of your own: PATH.py:FUNCTION.",
+        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn "
+        "ease popularity, too, and one of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]
