@@ -227,20 +227,17 @@ class RatingMatrix:
         """
         if below.item_count != self.item_count or below.scale != self.scale:
             raise InputError("rating matrices over different items or scales cannot be stacked")
+        named = below.user_ids or tuple(f"fake-{user}" for user in range(below.user_count))
+        user_ids = None if self.user_ids is None else (*self.user_ids, *named)
         return RatingMatrix(
             np.concatenate([self.indptr, self.indptr[-1] + below.indptr[1:]]),
             np.concatenate([self.items, below.items]),
             np.concatenate([self.levels, below.levels]),
             self.item_count,
             self.scale,
-            None if self.user_ids is None else (*self.user_ids, *below.names_below),
+            user_ids,
             self.item_ids,
         )
-
-    @property
-    def names_below(self) -> tuple[str, ...]:
-        """What its users are called below others that have ids."""
-        return self.user_ids or tuple(f"fake-{user}" for user in range(self.user_count))
 
     def dense(self) -> NDArray[np.float32]:
         """Ratings as fractions of the maximum, zero where there is none, [U, I]."""
