@@ -105,7 +105,7 @@ class VersionHandler:
         self, recommender: Recommender, description: Description, *, tune: Tune = tuned_scores
     ) -> None:
         recommender.version.served.warm()
-        for _, settings in description.presets:
+        for settings in description.presets.values():
             recommender.neighbor_search(settings.neighbors_by)
         self._tune = tune
         self._recommender = recommender

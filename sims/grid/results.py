@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.errors import InputError
 from common.files import write_file
-from common.vicinal.settings import StepRule
+from common.vicinal.settings import Space, StepRule
 from sims.attacks.budget import Goal
 from sims.attacks.options import Value
 from sims.evaluation.cell import Cell

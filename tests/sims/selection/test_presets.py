@@ -5,11 +5,10 @@ import pytest
 from common.errors import InputError
 from common.models import MODELS
 from common.vicinal.settings import VicinalSettings
-from server.training.methods import Apr, Rmf
+from server.training.methods import Apr, Rmf, Robust
+from sims.selection.candidates import CANDIDATES, Candidate
 from sims.selection.presets import (
-    CANDIDATES,
     UNATTACKED,
-    Candidate,
     Run,
     Runs,
     Trial,
@@ -81,7 +80,7 @@ def test_where_none_is_eligible_the_hit_ratio_counts() -> None:
 
 
 def test_each_robust_training_has_its_own_choice() -> None:
-    trained = [Apr(epsilon=0.1), Apr(epsilon=0.5), Rmf(rank=6)]
+    trained: list[Robust] = [Apr(epsilon=0.1), Apr(epsilon=0.5), Rmf(rank=6)]
     candidates = [Candidate(each, None) for each in trained]
     found = runs((0.9, 1.0), (0.5, 1.0), (0.0, 0.1))
     names = {repr(each.training) for each in chosen(found, candidates, "robust")}
