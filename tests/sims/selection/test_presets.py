@@ -5,7 +5,7 @@ import pytest
 from common.errors import InputError
 from common.models import MODELS
 from common.vicinal.settings import VicinalSettings
-from server.training.methods import Apr, Rmf
+from server.training.methods import Apr, Rmf, Vat
 from sims.selection.presets import (
     CANDIDATES,
     Candidate,
@@ -77,7 +77,7 @@ def test_candidates_differ(model: str) -> None:
 
 
 def test_robust_candidates_can_be_taken_by_name() -> None:
-    assert {each.method for each in candidates_of("robust", "mf", ["vat"])} == {"vat"}
+    assert {type(each) for each in candidates_of("robust", "mf", ["vat"])} == {Vat}
     assert len(candidates_of("robust", "nsvd")) < len(candidates_of("robust", "mf"))
     assert candidates_of("vicinal", "mf", ["vat"]) == []
 
