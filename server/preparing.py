@@ -120,11 +120,19 @@ def prepare(
     return recommender
 
 
-def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
+def renew(
+    folder: Path,
+    source: Source,
+    *,
+    dataset: str,
+    seed: int,
+    training: TrainingSettings | None = None,
+) -> str:
     """Add a version of the ratings as they are now to a served folder; its name.
 
-    source   of the same real users and items; fakes may come and go
-    dataset  whose training regime is taken (TrainingSettings.on)
+    source    of the same real users and items; fakes may come and go
+    dataset   whose training regime is taken (TrainingSettings.on)
+    training  anew, and not from the parameters that are served, which not every training can
 
     What devices may ask for and what is measured stay the same, so that counts of both versions can
     be compared. Raises InputError when these are not the users and items that are served,
@@ -140,7 +148,10 @@ def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
             f"retraining: {now[0]} users × {now[1]} items on scale {now[2]}, but what is served "
             f"has {before[0]} × {before[1]} on {before[2]}: start the server anew"
         )
-    model = warm_started(old, ratings, dataset=dataset, seed=seed)
+    if training is None:
+        model = warm_started(old, ratings, dataset=dataset, seed=seed)
+    else:
+        model = train(ratings, training)
     with TemporaryDirectory(dir=folder, prefix="training-") as scratch:
         with ModelStore(Path(scratch)) as store:
             stored = store.save(model)

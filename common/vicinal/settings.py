@@ -13,6 +13,8 @@ STEP_RULES: Final = ("curvature", "adagrad", "adam")
 Space = Literal["ratings", "embedding", "random"]
 # In what users are near each other: what they rated, or the model's embeddings; random is the
 # choice that both have to beat.
+# Of few users no item has many raters.
+USERS_PER_MARGIN: Final = 50
 # Of all accounts: where half of them are fakes, nothing is left to hold on to.
 MAX_ASSUMED: Final = 0.5
 SPACES: Final[tuple[Space, ...]] = ("ratings", "embedding", "random")
@@ -110,24 +112,38 @@ class VicinalSettings:
         )
 
 
+# What the presets `vicinal` of all models have in common.
+_VICINAL: Final = VicinalSettings(
+    80,
+    0.4,
+    2,
+    min_support=2,
+    proximal_weight=0.003,
+    neighbors_by="ratings",
+    assumed_fakes=0.03,
+    margin=12,
+    candidates=300,
+    exploration=0.02,
+)
+
 # By model, then by name. `paper` has the k of the paper's Table 2 on ML-100K, its objective and
 # training's optimizer. What is left open is chosen on validation items (sims/selection/presets.py).
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(300, 0.4, 4, min_support=24),
+        "vicinal": _VICINAL,
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
-        "vicinal": VicinalSettings(150, 0.4, 4, min_support=30),
+        "vicinal": _VICINAL,
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
-        "vicinal": VicinalSettings(300, 0.4, 4, min_support=36),
+        "vicinal": _VICINAL,
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
-        "vicinal": VicinalSettings(40, 0.2, 4, min_support=3),
+        "vicinal": replace(_VICINAL, neighbors=40, unrated_weight=0.2),
     },
 }
 
@@ -176,20 +192,24 @@ def space_named(name: str) -> Space:
 
 
 def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
-    """With k of at most the users there are, and min support in proportion.
+    """With k of at most the users there are, and min support and margin in proportion.
 
-    >>> few = capped(PRESETS["mf"]["vicinal"], 100)
-    >>> few.neighbors, few.min_support
-    (100, 8)
+    >>> few = capped(VicinalSettings(300, 0.4, 4, min_support=24, margin=12), 100)
+    >>> few.neighbors, few.min_support, few.margin
+    (100, 8, 2)
     """
-    return settings if settings.neighbors <= users else _resized(settings, users)
+    margin = min(settings.margin, max(1, users // USERS_PER_MARGIN))
+    fitting = settings if settings.neighbors <= users else _resized(settings, users)
+    return replace(fitting, margin=margin)
 
 
 def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
     """What is to be said where `capped` changed something."""
+    if asked.neighbors == given.neighbors:
+        return f"margin {asked.margin} is much for the users there are: margin {given.margin}"
     return (
         f"k = {asked.neighbors} is more than the {given.neighbors} users there are: "
-        f"k = {given.neighbors}, min support {given.min_support}"
+        f"k = {given.neighbors}, min support {given.min_support}, margin {given.margin}"
     )
 
 

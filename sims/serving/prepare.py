@@ -57,10 +57,6 @@ class Serving:
         cell = self.study.cell()
         experiment, robust = cell.experiment, cell.defense.robust
         require_parameters(experiment.model)
-        cold = robust is not None or experiment.model in SERVED_AS
-        if cold and self.retrained:
-            name = experiment.model if robust is None else robust.method
-            raise InputError(f"{name} has no warm start: leave out --retrain-every")
         check(experiment)
         imported = imported_model(experiment.model)
         if imported is not None and self.retrained:
@@ -69,9 +65,11 @@ class Serving:
                 "a new one with `vicinal model import`"
             )
         search = search_named(self.neighbor_search)
-        training = imported or TrainingSettings.on(
+        fresh = TrainingSettings.on(
             experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
         )
+        # Only plain training goes on from parameters that are there.
+        cold = robust is not None or experiment.model in SERVED_AS
         presets = {
             name: cell.defense.settings(each)
             for name, each in {
@@ -85,13 +83,16 @@ class Serving:
                 folder,
                 store,
                 source,
-                training,
+                imported or fresh,
                 presets,
                 list_length=experiment.list_length,
                 search=search,
                 progress=partial(progress, "train"),
             )
-        command = write_spec(folder, Spec(experiment, self.hold_out, self.device_ratings))
+        again = Spec(
+            experiment, self.hold_out, self.device_ratings, fresh if cold else None
+        )
+        command = write_spec(folder, again)
         notes = {
             "neighbors": [
                 *(
@@ -105,7 +106,7 @@ class Serving:
                 *_capped_notes(presets, recommender.neighbors),
                 *(() if imported is None else imported.notes(source.ratings, store)),
             ],
-            "retrain": None if cold or imported is not None else command,
+            "retrain": None if imported is not None else command,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:

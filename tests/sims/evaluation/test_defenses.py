@@ -183,7 +183,7 @@ def test_the_same_training_gives_the_same_version(prepared: Prepared, name: str)
 def test_evaluate_measures_the_defended_model_beside_the_plain_one(tmp_path: Path) -> None:
     result = tmp_path / "result.json"
     found = {}
-    for name in ("none", "rvd", "unrated", "unrated+rvd"):
+    for name in ("none", "rvd", "unrated", "unrated+rvd", "pca+rvd"):
         options = ["--dataset", "synthetic:60x90", "--attack", "average", "--seed", "1"]
         options += ["--defense", name, "--k", "8", "--steps", "3", "--list-length", "20"]
         options += ["--store", str(tmp_path / "store"), "--json", str(result), "--processes", "1"]
@@ -197,7 +197,7 @@ def test_evaluate_measures_the_defended_model_beside_the_plain_one(tmp_path: Pat
         (each["accuracy"]["clean_defended"], each["accuracy"]["defended"], each["hit_ratio"])
         for each in found.values()
     ]
-    assert len({str(each) for each in accuracies}) == 4
+    assert len({str(each) for each in accuracies}) == 5
     assert found["unrated"]["fake_neighbor_share"] == 0
 
 

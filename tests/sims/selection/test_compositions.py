@@ -81,7 +81,9 @@ def test_each_part_is_what_the_defense_alone_gives(prepared: Prepared, tmp_path:
     with ModelStore(tmp_path) as store:
         for name, one in found.items():
             for text, part in (("rvd", one.rvd), (name, one.training), (f"{name}+rvd", one.both)):
-                again = answers(prepared, store, defense_named(text), "vicinal", 25)
+                again = answers(
+                    prepared, store, defense_named(text, preset="vicinal"), "vicinal", 25
+                )
                 for mine, other in zip(vars(part).values(), vars(again).values(), strict=True):
                     np.testing.assert_array_equal(mine, other)
     assert len(found["pca"].both.found) == 25
