@@ -68,7 +68,11 @@ def demo(
     folder = new_folder(runs, datetime.now(UTC))
     config: dict[str, Any] = {
         "experiment": {name: value for name, value in asdict(experiment).items() if value},
-        "presets": {name: asdict(settings) for name, settings in PRESETS[experiment.model].items() if name in SHOWN},
+        "presets": {
+            name: asdict(settings)
+            for name, settings in PRESETS[experiment.model].items()
+            if name in SHOWN
+        },
         "devices": DEVICES,
     }
     write_file(folder / "config.toml", tomli_w.dumps(config).encode())

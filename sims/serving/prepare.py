@@ -89,9 +89,7 @@ class Serving:
                 search=search,
                 progress=partial(progress, "train"),
             )
-        again = Spec(
-            experiment, self.hold_out, self.device_ratings, fresh if cold else None
-        )
+        again = Spec(experiment, self.hold_out, self.device_ratings, fresh if cold else None)
         command = write_spec(folder, again)
         notes = {
             "neighbors": [
