@@ -157,7 +157,7 @@ def parse_fakes(text: str, accounts: int) -> list[int]:
         found.append(math.ceil(round(share * accounts, 6)))
     if not found:
         raise InputError(f"--fakes {text!r:.40}: give numbers or shares, as in 10,3%")
-    return found
+    return sorted(set(found))
 
 
 def _parts(text: str | None) -> list[str]:

@@ -180,6 +180,26 @@ def test_every_admitted_item_has_genuine_raters() -> None:
         assert (RATINGS.item_counts()[shown] >= how.margin).all()
 
 
+def test_candidates_are_looked_for_up_to_the_last_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few users as it takes, also where the search is between two sizes when it ends."""
+    monkeypatch.setattr(admission, "FIRST_USERS", 1)
+    how = replace(ADMITTING, candidates=1)
+    required = how.required_raters(70)
+    taken = []
+    for candidates in range(1, 40):
+        asked = replace(how, candidates=candidates)
+        offloader = Offloader(RATINGS, {}, lambda: np.zeros((1, 1), np.float32), version="a")
+        counted = offloader.admission.raters_of(0, asked)
+        fewer = RATINGS.rows(counted[:-1]).item_counts() >= required
+        fewer[RATINGS.items_of(0)] = False
+        if len(counted) < 70:
+            assert fewer.sum() < candidates
+        taken.append(len(counted))
+    # Sizes that are tried: 2M = 16, 32, 64.
+    assert any(64 <= count < 70 for count in taken) or sorted(taken) == taken
+    assert any(32 < count < 70 for count in taken)
+
+
 def test_shares_count_prices() -> None:
     certificate, unpopular = Certificate(RATINGS, ADMITTING), RATINGS.item_counts() < 8
     users, fakes = np.arange(0, 70, 5), [0, 2, 5, 30]

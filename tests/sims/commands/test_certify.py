@@ -1,0 +1,52 @@
+"""`vicinal certify`: from a command to a table and a JSON file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sims.cli import run
+from sims.commands.certify import KEYS
+from tests.support.result_keys import differences
+
+SMALL = ["certify", "--dataset", "synthetic:80x120"]
+
+
+def test_the_table_and_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "c.json"
+    asked = ["--assume-fakes", "5%", "--fakes", "10%,2,5%", "--users", "30", "--json", str(output)]
+    assert run([*SMALL, *asked]) == 0
+    shown = capsys.readouterr().out
+    assert "pairwise" in shown and "30 of 80 users" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    told = json.loads(output.read_text())
+    assert differences(told, KEYS) == set()
+    assert [(row["form"], row["fakes"]) for row in told["rows"]] == [
+        (form, fakes) for form in ("any", "pairwise") for fakes in (2, 4, 8)
+    ]
+    # 5 % of 82 accounts, rounded up, and the margin.
+    assert told["rows"][0]["required_raters"] == 5 + 12
+    for form in (told["rows"][:3], told["rows"][3:]):
+        assert form[0]["pairs"] >= form[1]["pairs"] >= form[2]["pairs"]
+
+
+def test_embeddings_have_the_weaker_form_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*SMALL, "--neighbors-by", "embedding"]) == 0
+    assert "pairwise" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--preset", "paper"], "certify nothing: give --assume-fakes a share"),
+        (["--fakes", "many"], "give a share, as in 3% or 0.03"),
+        (["--fakes", ","], "give numbers or shares, as in 10,3%"),
+        (["--assume-fakes", "60%"], "assumed fakes must be a share in 0–0.5"),
+    ],
+)
+def test_mistakes_are_one_line(
+    options: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*SMALL, *options]) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1
