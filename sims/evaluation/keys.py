@@ -134,7 +134,7 @@ GRID: Final = {
     **{name: text for name, text in ASKED.items() if name not in _NOT_IN_GRIDS},
     "attack_size": "fakes as a share of real users",
     "attack_options": "options of the attack; as JSON in results.parquet",
-    "step_rule": "curvature, adagrad or adam",
+    "step_rule": "curvature, adagrad, adam or closed-form",
     "learning_rate": "of adagrad and adam; 0 for curvature",
     "proximal_weight": "λ: what holds the copy near the model",
     "model_digest": "of a model's file, where the model is a function in one; else empty",
