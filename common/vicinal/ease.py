@@ -40,14 +40,15 @@ def ease_scores(ratings: RatingMatrix, penalty: float) -> NDArray[np.float32]:
     touched = touched_items(ratings)
     rows = np.zeros((ratings.user_count, len(touched)))
     rows[ratings.users, places(ratings, touched)] = 1
-    scores[touched] = _by_rows(rows, penalty) if len(rows) < len(touched) else _by_items(rows, penalty)
+    solve = _by_rows if len(rows) < len(touched) else _by_items
+    scores[touched] = solve(rows, penalty)
     return scores
 
 
 def _by_rows(rows: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
     """Through a table [k, k]."""
     solved = np.linalg.solve(rows @ rows.T + penalty * np.eye(len(rows)), rows)
-    diagonal = (1 - np.vecdot(rows, solved, axis=0)) / penalty
+    diagonal = (1 - np.einsum("kt,kt->t", rows, solved)) / penalty
     scores: NDArray[np.float64] = rows[0] - solved[0] / diagonal
     return scores
 

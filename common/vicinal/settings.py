@@ -123,15 +123,13 @@ class VicinalSettings:
 
 # What the presets `vicinal` of all models have in common.
 _VICINAL: Final = VicinalSettings(
-    80,
-    0.4,
+    32,
+    0.7,
     2,
-    min_support=2,
     proximal_weight=0.003,
     neighbors_by="ratings",
     assumed_fakes=0.03,
-    margin=12,
-    candidates=300,
+    margin=4,
     exploration=0.02,
 )
 
@@ -144,15 +142,15 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
-        "vicinal": _VICINAL,
+        "vicinal": replace(_VICINAL, unrated_weight=0.2),
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
-        "vicinal": _VICINAL,
+        "vicinal": replace(_VICINAL, unrated_weight=0.2),
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
-        "vicinal": replace(_VICINAL, neighbors=40, unrated_weight=0.2),
+        "vicinal": replace(_VICINAL, unrated_weight=0.2),
     },
     # The paper fine-tunes parameters, which a closed form does not have.
     "ease": {
