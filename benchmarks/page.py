@@ -18,7 +18,8 @@ from common.processes import module_command
 # Modules of this folder, in the page's order.
 PARTS: Final = (
     *("tuning.kernel", "tuning.stages", "tuning.inference", "tuning.scaling", "tuning.everybody"),
-    *("serving.neighbors", "tuning.first_request", "serving.borrowed_neighbors"),
+    *("serving.neighbors", "serving.rated_neighbors"),
+    *("tuning.first_request", "serving.borrowed_neighbors"),
     *("serving.load", "serving.front_kinds", "device.answer", "device.install"),
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
 )

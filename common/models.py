@@ -140,6 +140,19 @@ MODELS: Final[dict[str, Model]] = {model.name: model for model in _ALL}
 SERVED_AS: Final[dict[str, str]] = {"ials": "mf", "bpr": "mf", "lightgcn": "mf"}
 
 
+# `imported:NAME` names a model that others trained (server.importing), which is served as mf.
+IMPORTED: Final = "imported:"
+
+
+def architecture(name: str) -> str:
+    """The entry of MODELS that a model's name stands for; any other name is left as it is.
+
+    >>> architecture("imported:als"), architecture("nsvd")
+    ('mf', 'nsvd')
+    """
+    return "mf" if name.startswith(IMPORTED) else name
+
+
 def model_named(name: str) -> Model:
     """Raises InputError for a name that is not in MODELS."""
     if name not in MODELS:

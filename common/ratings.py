@@ -197,6 +197,14 @@ class RatingMatrix:
         """The items that a user rated, ascending."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
+    def of_items(self, kept: NDArray[np.bool_]) -> "RatingMatrix":
+        """The ratings of the items that `kept` [I] says; users and items stay as many."""
+        keep = kept[self.items]
+        indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
+        return RatingMatrix(
+            indptr, self.items[keep], self.levels[keep], self.item_count, self.scale
+        )
+
     def item_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every item, [I]: its popularity."""
         return np.bincount(self.items, minlength=self.item_count)
@@ -213,15 +221,22 @@ class RatingMatrix:
         )
 
     def stack(self, below: "RatingMatrix") -> "RatingMatrix":
-        """These users followed by those of another matrix over the same items and scale."""
+        """These users followed by those of another matrix over the same items and scale.
+
+        Where these have ids, users below without any are called fake-0, fake-1, …
+        """
         if below.item_count != self.item_count or below.scale != self.scale:
             raise InputError("rating matrices over different items or scales cannot be stacked")
+        named = below.user_ids or tuple(f"fake-{user}" for user in range(below.user_count))
+        user_ids = None if self.user_ids is None else (*self.user_ids, *named)
         return RatingMatrix(
             np.concatenate([self.indptr, self.indptr[-1] + below.indptr[1:]]),
             np.concatenate([self.items, below.items]),
             np.concatenate([self.levels, below.levels]),
             self.item_count,
             self.scale,
+            user_ids,
+            self.item_ids,
         )
 
     def dense(self) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from common.names import unknown
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import VicinalSettings, space_named
 from common.vicinal.settings import preset as preset_named
 from server.fleet.serve import FleetJob, serve_fleet
 from server.versions.deployment import read_deployment
@@ -59,6 +59,8 @@ class RunConfig(BaseModel):
     steps: int = Field(default=-1, ge=-1, description="T; -1 keeps the preset's")
     unrated_weight: float = Field(default=-1.0, ge=-1, description="α; -1 keeps the preset's")
     min_support: int = Field(default=-1, ge=-1, description="m; -1 keeps the preset's")
+    neighbors_by: str = Field(default="", description="ratings, embedding or random; empty: preset")
+    assumed_fakes: float = Field(default=-1.0, ge=-1, description="φ; -1 keeps the preset's")
     list_length: int = Field(default=50, ge=1, description="K: items in a recommendation")
     watched_items: str = Field(
         default="", description="items whose hit ratio is measured, as in '1485 1320'"
@@ -95,6 +97,8 @@ class RunConfig(BaseModel):
             steps=None if self.steps < 0 else self.steps,
             unrated_weight=None if self.unrated_weight < 0 else self.unrated_weight,
             min_support=None if self.min_support < 0 else self.min_support,
+            neighbors_by=space_named(self.neighbors_by) if self.neighbors_by else None,
+            assumed_fakes=None if self.assumed_fakes < 0 else self.assumed_fakes,
         )
 
     def watched(self, item_count: int) -> tuple[int, ...]:

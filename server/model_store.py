@@ -13,9 +13,9 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, Self, final
+from typing import IO, Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,19 +37,52 @@ from common.versions.version import (
 # What safetensors puts before the tensors.
 _MAX_HEADER: Final = 1 << 20
 
+# Among the tables of users, beside parameters.
+LEFT_OUT: Final = "left_out"
+
 Tables = Mapping[str, NDArray[np.float32]]
+
+
+def nobody() -> NDArray[np.int64]:
+    """No user, [0]."""
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Parameters after training; `user_parameters` have one row per trained user."""
+    """Parameters after training; `user_parameters` have one row per user.
+
+    left_out  users whose ratings training did not see, ascending: nobody's neighbors
+    """
 
     manifest: Manifest
     shared_parameters: Tables
     user_parameters: Tables
+    left_out: NDArray[np.int64] = field(default_factory=nobody)
 
 
-def tables_digest(tables: Tables) -> str:
+def user_tables(
+    parameters: Tables, left_out: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+    """What is kept of users, by name; digests without anybody left out are those of parameters."""
+    return {**parameters, **({LEFT_OUT: left_out} if len(left_out) else {})}
+
+
+def split_user_tables(
+    tables: Mapping[str, NDArray[Any]], users: int
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """User parameters and the users who were left out, of what user_tables() has put together.
+
+    Raises ValueError where those cannot be users, or would be all of them.
+    """
+    left_out = tables.get(LEFT_OUT, nobody())
+    known = left_out.ndim == 1 and left_out.dtype == np.int64 and len(left_out) < users
+    if not known or (len(left_out) and not 0 <= left_out.min() <= left_out.max() < users):
+        raise ValueError("users who were left out are not users")
+    return {name: table for name, table in tables.items() if name != LEFT_OUT}, left_out
+
+
+def tables_digest(tables: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 over named arrays."""
     hasher = hashlib.sha256()
     for name in sorted(tables):
@@ -60,11 +93,15 @@ def tables_digest(tables: Tables) -> str:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A version and the user parameters beside it; `path` holds the version's bytes."""
+    """A version and the user parameters beside it; `path` holds the version's bytes.
+
+    left_out  as in TrainedModel
+    """
 
     version: ModelVersion
     user_parameters: dict[str, NDArray[np.float32]]
     path: Path
+    left_out: NDArray[np.int64] = field(default_factory=nobody)
 
 
 @final
@@ -108,7 +145,8 @@ class ModelStore:
         digest = version_digest(data)
         folder = self.folder / "versions" / digest
         tables = {
-            name: np.ascontiguousarray(table) for name, table in trained.user_parameters.items()
+            name: np.ascontiguousarray(table)
+            for name, table in user_tables(trained.user_parameters, trained.left_out).items()
         }
         write_file(folder / "users.safetensors", save(tables))
         write_file(folder / "model.safetensors", data)
@@ -141,15 +179,20 @@ class ModelStore:
             raise InputError(
                 f"store {self.folder}: version {digest[:12]} is missing ({error.strerror})"
             ) from error
-        users = read_tables(data, f"store {self.folder}: user parameters of {digest[:12]}")
+        tables = read_tables(data, f"store {self.folder}: user parameters of {digest[:12]}")
         manifest = version.manifest
+        refused = InputError(
+            f"store {self.folder}: user parameters of {digest[:12]} do not match it"
+        )
+        try:
+            users, left_out = split_user_tables(tables, manifest.users)
+        except ValueError as error:
+            raise refused from error
         shapes = {name: table.shape for name, table in users.items() if table.dtype == np.float32}
         expected = manifest.user_shapes(manifest.users)
-        if shapes != expected or tables_digest(users) != manifest.user_digest:
-            raise InputError(
-                f"store {self.folder}: user parameters of {digest[:12]} do not match it"
-            )
-        return StoredModel(version, users, folder / "model.safetensors")
+        if shapes != expected or tables_digest(tables) != manifest.user_digest:
+            raise refused
+        return StoredModel(version, users, folder / "model.safetensors", left_out)
 
 
 def _read(path: Path) -> bytes:

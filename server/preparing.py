@@ -16,6 +16,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
+from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
@@ -70,7 +71,7 @@ def load_source(
 
 def trained(
     ratings: RatingMatrix,
-    training: TrainingSettings,
+    training: TrainingSettings | ImportedModel,
     store: ModelStore,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -78,8 +79,10 @@ def trained(
     """The model of some ratings: from the store where it is there, else trained and kept.
 
     `progress` is called with (epochs done, epochs). Raises VicinalError when training diverges,
-    OSError.
+    InputError for an imported model that is not there or does not fit, OSError.
     """
+    if isinstance(training, ImportedModel):
+        return training.version(ratings, store)
     stored = store.find(training.digest(ratings))
     return stored or store.save(train(ratings, training, progress=progress))
 
@@ -88,7 +91,7 @@ def prepare(
     folder: Path,
     store: ModelStore,
     source: Source,
-    training: TrainingSettings,
+    training: TrainingSettings | ImportedModel,
     presets: Mapping[str, VicinalSettings],
     *,
     list_length: int = 50,
@@ -98,7 +101,7 @@ def prepare(
     """Train, and write the folder that a server serves (server.versions.folder).
 
     presets      what devices may ask for, by name; one of more neighbors than there are users gets
-                 all of them
+                 all of them who are not suspected
     list_length  K
     search       how neighbors are found (server.recommending.offload)
 
@@ -108,7 +111,7 @@ def prepare(
     recommender = Recommender(stored, source.ratings, source.users, search=search)
     description = describe(
         recommender,
-        presets={name: capped(each, source.users) for name, each in presets.items()},
+        presets={name: capped(each, recommender.neighbors) for name, each in presets.items()},
         watched=source.watched,
         list_length=list_length,
         experiment=source.experiment,
@@ -117,11 +120,19 @@ def prepare(
     return recommender
 
 
-def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
+def renew(
+    folder: Path,
+    source: Source,
+    *,
+    dataset: str,
+    seed: int,
+    training: TrainingSettings | None = None,
+) -> str:
     """Add a version of the ratings as they are now to a served folder; its name.
 
-    source   of the same real users and items; fakes may come and go
-    dataset  whose training regime is taken (TrainingSettings.on)
+    source    of the same real users and items; fakes may come and go
+    dataset   whose training regime is taken (TrainingSettings.on)
+    training  anew, and not from the parameters that are served, which not every training can
 
     What devices may ask for and what is measured stay the same, so that counts of both versions can
     be compared. Raises InputError when these are not the users and items that are served,
@@ -137,7 +148,10 @@ def renew(folder: Path, source: Source, *, dataset: str, seed: int) -> str:
             f"retraining: {now[0]} users × {now[1]} items on scale {now[2]}, but what is served "
             f"has {before[0]} × {before[1]} on {before[2]}: start the server anew"
         )
-    model = warm_started(old, ratings, dataset=dataset, seed=seed)
+    if training is None:
+        model = warm_started(old, ratings, dataset=dataset, seed=seed)
+    else:
+        model = train(ratings, training)
     with TemporaryDirectory(dir=folder, prefix="training-") as scratch:
         with ModelStore(Path(scratch)) as store:
             stored = store.save(model)

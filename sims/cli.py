@@ -54,6 +54,11 @@ COMMANDS = {
         "The whole path with real processes: poison, train, defend on devices, compare.",
     ),
     "data": Command("sims.commands.data", "Fetch or describe a data set of ratings.", "server"),
+    "model": Command(
+        "sims.commands.model",
+        "Bring in a model that another library trained, to serve and measure it here.",
+        "server",
+    ),
     "attack": Command(
         "sims.commands.attack", "Write a profiles file: the ratings of fake users.", "server"
     ),
@@ -61,6 +66,9 @@ COMMANDS = {
         "sims.commands.evaluate",
         "Measure one attack against one defense on one data set.",
         "server",
+    ),
+    "compare": Command(
+        "sims.commands.compare", "Test whether two results of the same users differ.", "server"
     ),
     "grid": Command(
         "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."

@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 from common.errors import InputError, VicinalError
 from server.flower_app import RunConfig
 from sims.cli import COMMANDS, INTERRUPTED, app
-from sims.commands import data, device_report
+from sims.commands import data, device_report, model
 from sims.commands.demo import ROWS
 from sims.commands.help import Declared, declared, flowing
 from sims.evaluation import keys
@@ -195,6 +195,13 @@ def _results() -> Iterator[str]:
     )
     yield _keys("vicinal evaluate --json", keys.EVALUATION)
     yield _keys("CONDITION", keys.CONDITIONS)
+    yield _keys("METRIC", keys.METRICS)
+    yield _keys(
+        "vicinal evaluate --per-user",
+        keys.PER_USER,
+        "A Parquet file with a row for each user under each condition and of each baseline.",
+    )
+    yield _keys("vicinal compare --json", keys.COMPARED)
     yield _keys("vicinal simulate --json", keys.FLEET)
     yield _keys(
         "vicinal grid: cells/DIGEST.json, results.parquet",
@@ -218,6 +225,7 @@ def _results() -> Iterator[str]:
         f"ROW is {', '.join(f'`{row}`' for row in ROWS)}; PRESET is `paper` or `vicinal`.",
     )
     yield _keys("vicinal data describe --json", data.KEYS)
+    yield _keys("vicinal model import --json", model.KEYS)
 
 
 def _described(model: type[BaseModel]) -> dict[str, str]:

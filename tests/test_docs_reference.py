@@ -18,7 +18,10 @@ from sims.cli import COMMANDS, run
 from sims.commands import data, device_report
 from sims.commands.help import command_of
 from sims.evaluation import keys
-from sims.evaluation.report import TITLES
+from sims.evaluation.baselines import USUAL
+from sims.evaluation.metrics import METRICS
+from sims.evaluation.report_table import TITLES
+from sims.evaluation.scores import WITHOUT_INTERVAL
 from sims.evaluation.study import Study, evaluate
 from sims.fleet.report import fleet_json
 from sims.grid.results import GridRun, result_of
@@ -60,10 +63,12 @@ def test_every_option_is_on_the_page(name: str, text: str) -> None:
 
 def test_an_evaluation_has_the_keys(tmp_path: Path) -> None:
     result = evaluate(SMALL, tmp_path / "store", processes=1).to_json()
-    assert differences(result, keys.EVALUATION, CONDITION=keys.CONDITIONS) == set()
+    names = {"CONDITION": keys.CONDITIONS, "METRIC": keys.METRICS, "BASELINE": USUAL}
+    assert differences(result, keys.EVALUATION, **names) == set()
+    assert set(METRICS) == set(keys.METRICS) and set(WITHOUT_INTERVAL) == set(keys.WHOLE)
     assert set(TITLES) == set(keys.CONDITIONS)
     cell = result_of(SMALL.cell(), result)
-    assert differences(cell.model_dump(), keys.GRID, CONDITION=keys.CONDITIONS) == set()
+    assert differences(cell.model_dump(), keys.GRID, **names) == set()
     columns = {path.replace(".", "_") for path in paths(cell.model_dump())}
     assert set(cell.flat()) == columns
 

@@ -64,7 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "server": (
         "data reports model_store",
         "training recommending",
-        "baselines versions",
+        "baselines importing versions",
         "preparing workers",
         "metrics",
         "trust",
@@ -334,7 +334,8 @@ def test_a_device_needs_only_what_the_extra_device_installs() -> None:
 
 def test_what_answers_a_request_loads_no_training() -> None:
     modules = ["server.workers.worker", "server.front.run", "server.versions.catalog"]
-    assert loaded_by(modules) & (HEAVY | {"sims", "pydantic"}) == {"faiss"}
+    # numba searches neighbors by ratings, and brings scipy.
+    assert loaded_by(modules) & (HEAVY | {"sims", "pydantic"}) == {"faiss", "numba", "scipy"}
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -1,5 +1,6 @@
 """Settings of the vicinal defense, and two presets for each model."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -9,6 +10,14 @@ from common.names import unknown
 
 StepRule = Literal["curvature", "adagrad", "adam"]
 STEP_RULES: Final = ("curvature", "adagrad", "adam")
+Space = Literal["ratings", "embedding", "random"]
+# In what users are near each other: what they rated, or the model's embeddings; random is the
+# choice that both have to beat.
+# Of few users no item has many raters.
+USERS_PER_MARGIN: Final = 50
+# Of all accounts: where half of them are fakes, nothing is left to hold on to.
+MAX_ASSUMED: Final = 0.5
+SPACES: Final[tuple[Space, ...]] = ("ratings", "embedding", "random")
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,16 @@ class VicinalSettings:
     min_support     m: an item's ratings count only if at least m of the k neighbors rated it;
                     above 1, items without that support rank last
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
+    neighbors_by    the space in which users are near each other
+
+    Admission: which items a user can be recommended (server.recommending.admission).
+
+    assumed_fakes   φ: share of all accounts that may be fakes, by whose number f an item has to
+                    be out of their reach; 0 admits every item
+    margin          s: raters that an item needs beyond f
+    candidates      C: unrated items that are looked for among the nearest users, of whom as few
+                    are counted as it takes; 0 counts all users
+    exploration     ρ: share of users for whom an item needs no raters, drawn for user and item
     """
 
     neighbors: int
@@ -34,6 +53,25 @@ class VicinalSettings:
     learning_rate: float = 0.0
     min_support: int = 1
     proximal_weight: float = 0.0
+    neighbors_by: Space = "embedding"
+    assumed_fakes: float = 0.0
+    margin: int = 1
+    candidates: int = 0
+    exploration: float = 0.0
+
+    @property
+    def only_supported(self) -> bool:
+        """Whether items that nobody in a neighborhood rated rank last."""
+        return self.min_support > 1 or self.assumed_fakes > 0
+
+    def tolerated_fakes(self, users: int) -> int:
+        """f: how many of `users` accounts may be fakes."""
+        # A share of a count that is whole in decimals stays whole.
+        return math.ceil(round(self.assumed_fakes * users, 6))
+
+    def required_raters(self, users: int) -> int:
+        """M = f + s: how many raters admit an item; 0 where every item is admitted."""
+        return self.tolerated_fakes(users) + self.margin if self.assumed_fakes > 0 else 0
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -61,26 +99,51 @@ class VicinalSettings:
             0 <= self.proximal_weight < float("inf"),
             f"proximal weight must not be negative, got {self.proximal_weight}",
         )
+        require(self.neighbors_by in SPACES, f"neighbors are sought by {', '.join(SPACES)}")
+        require(
+            0 <= self.assumed_fakes <= MAX_ASSUMED,
+            f"assumed fakes must be a share in 0–{MAX_ASSUMED}, got {self.assumed_fakes}",
+        )
+        require(self.margin >= 1, f"margin must be at least 1, got {self.margin}")
+        require(self.candidates >= 0, f"candidates must not be negative, got {self.candidates}")
+        require(
+            0 <= self.exploration <= 1,
+            f"exploration must be a share in 0–1, got {self.exploration}",
+        )
 
+
+# What the presets `vicinal` of all models have in common.
+_VICINAL: Final = VicinalSettings(
+    80,
+    0.4,
+    2,
+    min_support=2,
+    proximal_weight=0.003,
+    neighbors_by="ratings",
+    assumed_fakes=0.03,
+    margin=12,
+    candidates=300,
+    exploration=0.02,
+)
 
 # By model, then by name. `paper` has the k of the paper's Table 2 on ML-100K, its objective and
 # training's optimizer. What is left open is chosen on validation items (sims/selection/presets.py).
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": VicinalSettings(300, 0.4, 4, min_support=24),
+        "vicinal": _VICINAL,
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
-        "vicinal": VicinalSettings(150, 0.4, 4, min_support=30),
+        "vicinal": _VICINAL,
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
-        "vicinal": VicinalSettings(300, 0.4, 4, min_support=36),
+        "vicinal": _VICINAL,
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
-        "vicinal": VicinalSettings(40, 0.2, 4, min_support=3),
+        "vicinal": replace(_VICINAL, neighbors=40, unrated_weight=0.2),
     },
 }
 
@@ -95,6 +158,8 @@ def preset(
     steps: int | None = None,
     unrated_weight: float | None = None,
     min_support: int | None = None,
+    neighbors_by: Space | None = None,
+    assumed_fakes: float | None = None,
 ) -> VicinalSettings:
     """A model's preset by name, with some of its values replaced. Raises InputError.
 
@@ -113,24 +178,52 @@ def preset(
         steps=chosen.steps if steps is None else steps,
         unrated_weight=chosen.unrated_weight if unrated_weight is None else unrated_weight,
         min_support=chosen.min_support if min_support is None else min_support,
+        neighbors_by=chosen.neighbors_by if neighbors_by is None else neighbors_by,
+        assumed_fakes=chosen.assumed_fakes if assumed_fakes is None else assumed_fakes,
     )
 
 
-def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
-    """With k of at most the users there are, and min support in proportion.
+def space_named(name: str) -> Space:
+    """Raises InputError for a name that is not in SPACES."""
+    for space in SPACES:
+        if name == space:
+            return space
+    raise unknown("space of neighbors", name, SPACES)
 
-    >>> few = capped(PRESETS["mf"]["vicinal"], 100)
-    >>> few.neighbors, few.min_support
-    (100, 8)
+
+def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
+    """With k of at most the users there are, and min support and margin in proportion.
+
+    >>> few = capped(VicinalSettings(300, 0.4, 4, min_support=24, margin=12), 100)
+    >>> few.neighbors, few.min_support, few.margin
+    (100, 8, 2)
     """
-    return settings if settings.neighbors <= users else _resized(settings, users)
+    margin = min(settings.margin, max(1, users // USERS_PER_MARGIN))
+    fitting = settings if settings.neighbors <= users else _resized(settings, users)
+    return replace(fitting, margin=margin)
 
 
 def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
     """What is to be said where `capped` changed something."""
+    if asked.neighbors == given.neighbors:
+        return f"margin {asked.margin} is much for the users there are: margin {given.margin}"
     return (
         f"k = {asked.neighbors} is more than the {given.neighbors} users there are: "
-        f"k = {given.neighbors}, min support {given.min_support}"
+        f"k = {given.neighbors}, min support {given.min_support}, margin {given.margin}"
+    )
+
+
+def tolerated_note(settings: VicinalSettings, users: int) -> str:
+    """How many fakes among `users` accounts an answer stands, in words."""
+    fakes, required = settings.tolerated_fakes(users), settings.required_raters(users)
+    if required == 0:
+        return "assumes no number of fakes: any item may be recommended (--assume-fakes sets one)"
+    explored = (
+        f", but for {100 * settings.exploration:g} % of users" if settings.exploration else ""
+    )
+    return (
+        f"stands {fakes} fakes among {users} accounts: an item needs {required} raters to be "
+        f"recommended{explored}"
     )
 
 

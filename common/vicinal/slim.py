@@ -1,7 +1,7 @@
 """Fine-tuning on a device that does not hold the model, with the rows that one request touches.
 
-Where items need support (settings.min_support above 1), what ranks first is supported, and every
-supported item has a row in the neighborhood; all others follow in an order that no model decides
+Where only supported items are ranked (settings.only_supported), each of them has a row in the
+neighborhood; all others follow in an order that no model decides
 (common.vicinal.support). Of the items that no neighbor rated, fine-tuning needs the Gram matrix
 alone. So the tables' rows of the rated items and that matrix give the whole model's answer.
 
@@ -42,7 +42,7 @@ class SlimModel:
 
 def check_slim(model: Model, settings: VicinalSettings) -> None:
     """Raises InputError where a part of the model would not give the whole model's answer."""
-    if settings.min_support == 1:
+    if not settings.only_supported:
         raise InputError(
             "a slim device needs a preset with min support above 1: without it every item of the "
             "model is ranked"

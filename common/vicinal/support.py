@@ -30,20 +30,25 @@ def unsupported_last(scores: NDArray[np.float32], ratings: RatingMatrix) -> NDAr
     supported[ratings.items] = True
     lowest = scores[supported].min(initial=0.0)
     # In steps that are large enough beside the lowest score to be seen in it.
-    below = max(1.0, abs(lowest)) * (1 + _draws(len(scores), ratings.items_of(0)))
+    below = max(1.0, abs(lowest)) * (1 + draws(len(scores), ratings.items_of(0)))
     return np.where(supported, scores, lowest - below).astype(scores.dtype, copy=False)
 
 
-def _draws(count: int, items: NDArray[np.int32]) -> NDArray[np.float32]:
-    """A number in [0, 1) for each of `count` items, decided by a set of items."""
+def draws(count: int, items: NDArray[np.int32], *, purpose: int = 0) -> NDArray[np.float32]:
+    """A number in [0, 1) for each of `count` items, decided by a set of items.
+
+    Draws of one `purpose` say nothing of those of another.
+    """
     with np.errstate(over="ignore"):  # it is meant to wrap
-        seed = _mixed(items.astype(np.uint64) + np.uint64(1)).sum(dtype=np.uint64)
-        mixed = _mixed(seed + np.arange(1, count + 1, dtype=np.uint64) * _STEP)
+        seed = scattered(items.astype(np.uint64) + np.uint64(1)).sum(dtype=np.uint64)
+        seed += np.uint64(purpose) * _FACTORS[0]
+        mixed = scattered(seed + np.arange(1, count + 1, dtype=np.uint64) * _STEP)
     kept = (mixed >> np.uint64(64 - _KEPT_BITS)).astype(np.float32)
     return kept / np.float32(1 << _KEPT_BITS)
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def scattered(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Other numbers, one for each and no two the same: SplitMix64's finalizer."""
     for shift, factor in zip(_SHIFTS[:2], _FACTORS, strict=True):
         values = (values ^ (values >> shift)) * factor
     return values ^ (values >> _SHIFTS[2])

@@ -87,11 +87,12 @@ def tuned_scores(
 ) -> Table:
     """Scores of every item for row 0 after fine-tuning a copy on the neighborhood, [I].
 
-    They are finite, and the copy's objective is not above the model's own. Where an item needs
-    support (settings.min_support above 1), those without it come last, whatever the copy says.
+    They are finite, and the copy's objective is not above the model's own. Where only
+    supported items are ranked (settings.only_supported), the others come last, whatever the copy
+    says.
     """
     scores = FINE_TUNERS[settings.step_rule](served, neighborhood, settings)
-    if settings.min_support == 1:
+    if not settings.only_supported:
         return scores
     return unsupported_last(scores, neighborhood.ratings)
 

@@ -136,6 +136,11 @@ def preset_to_wire(name: str, settings: VicinalSettings) -> wire.Preset:
         learning_rate=settings.learning_rate,
         min_support=settings.min_support,
         proximal_weight=settings.proximal_weight,
+        neighbors_by=settings.neighbors_by,
+        assumed_fakes=settings.assumed_fakes,
+        margin=settings.margin,
+        candidates=settings.candidates,
+        exploration=settings.exploration,
     )
 
 
@@ -148,4 +153,10 @@ def preset_from_wire(message: wire.Preset) -> VicinalSettings:
         learning_rate=message.learning_rate,
         min_support=message.min_support,
         proximal_weight=message.proximal_weight,
+        # Of a server from before these fields: what it did then.
+        neighbors_by=message.neighbors_by or "embedding",  # type: ignore[arg-type]  # checked
+        assumed_fakes=message.assumed_fakes,
+        margin=message.margin or 1,
+        candidates=message.candidates,
+        exploration=message.exploration,
     )

@@ -189,6 +189,11 @@ class Preset(_message.Message):
     LEARNING_RATE_FIELD_NUMBER: _builtins.int
     MIN_SUPPORT_FIELD_NUMBER: _builtins.int
     PROXIMAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    NEIGHBORS_BY_FIELD_NUMBER: _builtins.int
+    ASSUMED_FAKES_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     neighbors: _builtins.int
     unrated_weight: _builtins.float
@@ -197,6 +202,16 @@ class Preset(_message.Message):
     learning_rate: _builtins.float
     min_support: _builtins.int
     proximal_weight: _builtins.float
+    neighbors_by: _builtins.str
+    """ratings, embedding or random; empty: embedding"""
+    assumed_fakes: _builtins.float
+    """share of all accounts; 0 admits every item"""
+    margin: _builtins.int
+    """raters that an item needs beyond the assumed fakes"""
+    candidates: _builtins.int
+    """unrated items looked for among the nearest users; 0: all users"""
+    exploration: _builtins.float
+    """share of users for whom an item needs no raters"""
     def __init__(
         self,
         *,
@@ -208,10 +223,15 @@ class Preset(_message.Message):
         learning_rate: _builtins.float = ...,
         min_support: _builtins.int = ...,
         proximal_weight: _builtins.float = ...,
+        neighbors_by: _builtins.str = ...,
+        assumed_fakes: _builtins.float = ...,
+        margin: _builtins.int = ...,
+        candidates: _builtins.int = ...,
+        exploration: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["learning_rate", b"learning_rate", "min_support", b"min_support", "name", b"name", "neighbors", b"neighbors", "proximal_weight", b"proximal_weight", "step_rule", b"step_rule", "steps", b"steps", "unrated_weight", b"unrated_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed_fakes", b"assumed_fakes", "candidates", b"candidates", "exploration", b"exploration", "learning_rate", b"learning_rate", "margin", b"margin", "min_support", b"min_support", "name", b"name", "neighbors", b"neighbors", "neighbors_by", b"neighbors_by", "proximal_weight", b"proximal_weight", "step_rule", b"step_rule", "steps", b"steps", "unrated_weight", b"unrated_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
 from server.baselines.registry import BASELINES
 
 
@@ -54,7 +54,9 @@ class BaselineRecommender:
         """Raises InputError."""
         require_no_defense(self.name)
 
-    def nearest(self, _users: NDArray[np.int64], _count: int) -> NDArray[np.int64]:
+    def nearest(
+        self, _users: NDArray[np.int64], _count: int, _space: Space = "embedding"
+    ) -> NDArray[np.int64]:
         """Raises InputError."""
         require_no_defense(self.name)
 

@@ -10,6 +10,7 @@ Run as `python -m server.data.parquet NAME`: the file on stdin, its columns on s
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -32,7 +33,16 @@ def read_table(data: bytes, name: str) -> pl.DataFrame:
     Raises InputError when the file is damaged, holds other columns or types, or is too large
     for the bounds.
     """
-    command = module_command("server.data.parquet", name)
+    return pl.read_ipc(io.BytesIO(read_in_child("server.data.parquet", data, name)))
+
+
+def read_in_child(module: str, data: bytes, name: str, *words: str) -> bytes:
+    """What `python -m MODULE NAME WORDS…` makes of a file's bytes: its stdout.
+
+    The module bounds its memory and ends with 2 and a line on stderr for bad input. Raises
+    InputError with that line, and when the process takes too long or does not survive the file.
+    """
+    command = module_command(module, name, *words)
     try:
         done = subprocess.run(
             command, input=data, capture_output=True, timeout=SECONDS, check=False
@@ -43,7 +53,7 @@ def read_table(data: bytes, name: str) -> pl.DataFrame:
         raise InputError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
     if done.returncode != 0:
         raise InputError(f"{name}: not a parquet file, or a damaged one")
-    return pl.read_ipc(io.BytesIO(done.stdout))
+    return done.stdout
 
 
 def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
@@ -88,7 +98,8 @@ def _as_role(role: str, column: str, schema: pl.Schema) -> pl.Expr:
     return expression.alias(role)
 
 
-def _bound_memory() -> None:
+def bound_memory() -> None:
+    """Hold this process, which reads an untrusted file, to MAX_MEMORY_BYTES."""
     if sys.platform != "win32":
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         soft = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY_BYTES)
@@ -97,11 +108,11 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def main() -> int:
-    """The child: 0 and the columns on stdout, or 2 and one line on stderr."""
-    _bound_memory()
+def child(read: Callable[[bytes, str], pl.DataFrame]) -> int:
+    """The child: 0 and what `read` gives on stdout, or 2 and one line on stderr."""
+    bound_memory()
     try:
-        table = wanted_columns(sys.stdin.buffer.read(), sys.argv[1])
+        table = read(sys.stdin.buffer.read(), sys.argv[1])
     except InputError as error:
         sys.stderr.write(f"\n{' '.join(str(error).split())}\n")
         return error.exit_code
@@ -110,4 +121,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child(wanted_columns))

@@ -28,7 +28,7 @@ def tuned_scores(
     if not covers(settings):
         return tuning.tuned_scores(served, neighborhood, settings)
     scores = _by_optimizer(served, neighborhood, settings)
-    if settings.min_support == 1:
+    if not settings.only_supported:
         return scores
     return unsupported_last(scores, neighborhood.ratings)
 

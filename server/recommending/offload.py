@@ -4,7 +4,8 @@ Shapes: U users (fakes among them, unknown to the server), k neighbors, I items.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Final, Literal, final
 
 import numpy as np
@@ -14,11 +15,14 @@ from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
 from common.vicinal.neighborhood import Neighborhood
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
 from common.wire.rounding import rounded
+from server.recommending.admission import Admission
 from server.recommending.neighbor_cache import NeighborCache
 from server.recommending.neighbors import LISTS_FROM, NeighborIndex, with_user_first
+from server.recommending.rated_neighbors import RandomNeighborIndex, RatedNeighborIndex
 
+Index = NeighborIndex | RatedNeighborIndex | RandomNeighborIndex
 Search = Literal["auto", "exact", "borrowed"]
 SEARCHES: Final[tuple[Search, ...]] = ("auto", "exact", "borrowed")
 
@@ -35,7 +39,9 @@ def search_named(name: str) -> Search:
 class Offloader:
     """Builds neighborhoods from the ratings and user parameters that a server keeps.
 
+    embeddings  gives where users lie [U, d], once a search in them is asked for
     version  names what neighbors are found in, for `cache`
+    left_out users who are nobody's neighbors, but have neighbors themselves
     search   auto: exact for few users, in inverted lists for many; exact: always exact;
              borrowed: a user gets the neighbors of the nearest other user, who may be a fake
              (the paper's approximation for users it was not trained on)
@@ -45,22 +51,48 @@ class Offloader:
         self,
         ratings: RatingMatrix,
         user_parameters: Mapping[str, NDArray[np.float32]],
-        embeddings: NDArray[np.float32],
+        embeddings: Callable[[], NDArray[np.float32]],
         *,
         version: str,
+        left_out: NDArray[np.int64] | None = None,
         search: Search = "auto",
         cache: NeighborCache | None = None,
     ) -> None:
         self.ratings = ratings
         self.user_parameters = user_parameters
-        self.index = NeighborIndex(
-            embeddings, lists_from=math.inf if search == "exact" else LISTS_FROM
-        )
+        self._embeddings = embeddings
+        self._lists_from = math.inf if search == "exact" else LISTS_FROM
         self.cache = NeighborCache() if cache is None else cache
+        self._left_out = np.zeros(ratings.user_count, dtype=bool)
+        if left_out is not None:
+            self._left_out[left_out] = True
         self._borrowed = search == "borrowed"
         self._key = f"{version}/{'exact' if search == 'exact' else 'auto'}"
 
-    def nearest(self, user: int, count: int) -> NDArray[np.int64]:
+    def index(self, space: Space) -> Index:
+        """Search in a space; made when it is first asked for."""
+        if space == "embedding":
+            return self._embedded
+        return self._rated if space == "ratings" else self._random
+
+    @cached_property
+    def _embedded(self) -> NeighborIndex:
+        return NeighborIndex(self._embeddings(), lists_from=self._lists_from)
+
+    @cached_property
+    def _rated(self) -> RatedNeighborIndex:
+        return RatedNeighborIndex(self.ratings)
+
+    @cached_property
+    def _random(self) -> RandomNeighborIndex:
+        return RandomNeighborIndex(self.ratings)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Who counts raters, among all but those who were left out."""
+        return Admission(self.ratings, np.flatnonzero(~self._left_out), self.nearest)
+
+    def nearest(self, user: int, count: int, space: Space = "embedding") -> NDArray[np.int64]:
         """The user itself and its `count` - 1 neighbors, nearest first; read-only, [k].
 
         Raises InputError when there are fewer than `count` users.
@@ -68,27 +100,57 @@ class Offloader:
         if count == 1:
             return np.array([user])  # nobody has to be found
         if self._borrowed:
-            lender = int(self._found(user, 2)[1])
-            return with_user_first(user, self._found(lender, count))
-        return self._found(user, count)
+            lender = int(self._found(user, 2, space)[1])
+            return with_user_first(user, self._found(lender, count, space))
+        return self._found(user, count, space)
 
-    def _found(self, user: int, count: int) -> NDArray[np.int64]:
+    def _found(self, user: int, count: int, space: Space) -> NDArray[np.int64]:
         return self.cache.get(
-            self._key, user, count, lambda: self.index.neighbors([user], count)[0]
+            f"{self._key}/{space}", user, count, lambda: self._searched(user, count, space)
         )
+
+    def _searched(self, user: int, count: int, space: Space) -> NDArray[np.int64]:
+        """The search's own answer, with others in the place of those who were left out."""
+        index = self.index(space)
+        hidden, total = np.count_nonzero(self._left_out), len(self._left_out)
+        if not hidden:
+            nearest: NDArray[np.int64] = index.neighbors([user], count)[0]
+            return nearest
+        if count > total - hidden:
+            raise InputError(
+                f"k = {count} neighbors asked of {total - hidden} users, as {hidden} of {total} "
+                f"are suspected: choose 1–{total - hidden}"
+            )
+        asked = count
+        while True:
+            asked = min(total, 2 * asked)
+            found: NDArray[np.int64] = index.neighbors([user], asked)[0]
+            shown = ~self._left_out[found]
+            shown[0] = True  # the user itself
+            found = found[shown][:count]
+            if len(found) == count:
+                return found
 
     def neighborhood(self, user: int, settings: VicinalSettings) -> Neighborhood:
         """Raises InputError when k is larger than the number of users."""
         if not 0 <= user < self.ratings.user_count:
             raise InputError(f"unknown user {user}: choose 0–{self.ratings.user_count - 1}")
-        members = self.nearest(user, settings.neighbors)
+        members = self.nearest(user, settings.neighbors, settings.neighbors_by)
         ratings = supported(self.ratings.rows(members), settings.min_support)
+        if settings.assumed_fakes > 0:
+            ratings = ratings.of_items(self._shown(user, settings))
         # Rounded here, and not on the way, so that the server's own answers are the device's.
         tables = {name: rounded(rows[members]) for name, rows in self.user_parameters.items()}
         order = order_by_content(ratings, tables)
         return Neighborhood(
             ratings.rows(order), {name: rows[order] for name, rows in tables.items()}
         )
+
+    def _shown(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
+        """Items whose ratings a neighborhood has: what is admitted, and what the user rated."""
+        shown = self.admission.admitted(user, settings)
+        shown[self.ratings.items_of(user)] = True
+        return shown
 
 
 def order_by_content(
@@ -117,8 +179,4 @@ def supported(ratings: RatingMatrix, min_support: int) -> RatingMatrix:
     """
     if min_support <= 1:
         return ratings
-    keep = ratings.item_counts()[ratings.items] >= min_support
-    indptr = np.concatenate([[0], np.cumsum(keep)])[ratings.indptr]
-    return RatingMatrix(
-        indptr, ratings.items[keep], ratings.levels[keep], ratings.item_count, ratings.scale
-    )
+    return ratings.of_items(ratings.item_counts() >= min_support)

@@ -22,7 +22,7 @@ from torch.func import functional_call
 from common.errors import InputError, VicinalError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
 from server.recommending.neighbors import NeighborIndex
 
 # Dense rows that are encoded at a time.
@@ -130,8 +130,15 @@ class GenericVicinal:
         """The top K of the module as it is. Raises InputError."""
         return top_items(self.plain_scores(user), self.ratings.items_of(user), list_length)
 
-    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
+    def nearest(
+        self, users: NDArray[np.int64], count: int, space: Space = "embedding"
+    ) -> NDArray[np.int64]:
+        """Indices of the nearest users, [B, k]; those from `user_count` on are not real.
+
+        Raises InputError for another space than the module's own.
+        """
+        if space != "embedding":
+            raise InputError("own model: users are near each other in its embeddings alone")
         return self._index.neighbors(users, count)
 
     def plain_scores(self, user: int) -> NDArray[np.float32]:

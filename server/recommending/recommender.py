@@ -4,6 +4,7 @@ Shapes: U users (fakes among them, unknown to the server), I items, K recommende
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from common.errors import InputError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.vicinal.neighborhood import Neighborhood
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
 from server.model_store import StoredModel
 from server.recommending.neighbor_cache import NeighborCache
@@ -58,20 +59,29 @@ class Recommender:
         self.ratings = ratings
         self.user_count = user_count
         self.search = search
+        self._answered: tuple[int, VicinalSettings, Neighborhood] | None = None
         self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
         self._offloader = Offloader(
             ratings,
             stored.user_parameters,
-            embeddings(stored, ratings),
+            partial(embeddings, stored, ratings),
             version=self.version.digest,
+            left_out=stored.left_out,
             search=search,
             cache=cache,
         )
 
     @property
-    def neighbor_search(self) -> str:
-        """One line on how neighbors are searched, and with what recall."""
-        return self._offloader.index.description
+    def neighbors(self) -> int:
+        """Users who can be asked for and be somebody's neighbor: those not left out of training."""
+        return self.user_count - int((self.stored.left_out < self.user_count).sum())
+
+    def neighbor_search(self, space: Space) -> str:
+        """One line on how neighbors are searched in a space, and with what recall.
+
+        It prepares that search, and the first answer does not have to.
+        """
+        return self._offloader.index(space).description
 
     @property
     def neighbor_cache(self) -> NeighborCache:
@@ -101,12 +111,25 @@ class Recommender:
         the same. `mark` is called when a stage has ended: neighbors, tune, rank.
         """
         neighborhood = self.neighborhood(user, settings)
+        self._answered = user, settings, neighborhood
         mark("neighbors")
         scores = tune(self.version.served, neighborhood, settings)
         mark("tune")
         items = top_items(scores, self.ratings.items_of(user), list_length)
         mark("rank")
         return items
+
+    def supported(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
+        """Whether each item has ratings in the user's neighborhood, after min support, [I].
+
+        At once for the user whom `recommend` answered last. Raises InputError.
+        """
+        latest = self._answered
+        if latest is None or latest[:2] != (user, settings):
+            latest = user, settings, self.neighborhood(user, settings)
+        found = np.zeros(self.ratings.item_count, dtype=bool)
+        found[latest[2].ratings.items] = True
+        return found
 
     def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
         """The top K of the model as it was trained. Raises InputError."""
@@ -124,11 +147,13 @@ class Recommender:
         alone = Neighborhood(self.ratings.rows([user]), own)
         return self.version.served.plain_scores(alone)
 
-    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Indices of the nearest users, [B, k]; those from `user_count` on are not real."""
+    def nearest(
+        self, users: NDArray[np.int64], count: int, space: Space = "embedding"
+    ) -> NDArray[np.int64]:
+        """Indices of the nearest users in a space, [B, k]; from `user_count` on they are fakes."""
         nearest = np.empty((len(users), count), dtype=np.int64)
         for row, user in zip(nearest, users.tolist(), strict=True):
-            row[:] = self._offloader.nearest(user, count)
+            row[:] = self._offloader.nearest(user, count, space)
         return nearest
 
     def user_embeddings(self) -> NDArray[np.float32]:

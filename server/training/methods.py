@@ -1,8 +1,13 @@
 """The settings of each robust training; all are part of a training's digest."""
 
-from typing import Annotated, Literal, final
+from typing import Annotated, Final, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from server.training.ranking import Ials
+
+# Fake users as a share of the real ones where nobody says otherwise; never what a test injects.
+ASSUMED_FAKES: Final = 0.03
 
 _FIXED = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +67,10 @@ class Rmf(BaseModel):
 
 @final
 class Unrated(BaseModel):
-    """The base model trained with the vicinal objective's unrated weight on all users."""
+    """The base model trained with the vicinal objective's unrated weight on all users.
+
+    Of the robust trainings the only one that every model has.
+    """
 
     model_config = _FIXED
 
@@ -70,4 +78,41 @@ class Unrated(BaseModel):
     weight: float = Field(default=0.4, ge=0, le=1, description="α of what is not rated")
 
 
-Robust = Annotated[Apr | Ltsmf | Rmf | Unrated, Field(discriminator="method")]
+# α where another one than for mf was chosen (sims.selection.presets).
+UNRATED_WEIGHTS: Final = {"cdae": 0.1}
+
+
+@final
+class Vat(BaseModel):
+    """Vulnerability-aware adversarial training (Zhang et al. 2024, "Improving the Shortest Plank").
+
+    In the form for ratings: L(θ) + λ L(θ + Δ), Δ of length ε g_u for every pair (u, i), where
+    g_u = σ((L̄ − L_u) / L_u) is larger for users whom the model fits well (section 4.2).
+    """
+
+    model_config = _FIXED
+
+    method: Literal["vat"] = "vat"
+    epsilon: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="ε, the paper's ρ")
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="λ of the loss at Δ")
+    warm_up: int = Field(default=5, ge=0, description="epochs before, with λ = 0")
+
+
+Training = Annotated[Apr | Ials | Ltsmf | Rmf | Unrated | Vat, Field(discriminator="method")]
+
+
+@final
+class Pca(BaseModel):
+    """A detector before training: suspects are left out (Mehta and Nejdl 2009, PCASelectUsers)."""
+
+    model_config = _FIXED
+
+    method: Literal["pca"] = "pca"
+    share: float = Field(
+        default=ASSUMED_FAKES, ge=0, le=1, description="fakes to be expected ÷ real users"
+    )
+    components: int = Field(default=2, ge=1, le=64, description="principal components looked at")
+    then: Training | None = Field(default=None, description="how the others are trained")
+
+
+Robust = Annotated[Apr | Ials | Ltsmf | Rmf | Unrated | Vat | Pca, Field(discriminator="method")]

@@ -9,7 +9,7 @@ Shapes: U users, I items, N ratings, d embedding width.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,16 +17,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import InputError, VicinalError
-from common.models import SERVED_AS, Model, model_named
+from common.models import IMPORTED, SERVED_AS, Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
-from server.model_store import Tables, TrainedModel, tables_digest
+from server.model_store import Tables, TrainedModel, tables_digest, user_tables
 from server.training.calibration import calibrated
 from server.training.descent import Descent, Progress
-from server.training.methods import Robust
+from server.training.fold_in import with_left_out
+from server.training.methods import Pca, Robust, Unrated
+from server.training.pca import suspects
 from server.training.rankers import RANKERS
-from server.training.ranking import RANKINGS, Ranking
+from server.training.ranking import RANKINGS, Ials, Ranking
 from server.training.robust import robust_factors
+from server.training.unrated import rows_loss
 
 # What a model's published regime has otherwise than mf's, which is the fields' defaults below.
 # Batches of models that read a user's ratings are users.
@@ -110,6 +113,11 @@ class TrainingSettings(BaseModel):
         decays = WEIGHT_DECAYS.get(dataset, {})
         return regime.model_copy(update={"weight_decay": decays.get(model, regime.weight_decay)})
 
+    @property
+    def unrated_weight(self) -> float:
+        """α of what is not rated; 0 in every other training."""
+        return self.robust.weight if isinstance(self.robust, Unrated) else 0.0
+
     def digest(self, ratings: RatingMatrix, start: "Start | None" = None) -> str:
         """SHA-256 of all that decides the result of training."""
         # Of a model without one it says nothing, so that a digest outlives such models.
@@ -148,14 +156,16 @@ def train(
     model = model_named(SERVED_AS.get(settings.model, settings.model))
     # A sum's order depends on the number of threads, and a version's name on the sum.
     torch.set_num_threads(1)
-    if settings.ranking is not None:
-        if start is not None:
-            raise InputError(f"{settings.model} has no warm start: train it anew")
-        require_trainable(settings.model, settings.robust)
-        return _trained(ratings, settings, _ranked(ratings, settings, settings.ranking, progress))
-    if settings.robust is not None:
-        if start is not None:
-            raise InputError(f"{settings.robust.method} has no warm start: train it anew")
+    require_trainable(settings.model, settings.robust)
+    if start is not None and (settings.ranking or settings.robust):
+        what = settings.robust.method if settings.robust else settings.model
+        raise InputError(f"{what} has no warm start: train it anew")
+    if isinstance(settings.robust, Pca):
+        return _without_suspects(ratings, settings, settings.robust, progress)
+    ranking = settings.robust if isinstance(settings.robust, Ials) else settings.ranking
+    if ranking is not None:
+        return _trained(ratings, settings, _ranked(ratings, settings, ranking, progress))
+    if settings.robust is not None and model.inputs == "none":
         factors = robust_factors(ratings, settings.robust, _descent(settings), progress)
         return _trained(ratings, settings, factors)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -172,7 +182,7 @@ def train(
     for epoch in range(settings.epochs):
         order = torch.randperm(examples, generator=generator)
         for batch in torch.split(order, settings.batch):
-            loss = loss_of(model, parameters, ratings, batch, settings.input_dropout, generator)
+            loss = loss_of(model, parameters, ratings, batch, settings, generator)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -181,10 +191,44 @@ def train(
     return _trained(ratings, settings, parameters, start)
 
 
+def _without_suspects(
+    ratings: RatingMatrix,
+    settings: TrainingSettings,
+    method: Pca,
+    progress: Callable[[int, int], None] | None,
+) -> TrainedModel:
+    """The model of everybody who is not suspected; the suspects' own parameters are folded in."""
+    left_out = suspects(ratings, method.share, method.components)
+    kept = np.setdiff1d(np.arange(ratings.user_count), left_out)
+    then = settings.model_copy(update={"robust": method.then})
+    trained = train(ratings.rows(kept), then, progress=progress)
+    own = with_left_out(
+        model_named(SERVED_AS.get(settings.model, settings.model)),
+        trained.shared_parameters,
+        trained.user_parameters,
+        ratings,
+        left_out,
+        unrated_weight=then.unrated_weight,
+    )
+    manifest = replace(
+        trained.manifest,
+        users=ratings.user_count,
+        training_digest=settings.digest(ratings),
+        user_digest=tables_digest(user_tables(own, left_out)),
+    )
+    return TrainedModel(manifest, trained.shared_parameters, own, left_out)
+
+
 def require_trainable(model: str, robust: Robust | None) -> None:
     """Raises InputError for a robust training that the model does not have."""
-    if robust is not None and model != "mf":
-        raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
+    if robust is not None and model.startswith(IMPORTED):
+        raise InputError(f"{robust.method} trains, and {model} is trained: use --defense rvd")
+    if isinstance(robust, Pca):
+        robust = robust.then
+    if robust is not None and model != "mf" and not isinstance(robust, Unrated):
+        raise InputError(
+            f"{robust.method} trains mf only, not {model}: use --defense unrated or rvd"
+        )
 
 
 def _ranked(
@@ -203,7 +247,6 @@ def _ranked(
 
 
 def _descent(settings: TrainingSettings) -> Descent:
-    require_trainable(settings.model, settings.robust)
     return Descent(
         seed=settings.seed,
         width=settings.width,
@@ -236,8 +279,8 @@ def _trained(
         model=served,
         users=ratings.user_count,
         items=ratings.item_count,
-        # A robust training is of mf, and rmf's width follows from its rank.
-        width=own["user_embedding"].shape[1] if settings.robust else settings.width,
+        # rmf's width follows from its rank.
+        width=shared["item_embedding"].shape[1],
         minimum=float(scale.minimum),
         maximum=float(scale.maximum),
         step=float(scale.step),
@@ -255,7 +298,7 @@ def _pair_loss(
     parameters: Tensors,
     ratings: RatingMatrix,
     batch: torch.Tensor,
-    dropout: float,
+    settings: TrainingSettings,
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Of some ratings, by their place in Ω; nothing is read that could be dropped."""
@@ -272,21 +315,17 @@ def _row_loss(
     parameters: Tensors,
     ratings: RatingMatrix,
     batch: torch.Tensor,
-    dropout: float,
+    settings: TrainingSettings,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Of all ratings of some users."""
+    """Of all ratings of some users, and of what they did not rate where it has a weight."""
     targets = torch.from_numpy(ratings.rows(batch.numpy()).dense())
-    observed = targets > 0
-    seen = targets
+    seen, dropout = targets, settings.input_dropout
     if dropout > 0:
         kept = torch.rand(targets.shape, generator=generator) >= dropout
         seen = targets * kept / (1 - dropout)
     embedding = model.encode(_of_users(model, parameters, batch), seen)
-    predicted = model.decode(parameters, embedding)
-    gap = (predicted - targets)[observed]
-    loss: torch.Tensor = gap.square().sum() / max(len(gap), 1)
-    return loss
+    return rows_loss(model.decode(parameters, embedding), targets, settings.unrated_weight)
 
 
 def _of_users(model: Model, parameters: Tensors, users: torch.Tensor) -> dict[str, torch.Tensor]:

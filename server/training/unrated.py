@@ -2,10 +2,12 @@
 
     L = (1/N) [ Σ_{(u,i) ∈ Ω} (r̂_ui − r_ui)² + α Σ_{(u,i) ∉ Ω} r̂_ui² ]
 
-The second sum is that over all pairs less that over Ω, and over all pairs it is ⟨PᵀP, QᵀQ⟩:
-no table of users by items is formed.
+Of mf the second sum is that over all pairs less that over Ω, and over all pairs it is ⟨PᵀP, QᵀQ⟩:
+no table of users by items is formed. Models that read a user's ratings are trained on whole rows,
+which are decoded anyway, and behind a sigmoid no matrix stands for all items: there the sum is
+taken over the rows as they are.
 
-Shapes: U users, I items, N ratings, d embedding width.
+Shapes: U users, I items, N ratings, B rows, d embedding width.
 """
 
 import torch
@@ -33,3 +35,13 @@ def unrated_loss(factors: Factors, batch: Observed, alpha: float, total: int) ->
     users, items = factors.users, factors.items
     everywhere = ((users.T @ users) * (items.T @ items)).sum()
     return rated.mean() + alpha / total * everywhere
+
+
+def rows_loss(predicted: torch.Tensor, targets: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Of whole rows [B, I], with targets 0 where there is no rating; N is that of these rows."""
+    observed = targets > 0
+    gap = (predicted - targets)[observed]
+    squares = gap.square().sum()
+    if alpha > 0:
+        squares = squares + alpha * predicted.masked_fill(observed, 0).square().sum()
+    return squares / max(len(gap), 1)

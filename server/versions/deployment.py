@@ -22,7 +22,7 @@ from common.files import write_file
 from common.ratings import RatingMatrix
 from common.tables import map_tables
 from common.versions.version import map_version
-from server.model_store import StoredModel, tables_digest
+from server.model_store import StoredModel, split_user_tables, tables_digest, user_tables
 from server.recommending.offload import search_named
 from server.recommending.recommender import Recommender
 
@@ -35,7 +35,8 @@ def write_deployment(folder: Path, recommender: Recommender) -> None:
     """Write all that read_deployment needs. Raises OSError; each file is whole or absent."""
     stored, ratings = recommender.stored, recommender.ratings
     users_own = {
-        _USER + name: np.ascontiguousarray(table) for name, table in stored.user_parameters.items()
+        _USER + name: np.ascontiguousarray(table)
+        for name, table in user_tables(stored.user_parameters, stored.left_out).items()
     }
     server: dict[str, NDArray[Any]] = {
         **users_own,
@@ -56,11 +57,12 @@ def read_deployment(folder: Path) -> Recommender:
         tables = map_tables(folder / SERVER_FILE, str(folder / SERVER_FILE))
         digest = tables["version"].tobytes().hex()
         version = map_version(folder / MODEL_FILE, expected_digest=digest)
-        users = {
+        kept = {
             name.removeprefix(_USER): table
             for name, table in tables.items()
             if name.startswith(_USER)
         }
+        users, left_out = split_user_tables(kept, version.manifest.users)
         ratings = RatingMatrix(
             tables["indptr"],
             tables["items"],
@@ -72,9 +74,9 @@ def read_deployment(folder: Path) -> Recommender:
         search = search_named(tables["search"].tobytes().decode())
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a deployment; prepare it again") from error
-    if tables_digest(users) != version.manifest.user_digest:
+    if tables_digest(kept) != version.manifest.user_digest:
         raise InputError(f"{folder}: its user parameters do not match its model version")
     if not 0 < user_count <= ratings.user_count:
         raise InputError(f"{folder}: {user_count} real users of {ratings.user_count}")
-    stored = StoredModel(version, users, folder / MODEL_FILE)
+    stored = StoredModel(version, users, folder / MODEL_FILE, left_out)
     return Recommender(stored, ratings, user_count, search=search)

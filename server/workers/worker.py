@@ -105,6 +105,8 @@ class VersionHandler:
         self, recommender: Recommender, description: Description, *, tune: Tune = tuned_scores
     ) -> None:
         recommender.version.served.warm()
+        for settings in description.presets.values():
+            recommender.neighbor_search(settings.neighbors_by)
         self._tune = tune
         self._recommender = recommender
         self._description = description
@@ -135,7 +137,9 @@ class VersionHandler:
             part = slim_model(served, neighborhood.ratings)
             package.model.CopyFrom(slim_to_wire(part, shared=request.shared))
         # Found a moment ago, so that this is a look into the cache.
-        nearest = self._recommender.nearest(np.array([request.user]), settings.neighbors)
+        nearest = self._recommender.nearest(
+            np.array([request.user]), settings.neighbors, settings.neighbors_by
+        )
         marks("neighbors")
         neighbors = nearest.astype("<u4").tobytes()
         return WorkerResult(

@@ -27,6 +27,7 @@ from sims.api.model import built_in, own_of
 from sims.api.surroundings import reporting, store_folder
 from sims.attacks.budget import Attack
 from sims.attacks.options import Value
+from sims.evaluation.baselines import baselines_named
 from sims.evaluation.cell import Cell, Memo, evaluate_cell
 from sims.evaluation.experiment import (
     FILE_PREFIX,
@@ -37,7 +38,7 @@ from sims.evaluation.experiment import (
 )
 from sims.evaluation.measuring import measure_here
 from sims.evaluation.own_model import OwnModel
-from sims.evaluation.report import TITLES
+from sims.evaluation.scores import HARMS, MEASURED, flat
 from sims.evaluation.study import Study
 from sims.functions import failure, label
 from sims.numbers import seed_of, several
@@ -57,7 +58,6 @@ ALONE: Final[dict[str, tuple[type, ...]]] = {
     "models": (str, FunctionType, OwnModel),
     "presets": (str,),
 }
-METRICS: Final = ("hit_ratio", "accuracy", "accuracy_thresholded")
 
 
 @final
@@ -99,16 +99,17 @@ class Comparison:
         return [dict(cell) for cell in self.cells]
 
     def frame(self) -> "pl.DataFrame":
-        """A row a cell; `hit_ratio_defended` and the like are empty where it failed."""
+        """A row a cell; `hit_ratio_defended` and the like are empty where it failed.
+
+        `intervals_accuracy_defended` is a list of two, `baselines_ease_accuracy` a baseline's.
+        """
         import polars as pl  # noqa: PLC0415 - heavy, and for this only
 
         columns = (*NAMED, "k", "users", "fakes")
+        measured = (*MEASURED, *HARMS, "intervals", "baselines")
         rows = [
             {name: cell.get(name) for name in columns}
-            | {
-                f"{metric}_{condition}": cell.get(metric, {}).get(condition)
-                for metric, condition in product(METRICS, TITLES)
-            }
+            | flat({name: cell.get(name, {}) for name in measured})
             | {"error": cell["error"]}
             for cell in self.cells
         ]
@@ -128,7 +129,7 @@ class Comparison:
             groups.setdefault(tuple(cell[name] for name in NAMED[:-1]), []).append(cell)
         for (*names, defense, preset), cells in groups.items():
             told = f"{defense} ({preset})" if "rvd" in defense else defense
-            columns = product(METRICS[:2], ("undefended", "defended"))
+            columns = product(("hit_ratio", "accuracy"), ("undefended", "defended"))
             row = (*names, told, *(_mean(cells, *column) for column in columns))
             table.add_row(*map(Text, row))
         return table
@@ -147,6 +148,7 @@ def compare(
     targets: Sequence[Id] | None = None,
     list_length: int = 50,
     users: int | None = None,
+    baselines: str | Sequence[str] | None = None,
     store: str | Path | None = None,
     progress: bool = True,
 ) -> Comparison:
@@ -164,6 +166,7 @@ def compare(
     targets         ids of the items to promote; None draws five unpopular ones from the seed
     list_length     K, items in a recommendation
     users           size of a random sample that is asked; None asks everybody
+    baselines       as `evaluate` takes them
     store           folder that keeps trained models, so that the same is not trained twice
     progress        whether to show bars
 
@@ -186,7 +189,7 @@ def compare(
     )
     functions = _unique("attacks", [named_attack(each) for each in axes[1]])
     modules = _unique("models", [_named_model(each) for each in axes[3]])
-    options = dict(attack_options or {})
+    options, beside = dict(attack_options or {}), baselines_named(baselines)
     if unknown := set(options) - {label(name) for name in functions}:
         raise InputError(f"attack_options: {min(unknown)} is none of the attacks")
     given = [name for name, made in functions.items() if made is None and _is_file(name)]
@@ -209,6 +212,7 @@ def compare(
             list_length=list_length,
             seed=seed,
             users=users,
+            baselines=beside,
         )
 
     groups = [

@@ -14,6 +14,7 @@ from sims.api.surroundings import reporting, store_folder
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
 from sims.evaluation import study as studies
+from sims.evaluation.baselines import baselines_named
 from sims.evaluation.defenses import RVD
 from sims.evaluation.experiment import NO_ATTACK
 from sims.evaluation.report import Evaluation
@@ -37,9 +38,12 @@ def evaluate(
     steps: int | None = None,
     unrated_weight: float | None = None,
     min_support: int | None = None,
+    neighbors_by: str | None = None,
+    assume_fakes: float | None = None,
     list_length: int = 50,
     seed: int = 0,
     users: int | None = None,
+    baselines: str | Sequence[str] | None = None,
     store: str | Path | None = None,
     processes: int | None = 1,
     progress: bool = False,
@@ -56,14 +60,18 @@ def evaluate(
     attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have
                     their own
     targets         ids of the items to promote; None draws five unpopular ones from the seed
-    preset          paper or vicinal; the next four change it, None keeps what it says
+    preset          paper or vicinal; the next six change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning
     unrated_weight  α
     min_support     m, neighbors who must have rated an item
+    neighbors_by    ratings, embedding or random: the space in which users are near each other
+    assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training
     users           size of a random sample that is asked; None asks everybody
+    baselines       measured beside it: names of popularity, userknn, itemknn and ease, `all`, or
+                    `none` (popularity alone); None is popularity, userknn and ease
     store           folder that keeps trained models, so that the same is not trained twice
     processes       that answer users; 1 is this one, None one a core. A script that starts some
                     needs `if __name__ == "__main__":`. The numbers do not depend on it
@@ -104,9 +112,12 @@ def evaluate(
         steps=steps,
         unrated_weight=unrated_weight,
         min_support=min_support,
+        neighbors_by=neighbors_by,
+        assume_fakes=assume_fakes,
         list_length=list_length,
         seed=seed,
         users=users,
+        baselines=baselines_named(baselines),
     )
     with one_thread(), store_folder(store) as folder, reporting(progress) as report:
         return studies.evaluate(

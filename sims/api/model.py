@@ -26,7 +26,7 @@ from sims.api.data import load
 from sims.api.ids import Id, Ids
 from sims.api.surroundings import reporting, store_folder
 from sims.attacks.profiles import Profiles
-from sims.evaluation.defenses import DEFENSES, NO_DEFENSE, RVD, defense_named
+from sims.evaluation.defenses import DEFENSES, NO_DEFENSE, RVD, training_named
 from sims.evaluation.experiment import NAMED
 from sims.evaluation.own_model import SETTINGS, OwnModel, model_in_file, own_model, ready
 from sims.functions import is_function
@@ -182,10 +182,11 @@ class Model:
             return VICINAL
         if defense == NO_DEFENSE or defense in self.settings:
             return defense
-        if DEFENSES.get(defense.partition("+")[0]) is not None:
+        names = [name for name in defense.split("+") if name != RVD]
+        if all(DEFENSES.get(name) is not None for name in names):
             raise InputError(
                 f"defense {defense}: is a way to train: vicinal.train(…, "
-                f"robust={defense.partition('+')[0]!r})"
+                f"robust={'+'.join(names)!r})"
             )
         raise unknown("defense", defense, [*self.settings, RVD, NO_DEFENSE])
 
@@ -208,7 +209,8 @@ def train(
               ease or popularity, which cannot be defended; `PATH.py:FUNCTION`, or a function
               fit(ratings, *, seed) that gives a trained torch.nn.Module
               (docs/how-to/own-model.md)
-    robust    apr, ltsmf, rmf or unrated: how mf is trained instead
+    robust    apr, ltsmf, rmf, vat: how mf is trained instead; unrated: how any model is; pca: it
+              leaves suspects out of any training, as in pca+unrated
     seed      of training
     store     folder that keeps trained models, so that the same is not trained twice
     progress  whether to show bars
@@ -225,10 +227,7 @@ def train(
         with one_thread():
             generic = own.train(ratings, loaded.ratings.user_count, seed=seed)
         return of_own(own, generic, loaded)
-    trainings = [name for name, method in DEFENSES.items() if method is not None]
-    if robust is not None and robust not in trainings:
-        raise unknown("robust training", robust, trainings)
-    how = None if robust is None else defense_named(robust, model=built_in(model)).robust
+    how = None if robust is None else training_named(robust, model=built_in(model))
     if built_in(model) in BASELINES:
         with one_thread():
             fitted = BaselineRecommender(model, ratings, loaded.ratings.user_count)

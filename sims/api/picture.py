@@ -74,6 +74,8 @@ def _outcomes(told: dict[str, Any]) -> Outcomes:
         told["k"],
         told["unrated_weight"],
         told["min_support"],
+        told["neighbors_by"],
+        told["assumed_fakes"],
     )
     rows = {**{condition: row for row, condition in REFERENCES.items()}, "undefended": UNDEFENDED}
     if told["defense"] != NO_DEFENSE:

@@ -5,20 +5,29 @@ Shapes: U real users, I items, F fakes.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.names import unknown
 from common.ratings import RatingMatrix
 
+# Whether the targets are to be shown to more users, or to fewer.
+Goal = Literal["promote", "demote"]
 # The paper's attack: 3 % fake users, five unpopular targets (Attacker's Capability).
 ATTACK_SIZE: Final = 0.03
 TARGET_COUNT: Final = 5
 MAX_ATTACK_SIZE: Final = 0.5
-# Popularity of an item that counts as unpopular: as the targets published with the data sets.
+# How well known the items are that a target is drawn from.
+Choice = Literal["unpopular", "middle", "popular"]
+# Ratings of an item that counts as unpopular: as the targets published with the data sets.
 UNPOPULAR: Final = range(1, 5)
+# And of one in the middle: on ML-100K, those around rank 500.
+MIDDLE: Final = range(40, 61)
+# Targets that are to fall must be shown at all: they are among this many of the most rated items.
+MOST_RATED: Final = 20
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,14 @@ class Budget:
         return cls(fakes, profile_size)
 
 
+@dataclass(frozen=True)
+class Aimed:
+    """Profiles that aim at some users: their indices in the ratings that the attack was given."""
+
+    fakes: RatingMatrix
+    audience: NDArray[np.int64]
+
+
 class Attack(Protocol):
     """Make the profiles [F, I] of an attack on the real ratings [U, I] that it knows.
 
@@ -76,41 +93,59 @@ class Attack(Protocol):
         budget: Budget,
         *,
         rng: np.random.Generator,
-    ) -> RatingMatrix: ...
+    ) -> RatingMatrix | Aimed: ...
 
 
 def choose_targets(
-    ratings: RatingMatrix, *, rng: np.random.Generator, exclude: tuple[int, ...] = ()
+    ratings: RatingMatrix,
+    *,
+    rng: np.random.Generator,
+    exclude: tuple[int, ...] = (),
+    choice: str = "unpopular",
 ) -> tuple[int, ...]:
-    """Five random unpopular items: few ratings, at least one. Raises InputError."""
+    """Five random items: unpopular (1–4 ratings), middle (40–60), or of the 20 most popular.
+
+    Raises InputError for another choice, and where there are too few such items.
+    """
     counts = ratings.item_counts()
+    # Nobody can be shown what everybody has rated.
+    counts[counts == ratings.user_count] = 0
     counts[list(exclude)] = 0
-    unpopular = np.flatnonzero((counts >= UNPOPULAR.start) & (counts < UNPOPULAR.stop))
-    if len(unpopular) < TARGET_COUNT:
-        raise InputError(
-            f"only {len(unpopular)} items have {UNPOPULAR.start}–{UNPOPULAR.stop - 1} ratings: "
-            "name targets with --targets"
-        )
-    return tuple(rng.choice(unpopular, TARGET_COUNT, replace=False).tolist())
+    if choice == "popular":
+        order = np.argsort(-counts, kind="stable")[:MOST_RATED]
+        some, what = np.sort(order[counts[order] > 0]), "ratings"
+    elif choice in get_args(Choice):
+        wanted = UNPOPULAR if choice == "unpopular" else MIDDLE
+        some = np.flatnonzero((counts >= wanted.start) & (counts < wanted.stop))
+        what = f"{wanted.start}–{wanted.stop - 1} ratings"
+    else:
+        raise unknown("choice", choice, get_args(Choice), where="targets")
+    if len(some) < TARGET_COUNT:
+        raise InputError(f"only {len(some)} items have {what}: name targets with --targets")
+    return tuple(rng.choice(some, TARGET_COUNT, replace=False).tolist())
 
 
 def assemble(
     ratings: RatingMatrix,
     targets: tuple[int, ...],
     fillers: Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]],
+    *,
+    goal: Goal = "promote",
 ) -> RatingMatrix:
     """Profiles from filler items and their ratings in the data set's units, [F, I].
 
-    Fillers are rounded to the grid and clipped to the scale; every target gets the maximum.
+    Fillers are rounded to the grid and clipped to the scale; every target gets the maximum, or
+    the minimum where it is to fall.
     """
     scale = ratings.scale
+    wished = scale.level_count - 1 if goal == "promote" else 0
     users, items, levels = [], [], []
     count = 0
     for chosen, values in fillers:
         users.append(np.full(len(chosen) + len(targets), count))
         items.append(np.concatenate([chosen, np.array(targets, dtype=np.int64)]))
-        top = np.full(len(targets), scale.level_count - 1, dtype=np.uint8)
-        levels.append(np.concatenate([scale.nearest_levels(values), top]))
+        praise = np.full(len(targets), wished, dtype=np.uint8)
+        levels.append(np.concatenate([scale.nearest_levels(values), praise]))
         count += 1
     return RatingMatrix.from_triples(
         np.concatenate(users),
@@ -125,3 +160,15 @@ def assemble(
 def fillable(ratings: RatingMatrix, targets: tuple[int, ...]) -> NDArray[np.int64]:
     """Items that may be fillers: all but the targets."""
     return np.setdiff1d(np.arange(ratings.item_count), np.array(targets, dtype=np.int64))
+
+
+def most_rated(ratings: RatingMatrix, targets: tuple[int, ...], count: int) -> NDArray[np.int64]:
+    """The n = `count` items with most ratings, most first, without targets; fewer if few are rated.
+
+    Of items with equally many ratings the lower index comes first.
+    """
+    counts = ratings.item_counts()
+    counts[list(targets)] = 0
+    order = np.argsort(-counts, kind="stable")[:count]
+    found: NDArray[np.int64] = order[counts[order] > 0]
+    return found

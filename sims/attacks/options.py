@@ -1,21 +1,33 @@
 """Options of attacks: the keyword parameters of an attack's function, given by name.
 
 An attack declares an option by having it: a keyword-only parameter with a default, annotated
-int, float or str, and described in the function's docstring. KNOWLEDGE is everybody's.
+int, float or str, and described in the function's docstring. KNOWLEDGE and TARGETS are everybody's.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 from common.errors import InputError
 from common.names import unknown
+from sims.attacks.budget import Choice
 
 Value = int | float | str
 # Share of the real users whose ratings the attacker knows; 1 is the worst case.
 KNOWLEDGE: Final = "knowledge"
+# How well known the items are that targets are drawn from; by default what suits the goal.
+TARGETS: Final = "targets"
 _TYPES: Final[dict[object, str]] = {int: "a whole number", float: "a number", str: "a word"}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The options that every attack has; `targets` is None where they were not chosen."""
+
+    knowledge: float = 1.0
+    targets: str | None = None
 
 
 def declared(attack: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -37,16 +49,16 @@ def declared(attack: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def resolve(
     name: str, attack: Callable[..., Any], given: Mapping[str, Value]
-) -> tuple[dict[str, Value], float]:
-    """All options of the attack `name`, as given or by default, and the knowledge.
+) -> tuple[dict[str, Value], Shared]:
+    """All options of the attack `name`, as given or by default, and those that all attacks have.
 
     Raises InputError for a name that the attack does not have, with the nearest that it has,
     and for a value of the wrong type.
     """
     known = declared(attack)
     for option in given:
-        if option not in known and option != KNOWLEDGE:
-            raise unknown("option", option, [*known, KNOWLEDGE], where=f"attack {name}")
+        if option not in known and option not in (KNOWLEDGE, TARGETS):
+            raise unknown("option", option, [*known, KNOWLEDGE, TARGETS], where=f"attack {name}")
     values = {
         option: _converted(option, given[option], _kind(parameter))
         if option in given
@@ -56,7 +68,11 @@ def resolve(
     knowledge = float(_converted(KNOWLEDGE, given.get(KNOWLEDGE, 1.0), float))
     if not 0 < knowledge <= 1:
         raise InputError(f"attack option {KNOWLEDGE}={knowledge:g}: choose a share in (0, 1]")
-    return values, knowledge
+    targets = None
+    if TARGETS in given:
+        targets = str(given[TARGETS])
+        choose(TARGETS, targets, get_args(Choice))
+    return values, Shared(knowledge, targets)
 
 
 def check(name: str, value: float, least: float, most: float = math.inf) -> None:

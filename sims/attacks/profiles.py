@@ -5,11 +5,14 @@ which rows are fakes. The file is CSV with a header of comments:
 
     # vicinal profiles 1
     # targets: 1485 1320 821
+    # goal: demote
+    # audience: 3 17 44
     # …any further key: value
     user,item,rating
 
 Users count from 0 within the file, items are the data set's zero-based indices, ratings are
-in the data set's units.
+in the data set's units. Without a goal the targets are promoted; without an audience they are
+meant for everybody. Files of other forms are read, too (sims.attacks.foreign).
 """
 
 import hashlib
@@ -18,17 +21,24 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.files import write_file
+from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data.reading import read_file
+from sims.attacks.budget import Goal
+from sims.attacks.foreign import read_array, read_text
+from sims.attacks.foreign_json import read_json
 
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1
+# A message names no more items than this.
+MOST_SUGGESTED: Final = 20
 _MAGIC: Final = "# vicinal profiles 1"
 _COLUMNS: Final = "user,item,rating"
 # What numpy raises for bytes that only look like .npy, found by writing such bytes.
@@ -50,13 +60,20 @@ _NOT_A_TABLE: Final = (
 class Profiles:
     """Rows of fake users over a data set's items, and what they promote.
 
-    notes   how the file came about: attack, seed, budget, source_digest (of the ratings
-            that were attacked)
+    notes     how the file came about: attack, seed, budget, source_digest (of the ratings
+              that were attacked)
+    goal      whether the targets are to be shown to more users, or to fewer
+    audience  real users who are aimed at, by index, ascending; nobody named is everybody
+
+    Raises InputError for a target that is no item, an audience that is no list of users, anything
+    named twice, and an unknown goal.
     """
 
     ratings: RatingMatrix
     targets: tuple[int, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    goal: Goal = "promote"
+    audience: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         named = {key: self.notes[key] for key in ("attack", "options", "seed") if key in self.notes}
@@ -76,6 +93,12 @@ class Profiles:
                 raise InputError(
                     f"target {target} is not an item (0–{self.ratings.item_count - 1})"
                 )
+        if self.goal not in get_args(Goal):
+            raise unknown("goal", self.goal, get_args(Goal))
+        if any(user < 0 for user in self.audience):
+            raise InputError("audience: users count from 0")
+        if list(self.audience) != sorted(set(self.audience)):
+            raise InputError("audience: name users in ascending order, each once")
 
 
 def write_profiles(path: Path, profiles: Profiles) -> None:
@@ -83,6 +106,8 @@ def write_profiles(path: Path, profiles: Profiles) -> None:
     body = _body(profiles.ratings)
     notes = {
         "targets": " ".join(map(str, profiles.targets)),
+        **({"goal": profiles.goal} if profiles.goal != "promote" else {}),
+        **({"audience": " ".join(map(str, profiles.audience))} if profiles.audience else {}),
         **profiles.notes,
         "digest": hashlib.sha256(body.encode()).hexdigest(),
     }
@@ -99,41 +124,75 @@ def _body(ratings: RatingMatrix) -> str:
 def read_profiles(
     path: Path, item_count: int, scale: RatingScale, *, targets: tuple[int, ...] | None = None
 ) -> Profiles:
-    """Read a profiles file, or a .npy table [fakes, I] of ratings ÷ maximum (0 unrated).
+    """Read a profiles file, or one in another form that such files have (sims.attacks.foreign).
 
-    `targets` replaces the file's own. Raises InputError with file, line and reason.
+    `targets` replaces the file's own. The note `read_as` says what was taken where a file does not
+    say it. Raises InputError with file, line and reason.
     """
-    data = read_file(path, limit=MAX_BYTES)
-    notes: dict[str, str] = {}
-    if path.suffix == ".npy":
-        ratings = _read_table(path, item_count, scale)
-    else:
-        ratings, notes = _parse_csv(path, data, item_count, scale)
-    named = notes.pop("targets", "")
-    if targets is None:
-        targets = _parse_targets(path, named)
+    ratings, notes = _read(path, item_count, scale)
+    named, goal = notes.pop("targets", ""), notes.pop("goal", "promote")
+    audience = _indices(path, "audience", notes.pop("audience", ""), "users")
     if ratings.user_count == 0:
         raise InputError(f"{path}: holds no profile")
+    if targets is None:
+        targets = _indices(path, "targets", named, "items")
+        if not targets:
+            raise InputError(f"{path}: names no targets; give them with {_suggested(ratings)}")
     notes.setdefault("attack", path.name)
     try:
-        return Profiles(ratings, targets, notes)
+        return Profiles(ratings, targets, notes, cast(Goal, goal), audience)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _parse_targets(path: Path, text: str) -> tuple[int, ...]:
+def _read(path: Path, item_count: int, scale: RatingScale) -> tuple[RatingMatrix, dict[str, str]]:
+    """The ratings and all that the file says beside them."""
+    data = read_file(path, limit=MAX_BYTES)
+    notes: dict[str, str] = {}
     try:
-        targets = tuple(int(word) for word in text.replace(",", " ").split())
+        if path.suffix == ".npy":
+            read = read_array(_table(path), item_count, scale)
+        elif _is_json(path, data):
+            read = read_json(data, item_count, scale)
+        else:
+            lines, start, notes = _comments(path, data)
+            # With a comment above them these column names are our form, held to the letter.
+            if 0 < start < len(lines) and lines[start].replace(" ", "") == _COLUMNS:
+                return _parse_csv(path, lines, start, notes, item_count, scale), notes
+            read = read_text(lines, start, item_count, scale, nameless=start == 0)
+    except InputError as error:
+        # Some begin with the line, others with what is wrong, and some have the path already.
+        text = str(error)
+        if text.startswith(str(path)):
+            raise
+        raise InputError(f"{path}{'' if text.startswith(':') else ': '}{text}") from error
+    return read.ratings, {**notes, **read.said, "read_as": read.how}
+
+
+def _is_json(path: Path, data: bytes) -> bool:
+    return path.name.removesuffix(".gz").endswith(".json") or data.lstrip()[:1] in (b"[", b"{")
+
+
+def _suggested(ratings: RatingMatrix) -> str:
+    """`--targets` and the items that every fake rates at the maximum, which targets are."""
+    praised = ratings.items[ratings.levels == ratings.scale.level_count - 1]
+    counts = np.bincount(praised, minlength=ratings.item_count)
+    found = np.flatnonzero(counts == ratings.user_count)
+    if not 0 < len(found) <= MOST_SUGGESTED:
+        return "--targets 1485,1320,…"
+    items = ",".join(map(str, found.tolist()))
+    return f"--targets: every profile rates {items} at the maximum"
+
+
+def _indices(path: Path, key: str, text: str, what: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.replace(",", " ").split())
     except ValueError as error:
-        raise InputError(f"{path}: targets {text[:60]!r} are not item indices") from error
-    if not targets:
-        raise InputError(f"{path}: names no targets; give them with --targets 1485,1320,…")
-    return targets
+        raise InputError(f"{path}: {key} {text[:60]!r} are not indices of {what}") from error
 
 
-def _parse_csv(
-    path: Path, data: bytes, item_count: int, scale: RatingScale
-) -> tuple[RatingMatrix, dict[str, str]]:
+def _comments(path: Path, data: bytes) -> tuple[list[str], int, dict[str, str]]:
+    """All lines, the first that is no comment, counted from 0, and what the comments say."""
     try:
         # A byte order mark comes from some spreadsheets.
         lines = data.decode("utf-8-sig").splitlines()
@@ -145,8 +204,18 @@ def _parse_csv(
         key, colon, value = line.removeprefix("#").partition(":")
         if colon:
             notes[key.strip()] = value.strip()
-    if start == len(lines) or lines[start].replace(" ", "") != _COLUMNS:
-        raise InputError(f"{path}:{start + 1}: expected the column names {_COLUMNS}")
+    return lines, start, notes
+
+
+def _parse_csv(
+    path: Path,
+    lines: list[str],
+    start: int,
+    notes: dict[str, str],
+    item_count: int,
+    scale: RatingScale,
+) -> RatingMatrix:
+    """The ratings below the column names of line `start`; the digest is taken out of the notes."""
     body = "\n".join(lines[start:]) + "\n"
     digest = notes.pop("digest", None)
     if digest is not None and digest != hashlib.sha256(body.encode()).hexdigest():
@@ -163,10 +232,9 @@ def _parse_csv(
     pairs = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
     names, users = np.unique(pairs[:, 0], return_inverse=True)
     levels = list(rows.values())
-    ratings = RatingMatrix.from_triples(
+    return RatingMatrix.from_triples(
         users, pairs[:, 1], levels, user_count=len(names), item_count=item_count, scale=scale
     )
-    return ratings, notes
 
 
 def _parse_row(line: str, item_count: int, scale: RatingScale) -> tuple[int, int, int]:
@@ -181,21 +249,12 @@ def _parse_row(line: str, item_count: int, scale: RatingScale) -> tuple[int, int
     return user, item, int(scale.levels(value))
 
 
-def _read_table(path: Path, item_count: int, scale: RatingScale) -> RatingMatrix:
+def _table(path: Path) -> NDArray[Any]:
     try:
         # Mapped, so that a shape beyond the file's size is an error and no allocation.
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except _NOT_A_TABLE as error:
         raise InputError(f"{path}: not a .npy table of numbers") from error
-    if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != item_count:
-        raise InputError(f"{path}: expected a table of fakes × {item_count} items")
-    if table.dtype.kind not in "fiu" or not np.isfinite(table).all():
-        raise InputError(f"{path}: holds values that are not numbers")
-    users, items = np.nonzero(table)
-    try:
-        levels = scale.levels(table[users, items].astype(np.float64) * scale.maximum)
-    except InputError as error:
-        raise InputError(f"{path}: {error} (values are ratings ÷ {scale.maximum:g})") from error
-    return RatingMatrix.from_triples(
-        users, items, levels, user_count=len(table), item_count=item_count, scale=scale
-    )
+    if not isinstance(table, np.ndarray):
+        raise InputError(f"{path}: not a .npy table of numbers")
+    return table

@@ -5,12 +5,13 @@ from importlib import import_module
 from typing import Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
-from sims.attacks.budget import ATTACK_SIZE, Attack, Budget, choose_targets
-from sims.attacks.options import KNOWLEDGE, Value, resolve
+from sims.attacks.budget import ATTACK_SIZE, Aimed, Attack, Budget, Goal, choose_targets
+from sims.attacks.options import KNOWLEDGE, TARGETS, Value, resolve
 from sims.attacks.own import attack_in_file
 from sims.attacks.profiles import Profiles
 from sims.functions import function_name, is_function, label
@@ -32,7 +33,18 @@ ATTACKS: Final[dict[str, str]] = {
     "mixrand": "sims.attacks.mixrand:mixrand_attack",
     "mixinf": "sims.attacks.mixinf:mixinf_attack",
     "vicinity": "sims.attacks.vicinity:vicinity_attack",
+    "hubclones": "sims.attacks.hubclones:hubclones_attack",
+    "covering": "sims.attacks.covering:covering_attack",
+    "avgpop": "sims.attacks.avgpop:avgpop_attack",
+    "targets-only": "sims.attacks.targets_only:targets_only_attack",
+    "group": "sims.attacks.group:group_attack",
+    "split": "sims.attacks.split:split_attack",
+    "unattack": "sims.attacks.unattack:unattack_attack",
+    "gcoattack": "sims.attacks.gcoattack:gcoattack_attack",
+    "nuke": "sims.attacks.nuke:nuke_attack",
 }
+# Attacks whose targets are to fall; those of all others are to rise.
+DEMOTING: Final = frozenset({"nuke"})
 
 
 def attack_named(name: str) -> Attack:
@@ -48,16 +60,27 @@ def attack_named(name: str) -> Attack:
     return cast(Attack, getattr(import_module(module), function))
 
 
+def goal_of(name: str) -> Goal:
+    """What an attack wants of its targets."""
+    return "demote" if name in DEMOTING else "promote"
+
+
 def targets_of(
-    ratings: RatingMatrix, *, seed: int, targets: tuple[int, ...] | None
+    ratings: RatingMatrix,
+    *,
+    seed: int,
+    targets: tuple[int, ...] | None,
+    choice: str = "unpopular",
 ) -> tuple[int, ...]:
     """The targets as named, else five drawn from the seed: the same ones for every attack.
+
+    choice  how well known the drawn ones are (sims.attacks.budget.choose_targets)
 
     Raises InputError for a target that is not an item or is named twice, for one that everybody
     has rated, who will not be shown it, and for none at all.
     """
     if targets is None:
-        return choose_targets(ratings, rng=stream(seed, "targets"))
+        return choose_targets(ratings, rng=stream(seed, "targets"), choice=choice)
     counts = ratings.item_counts()
     for target in targets:
         if not 0 <= target < ratings.item_count:
@@ -87,18 +110,29 @@ def make_profiles(
     What it did goes into the notes. Raises InputError for an unknown attack, targets that cannot
     be promoted, a budget that makes no sense, or an option that the attack does not have.
     """
+    # A function stands for itself, whatever it is called.
+    goal = goal_of(name) if attack is None else "promote"
     attack = attack_named(name) if attack is None else attack
-    values, knowledge = resolve(label(name), attack, options or {})
-    targets = targets_of(ratings, seed=seed, targets=targets)
+    values, shared = resolve(label(name), attack, options or {})
+    choice = shared.targets or ("popular" if goal == "demote" else "unpopular")
+    if targets is not None and shared.targets is not None:
+        raise InputError(
+            f"attack option {TARGETS}={shared.targets}: the targets are named; leave one of the "
+            "two out"
+        )
+    targets = targets_of(ratings, seed=seed, targets=targets, choice=choice)
     budget = Budget.of(ratings, targets, attack_size)
-    run = cast(Callable[..., RatingMatrix], attack)
-    known = _known(ratings, knowledge, seed)
+    run = cast(Callable[..., RatingMatrix | Aimed], attack)
+    users = _known(ratings, shared.knowledge, seed)
+    known = ratings if len(users) == ratings.user_count else ratings.rows(users)
     shown = label(name)
     progress(f"attack {shown}", 0, 1)
     # The same numbers for a function however it is named.
-    fakes = run(known, targets, budget, rng=stream(seed, function_name(name)), **values)
+    made = run(known, targets, budget, rng=stream(seed, function_name(name)), **values)
     progress(f"attack {shown}", 1, 1)
-    resolved = {KNOWLEDGE: f"{knowledge:g}", **values}
+    resolved = {KNOWLEDGE: f"{shared.knowledge:g}", **values}
+    if shared.targets is not None:
+        resolved[TARGETS] = shared.targets
     notes = {
         "attack": shown,
         "seed": str(seed),
@@ -107,10 +141,13 @@ def make_profiles(
         "options": " ".join(f"{key}={value}" for key, value in resolved.items()),
         "source_digest": ratings.digest(),
     }
-    return Profiles(fakes, targets, notes)
+    if isinstance(made, Aimed):
+        audience = np.sort(users[made.audience]).tolist()
+        return Profiles(made.fakes, targets, notes, goal, tuple(audience))
+    return Profiles(made, targets, notes, goal)
 
 
-def _known(ratings: RatingMatrix, knowledge: float, seed: int) -> RatingMatrix:
+def _known(ratings: RatingMatrix, knowledge: float, seed: int) -> NDArray[np.int64]:
     """The real users whom the attacker knows, drawn from the seed: the same for every attack."""
     count = min(round(knowledge * ratings.user_count), ratings.user_count)
     if count < LEAST_KNOWN_USERS:
@@ -119,6 +156,6 @@ def _known(ratings: RatingMatrix, knowledge: float, seed: int) -> RatingMatrix:
             f"and no attack works with fewer than {LEAST_KNOWN_USERS}"
         )
     if count == ratings.user_count:
-        return ratings
+        return np.arange(count)
     rng = stream(seed, KNOWLEDGE)
-    return ratings.rows(np.sort(rng.choice(ratings.user_count, count, replace=False)))
+    return np.sort(rng.choice(ratings.user_count, count, replace=False))

@@ -15,8 +15,9 @@ def attack(
     name: Annotated[
         str,
         typer.Argument(
-            help="random average uniform aush pga tna mixrand mixinf vicinity, or one of your "
-            "own: PATH.py:FUNCTION.",
+            help="random average uniform aush pga tna mixrand mixinf vicinity hubclones covering "
+            "avgpop targets-only group split unattack gcoattack nuke, or one of your own: "
+            "PATH.py:FUNCTION.",
             metavar="NAME",
         ),
     ],
@@ -30,7 +31,7 @@ def attack(
     attack_size: options.AttackSizeOption = 0.03,
     seed: options.SeedOption = 0,
 ) -> None:
-    """Write a profiles file: the ratings of fake users who promote the targets.
+    """Write a profiles file: the ratings of fake users who promote the targets, or demote them.
 
     The attack is made on the training part of the data set's split, as `evaluate` makes it;
     give the file to any command with --attack file:PATH.
@@ -62,4 +63,6 @@ def attack(
         f"{output}: {profiles.ratings.user_count} profiles, {len(profiles.ratings)} ratings; "
         "targets (ratings so far): "
         + ", ".join(f"{target} ({counts[target]})" for target in profiles.targets)
+        + (f"; audience of {len(profiles.audience)} users" if profiles.audience else "")
+        + ("; they are to fall" if profiles.goal == "demote" else "")
     )

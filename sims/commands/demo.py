@@ -18,9 +18,10 @@ app = typer.Typer(add_completion=False)
 ROWS = {
     "clean": "clean model",
     "undefended": "undefended",
-    "defended_paper": "defended, preset paper",
     "defended_vicinal": "defended, preset vicinal",
     "popularity": "popularity ranking",
+    "userknn": "userknn",
+    "ease": "ease",
 }
 
 
@@ -51,7 +52,7 @@ def demo(
     from sims.figures.bars import before_and_after, demo_outcomes
     from sims.figures.style import save
     from sims.progress import shown
-    from sims.serving.demo import DEVICES, choose_experiment, run_demo
+    from sims.serving.demo import DEVICES, SHOWN, choose_experiment, run_demo
 
     console = Console()
     experiment, substitute = choose_experiment(dataset, seed)
@@ -67,7 +68,11 @@ def demo(
     folder = new_folder(runs, datetime.now(UTC))
     config: dict[str, Any] = {
         "experiment": {name: value for name, value in asdict(experiment).items() if value},
-        "presets": {name: asdict(settings) for name, settings in PRESETS[experiment.model].items()},
+        "presets": {
+            name: asdict(settings)
+            for name, settings in PRESETS[experiment.model].items()
+            if name in SHOWN
+        },
         "devices": DEVICES,
     }
     write_file(folder / "config.toml", tomli_w.dumps(config).encode())

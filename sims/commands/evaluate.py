@@ -25,23 +25,39 @@ def evaluate(
         int | None,
         typer.Option("--processes", min=1, help="Worker processes; default: one a core."),
     ] = None,
+    baselines: options.BaselinesOption = None,
     json_file: options.JsonOption = None,
+    per_user: Annotated[
+        Path | None,
+        typer.Option(
+            "--per-user",
+            dir_okay=False,
+            help="Write each user's outcome to this Parquet file, for `vicinal compare`.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> None:
     """Measure one attack against one defense on one data set.
 
     Prints hit ratio and accuracy of the clean, the attacked and the defended model, beside
-    ranking by popularity. Trained models are kept in the store and used again.
+    simple recommenders that nobody defends. Trained models are kept in the store and used again.
     """
     from rich.console import Console
 
     from common.files import write_file
+    from sims.evaluation.per_user import write_per_user
     from sims.evaluation.study import evaluate as evaluated
     from sims.progress import shown
 
     with shown() as progress:
         evaluation = evaluated(
-            study.study(users=users), store, processes=processes, progress=progress
+            study.study(users=users, baselines=baselines),
+            store,
+            processes=processes,
+            progress=progress,
         )
     if json_file is not None:
         write_file(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
+    if per_user is not None:
+        write_per_user(per_user, evaluation.per_user())
     Console().print(evaluation.table())

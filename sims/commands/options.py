@@ -39,9 +39,9 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="The recommender: mf nsvd autorec cdae, or ials bpr lightgcn, served as mf. `vicinal "
-        "evaluate` takes userknn itemknn ease popularity, too, and one of your own: "
-        "PATH.py:FUNCTION.",
+        help="The recommender: mf nsvd autorec cdae; ials bpr lightgcn, served as mf; "
+        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn ease "
+        "popularity, too, and one of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]
@@ -49,8 +49,9 @@ AttackOption = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="random average uniform aush pga tna mixrand mixinf vicinity, none, file:PATH of "
-        "a profiles file, or an attack of your own: PATH.py:FUNCTION.",
+        help="random average uniform aush pga tna mixrand mixinf vicinity hubclones covering "
+        "avgpop targets-only group split unattack gcoattack nuke, none, file:PATH of profiles, or "
+        "an attack of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]
@@ -66,7 +67,7 @@ DefenseOption = Annotated[
     str,
     typer.Option(
         "--defense",
-        help="none rvd apr ltsmf rmf unrated, or a robust training with rvd: rmf+rvd.",
+        help="none rvd apr ltsmf rmf unrated vat pca, or parts of them: rmf+rvd, pca+unrated+rvd.",
         metavar="NAME",
     ),
 ]
@@ -74,7 +75,8 @@ TargetsOption = Annotated[
     str | None,
     typer.Option(
         "--targets",
-        help="Target items, zero-based, as 1485,1320; default: five unpopular ones, by the seed.",
+        help="Target items, zero-based, as 1485,1320; default: five unpopular ones, by the seed "
+        "(others: --attack-option targets=middle).",
         metavar="ITEMS",
     ),
 ]
@@ -126,6 +128,39 @@ MinSupportOption = Annotated[
         "--min-support", help="m: neighbors who must have rated an item; default: the preset's."
     ),
 ]
+BaselinesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        help="Recommenders measured beside it: popularity userknn itemknn ease, with commas "
+        "between, all, or none (popularity alone); default: popularity,userknn,ease.",
+        metavar="NAMES",
+    ),
+]
+ResamplesSeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, callback=_seed, help="Seed of the resamples and of the permutations."
+    ),
+]
+NeighborsByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--neighbors-by",
+        help="Where users are near each other: ratings, embedding, or random; default: the "
+        "preset's.",
+        metavar="NAME",
+    ),
+]
+AssumeFakesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assume-fakes",
+        help="Share of all accounts that may be fakes, as 3% or 0.03: no item is recommended that "
+        "so many could hold up alone; 0: any item; default: the preset's.",
+        metavar="SHARE",
+    ),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
@@ -151,12 +186,15 @@ class StudyOptions:
     steps: StepsOption = None
     unrated_weight: UnratedWeightOption = None
     min_support: MinSupportOption = None
+    neighbors_by: NeighborsByOption = None
+    assume_fakes: AssumeFakesOption = None
     list_length: ListLengthOption = 50
     seed: SeedOption = 0
 
-    def study(self, *, users: int | None = None) -> "Study":
-        """Raises InputError for targets or attack options that cannot be read."""
+    def study(self, *, users: int | None = None, baselines: str | None = None) -> "Study":
+        """Raises InputError for targets, attack options or baselines that cannot be read."""
         from sims.attacks.options import parse_options
+        from sims.evaluation.baselines import baselines_named
         from sims.evaluation.study import Study
 
         return Study(
@@ -172,9 +210,12 @@ class StudyOptions:
             steps=self.steps,
             unrated_weight=self.unrated_weight,
             min_support=self.min_support,
+            neighbors_by=self.neighbors_by,
+            assume_fakes=parse_share("--assume-fakes", self.assume_fakes),
             list_length=self.list_length,
             seed=self.seed,
             users=users,
+            baselines=baselines_named(baselines),
         )
 
 
@@ -220,6 +261,20 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
+
+
+def parse_share(option: str, text: str | None) -> float | None:
+    """`3%` or `0.03`. Raises InputError."""
+    if text is None:
+        return None
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / (100 if number != text.strip() else 1)
+    except ValueError:
+        raise InputError(f"{option} {text!r}: give a share, as in 3% or 0.03") from None
+    if not 0 <= share <= 1:
+        raise InputError(f"{option} {text!r}: a share lies in 0–1, or 0%–100%")
+    return share
 
 
 def parse_targets(text: str | None) -> tuple[int, ...] | None:

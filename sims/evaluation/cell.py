@@ -13,10 +13,12 @@ from typing import Final, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.baselines import BASELINES, BaselineRecommender
 from server.model_store import ModelStore
 from server.training.methods import Robust
+from sims.evaluation.baselines import POPULARITY, USUAL, measure_baseline, refused
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import Experiment, Prepared, not_attacked
 from sims.evaluation.measuring import (
@@ -25,7 +27,6 @@ from sims.evaluation.measuring import (
     Measurable,
     Measured,
     Source,
-    popularity,
 )
 from sims.evaluation.own_model import OwnModel
 from sims.evaluation.report import Evaluation
@@ -51,10 +52,11 @@ class Train(Protocol):
 class Cell:
     """What is measured.
 
-    defense   a robust training, the fine-tune, both or neither
-    preset    what `settings` began as; in a grid empty without the vicinal defense
-    settings  of the vicinal defense; without it, nothing reads them
-    users     size of a random sample; None asks everybody
+    defense    a robust training, the fine-tune, both or neither
+    preset     what `settings` began as; in a grid empty without the vicinal defense
+    settings   of the vicinal defense; without it, nothing reads them
+    users      size of a random sample; None asks everybody
+    baselines  that are measured beside it, by name (sims.evaluation.baselines)
     """
 
     experiment: Experiment
@@ -62,6 +64,7 @@ class Cell:
     preset: str
     settings: VicinalSettings
     users: int | None = None
+    baselines: tuple[str, ...] = USUAL
 
     def memo_key(self, condition: Condition, watched: tuple[int, ...]) -> str:
         """Everything that decides what is measured under a condition."""
@@ -74,9 +77,14 @@ class Cell:
         settings = self.settings if defended else None
         return repr((condition, experiment, robust, watched, settings, self.users))
 
+    def baseline_key(self, name: str, watched: tuple[int, ...]) -> str:
+        """Everything that decides what is measured of a baseline: the model does not."""
+        return repr((name, replace(self.experiment, model=""), watched, self.users))
+
     def capped(self, prepared: Prepared) -> "Cell":
         """With k of at most the real users: the clean model has no others."""
-        return replace(self, settings=capped(self.settings, prepared.user_count))
+        users = self.defense.neighbors_of(prepared.user_count)
+        return replace(self, settings=capped(self.settings, users))
 
 
 def evaluate_cell(
@@ -98,7 +106,8 @@ def evaluate_cell(
     asked, cell = cell, cell.capped(prepared)
     users = sample(prepared, cell.users)
     train = _training(prepared, store, own, progress)
-    run = _Run(cell, prepared, train, measurer, {} if memo is None else memo)
+    memo = {} if memo is None else memo
+    run = _Run(cell, prepared, train, measurer, memo)
     poisoned = run.recommender(clean=False)
     conditions: list[Condition] = ["clean", "undefended"]
     start, trained_before, share = time.perf_counter(), run.train_seconds, 0.0
@@ -106,25 +115,26 @@ def evaluate_cell(
         conditions += ["clean_defended", "defended"]
     if cell.defense.rvd:
         nearest = run.recommender(clean=False, defended=True).nearest(
-            users, cell.settings.neighbors
+            users, cell.settings.neighbors, cell.settings.neighbors_by
         )[:, 1:]
         share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
     measured = run.measured(conditions, users)
-    length = cell.experiment.list_length
-    popular = popularity(poisoned.ratings, prepared.local, users, prepared.watched, length)
     trained_since = run.train_seconds - trained_before
+    defend_seconds = time.perf_counter() - start - trained_since
+    beside, left_out = measure_beside(cell, prepared, memo)
     return Evaluation.of(
         prepared,
         measured,
-        popular,
+        beside,
         defense=cell.defense.name,
         preset=cell.preset,
         settings=cell.settings,
-        users=len(users),
-        notes=_notes(asked, cell) + (own.notes if own is not None else ()),
+        notes=_notes(asked, cell)
+        + (prepared.training_notes(store) if own is None else own.notes)
+        + left_out,
         fake_neighbor_share=share,
         train_seconds=run.train_seconds,
-        defend_seconds=time.perf_counter() - start - trained_since,
+        defend_seconds=defend_seconds,
     )
 
 
@@ -145,6 +155,33 @@ def measure_clean(
         conditions.append("clean_defended")
     train = _training(prepared, store, own, quiet)
     _Run(cell, prepared, train, measurer, memo).measured(conditions, users)
+
+
+def measure_beside(
+    cell: Cell, prepared: Prepared, memo: Memo
+) -> tuple[dict[str, Measured], tuple[str, ...]]:
+    """Popularity and the cell's baselines on the attacked ratings; a line for each left out.
+
+    What is measured goes into `memo`, for all models and defenses under the same attack.
+    """
+    users, watched = sample(prepared, cell.users), prepared.watched
+    names = list(dict.fromkeys((POPULARITY, *cell.baselines)))
+    keys = {name: cell.baseline_key(name, watched) for name in names}
+    found, left_out = dict[str, Measured](), list[str]()
+    missing = [name for name in names if keys[name] not in memo]
+    ratings = prepared.poisoned if missing else prepared.split.train
+    length = cell.experiment.list_length
+    for name in missing:
+        try:
+            memo[keys[name]] = measure_baseline(
+                name, ratings, prepared.local, users, watched, length
+            )
+        except InputError as error:
+            left_out.append(refused(name, error))
+    for name in names:
+        if keys[name] in memo:
+            found[name] = memo[keys[name]]
+    return found, tuple(left_out)
 
 
 def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:

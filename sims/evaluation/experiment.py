@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from client.stores.ratings import LocalRatings
 from common.errors import InputError
-from common.models import MODELS, SERVED_AS
+from common.models import IMPORTED, MODELS, SERVED_AS
 from common.names import unknown
 from common.ratings import RatingMatrix
 from server.baselines import BASELINES
 from server.data.datasets import Dataset, load_dataset
+from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
 from server.preparing import trained
 from server.recommending.offload import Search
@@ -86,11 +87,29 @@ class Prepared:
     def user_count(self) -> int:
         return self.split.train.user_count
 
+    @property
+    def imported(self) -> ImportedModel | None:
+        """The imported model that the experiment names; None for one that is trained here."""
+        return imported_model(self.experiment.model)
+
     def training(self, robust: Robust | None = None) -> TrainingSettings:
-        """How train() trains. Raises InputError for a model without parameters."""
+        """How train() trains what is not imported. Raises InputError without parameters."""
         named = self.experiment
         require_parameters(named.model)
         return TrainingSettings.on(named.dataset, model=named.model, seed=named.seed, robust=robust)
+
+    def training_notes(self, store: ModelStore) -> tuple[str, ...]:
+        """What has to be known of an imported model, which was perhaps trained on other ratings."""
+        if self.imported is None:
+            return ()
+        conditions = [("clean", self.split.train)]
+        if self.profiles is not None:
+            conditions.append(("attacked", self.poisoned))
+        return tuple(
+            f"{what} model: {note}"
+            for what, ratings in conditions
+            for note in self.imported.notes(ratings, store)
+        )
 
     def train(
         self,
@@ -110,7 +129,7 @@ class Prepared:
         what += " on clean ratings" if clean else ""
         stored = trained(
             ratings,
-            self.training(robust),
+            self.imported or self.training(robust),
             store,
             progress=lambda done, epochs: progress(what, done, epochs),
         )
@@ -151,6 +170,15 @@ def prepare(
         )
     if profiles is None:
         profiles = attacked(experiment, split.train, attack=attack, progress=progress)
+    if (
+        profiles is not None
+        and profiles.audience
+        and profiles.audience[-1] >= split.train.user_count
+    ):
+        raise InputError(
+            f"audience: user {profiles.audience[-1]} is none of the {split.train.user_count} real "
+            "ones: these profiles are of other ratings"
+        )
     targets = experiment.targets if profiles is None else profiles.targets
     watched: tuple[int, ...] = ()
     if profiles is not None or targets != ():
@@ -213,8 +241,8 @@ def check(
 
 def require_named(model: str) -> None:
     """Raises InputError for a name that no model has."""
-    if model not in NAMED:
-        raise unknown("model", model, NAMED)
+    if model not in NAMED and not model.startswith(IMPORTED):
+        raise unknown("model", model, NAMED, more=", or imported:NAME")
 
 
 def require_parameters(model: str) -> None:

@@ -1,10 +1,13 @@
 """What each key of a result means: of `vicinal evaluate --json`, `simulate --json` and a grid.
 
-In names, words in capitals stand for several keys: CONDITION for those of CONDITIONS. A dot leads
-into an object. `docs/reference.md` is printed from here, and tests hold results against it.
+In names, words in capitals stand for several keys: CONDITION for those of CONDITIONS, METRIC for
+those of METRICS, BASELINE for names of baselines. A dot leads into an object. `docs/reference.md`
+is printed from here, and tests hold results against it.
 """
 
 from typing import Final
+
+from sims.evaluation.scores import HARMS
 
 # Every condition is measured with the same users, targets and list length.
 CONDITIONS: Final = {
@@ -13,6 +16,33 @@ CONDITIONS: Final = {
     "undefended": "the attacked model, plainly trained and not defended",
     "defended": "the attacked model, defended; without a defense as `undefended`",
     "popularity": "items ranked by their number of ratings, fakes' included",
+}
+
+# Of each there is an interval. Without a word about it, a metric is a share in 0–1.
+METRICS: Final = {
+    "hit_ratio": "share of the users who have not rated a target and see it in their list, mean "
+    "over targets; null where there are none",
+    "hit_ratio_10": "the same of the first 10 items",
+    "hit_ratio_50": "of the first 50, also where lists are shorter",
+    "hit_ratio_inside": "of the attack's audience alone; null where that is everybody",
+    "hit_ratio_outside": "of everybody else",
+    "accuracy": "share of the users whose held-out item is in their list",
+    "accuracy_thresholded": "the same over users who liked their held-out item",
+    "accuracy_tail": "the same over users whose held-out item has fewer than 50 ratings by real "
+    "users",
+    "recall_10": "share of the users whose held-out item is among the first 10",
+    "recall_50": "among the first 50, also where lists are shorter",
+    "ndcg_10": "mean of 1 / log2(rank + 1) of the held-out item among the first 10, else 0",
+    "mrr": "mean of 1 / rank of the held-out item among the first 50 or K, else 0",
+    "unsupported_share": "share of the lists that is items without support; null where nothing is "
+    "fine-tuned",
+}
+# Of these there is none.
+WHOLE: Final = {
+    "coverage": "share of all items that are in somebody's list",
+    "hit_ratio_worst_group": "`hit_ratio` of that group of users of like taste where it is highest "
+    "(lowest where the attack demotes)",
+    "worst_group_size": "how many users that group has",
 }
 
 # What was asked for.
@@ -28,6 +58,13 @@ ASKED: Final = {
     "unrated_weight": "α: weight of the items that a neighbor did not rate",
     "steps": "T: fine-tuning steps",
     "min_support": "m: neighbors who must have rated an item",
+    "proximal_weight": "λ: how firmly a copy is held near the model",
+    "neighbors_by": "`ratings`, `embedding` or `random`: where users are near each other",
+    "assumed_fakes": "φ: share of all accounts that may be fakes; 0 admits every item",
+    "margin": "s: raters that an item needs beyond the assumed fakes",
+    "candidates": "C: unrated items looked for among the nearest users; 0 counts all users",
+    "exploration": "ρ: share of users for whom an item needs no raters",
+    "tolerated_fakes": "f: how many accounts that share is",
     "list_length": "K: items in a recommendation",
 }
 
@@ -38,11 +75,28 @@ FOUND: Final = {
     "users": "how many users were measured",
     "fakes": "how many fake users there were",
     "targets": "indices of the target items",
-    "hit_ratio.CONDITION": "share of the users who have not rated a target and see it in their "
-    "list, mean over targets; null where there are none",
-    "hit_ratio_per_target": "the same for each of `targets`, under `defended`",
-    "accuracy.CONDITION": "share of the users whose held-out item is in their list",
-    "accuracy_thresholded.CONDITION": "the same over users who liked their held-out item",
+    "goal": "`promote` or `demote`: where the attack wants its targets",
+    "audience": "how many users the attack aims at; 0 is everybody",
+    **{f"{name}.CONDITION": text for name, text in (METRICS | WHOLE).items()},
+    "hit_ratio_per_target": "`hit_ratio` of each of `targets`, under `defended`",
+    **{
+        f"{over}.{name}": f"how far the hit ratio of `{name}` is above that of `{condition}`; "
+        "below it where the attack demotes: positive is harm"
+        for over, (condition, names) in HARMS.items()
+        for name in names
+    },
+    "tail_users": "users whose held-out item has fewer than 50 ratings",
+    "groups": "groups of like taste that the users fall into",
+    "intervals.METRIC.CONDITION": "ends of the 95 % interval over users (1,000 resamples of them); "
+    "null where there is nothing to measure",
+    **{
+        f"intervals.{over}.{name}": f"the same of `{over}`"
+        for over, (_, names) in HARMS.items()
+        for name in names
+    },
+    "baselines.BASELINE.METRIC": "the metric of an undefended baseline on the attacked ratings",
+    **{f"baselines.BASELINE.{name}": f"`{name}` of a baseline" for name in WHOLE},
+    "baselines.BASELINE.intervals.METRIC": "ends of its 95 % interval",
     "fake_neighbor_share": "share of fakes among users' neighbors; 0 without rvd",
 }
 
@@ -88,6 +142,45 @@ GRID: Final = {
     "error": "why the cell failed; empty for one that was measured",
     **{name: text for name, text in FOUND.items() if name not in _NOT_IN_GRIDS},
     **SECONDS,
+}
+
+# Of `vicinal compare --json`.
+COMPARED: Final = {
+    "first": "what the first file is of",
+    "second": "what the second file is of",
+    "users": "how many users were compared",
+    "differences[].metric": "as of an evaluation",
+    "differences[].first": "its value in the first file",
+    "differences[].second": "its value in the second file",
+    "differences[].difference": "second less first",
+    "differences[].low": "lower end of its 95 % interval, from resampled users",
+    "differences[].high": "upper end",
+    "differences[].p": "of no difference: a permutation test, two-sided",
+    "differences[].only_first": "of accuracy, users whose held-out item is in the first's list "
+    "alone; else null",
+    "differences[].only_second": "in the second's list alone",
+}
+# Of a row that `--per-user` writes: a user under a condition.
+PER_USER: Final = {
+    "user": "index of the user",
+    "condition": "one of CONDITION, or the name of a baseline",
+    "rank": "of the held-out item, from 1; 0 beyond the first 50 or K, null where none is held out",
+    "liked": "whether the held-out item was liked",
+    "tail": "whether it has fewer than 50 ratings by real users",
+    "hits": "targets in the list",
+    "eligible": "targets that the user has not rated",
+    "target_ranks": "of each target, from 1; 0 beyond the first 50 or K, −1 where the user has "
+    "rated it",
+    "shown": "items in the list",
+    "unsupported": "of these, items without support; null where nothing is fine-tuned",
+    "group": "group of users of like taste, 0 the largest",
+    "inside": "whether the attack aims at the user; null where it aims at everybody",
+    "format": "of the file; another one is refused",
+    "digest": "of the ratings trained on without fakes, and of the held-out items",
+    **{name: ASKED[name] for name in ("dataset", "model", "attack", "defense", "preset", "seed")},
+    "list_length": ASKED["list_length"],
+    "targets": "indices of the target items, with spaces between",
+    "goal": FOUND["goal"],
 }
 
 # COUNT, wherever a result has `counts`: sums over users (common.ranking.Counts).

@@ -3,14 +3,14 @@
 Each user is answered as a device would answer: neighborhood, fine-tuning, top K, counts
 (tests/test_paths_agree.py holds the two against each other).
 
-Shapes: U users, K recommended items, t target items.
+Shapes: U users, I items, B users asked, K recommended items, L that are looked at, t target items.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,16 @@ from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings
+from sims.evaluation.outcomes import NOTHING, Outcomes, Ranks, reach_of
 from sims.processes.pools import in_processes
 from sims.progress import Report, counter, quiet
 
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
 # What a model was trained on.
 Source = Literal["clean", "poisoned"]
-BatchResult = tuple[Counts, list[float]]
+# Of B users: recommended items [B, L], how many of each list had no support [B], seconds.
+BatchResult = tuple[Ranks, Ranks, list[float]]
 # Small enough that progress moves, large enough that sending it costs nothing.
 USERS_PER_TASK = 16
 
@@ -55,17 +57,33 @@ class Measurable(Protocol):
         """The top K of the model as it is, best first."""
         ...
 
-    def nearest(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Indices of the nearest users, itself first, [B, k]."""
+    def nearest(
+        self, users: NDArray[np.int64], count: int, space: Space = "embedding"
+    ) -> NDArray[np.int64]:
+        """Indices of the nearest users in a space, itself first, [B, k]."""
+        ...
+
+
+@runtime_checkable
+class Supporting(Protocol):
+    """A Measurable that also tells which items its defense had support for."""
+
+    def supported(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
+        """Whether each item was rated by enough of the neighbors, [I]."""
         ...
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Counts over users, and the seconds that each user took, [U]."""
+    """What came of asking, and the seconds that each user took, [B]."""
 
-    counts: Counts
+    outcomes: Outcomes
     seconds: NDArray[np.float64]
+
+    @property
+    def counts(self) -> Counts:
+        """Sums over users."""
+        return self.outcomes.counts
 
 
 @dataclass(frozen=True)
@@ -86,15 +104,36 @@ class EvaluationSetup:
 
     def answer(self, condition: Condition, user: int) -> Counts:
         """One user's counts under one condition."""
+        items = self.recommended(condition, user)[: self.list_length]
+        rated, held_out = self.local.train.items_of(user), self.local.held_out_of(user)
+        return count_user(items, rated, self.watched, held_out)
+
+    def recommended(self, condition: Condition, user: int) -> NDArray[np.int64]:
+        """The first L items, best first; fewer where a user has not so many left."""
+        recommender, tuned = self._asked(condition)
+        reach = reach_of(self.list_length)
+        if tuned:
+            return recommender.recommend(user, self.settings, reach)
+        return recommender.recommend_undefended(user, reach)
+
+    def unsupported(self, condition: Condition, user: int, items: NDArray[np.int64]) -> int:
+        """How many of the first K had no support; −1 where nothing tells."""
+        recommender, tuned = self._asked(condition)
+        if not tuned or not isinstance(recommender, Supporting):
+            return NOTHING
+        supported = recommender.supported(user, self.settings)
+        return int((~supported[items[: self.list_length]]).sum())
+
+    def outcomes(self, users: NDArray[np.int64], lists: Ranks, unsupported: Ranks) -> Outcomes:
+        """From what was recommended to users."""
+        return Outcomes.of(users, lists, self.local, self.watched, self.list_length, unsupported)
+
+    def _asked(self, condition: Condition) -> tuple[Measurable, bool]:
+        """The model of a condition, and whether it is fine-tuned."""
         defended = condition in ("clean_defended", "defended")
         models = self.robust if defended and self.robust is not None else self.recommenders
-        recommender = models["clean" if condition.startswith("clean") else "poisoned"]
-        rated, held_out = self.local.train.items_of(user), self.local.held_out_of(user)
-        if defended and self.rvd:
-            items = recommender.recommend(user, self.settings, self.list_length)
-        else:
-            items = recommender.recommend_undefended(user, self.list_length)
-        return count_user(items, rated, self.watched, held_out)
+        source: Source = "clean" if condition.startswith("clean") else "poisoned"
+        return models[source], defended and self.rvd
 
 
 _setup: EvaluationSetup | None = None
@@ -111,12 +150,15 @@ def _measure_task(condition: Condition, users: list[int]) -> BatchResult:
 
 
 def _measure(setup: EvaluationSetup, condition: Condition, users: list[int]) -> BatchResult:
-    counts, seconds = Counts.none(len(setup.watched)), []
-    for user in users:
+    lists = np.full((len(users), reach_of(setup.list_length)), NOTHING, dtype=np.int32)
+    unsupported, seconds = np.empty(len(users), dtype=np.int32), []
+    for row, user in enumerate(users):
         start = time.perf_counter()
-        counts += setup.answer(condition, user)
+        items = setup.recommended(condition, user)
         seconds.append(time.perf_counter() - start)
-    return counts, seconds
+        lists[row, : len(items)] = items
+        unsupported[row] = setup.unsupported(condition, user, items)
+    return lists, unsupported, seconds
 
 
 def measure(
@@ -140,21 +182,16 @@ def measure(
             processes=processes,
             start=_start_worker,
             arguments=(setup,),
-            arrived=lambda answered: advance(len(answered[1])),
+            arrived=lambda answered: advance(len(answered[2])),
         )
     except BrokenProcessPool as error:
         raise VicinalError(
             "a worker process died, perhaps for want of memory: try fewer --processes"
         ) from error
-    counts = dict.fromkeys(conditions, Counts.none(len(setup.watched)))
-    seconds: dict[Condition, list[float]] = {condition: [] for condition in conditions}
-    for (condition, _), (part_counts, part_seconds) in zip(calls, results, strict=True):
-        counts[condition] += part_counts
-        seconds[condition] += part_seconds
-    return {
-        condition: Measured(counts[condition], np.array(seconds[condition]))
-        for condition in conditions
-    }
+    parts: dict[Condition, list[BatchResult]] = {condition: [] for condition in conditions}
+    for (condition, _), result in zip(calls, results, strict=True):
+        parts[condition].append(result)
+    return {condition: _measured(setup, users, parts[condition]) for condition in conditions}
 
 
 def measure_here(
@@ -171,14 +208,23 @@ def measure_here(
     advance = counter(progress, "recommend", len(conditions) * len(users))
     measured = {}
     for condition in conditions:
-        counts, seconds = Counts.none(len(setup.watched)), list[float]()
+        parts = []
         for part in _parts(users):
-            part_counts, part_seconds = _measure(setup, condition, part)
-            counts += part_counts
-            seconds += part_seconds
+            parts.append(_measure(setup, condition, part))
             advance(len(part))
-        measured[condition] = Measured(counts, np.array(seconds))
+        measured[condition] = _measured(setup, users, parts)
     return measured
+
+
+def _measured(
+    setup: EvaluationSetup, users: NDArray[np.int64], parts: Sequence[BatchResult]
+) -> Measured:
+    """Of all users, from what was found part by part."""
+    empty = np.empty((0, reach_of(setup.list_length)), dtype=np.int32)
+    lists = np.concatenate([empty, *(part[0] for part in parts)])
+    unsupported = np.concatenate([empty[:, 0], *(part[1] for part in parts)])
+    seconds = np.array([each for part in parts for each in part[2]], dtype=np.float64)
+    return Measured(setup.outcomes(users, lists, unsupported), seconds)
 
 
 def _parts(users: NDArray[np.int64]) -> Iterator[list[int]]:
@@ -195,9 +241,19 @@ def popularity(
 ) -> Counts:
     """The counts of recommending what most users of `ratings` rated."""
     scores = ratings.item_counts().astype(np.float32)
-    counts = Counts.none(len(watched))
-    for user in users.tolist():
-        rated = local.train.items_of(user)
-        items = top_items(scores, rated, list_length)
-        counts += count_user(items, rated, watched, local.held_out_of(user))
-    return counts
+    return ranked(lambda _user: scores, local, users, watched, list_length).counts
+
+
+def ranked(
+    scores: Callable[[int], NDArray[np.float32]],
+    local: LocalRatings,
+    users: NDArray[np.int64],
+    watched: tuple[int, ...],
+    list_length: int,
+) -> Outcomes:
+    """What comes of recommending by a function from a user to scores of all items, [I]."""
+    lists = np.full((len(users), reach_of(list_length)), NOTHING, dtype=np.int32)
+    for row, user in zip(lists, users.tolist(), strict=True):
+        items = top_items(scores(user), local.train.items_of(user), len(row))
+        row[: len(items)] = items
+    return Outcomes.of(users, lists, local, watched, list_length)

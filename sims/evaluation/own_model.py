@@ -52,8 +52,14 @@ class OwnModel:
         steps: int | None = None,
         unrated_weight: float | None = None,
         min_support: int | None = None,
+        neighbors_by: str | None = None,
+        assume_fakes: float | None = None,
     ) -> VicinalSettings:
         """Its settings with some replaced. Raises InputError."""
+        if neighbors_by not in (None, "embedding"):
+            raise InputError("neighbors by: a model of your own has its embeddings; leave it out")
+        if assume_fakes:
+            raise InputError("assumed fakes: a model of your own admits every item; leave it out")
         if min_support not in (None, 1):
             raise InputError("min support: a model of your own has none; leave it out")
         old = self.settings

@@ -1,98 +1,173 @@
-"""What an evaluation reports, as JSON and as a table."""
+"""What an evaluation reports: as JSON, as frames, and as a table."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
-from rich.text import Text
 
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
+from server.baselines import BASELINES
+from sims.attacks.budget import Goal
 from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import Condition, Measured
+from sims.evaluation.metrics import Population
+from sims.evaluation.outcomes import Outcomes
+from sims.evaluation.pairing import Pairing, paired
+from sims.evaluation.report_table import TITLES, evaluation_table, shown
+from sims.evaluation.scores import Scores
 from sims.functions import label
 from sims.rendering import as_html, as_text
 
 if TYPE_CHECKING:
     import polars as pl
 
-TITLES: dict[str, str] = {
-    "clean": "clean model",
-    "clean_defended": "clean model, defended",
-    "undefended": "undefended",
-    "defended": "defended",
-    "popularity": "popularity ranking",
-}
-
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """One cell: counts per condition (and `popularity`), and how long it took.
+    """One cell: what came of every user under each condition, and how long it took.
 
-    notes  what was measured otherwise than it was asked for
+    notes     what was measured otherwise than it was asked for
+    outcomes  by condition (sims.evaluation.keys.CONDITIONS), and by the name of each baseline; of
+              the same users in the same order
     """
 
     prepared: Prepared
     defense: str
     preset: str
     settings: VicinalSettings
-    users: int
     notes: tuple[str, ...]
-    counts: dict[str, Counts]
+    outcomes: Mapping[str, Outcomes]
     fake_neighbor_share: float
     train_seconds: float
     defend_seconds: float
-    per_user_seconds: np.ndarray[tuple[int], np.dtype[np.float64]]
+    per_user_seconds: NDArray[np.float64]
 
     @classmethod
     def of(
         cls,
         prepared: Prepared,
-        measured: dict[Condition, Measured],
-        popularity: Counts,
+        measured: Mapping[Condition, Measured],
+        baselines: Mapping[str, Measured],
         *,
         defense: str,
         preset: str,
         settings: VicinalSettings,
-        users: int,
         notes: tuple[str, ...],
         fake_neighbor_share: float,
         train_seconds: float,
         defend_seconds: float,
     ) -> "Evaluation":
         """From measurements; without a defense, defended is undefended."""
-        counts: dict[str, Counts] = {name: part.counts for name, part in measured.items()}
-        counts.setdefault("clean_defended", counts["clean"])
-        counts.setdefault("defended", counts["undefended"])
-        counts["popularity"] = popularity
+        outcomes: dict[str, Outcomes] = {name: part.outcomes for name, part in measured.items()}
+        outcomes.setdefault("clean_defended", outcomes["clean"])
+        outcomes.setdefault("defended", outcomes["undefended"])
+        outcomes |= {name: part.outcomes for name, part in baselines.items()}
         answered = measured.get("defended", measured["undefended"])
         return cls(
             prepared,
             defense,
             preset,
             settings,
-            users,
             notes,
-            counts,
+            outcomes,
             fake_neighbor_share,
             train_seconds,
             defend_seconds,
             answered.seconds,
         )
 
+    @property
+    def users(self) -> int:
+        """How many were asked."""
+        return len(self.outcomes["clean"].users)
+
+    @property
+    def goal(self) -> Goal:
+        """Whether the attack promotes or demotes its targets."""
+        profiles = self.prepared.profiles
+        return "promote" if profiles is None else profiles.goal
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Every metric under every condition and of every baseline, with intervals."""
+        prepared, profiles = self.prepared, self.prepared.profiles
+        population = Population.of(
+            self.outcomes["clean"].users,
+            prepared.local,
+            audience=() if profiles is None else profiles.audience,
+            goal=self.goal,
+        )
+        return Scores(self.outcomes, population, prepared.experiment.seed)
+
+    @property
+    def counts(self) -> dict[str, Counts]:
+        """Sums over users, by condition."""
+        return {name: self.outcomes[name].counts for name in TITLES}
+
+    @cached_property
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """The metrics of each baseline on the attacked ratings, by its name.
+
+        Beside them `intervals`, by metric, of those that have one.
+        """
+        names = [name for name in BASELINES if name in self.outcomes]
+        return {name: self.scores.told(name) for name in names}
+
     def hit_ratio(self, condition: str) -> float | None:
         """Of the target items under a condition; None where there are none."""
-        counts = self.counts[condition]
+        counts = self.outcomes[condition].counts
         return counts.hit_ratio if counts.eligible else None
+
+    def per_user(self) -> "pl.DataFrame":
+        """A row for each user and condition: what `--per-user` writes.
+
+        user, condition, rank of the held-out item (0 beyond the first 50 or K, null where none was
+        held out), liked, tail, hits (targets in the list), eligible (targets not rated),
+        target_ranks, unsupported (items of the list without support), group, inside (the audience),
+        and what was asked, the same in every row.
+        """
+        from sims.evaluation.per_user import frame_of  # noqa: PLC0415 - needs polars
+
+        experiment, split = self.prepared.experiment, self.prepared.split
+        hasher = hashlib.sha256(split.train.digest().encode())
+        hasher.update(split.held_out.items.tobytes())
+        asked = {
+            "dataset": experiment.dataset,
+            "digest": hasher.hexdigest(),
+            "model": label(experiment.model),
+            "attack": label(experiment.attack),
+            "defense": self.defense,
+            "preset": self.preset,
+            "seed": experiment.seed,
+            "list_length": experiment.list_length,
+            "targets": " ".join(map(str, self.prepared.watched)),
+            "goal": self.goal,
+        }
+        return frame_of(self.outcomes, self.scores.population, asked)
+
+    def against(self, other: "Evaluation", condition: str = "defended") -> Pairing:
+        """Compare with another result of the same users, user by user.
+
+        Raises InputError for results of other ratings, users, targets or lists.
+        """
+        from sims.evaluation.per_user import results_of  # noqa: PLC0415 - needs polars
+
+        first, second = (results_of(each.per_user(), condition) for each in (self, other))
+        return paired(first, second)
 
     def __repr__(self) -> str:
         ratios = ", ".join(
-            f"{TITLES[name]} {_shown(self.hit_ratio(name))}"
+            f"{TITLES[name]} {shown(self.hit_ratio(name))}"
             for name in ("clean", "undefended", "defended")
         )
         length = self.prepared.experiment.list_length
-        return f"Evaluation({self._title()}; HR@{length} {ratios})"
+        return f"Evaluation({self.title()}; HR@{length} {ratios})"
 
     def __str__(self) -> str:
         return as_text(self.table())
@@ -101,20 +176,25 @@ class Evaluation:
         return as_html(self.table())
 
     def frame(self) -> "pl.DataFrame":
-        """A row a condition: what was asked, hit ratio, accuracy, accuracy of liked items."""
+        """A row a condition, and one a baseline: what was asked, and every metric.
+
+        `accuracy_low` and `accuracy_high` are the ends of accuracy's interval, and so on.
+        """
         import polars as pl  # noqa: PLC0415 - heavy, and for this only
 
         told = self.to_json()
         named = ("dataset", "model", "attack", "defense", "preset", "seed")
-        metrics = ("hit_ratio", "accuracy", "accuracy_thresholded")
-        return pl.DataFrame(
-            [
-                {key: told[key] for key in named}
-                | {"condition": condition}
-                | {metric: told[metric][condition] for metric in metrics}
-                for condition in TITLES
-            ]
-        )
+        rows = []
+        for condition in self.outcomes:
+            row = {key: told[key] for key in named} | {"condition": condition}
+            values = self.scores.told(condition)
+            intervals = values.pop("intervals")
+            for metric, value in values.items():
+                row[metric] = value
+                if metric in intervals:
+                    row[f"{metric}_low"], row[f"{metric}_high"] = intervals[metric] or (None, None)
+            rows.append(row)
+        return pl.DataFrame(rows, infer_schema_length=None)
 
     def to_json(self) -> dict[str, Any]:
         """The keys that the command line promises, and the settings that gave them."""
@@ -133,17 +213,27 @@ class Evaluation:
             "unrated_weight": self.settings.unrated_weight,
             "steps": self.settings.steps,
             "min_support": self.settings.min_support,
+            "proximal_weight": self.settings.proximal_weight,
+            "neighbors_by": self.settings.neighbors_by,
+            "assumed_fakes": self.settings.assumed_fakes,
+            "margin": self.settings.margin,
+            "candidates": self.settings.candidates,
+            "exploration": self.settings.exploration,
+            "tolerated_fakes": self.settings.tolerated_fakes(self.prepared.poisoned.user_count),
             "list_length": experiment.list_length,
             "users": self.users,
+            "goal": self.goal,
+            "audience": 0 if profiles is None else len(profiles.audience),
             "notes": list(self.notes),
             "fakes": 0 if profiles is None else profiles.ratings.user_count,
             "targets": list(self.prepared.watched),
-            "hit_ratio": {name: self.hit_ratio(name) for name in self.counts},
-            "hit_ratio_per_target": list(self.counts["defended"].hit_ratio_per_item),
-            "accuracy": {name: counts.accuracy for name, counts in self.counts.items()},
-            "accuracy_thresholded": {
-                name: counts.accuracy_thresholded for name, counts in self.counts.items()
-            },
+            **self.scores.by_metric(TITLES),
+            "hit_ratio_per_target": list(self.outcomes["defended"].counts.hit_ratio_per_item),
+            **self.scores.harms(),
+            "tail_users": self.scores.tail_users,
+            "groups": self.scores.group_count,
+            "intervals": self.scores.intervals_by_metric(TITLES),
+            "baselines": self.baselines,
             "fake_neighbor_share": self.fake_neighbor_share,
             "seconds": {
                 "train": self.train_seconds,
@@ -154,38 +244,22 @@ class Evaluation:
         }
 
     def table(self) -> Table:
-        """Hit ratio and accuracy by condition, at most 80 columns wide."""
-        length = self.prepared.experiment.list_length
-        # As text: a name or a note may hold what rich takes for markup.
-        table = Table(
-            title=Text(self._title(), style="table.title"),
-            title_justify="left",
-            caption=Text("\n".join(self.notes), style="table.caption") or None,
-            caption_justify="left",
+        """What a reader asks first, by condition and baseline, at most 80 columns wide."""
+        return evaluation_table(
+            self.scores,
+            self.baselines,
+            title=self.title(),
+            list_length=self.prepared.experiment.list_length,
+            notes=self.notes,
         )
-        table.add_column("")
-        for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items"):
-            table.add_column(heading, justify="right")
-        for name, title in TITLES.items():
-            counts = self.counts[name]
-            table.add_row(
-                title,
-                _shown(self.hit_ratio(name)),
-                f"{counts.accuracy:.3f}",
-                f"{counts.accuracy_thresholded:.3f}",
-                style="bold" if name == "defended" else None,
-            )
-        return table
 
-    def _title(self) -> str:
-        experiment = self.prepared.experiment
+    def title(self) -> str:
+        """What was measured, in a line."""
+        experiment, kind = self.prepared.experiment, self.prepared.split.kind
+        split = "published split" if kind == "published" else f"own {kind} split"
         return (
             f"{experiment.dataset} · {label(experiment.model)} · "
             f"attack {label(experiment.attack)} · "
-            f"defense {self.defense} ({self.preset}) · seed {experiment.seed} · "
+            f"defense {self.defense} ({self.preset}) · {split} · seed {experiment.seed} · "
             f"{self.users} users"
         )
-
-
-def _shown(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.3f}"

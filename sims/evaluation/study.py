@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import InputError
+from common.models import architecture
 from common.vicinal.settings import VicinalSettings, preset
 from server.baselines import BASELINES
 from server.data.datasets import Dataset
@@ -17,6 +18,7 @@ from server.model_store import ModelStore
 from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
+from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import NO_FINE_TUNE, RVD, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, Experiment, prepare, require_named
@@ -33,22 +35,27 @@ class Study:
     """What is studied, by the names that the command line and `import vicinal` take.
 
     dataset         a name or a file (server.data.datasets)
-    model           mf, nsvd, autorec, cdae; ials, bpr, lightgcn; a baseline (server.baselines); or
+    model           mf, nsvd, autorec, cdae; ials, bpr, lightgcn; a baseline (server.baselines);
+                    `imported:NAME` of the store (server.importing); or
                     `PATH.py:FUNCTION` (sims.evaluation.own_model)
     attack          a name of sims.attacks, `none`, `file:PATH` of a profiles file, or
                     `PATH.py:FUNCTION`
     attack_options  of the attack, by name (sims.attacks.options)
     attack_size     fakes as a share of real users; None is the paper's 3 %
     targets         zero-based item indices; None draws five unpopular items from the seed
-    defense         none, rvd, a robust training, or one with rvd: `rmf+rvd`
-    preset          paper or vicinal; the next four change it, None keeps what it says
+    defense         none, rvd, a robust training, a detector (pca), or these together:
+                    `pca+rmf+rvd`
+    preset          paper or vicinal; the next six change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning
     unrated_weight  α
     min_support     m, neighbors who must have rated an item
+    neighbors_by    ratings, embedding or random: the space in which users are near each other
+    assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training; each draws from a stream of its own
     users           size of a random sample that is asked; None asks everybody
+    baselines       that are measured beside it, by name (sims.evaluation.baselines)
     """
 
     dataset: str = "ml-100k"
@@ -63,9 +70,12 @@ class Study:
     steps: int | None = None
     unrated_weight: float | None = None
     min_support: int | None = None
+    neighbors_by: str | None = None
+    assume_fakes: float | None = None
     list_length: int = 50
     seed: int = 0
     users: int | None = None
+    baselines: tuple[str, ...] = USUAL
 
     def __post_init__(self) -> None:
         """Raises InputError for what is no whole number, or too small a one."""
@@ -75,9 +85,10 @@ class Study:
             if value is not None:
                 object.__setattr__(self, name, whole(shown, value, least=bound))
         object.__setattr__(self, "seed", seed_of(self.seed))
-        for name in ("attack_size", "unrated_weight"):
+        for name in ("attack_size", "unrated_weight", "assume_fakes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, share(name.replace("_", " "), getattr(self, name)))
+        object.__setattr__(self, "baselines", baselines_named(self.baselines))
         for name in ("defense", "preset"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} {getattr(self, name)!r:.40}: give a name")
@@ -93,7 +104,8 @@ class Study:
         if own is None:
             if not is_function(self.model):
                 require_named(self.model)
-            defense = defense_named(self.defense, model=self.model)
+            assumed = {} if self.assume_fakes is None else {"assume_fakes": self.assume_fakes}
+            defense = defense_named(self.defense, model=self.model, preset=self.preset, **assumed)
             settings = self._settings()
         else:
             defense = own_defense(self.defense)
@@ -102,6 +114,8 @@ class Study:
                 steps=self.steps,
                 unrated_weight=self.unrated_weight,
                 min_support=self.min_support,
+                neighbors_by=self.neighbors_by,
+                assume_fakes=self.assume_fakes,
             )
         experiment = Experiment(
             dataset=self.dataset,
@@ -114,7 +128,7 @@ class Study:
             attack_options=self.attack_options,
         )
         name = self.preset if own is None else OWN_PRESET
-        return Cell(experiment, defense, name, settings, self.users)
+        return Cell(experiment, defense, name, settings, self.users, self.baselines)
 
     def _settings(self) -> VicinalSettings:
         """Of a built-in model. Raises InputError."""
@@ -128,7 +142,7 @@ class Study:
             return NO_FINE_TUNE
         return preset(
             self.preset,
-            model=self.model,
+            model=architecture(self.model),
             neighbors=self.k,
             steps=self.steps,
             unrated_weight=self.unrated_weight,

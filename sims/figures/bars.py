@@ -31,9 +31,10 @@ MAX_RESULTS_BYTES: Final = 1 << 20
 DEMO_ROWS: Final = {
     "clean": "not attacked",
     "undefended": UNDEFENDED,
-    "defended_paper": "rvd (paper)",
     "defended_vicinal": "rvd (vicinal)",
     "popularity": "popularity ranking",
+    "userknn": "userknn",
+    "ease": "ease",
 }
 HEADINGS: Final[dict[Metric, str]] = {
     "hit_ratio": "hit ratio of target items (lower is better)",

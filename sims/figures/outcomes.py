@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from common.errors import InputError
+from common.vicinal.settings import Space
 from sims.attacks import ATTACKS
 from sims.grid.results import CellResult
 
@@ -146,10 +147,20 @@ def single(cells: Sequence[CellResult], *names: str) -> None:
 def settings_label(result: CellResult) -> str:
     """A defense with its preset, k, α and m: what a picture's row or line is called."""
     k, alpha, support = result.k, result.unrated_weight, result.min_support or 1
-    return defense_label(result.defense, result.preset, k, alpha, support)
+    return defense_label(
+        result.defense, result.preset, k, alpha, support, result.neighbors_by, result.assumed_fakes
+    )
 
 
-def defense_label(defense: str, preset: str, k: int, alpha: float, min_support: int) -> str:
+def defense_label(
+    defense: str,
+    preset: str,
+    k: int,
+    alpha: float,
+    min_support: int,
+    neighbors_by: Space = "embedding",
+    assumed_fakes: float = 0.0,
+) -> str:
     """The same from its parts; without a preset the defense alone.
 
     >>> defense_label("rvd", "vicinal", 300, 0.4, 24), defense_label("rmf", "", 1, 0, 1)
@@ -158,7 +169,9 @@ def defense_label(defense: str, preset: str, k: int, alpha: float, min_support: 
     if not preset:
         return defense
     support = f", m = {min_support}" if min_support > 1 else ""
-    return f"{defense} ({preset}, k = {k}, α = {alpha:g}{support})"
+    assumed = f", φ = {100 * assumed_fakes:g} %" if assumed_fakes else ""
+    near = f", by {neighbors_by}" if neighbors_by != "embedding" else ""
+    return f"{defense} ({preset}, k = {k}{near}, α = {alpha:g}{support}{assumed})"
 
 
 def users_of(cells: Sequence[CellResult]) -> str:

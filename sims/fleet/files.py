@@ -76,6 +76,8 @@ def write_fleet_files(
         "steps": settings.steps,
         "unrated-weight": settings.unrated_weight,
         "min-support": settings.min_support,
+        "neighbors-by": settings.neighbors_by,
+        "assumed-fakes": settings.assumed_fakes,
         "list-length": list_length,
         "watched-items": " ".join(map(str, watched)),
     }

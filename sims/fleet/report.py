@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from common.vicinal.settings import VicinalSettings
 from sims.evaluation.experiment import Prepared
 from sims.functions import label
 
@@ -11,6 +12,7 @@ from sims.functions import label
 def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict[str, Any]:
     """The server app's result with the keys that `vicinal evaluate` writes, as far as known."""
     experiment, settings = prepared.experiment, result["settings"]
+    assumed = VicinalSettings(**settings)
     return {
         "dataset": experiment.dataset,
         "source": prepared.source,
@@ -24,6 +26,13 @@ def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict
         "unrated_weight": settings["unrated_weight"],
         "steps": settings["steps"],
         "min_support": settings["min_support"],
+        "proximal_weight": settings["proximal_weight"],
+        "neighbors_by": settings["neighbors_by"],
+        "assumed_fakes": settings["assumed_fakes"],
+        "margin": settings["margin"],
+        "candidates": settings["candidates"],
+        "exploration": settings["exploration"],
+        "tolerated_fakes": assumed.tolerated_fakes(prepared.poisoned.user_count),
         "list_length": result["list_length"],
         "users": result["users"],
         "clients": result["clients"],

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
 from common.names import unknown
-from common.vicinal.settings import PRESETS, VicinalSettings, preset
+from common.vicinal.settings import PRESETS, Space, preset
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
+from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, NAMED, NO_ATTACK, Experiment
@@ -63,6 +64,12 @@ class GridConfig(BaseModel):
     unrated_weights: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         default=[], description="α one after the other; empty: as presets say"
     )
+    neighbors_by: list[Space] = Field(
+        default=[], description="spaces one after the other, for an ablation; empty: as presets say"
+    )
+    assume_fakes: list[Annotated[float, Field(ge=0, le=0.5)]] = Field(
+        default=[], description="φ one after the other; empty: as presets say"
+    )
     k: dict[str, dict[str, dict[str, Annotated[int, Field(ge=1)]]]] = Field(
         default={},
         description="k by preset, data set and model; preset paper has the paper's Table 2",
@@ -80,8 +87,15 @@ class GridConfig(BaseModel):
     attack_size: float = Field(
         default=0.03, gt=0, le=0.5, description="fakes as a share of real users"
     )
+    attack_sizes: list[Annotated[float, Field(gt=0, le=0.5)]] = Field(
+        default=[], description="several shares one after the other, instead"
+    )
     users: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="size of a sample of users; without, all"
+    )
+    baselines: list[str] = Field(
+        default=[*USUAL],
+        description="recommenders beside every cell: popularity, userknn, itemknn or ease",
     )
     metrics: list[Metric] = Field(
         default=["hit_ratio", "accuracy"],
@@ -103,20 +117,29 @@ class GridConfig(BaseModel):
 
     def cells(self) -> list[Cell]:
         """Every cell once. Raises InputError for settings that do not fit together."""
-        axes = product(self.datasets, self.models, self.attacks, self.seeds)
+        sizes = [*self.attack_sizes] or [self.attack_size]
+        axes = product(self.datasets, self.models, self.attacks, self.seeds, sizes)
         cells = (
             cell
-            for dataset, model, attack, seed in axes
+            for dataset, model, attack, seed, size in axes
             for defense in self.model_defenses.get(model, self.defenses)
-            for cell in self._variants(self._experiment(dataset, model, attack, seed), defense)
+            for cell in self._variants(
+                self._experiment(dataset, model, attack, seed, size), defense
+            )
         )
         return list({repr(cell): cell for cell in cells}.values())
+
+    @property
+    def _beside(self) -> tuple[str, ...]:
+        return baselines_named(self.baselines)
 
     @property
     def _weights(self) -> list[float | None]:
         return [*self.unrated_weights] or [None]
 
-    def _experiment(self, dataset: str, model: str, attack: str, seed: int) -> Experiment:
+    def _experiment(
+        self, dataset: str, model: str, attack: str, seed: int, size: float
+    ) -> Experiment:
         targets = self.targets.get(dataset)
         return Experiment(
             dataset,
@@ -124,45 +147,49 @@ class GridConfig(BaseModel):
             attack,
             seed,
             None if targets is None else tuple(targets),
-            self.attack_size,
+            size,
             self.list_length.get(dataset, 50),
             self.attack_options.get(attack, {}),
         )
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
         own = _own_model(experiment.model) if is_function(experiment.model) else None
-        named = own_defense(defense) if own else defense_named(defense, model=experiment.model)
+        model = experiment.model
+        named = own_defense(defense) if own else defense_named(defense, model=model)
         if not named.rvd:
             # No preset in it, so that its result outlives a change of one.
-            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users)
+            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users, self._beside)
             return
         if own is not None:
             counts: list[int | None] = [*self.neighbors] or [None]
             for neighbors, weight in product(counts, self._weights):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)
-                yield Cell(experiment, named, OWN_PRESET, settings, self.users)
+                yield Cell(experiment, named, OWN_PRESET, settings, self.users, self._beside)
             return
         for name in self.presets:
             k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
             if k is None and name == PAPER:
                 k = paper_k(experiment.dataset, experiment.model)
             ks: list[int | None] = [*self.neighbors] or [k]
-            for neighbors, weight in product(ks, self._weights):
-                settings = settings_of(experiment.model, name, neighbors, weight)
-                yield Cell(experiment, named, name, settings, self.users)
+            spaces: list[Space | None] = [*self.neighbors_by] or [None]
+            shares: list[float | None] = [*self.assume_fakes] or [None]
+            for neighbors, weight, space, share in product(ks, self._weights, spaces, shares):
+                settings = preset(
+                    name,
+                    model=model,
+                    neighbors=neighbors,
+                    unrated_weight=weight,
+                    neighbors_by=space,
+                    assumed_fakes=share,
+                )
+                named = defense_named(defense, model=model, preset=name)
+                yield Cell(experiment, named, name, settings, self.users, self._beside)
 
 
 @cache
 def _own_model(name: str) -> OwnModel:
     """Loaded once for all cells; the name has the digest of the file."""
     return model_in_file(name)
-
-
-def settings_of(
-    model: str, name: str, neighbors: int | None, unrated_weight: float | None
-) -> VicinalSettings:
-    """A preset for a model, with k and α replaced where given. Raises InputError."""
-    return preset(name, model=model, neighbors=neighbors, unrated_weight=unrated_weight)
 
 
 def read_config(path: Path) -> GridConfig:
@@ -218,6 +245,7 @@ def _check_names(config: GridConfig) -> None:
     _check("attack", config.attack_options, attacks, where="attack_options")
     for name, options in config.attack_options.items():
         resolve(label(name), attack_named(name), options)
+    baselines_named(config.baselines)
     built_in = [name for name in config.models if not is_function(name)]
     _check("model", built_in, NAMED, where="models")
     for model in built_in:

@@ -5,9 +5,10 @@ FOLDER/cells/DIGEST.json  one cell: what was asked, and what came out or why not
 FOLDER/runs.jsonl         how long each run of the grid took
 FOLDER/results.parquet    all of them, flat (export)
 
-Format 2 names a cell's file after its settings as JSON and keeps all of them. Format 1 kept neither
-the attack's options nor the whole of the vicinal settings: its numbers are read, and what has to
-know those settings refuses them.
+Format 3 keeps every metric with its intervals, and baselines; format 2 kept hit ratio and accuracy.
+Both name a cell's file after its settings as JSON and keep all of them. Format 1 kept neither the
+attack's options nor the whole of the vicinal settings: its numbers are read, and what has to know
+those settings refuses them.
 """
 
 import fcntl
@@ -24,14 +25,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.errors import InputError
 from common.files import write_file
-from common.vicinal.settings import StepRule
+from common.vicinal.settings import Space, StepRule
+from sims.attacks.budget import Goal
 from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
+from sims.evaluation.scores import HARMS, MEASURED, flat
 from sims.functions import digest_of, label, stable
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 # Read, not written.
-OLD_FORMATS: Final = (1,)
+OLD_FORMATS: Final = (1, 2)
 MAX_BYTES: Final = 1 << 20
 CELLS: Final = "cells"
 RUNS: Final = "runs.jsonl"
@@ -44,16 +47,25 @@ _SINCE_2: Final = (
 )
 _MEASURED: Final = (
     "users",
+    "goal",
+    "audience",
     "fakes",
     "targets",
-    "hit_ratio",
-    "accuracy",
-    "accuracy_thresholded",
+    *MEASURED,
+    *HARMS,
+    "tail_users",
+    "groups",
+    "intervals",
+    "baselines",
     "fake_neighbor_share",
     "seconds",
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
+# By condition; null where there is nothing to measure.
+Shares = dict[str, Share | None]
+Harms = dict[str, Annotated[float, Field(ge=-1, le=1)] | None]
+Bounds = tuple[Annotated[float, Field(ge=-1, le=1)], Annotated[float, Field(ge=-1, le=1)]]
 
 
 class GridRun(BaseModel):
@@ -70,11 +82,12 @@ class CellResult(BaseModel):
 
     attack_options, min_support, step_rule, learning_rate, proximal_weight  None in format 1 alone,
         which did not keep them
+    hit_ratio_10 … baselines  empty in formats 1 and 2
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1, 2]  # OLD_FORMATS, FORMAT
+    format: Literal[1, 2, 3]  # OLD_FORMATS, FORMAT
     dataset: str
     model: str
     attack: str
@@ -91,23 +104,49 @@ class CellResult(BaseModel):
     step_rule: StepRule | None = None
     learning_rate: float | None = None
     proximal_weight: float | None = None
+    neighbors_by: Space = "embedding"
+    assumed_fakes: Share = 0.0
+    margin: int = 1
+    candidates: int = 0
+    exploration: Share = 0.0
     # Of a function in a file: which content it had.
     model_digest: str = ""
     attack_digest: str = ""
     error: str = ""
     users: int = 0
+    goal: Goal = "promote"
+    audience: int = 0
     fakes: int = 0
     targets: list[int] = []
     hit_ratio: dict[str, Share] = {}
     accuracy: dict[str, Share] = {}
     accuracy_thresholded: dict[str, Share] = {}
+    hit_ratio_10: Shares = {}
+    hit_ratio_50: Shares = {}
+    hit_ratio_inside: Shares = {}
+    hit_ratio_outside: Shares = {}
+    accuracy_tail: Shares = {}
+    recall_10: Shares = {}
+    recall_50: Shares = {}
+    ndcg_10: Shares = {}
+    mrr: Shares = {}
+    unsupported_share: Shares = {}
+    coverage: Shares = {}
+    hit_ratio_worst_group: Shares = {}
+    worst_group_size: dict[str, int | None] = {}
+    harm_over_clean: Harms = {}
+    harm_over_clean_defended: Harms = {}
+    tail_users: int = 0
+    groups: int = 0
+    intervals: dict[str, dict[str, Bounds | None]] = {}
+    baselines: dict[str, dict[str, Share | int | dict[str, Bounds | None] | None]] = {}
     fake_neighbor_share: Share = 0.0
     seconds: dict[str, float] = {}
 
     @model_validator(mode="after")
     def _keeps_its_settings(self) -> Self:
         for name in _SINCE_2:
-            if (getattr(self, name) is None) != (self.format in OLD_FORMATS):
+            if (getattr(self, name) is None) != (self.format == 1):
                 raise ValueError(f"{name} does not belong to format {self.format}")
         return self
 
@@ -133,10 +172,8 @@ class CellResult(BaseModel):
             if name == "attack_options":
                 # One column, whatever options there are.
                 row[name] = None if value is None else json.dumps(value, sort_keys=True)
-            elif isinstance(value, dict):
-                row.update({f"{name}_{key}": part for key, part in value.items()})
             else:
-                row[name] = value
+                row |= flat({name: value})
         return row
 
 
@@ -164,6 +201,11 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         step_rule=settings.step_rule,
         learning_rate=settings.learning_rate,
         proximal_weight=settings.proximal_weight,
+        neighbors_by=settings.neighbors_by,
+        assumed_fakes=settings.assumed_fakes,
+        margin=settings.margin,
+        candidates=settings.candidates,
+        exploration=settings.exploration,
         error=error,
         **measured,
     )
@@ -184,6 +226,7 @@ def cell_path(folder: Path, cell: Cell) -> Path:
         "preset": cell.preset,
         "settings": asdict(cell.settings),
         "users": cell.users,
+        "baselines": cell.baselines,
     }
     text = json.dumps(asked, sort_keys=True)
     return folder / CELLS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
@@ -239,7 +282,7 @@ def refuse_old(folder: Path) -> None:
     for path in sorted((folder / CELLS).glob("*.json")):
         if (found := read_result(path).format) != FORMAT:
             raise InputError(
-                f"{folder}: holds results of format {found}, which do not keep all settings; "
+                f"{folder}: holds results of format {found}, which lack metrics or settings; "
                 "`vicinal figure` still draws them, `vicinal grid` needs another --folder"
             )
 

@@ -19,7 +19,7 @@ from common.threads import limit_threads
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from sims.attacks.profiles import Profiles
-from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_clean
+from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_beside, measure_clean
 from sims.evaluation.experiment import Experiment, not_attacked, prepare
 from sims.evaluation.measuring import measure_here
 from sims.evaluation.own_model import OwnModel, model_in_file
@@ -90,8 +90,7 @@ def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, 
         name: clean_task.remote(part, stores) for name, part in _grouped(cells, _same_clean).items()
     }
     attacks = {
-        name: attack_task.remote(part[0].experiment)
-        for name, part in _grouped(cells, _same_attack).items()
+        name: attack_task.remote(part) for name, part in _grouped(cells, _same_attack).items()
     }
     running = {
         group_task.remote(
@@ -125,24 +124,31 @@ def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
     return memo
 
 
-def attack_profiles(experiment: Experiment) -> Profiles | str | None:
-    """The fake profiles, None where nothing is attacked; a line where the attack fails."""
+def attack_profiles(cells: Sequence[Cell]) -> tuple[Profiles | str | None, Memo]:
+    """The fake profiles, None where nothing is attacked, or a line where the attack fails.
+
+    And what baselines that are fitted with them give, which does not depend on the model.
+    """
     limit_threads()
+    memo: Memo = {}
     try:
-        return prepare(experiment).profiles
+        prepared = prepare(cells[0].experiment)
+        measure_beside(cells[0], prepared, memo)
     except Exception as error:  # noqa: BLE001 - recorded with each cell that needs it
-        return _line(error)
+        return _line(error), memo
+    return prepared.profiles, memo
 
 
 def run_group(
-    cells: Sequence[Cell], stores: Path, clean: Memo, profiles: Profiles | str | None
+    cells: Sequence[Cell], stores: Path, clean: Memo, attacked: tuple[Profiles | str | None, Memo]
 ) -> Iterator[CellResult]:
     """The results of cells of one experiment, one by one and in order, errors among them."""
     limit_threads()
+    profiles, beside = attacked
     if isinstance(profiles, str):
         yield from (result_of(cell, None, profiles) for cell in cells)
         return
-    memo = dict(clean)  # what Ray hands over cannot be written to
+    memo = {**clean, **beside}  # what Ray hands over cannot be written to
     with ExitStack() as opened:
         try:
             prepared, own = prepare(cells[0].experiment, profiles), _own(cells[0].experiment)

@@ -6,17 +6,21 @@ From the training part of each data set's split one more item per user is held o
 unpopular items are attacked than those that results are reported on. So neither a test item
 nor a reported target takes part in the choice.
 
-Candidates for `vicinal` face four kinds of attack: mixrand mixes, mixinf chooses by influence, tna
-optimizes, and vicinity knows the defense; the others face mixrand alone. A candidate for `vicinal`
-is eligible when its hit ratio is at most 0.05 in every run. The eligible are ranked by accuracy
-relative to popularity ranking, averaged over data sets and attacks. Where none is, and for `paper`,
-whose objective does not reach that, the rank is that accuracy × (1 − hit ratio). Of those within
-2 % of the best, the one with the least work, neighbors × steps, is the preset. Of each robust
-training, the largest accuracy × (1 − hit ratio) is the default.
+A candidate for `vicinal` is a training with settings of the fine-tune. It faces eight trials:
+attacks that mix (mixrand), that optimize (tna), that know the defense (vicinity and covering in the
+space of ratings, hubclones, group) and a plain one (avgpop), and that one once more with targets of
+middle popularity. It is eligible when no trial raises its hit ratio by more than 0.05 over what it
+has without an attack, nor, of a trial that aims at a group of users, inside of it. The eligible are
+ranked by accuracy relative to popularity ranking, averaged over data sets and trials. Where none
+is, and for `paper`, whose objective does not reach that, the rank is that accuracy × (1 − hit
+ratio). Of those within 1 % of the best, the one with the least work, neighbors × steps, is the
+preset. Of each robust training, the largest accuracy × (1 − hit ratio) is the default, of
+candidates that have at least half of popularity's accuracy on every data set: what recommends
+nothing promotes nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,19 +33,17 @@ from rich.console import Console
 from common.errors import InputError
 from common.models import model_named
 from common.names import unknown
-from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
-from server.training.train import TrainingSettings
 from sims.attacks import choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE
-from sims.evaluation.experiment import Experiment, Prepared, local_ratings
+from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared, local_ratings
 from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, popularity
 from sims.evaluation.splits import Split, hold_out_one, leave_one_out
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
+from sims.selection.candidates import CANDIDATES, MIDDLE, Candidate
 
 # The targets that results are reported on; the published ones where there are any.
 REPORTED_TARGETS: Final = {
@@ -49,118 +51,144 @@ REPORTED_TARGETS: Final = {
     "filmtrust": (1576, 926, 942, 848, 107),
     "ml-1m": (3445, 825, 1266, 676, 671),
 }
-MAX_HIT_RATIO: Final = 0.05
-TOLERANCE: Final = 0.02
-# Neighbors: more of them, with as many supporters each, let fewer fakes decide. Of cdae, a step of
-# which costs k × I, fewer sizes are tried.
-SIZES: Final = {
-    "mf": (80, 150, 200, 300),
-    "nsvd": (40, 80, 150),
-    "autorec": (40, 80, 150, 300),
-    "cdae": (80, 300),
-}
-# Min support as a share of the neighbors, so that it follows k.
-SUPPORT_SHARES: Final = (1 / 25, 2 / 25, 3 / 25, 5 / 25)
-
-# Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10:
-# with it the steps of a fine-tune diverge.
-RATES: Final[dict[StepRule, tuple[float, ...]]] = {
-    "adagrad": (0.03, 0.1, 0.3, 1.0),
-    "adam": (0.01, 0.03, 0.1, 0.3),
-}
-
-Candidate = VicinalSettings | Robust
+# Data sets without five items of middle popularity.
+WITHOUT_MIDDLE: Final = ("filmtrust",)
+MAX_RISE: Final = 0.05
+TOLERANCE: Final = 0.01
+MIN_RELATIVE: Final = 0.5
 
 
-def vicinal_candidates(model: str) -> Iterator[VicinalSettings]:
-    """Neighbors × unrated weight × support at four steps, and some without support."""
-    sizes = SIZES[model]
-    for k, weight, share in product(sizes, (0.2, 0.4), SUPPORT_SHARES):
-        yield VicinalSettings(k, weight, 4, min_support=round(share * k))
-    for k in sizes:
-        yield VicinalSettings(k, 0.2, 4)
+@dataclass(frozen=True)
+class Trial:
+    """An attack of 3 % fakes, by name and options; `none` has the same targets and no fakes."""
+
+    attack: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`avgpop (targets middle)`."""
+        told = ", ".join(f"{name} {value}" for name, value in self.options)
+        return f"{self.attack} ({told})" if told else self.attack
+
+    @property
+    def middle(self) -> bool:
+        """Whether the targets are items of middle popularity, which real users rated, too."""
+        return ("targets", "middle") in self.options
 
 
-def paper_candidates(model: str) -> Iterator[VicinalSettings]:
-    """The paper's objective and k with training's optimizer, and with curvature steps."""
-    k, rule = PRESETS[model]["paper"].neighbors, TrainingSettings(model=model).optimizer
-    for steps, rate in product((25, 60), RATES[rule]):
-        yield VicinalSettings(k, 0.0, steps, step_rule=rule, learning_rate=rate)
-    yield VicinalSettings(k, 0.0, 25)
-
-
-def robust_candidates(model: str) -> Iterator[Robust]:
-    """Each robust training with its main option at several values."""
-    yield from (Apr(epsilon=epsilon) for epsilon in (0.005, 0.05, 0.1, 0.5))
-    yield from (Ltsmf(trimmed=trimmed) for trimmed in (0.05, 0.1, 0.2, 0.4))
-    yield from (Rmf(rank=rank) for rank in (6, 12, 24))
-    yield from (Rmf(biases=True, damping=damping) for damping in (25.0, 400.0))
-    yield from (Unrated(weight=weight) for weight in (0.01, 0.05, 0.1, 0.2, 0.4))
-
-
-CANDIDATES: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
-    "vicinal": vicinal_candidates,
-    "paper": paper_candidates,
-    "robust": robust_candidates,
-}
-
-ATTACKS: Final = {
-    "vicinal": ("mixrand", "mixinf", "tna", "vicinity"),
-    "paper": ("mixrand",),
-    "robust": ("mixrand",),
+UNATTACKED: Final = (Trial("none"), Trial("none", (("targets", "middle"),)))
+VICINAL_TRIALS: Final = (
+    *UNATTACKED,
+    Trial("mixrand"),
+    Trial("tna"),
+    Trial("vicinity", (("space", "ratings"),)),
+    Trial("covering"),
+    Trial("hubclones"),
+    Trial("group"),
+    Trial("avgpop"),
+    Trial("avgpop", (("targets", "middle"),)),
+)
+# Others are compared on one attack alone.
+TRIALS: Final = {
+    "vicinal": VICINAL_TRIALS,
+    "paper": (UNATTACKED[0], Trial("mixrand")),
+    "robust": (UNATTACKED[0], Trial("mixrand")),
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """One candidate on one data set, attack and seed."""
+    """One candidate in one trial, on one data set and seed.
+
+    inside  hit ratio among the users whom the attack aims at; that of all where it aims at all
+    """
 
     hit_ratio: float
+    inside: float
     accuracy: float
     relative: float
     milliseconds: float
 
 
-# By data set and attack: of each seed, every candidate's.
-Runs = dict[tuple[str, str], list[list[Run]]]
+# By data set and trial: of each seed, every candidate's.
+Runs = dict[tuple[str, Trial], list[list[Run]]]
 
 
-def validation(dataset: str, seed: int, model: str = "mf", attack: str = "mixrand") -> Prepared:
+def validation(
+    dataset: str, seed: int, model: str = "mf", trial: Trial = UNATTACKED[0]
+) -> Prepared:
     """An experiment on what training may see. Raises InputError."""
     if dataset not in REPORTED_TARGETS:
         raise InputError(f"{dataset}: no reported targets; choose {', '.join(REPORTED_TARGETS)}")
     training: Split = leave_one_out(load_dataset(dataset), seed=seed)
     split = hold_out_one(training.train, seed=seed)
     targets = choose_targets(
-        split.train, rng=np.random.default_rng(seed), exclude=REPORTED_TARGETS[dataset]
+        split.train,
+        rng=np.random.default_rng(seed),
+        exclude=REPORTED_TARGETS[dataset],
+        choice="middle" if trial.middle else "unpopular",
     )
     experiment = Experiment(dataset, model, seed=seed, targets=targets)
-    profiles = make_profiles(attack, split.train, seed=seed, targets=targets)
+    profiles = None
+    if trial.attack != NO_ATTACK:
+        options = {name: value for name, value in trial.options if name != "targets"}
+        profiles = make_profiles(
+            trial.attack, split.train, seed=seed, targets=targets, options=options
+        )
     return Prepared(experiment, "validation", split, profiles, targets, local_ratings(split))
 
 
-def runs_of(dataset: str, attack: str, seed: int, model: str, users: int, kind: str) -> list[Run]:
-    """Every candidate on one data set, attack and seed."""
-    prepared = validation(dataset, seed, model, attack)
+def candidates_of(kind: str, model: str, trainings: Collection[str] = ()) -> list[Candidate]:
+    """In order; those with the trainings named, all of them without a name."""
+    return [
+        each
+        for each in CANDIDATES[kind](model)
+        if not trainings or (each.training is not None and each.training.method in trainings)
+    ]
+
+
+def runs_of(
+    dataset: str,
+    trial: Trial,
+    seed: int,
+    model: str,
+    users: int,
+    kind: str,
+    trainings: Collection[str] = (),
+) -> list[Run]:
+    """Every candidate in one trial, on one data set and seed."""
+    prepared = validation(dataset, seed, model, trial)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
+    audience = () if prepared.profiles is None else prepared.profiles.audience
+    aimed_at = np.array(audience[:users] or chosen, dtype=np.int64)
     length, found = prepared.experiment.list_length, []
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
-        plain = prepared.train(store)
-        popular = popularity(plain.ratings, prepared.local, chosen, prepared.watched, length)
-        for candidate in CANDIDATES[kind](model):
-            rvd = isinstance(candidate, VicinalSettings)
-            settings = candidate if isinstance(candidate, VicinalSettings) else NO_FINE_TUNE
-            robust = None if isinstance(candidate, VicinalSettings) else candidate
-            recommender = plain if robust is None else prepared.train(store, robust=robust)
-            models: dict[Source, Recommender] = {"poisoned": recommender}
+        popular = popularity(prepared.poisoned, prepared.local, chosen, prepared.watched, length)
+        for candidate in candidates_of(kind, model, trainings):
+            settings = candidate.settings or NO_FINE_TUNE
+            models: dict[Source, Recommender] = {
+                "poisoned": prepared.train(store, robust=candidate.training)
+            }
             setup = EvaluationSetup(
-                models, prepared.local, settings, prepared.watched, length, rvd=rvd
+                models,
+                prepared.local,
+                settings,
+                prepared.watched,
+                length,
+                rvd=candidate.settings is not None,
             )
             measured = measure_here(setup, ["defended"], chosen)["defended"]
             hit_ratio, accuracy = measured.counts.hit_ratio, measured.counts.accuracy
+            inside = hit_ratio
+            if audience:
+                within = measure_here(setup, ["defended"], aimed_at)["defended"]
+                inside = within.counts.hit_ratio
             seconds = float(np.median(measured.seconds))
-            found.append(Run(hit_ratio, accuracy, accuracy / popular.accuracy, 1000 * seconds))
+            found.append(
+                Run(hit_ratio, inside, accuracy, accuracy / popular.accuracy, 1000 * seconds)
+            )
     return found
 
 
@@ -170,7 +198,10 @@ def main(
         "filmtrust",
     ],
     model: Annotated[str, typer.Option(help="mf nsvd autorec cdae.")] = "mf",
-    preset: Annotated[str, typer.Option(help="vicinal, paper, or robust (mf only).")] = "vicinal",
+    preset: Annotated[str, typer.Option(help="vicinal, paper, or robust.")] = "vicinal",
+    training: Annotated[
+        list[str] | None, typer.Option(help="This one alone, as vat; repeat for several.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
 ) -> None:
@@ -178,35 +209,44 @@ def main(
     if preset not in CANDIDATES:
         raise typer.BadParameter(str(unknown("preset", preset, CANDIDATES)))
     model_named(model)
-    candidates = list(CANDIDATES[preset](model))
-    attacks = ATTACKS[preset]
-    cells = list(product(dataset, attacks, range(seeds)))
-    runs: Runs = {place: [] for place in product(dataset, attacks)}
-    calls = [(*cell, model, users, preset) for cell in cells]
+    candidates = candidates_of(preset, model, training or ())
+    if not candidates:
+        raise typer.BadParameter(f"--preset {preset} has no candidates {', '.join(training or ())}")
+    trials = TRIALS[preset]
+    places = [
+        (name, trial)
+        for name, trial in product(dataset, trials)
+        if not (trial.middle and name in WITHOUT_MIDDLE)
+    ]
+    cells = [(*place, seed) for place, seed in product(places, range(seeds))]
+    runs: Runs = {place: [] for place in places}
+    calls = [(*cell, model, users, preset, training or ()) for cell in cells]
     with shown() as progress:
         advance = counter(progress, "validate", len(calls))
         advance(0)
         found = in_processes(runs_of, calls, arrived=lambda _: advance(1))
-    for (name, attack, _), run in zip(cells, found, strict=True):
-        runs[name, attack].append(run)
+    for (name, trial, _), run in zip(cells, found, strict=True):
+        runs[name, trial].append(run)
     ranked = sorted(range(len(candidates)), key=lambda place: _rank(runs, place, preset))
-    console = Console(width=400, highlight=False)
+    console = Console(width=1000, highlight=False)
+    attacks = [trial for trial in trials if trial not in UNATTACKED]
     heads = [
-        f"{name} {' | '.join(f'HR {attack} (worst)' for attack in attacks)} | "
+        f"{name} {' | '.join(f'{trial.name} (worst)' for trial in attacks)} | "
         "accuracy | ÷ popularity | ms"
         for name in dataset
     ]
-    named = "training" if preset == "robust" else "k | α | steps | m | step rule"
-    console.print(f"| {named} | {' | '.join(heads)} |", markup=False)
-    columns = named.count("|") + 1 + (3 + len(attacks)) * len(dataset)
-    console.print("|" + "---|" * columns)
+    console.print(f"| candidate | {' | '.join(heads)} |", markup=False)
+    console.print("|" + "---|" * (1 + (3 + len(attacks)) * len(dataset)))
     for place in ranked:
         row = f"| {_shown(candidates[place])} |"
         for name in dataset:
-            for attack in attacks:
-                ratios = [of[place].hit_ratio for of in runs[name, attack]]
-                row += f" {np.mean(ratios):.3f} ({max(ratios):.3f}) |"
-            mine = [of[place] for attack in attacks for of in runs[name, attack]]
+            for trial in attacks:
+                if (name, trial) not in runs:
+                    row += " – |"
+                    continue
+                rises = _rises(runs, place, name, trial)
+                row += f" {np.mean(rises):.3f} ({max(rises):.3f}) |"
+            mine = [of[place] for trial in attacks for of in runs.get((name, trial), [])]
             mean = np.mean([[run.accuracy, run.relative, run.milliseconds] for run in mine], 0)
             row += f" {mean[0]:.3f} | {mean[1]:.3f} | {mean[2]:.1f} |"
         console.print(row, markup=False)
@@ -215,25 +255,42 @@ def main(
 
 
 def _shown(candidate: Candidate) -> str:
-    if isinstance(candidate, VicinalSettings):
-        rate = f"{candidate.step_rule} {candidate.learning_rate:g}".removesuffix(" 0")
-        return (
-            f"{candidate.neighbors} | {candidate.unrated_weight:g} | {candidate.steps} | "
-            f"{candidate.min_support} | {rate}"
-        )
-    fields = candidate.model_dump(exclude={"method"}, exclude_unset=True)
-    options = ", ".join(f"{name} = {value}" for name, value in fields.items())
-    return f"{candidate.method}, {options}"
+    """What differs from MIDDLE, for fine-tunes of its kind; else all there is."""
+    training, settings = candidate.training, candidate.settings
+    parts = []
+    if training is not None:
+        told = training.model_dump(exclude={"method"}, exclude_unset=True)
+        parts.append(" ".join([training.method, *(f"{n}={v}" for n, v in told.items())]))
+    if settings is not None:
+        parts.append(f"k={settings.neighbors} T={settings.steps} λ={settings.proximal_weight:g}")
+        shown = ("neighbors", "steps", "proximal_weight")
+        parts += [
+            f"{each.name}={getattr(settings, each.name)}"
+            for each in fields(settings)
+            if each.name not in shown and getattr(settings, each.name) != getattr(MIDDLE, each.name)
+        ]
+    return ", ".join(parts)
+
+
+def _rises(runs: Runs, place: int, dataset: str, trial: Trial) -> list[float]:
+    """Of each seed: by how much an attack raises the hit ratio of those it aims at."""
+    before = runs[dataset, next(each for each in UNATTACKED if each.middle == trial.middle)]
+    pairs = zip(runs[dataset, trial], before, strict=True)
+    return [attacked[place].inside - calm[place].hit_ratio for attacked, calm in pairs]
 
 
 def _rank(runs: Runs, place: int, preset: str) -> tuple[bool, float]:
     """Eligible before not, then best first."""
-    worst = max(run[place].hit_ratio for of in runs.values() for run in of)
-    refused = preset != "vicinal" or worst > MAX_HIT_RATIO
+    attacked = [key for key in runs if key[1] not in UNATTACKED]
+    worst = max(max(_rises(runs, place, *key)) for key in attacked)
+    refused = preset != "vicinal" or worst > MAX_RISE
     values = [
-        [run[place].relative * (1 - run[place].hit_ratio if refused else 1) for run in of]
-        for of in runs.values()
+        [run[place].relative * (1 - run[place].hit_ratio if refused else 1) for run in runs[key]]
+        for key in attacked
     ]
+    if preset == "robust":
+        relative = [np.mean([run[place].relative for run in runs[key]]) for key in attacked]
+        refused = bool(min(relative) < MIN_RELATIVE)
     return refused, -float(np.mean([np.mean(of) for of in values]))
 
 
@@ -244,7 +301,7 @@ def _chosen(
     if preset == "robust":
         best = {}
         for place in reversed(ranked):
-            best[type(candidates[place])] = candidates[place]
+            best[type(candidates[place].training)] = candidates[place]
         yield from best.values()
         return
     refused, best_value = _rank(runs, ranked[0], preset)
@@ -254,8 +311,13 @@ def _chosen(
         if _rank(runs, place, preset)[0] == refused
         and _rank(runs, place, preset)[1] <= best_value * (1 - TOLERANCE)
     ]
-    settings = [one for one in near if isinstance(one, VicinalSettings)]
-    yield min(settings, key=lambda one: one.neighbors * one.steps)
+    tuned = [one for one in near if one.settings is not None]
+    yield min(tuned, key=_work)
+
+
+def _work(candidate: Candidate) -> int:
+    assert candidate.settings is not None
+    return candidate.settings.neighbors * candidate.settings.steps
 
 
 if __name__ == "__main__":

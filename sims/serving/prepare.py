@@ -16,8 +16,9 @@ from pathlib import Path
 from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import write_file
-from common.models import SERVED_AS
-from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note
+from common.models import SERVED_AS, architecture
+from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
+from server.importing.imported import imported_model
 from server.model_store import ModelStore
 from server.preparing import prepare
 from server.recommending.offload import search_named
@@ -56,38 +57,54 @@ class Serving:
         cell = self.study.cell()
         experiment, robust = cell.experiment, cell.defense.robust
         require_parameters(experiment.model)
-        cold = robust is not None or experiment.model in SERVED_AS
-        if cold and self.retrained:
-            name = experiment.model if robust is None else robust.method
-            raise InputError(f"{name} has no warm start: leave out --retrain-every")
         check(experiment)
+        imported = imported_model(experiment.model)
+        if imported is not None and self.retrained:
+            raise InputError(
+                f"{experiment.model} is not trained here: leave out --retrain-every, and bring in "
+                "a new one with `vicinal model import`"
+            )
         search = search_named(self.neighbor_search)
-        presets = {
-            name: cell.defense.settings(each)
-            for name, each in {**PRESETS[experiment.model], cell.preset: cell.settings}.items()
-        }
-        training = TrainingSettings.on(
+        fresh = TrainingSettings.on(
             experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
         )
+        # Only plain training goes on from parameters that are there.
+        cold = robust is not None or experiment.model in SERVED_AS
+        presets = {
+            name: cell.defense.settings(each)
+            for name, each in {
+                **PRESETS[architecture(experiment.model)],
+                cell.preset: cell.settings,
+            }.items()
+        }
         with shown() as progress:
             source, local = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
             recommender = prepare(
                 folder,
                 store,
                 source,
-                training,
+                imported or fresh,
                 presets,
                 list_length=experiment.list_length,
                 search=search,
                 progress=partial(progress, "train"),
             )
-        command = write_spec(folder, Spec(experiment, self.hold_out, self.device_ratings))
+        again = Spec(experiment, self.hold_out, self.device_ratings, fresh if cold else None)
+        command = write_spec(folder, again)
         notes = {
             "neighbors": [
-                f"neighbors: {recommender.neighbor_search}",
-                *_capped_notes(presets, source.users),
+                *(
+                    f"neighbors by {space}: {recommender.neighbor_search(space)}"
+                    for space in sorted({each.neighbors_by for each in presets.values()})
+                ),
+                *(
+                    f"preset {name}: {tolerated_note(each, source.ratings.user_count)}"
+                    for name, each in presets.items()
+                ),
+                *_capped_notes(presets, recommender.neighbors),
+                *(() if imported is None else imported.notes(source.ratings, store)),
             ],
-            "retrain": None if cold else command,
+            "retrain": None if imported is not None else command,
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:

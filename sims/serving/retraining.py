@@ -20,6 +20,7 @@ from common.files import write_file
 from common.processes import end_with, module_command
 from common.threads import limit_threads
 from server.preparing import renew
+from server.training.train import TrainingSettings
 from server.versions.folder import current_version, read_description
 from sims.evaluation.experiment import Experiment
 from sims.serving.ratings import load_ratings
@@ -29,17 +30,23 @@ SPEC_FILE: Final = "retraining"
 
 @dataclass(frozen=True)
 class Spec:
-    """What to train on again; `device_ratings` is rewritten when the ratings have changed."""
+    """What to train on again, and how.
+
+    device_ratings  rewritten when the ratings have changed
+    training        of every new version, anew; None goes on from the version that is served
+    """
 
     experiment: Experiment
     hold_out: bool = False
     device_ratings: Path | None = None
+    training: TrainingSettings | None = None
 
 
 def write_spec(folder: Path, spec: Spec) -> list[str]:
     """Write it into a serving folder; gives the command that retrains. Raises OSError."""
     table: dict[str, Any] = asdict(spec)
     table["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
+    table["training"] = None if spec.training is None else spec.training.model_dump()
     write_file(folder / SPEC_FILE, json.dumps(table).encode())
     return module_command("sims.serving.retraining", str(folder))
 
@@ -49,7 +56,10 @@ def read_spec(folder: Path) -> Spec:
     named, path = table["experiment"], table["device_ratings"]
     if named["targets"] is not None:
         named["targets"] = tuple(named["targets"])
-    return Spec(Experiment(**named), table["hold_out"], None if path is None else Path(path))
+    training = None if table["training"] is None else TrainingSettings(**table["training"])
+    return Spec(
+        Experiment(**named), table["hold_out"], None if path is None else Path(path), training
+    )
 
 
 def retrain(folder: Path) -> str:
@@ -63,7 +73,13 @@ def retrain(folder: Path) -> str:
     # What is measured stays the same, so that counts of both versions can be compared.
     experiment = replace(spec.experiment, targets=description.watched or None)
     source, local = load_ratings(experiment, hold_out=spec.hold_out)
-    version = renew(folder, source, dataset=experiment.dataset, seed=experiment.seed)
+    version = renew(
+        folder,
+        source,
+        dataset=experiment.dataset,
+        seed=experiment.seed,
+        training=spec.training,
+    )
     changed = local.train.digest() != description.ratings_digest
     if spec.device_ratings is not None and changed:
         write_local_ratings(spec.device_ratings, local)

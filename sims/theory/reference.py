@@ -82,7 +82,7 @@ def reference_scores(
 ) -> torch.Tensor:
     """Scores of every item for row 0 after fine-tuning, [I]; what tuned_scores must return."""
     scores = fine_tuned(served, neighborhood, settings).scores().detach()[0]
-    if settings.min_support == 1:
+    if not settings.only_supported:
         return scores
     return torch.from_numpy(unsupported_last(scores.numpy(), neighborhood.ratings))
 

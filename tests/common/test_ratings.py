@@ -1,5 +1,7 @@
 """Rating scales and the rating matrix, against plain Python."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -185,3 +187,15 @@ def test_arrays_are_lent_and_not_copied() -> None:
     assert np.shares_memory(matrix.items, items) and items.flags.writeable
     for array in (matrix.indptr, matrix.items, matrix.levels, matrix.users, matrix.ratings):
         assert not array.flags.writeable
+
+
+def test_users_below_others_with_ids_have_ids_too() -> None:
+    scale = RatingScale(1, 5, 1)
+    plain = RatingMatrix.from_triples(
+        [0, 1], [0, 1], [1, 2], user_count=2, item_count=2, scale=scale
+    )
+    named = replace(plain, user_ids=("a", "b"), item_ids=("x", "y"))
+    assert named.stack(plain).user_ids == ("a", "b", "fake-0", "fake-1")
+    assert named.stack(replace(plain, user_ids=("c", "d"))).user_ids == ("a", "b", "c", "d")
+    assert named.stack(plain).item_ids == ("x", "y")
+    assert plain.stack(named).user_ids is None

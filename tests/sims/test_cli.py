@@ -68,8 +68,10 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
         [
             "demo",
             "data",
+            "model",
             "attack",
             "evaluate",
+            "compare",
             "grid",
             "figure",
             "serve",

@@ -19,7 +19,7 @@ SINCE_2: dict[str, Any] = {
 def result(**changed: Any) -> CellResult:
     """A cell; `hit_ratio` and `accuracy` may be one number for all conditions."""
     fields: dict[str, Any] = {
-        "format": 2,
+        "format": 3,
         "dataset": "ml-100k",
         "model": "mf",
         "attack": "aush",

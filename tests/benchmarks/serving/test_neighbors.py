@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.serving import borrowed_neighbors, neighbors
+from benchmarks.serving import borrowed_neighbors, neighbors, rated_neighbors
+from benchmarks.serving.skewed_ratings import skewed_ratings
 from benchmarks.tuning import first_request
 from common.models import MODELS
 
@@ -43,3 +45,31 @@ def test_borrowed_neighbors_are_compared(capsys: pytest.CaptureFixture[str]) -> 
     assert [row[3] for row in rows] == ["none: undefended", "own, exact", "borrowed"] * 2
     for row in rows[2::3]:
         assert 0 < float(row[4]) < 1
+
+
+@pytest.mark.slow
+def test_searches_by_ratings_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rated_neighbors.main(short=True, json_file=tmp_path / "rows.json")
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert len(found["rows"]) == 4
+    for row in found["rows"][:2]:
+        assert set(row["recall"].values()) == {1.0}
+        assert 0 < row["memory"] < 1.5
+    printed = capsys.readouterr().out
+    assert printed.count("\n| 3,000 | 2,000 | 200,000 |") == 4
+    assert printed.count("of the work leaves") == len(rated_neighbors.RARE)
+
+
+def test_synthetic_ratings_are_as_skewed_as_movielens() -> None:
+    ratings = skewed_ratings(2000, 3000, 250_000)
+    assert abs(len(ratings) / 250_000 - 1) < 0.1
+    counts = np.sort(ratings.item_counts())[::-1]
+    # A twentieth of the items has most of the ratings, and half of the items hardly any.
+    assert counts[:150].sum() > 0.5 * len(ratings)
+    assert counts[1500:].sum() < 0.02 * len(ratings)
+    lengths = np.diff(ratings.indptr)
+    assert 1.6 < lengths.mean() / np.median(lengths) < 2.6
+    assert skewed_ratings(2000, 3000, 250_000).digest() == ratings.digest()
+    assert skewed_ratings(2000, 3000, 250_000, seed=1).digest() != ratings.digest()

@@ -1,5 +1,7 @@
 """Offload packages: the user's row first, anonymous rows after it, and only supported items."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,7 +25,7 @@ from server.recommending.offload import (
 
 RATINGS = synthetic(30, 40, seed=1)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-OFFLOADER = Offloader(RATINGS, {"user_embedding": EMBEDDINGS}, EMBEDDINGS, version="a")
+OFFLOADER = Offloader(RATINGS, {"user_embedding": EMBEDDINGS}, lambda: EMBEDDINGS, version="a")
 
 
 def settings_of(neighbors: int, min_support: int = 1) -> VicinalSettings:
@@ -67,7 +69,9 @@ def test_a_neighborhood_carries_no_ids() -> None:
         RATINGS.scale,
         tuple(f"person {user}" for user in range(30)),
     )
-    neighborhood = Offloader(named, {}, EMBEDDINGS, version="a").neighborhood(3, settings_of(5))
+    neighborhood = Offloader(named, {}, lambda: EMBEDDINGS, version="a").neighborhood(
+        3, settings_of(5)
+    )
     assert neighborhood.ratings.user_ids is None
 
 
@@ -115,27 +119,27 @@ def nearest_by_distance(user: int, count: int) -> list[int]:
 
 @given(st.integers(0, 29), st.integers(1, 30))
 def test_borrowed_neighbors_are_those_of_the_nearest_other_user(user: int, count: int) -> None:
-    offloader = Offloader(RATINGS, {}, EMBEDDINGS, version="a", search="borrowed")
+    offloader = Offloader(RATINGS, {}, lambda: EMBEDDINGS, version="a", search="borrowed")
     lender = nearest_by_distance(user, 2)[1]
     lent = [other for other in nearest_by_distance(lender, count) if other != user]
     assert offloader.nearest(user, count).tolist() == [user, *lent][:count]
 
 
 def test_a_single_user_has_nobody_to_borrow_from() -> None:
-    alone = Offloader(RATINGS.rows([4]), {}, EMBEDDINGS[:1], version="a", search="borrowed")
+    alone = Offloader(RATINGS.rows([4]), {}, lambda: EMBEDDINGS[:1], version="a", search="borrowed")
     assert alone.nearest(0, 1).tolist() == [0]
     with pytest.raises(InputError, match="k = 2 neighbors asked of 1 users"):
         alone.nearest(0, 2)
 
 
 def test_a_user_alone_is_not_sought() -> None:
-    offloader = Offloader(RATINGS, {}, EMBEDDINGS, version="a")
+    offloader = Offloader(RATINGS, {}, lambda: EMBEDDINGS, version="a")
     assert offloader.nearest(3, 1).tolist() == [3]
     assert (offloader.cache.hits, offloader.cache.misses) == (0, 0)
 
 
 def test_neighbors_are_found_once_for_a_user_and_k() -> None:
-    offloader = Offloader(RATINGS, {}, EMBEDDINGS, version="a")
+    offloader = Offloader(RATINGS, {}, lambda: EMBEDDINGS, version="a")
     for settings in (settings_of(10), settings_of(10, min_support=4), settings_of(11)):
         offloader.neighborhood(5, settings)
     assert (offloader.cache.hits, offloader.cache.misses) == (1, 2)
@@ -147,8 +151,17 @@ def test_versions_and_searches_share_a_cache_without_mixing() -> None:
     for _ in range(2):
         for version, table in (("a", EMBEDDINGS), ("b", others)):
             for search in SEARCHES:
-                sharing = Offloader(RATINGS, {}, table, version=version, search=search, cache=cache)
-                lonely = Offloader(RATINGS, {}, table, version=version, search=search)
+                sharing = Offloader(
+                    RATINGS,
+                    {},
+                    partial(np.asarray, table),
+                    version=version,
+                    search=search,
+                    cache=cache,
+                )
+                lonely = Offloader(
+                    RATINGS, {}, partial(np.asarray, table), version=version, search=search
+                )
                 for user in range(30):
                     ours, theirs = sharing.nearest(user, 7), lonely.nearest(user, 7)
                     np.testing.assert_array_equal(ours, theirs)

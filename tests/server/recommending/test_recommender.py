@@ -104,7 +104,7 @@ def test_who_borrows_neighbors_may_borrow_from_a_fake(recommender: Recommender) 
 
 def test_a_recommender_says_how_it_searches_and_counts_hits(recommender: Recommender) -> None:
     counting = Recommender(recommender.stored, poisoned(), REAL, cache=NeighborCache())
-    assert counting.neighbor_search == f"exact search over {REAL + 4} users"
+    assert counting.neighbor_search("embedding") == f"exact search over {REAL + 4} users"
     for _ in range(3):
         counting.recommend(4, SETTINGS, 10)
     counting.recommend_undefended(4, 10)

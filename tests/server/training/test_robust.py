@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from scipy import sparse
 
+from common.models import MODELS, model_named
 from common.ratings import RatingMatrix, RatingScale
 from server.data.synthetic import synthetic
 from server.training.apr import perturbed
 from server.training.descent import Descent, Factors, Observed
 from server.training.ltsmf import kept
-from server.training.methods import Apr, Ltsmf, Rmf, Robust, Unrated
+from server.training.methods import Apr, Ltsmf, Rmf, Robust, Training, Unrated
 from server.training.rmf import (
     Biases,
     Imputed,
@@ -28,7 +29,8 @@ from server.training.rmf import (
     objective,
 )
 from server.training.robust import robust_factors
-from server.training.unrated import unrated_loss
+from server.training.train import TrainingSettings, train
+from server.training.unrated import rows_loss, unrated_loss
 
 DESCENT = Descent(seed=0, width=6, learning_rate=1.0, initial_accumulator=0.1, batch=128, epochs=4)
 
@@ -38,7 +40,7 @@ def ratings() -> RatingMatrix:
     return synthetic(40, 60, seed=0)
 
 
-def factors_of(method: Robust, descent: Descent = DESCENT) -> Factors:
+def factors_of(method: Training, descent: Descent = DESCENT) -> Factors:
     tables = robust_factors(ratings(), method, descent)
     return Factors(tables["user_embedding"], tables["item_embedding"])
 
@@ -171,6 +173,53 @@ def test_unrated_without_weight_is_plain_and_with_weight_predicts_less() -> None
         return float((found.users @ found.items.T)[unrated].square().mean())
 
     assert mean_square(0.5) < 0.5 * mean_square(0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 99), alpha=st.floats(0, 1))
+def test_unrated_loss_of_rows_is_the_objective_over_every_pair(seed: int, alpha: float) -> None:
+    rng = np.random.default_rng(seed)
+    targets = ratings().rows(rng.permutation(40)[:12]).dense()
+    predicted = rng.normal(size=targets.shape).astype(np.float32)
+    weights = np.where(targets > 0, 1, alpha)
+    expected = (weights * np.square(predicted - targets)).sum() / (targets > 0).sum()
+    found = rows_loss(torch.from_numpy(predicted), torch.from_numpy(targets), alpha)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_unrated_loss_of_rows_without_a_rating_stays_finite() -> None:
+    found = rows_loss(torch.ones(2, 3), torch.zeros(2, 3), 0.5)
+    assert float(found) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "mf"])
+def test_unrated_encoders_predict_less_and_are_plain_without_weight(model: str) -> None:
+    """Without a weight to the last bit: the same steps from the same start."""
+    tables = {
+        alpha: train(
+            ratings(),
+            TrainingSettings(
+                model=model,
+                width=6,
+                epochs=30,
+                optimizer="adam",
+                learning_rate=0.02,
+                robust=None if alpha is None else Unrated(weight=alpha),
+            ),
+        )
+        for alpha in (None, 0.0, 0.4)
+    }
+    for name, table in tables[None].shared_parameters.items():
+        np.testing.assert_array_equal(table, tables[0.0].shared_parameters[name])
+    dense, chosen = ratings().dense(), model_named(model)
+
+    def unrated_square(alpha: float) -> float:
+        trained = tables[alpha]
+        parameters = {**trained.shared_parameters, **trained.user_parameters}
+        scores = chosen.decode(parameters, chosen.encode(parameters, dense))
+        return float(np.square(scores[dense == 0]).mean())
+
+    assert unrated_square(0.4) < 0.5 * unrated_square(0.0)
 
 
 def random_imputed(seed: int, users: int = 7, items: int = 9, rank: int = 3) -> Imputed:

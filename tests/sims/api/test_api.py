@@ -83,11 +83,12 @@ def test_evaluate_shows_itself(data: vc.Dataset) -> None:
     assert f"defended {told['hit_ratio']['defended']:.3f}" in repr(found)
     assert "popularity ranking" in str(found) and "\x1b" not in str(found)
     html = found._repr_html_()
-    assert html.startswith("<table>") and html.count("<tr>") == 6
+    assert html.startswith("<table>") and html.count("<tr>") == 8
     frame = found.frame()
     ratios = dict(frame.select("condition", "hit_ratio").iter_rows())
-    assert ratios == told["hit_ratio"]
-    assert found.table().row_count == 5
+    beside = {name: one["hit_ratio"] for name, one in told["baselines"].items()}
+    assert ratios == told["hit_ratio"] | beside
+    assert found.table().row_count == 7
 
 
 def test_a_data_sets_name_is_text_in_html(data: vc.Dataset) -> None:

@@ -91,8 +91,8 @@ def test_without_targets_there_is_no_hit_ratio(data: vc.Dataset) -> None:
     assert told["targets"] == [] and set(told["hit_ratio"].values()) == {None}
     assert json.loads(json.dumps(told))["hit_ratio"]["defended"] is None
     assert "clean model –" in repr(found)
-    assert [str(cell) for cell in found.table().columns[1].cells] == ["–"] * 5
-    assert found.frame()["hit_ratio"].null_count() == 5
+    assert [str(cell) for cell in found.table().columns[1].cells] == ["–"] * 7
+    assert found.frame()["hit_ratio"].null_count() == 7
     assert vc.picture(found)._repr_png_().startswith(b"\x89PNG")
     several = vc.compare([data], ["none"], targets=(), progress=False, users=15)
     assert several.frame()["hit_ratio_defended"].null_count() == 2 and "–" in str(several)

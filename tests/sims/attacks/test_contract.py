@@ -16,6 +16,7 @@ from server.model_store import ModelStore
 from sims.attacks import ATTACKS, Budget, choose_targets, make_profiles, targets_of
 from sims.attacks.average import item_statistics
 from sims.attacks.mixrand import usermix
+from sims.attacks.registry import goal_of
 from sims.evaluation.experiment import Experiment, prepare
 from sims.evaluation.measuring import EvaluationSetup, measure
 
@@ -34,7 +35,21 @@ UNDEFENDED = {
     "mixrand": 0.9,
     "mixinf": 0.9,
     "vicinity": 0.9,
+    "hubclones": 0.9,
+    "covering": 0.9,
+    "avgpop": 0.9,
+    "group": 0.8,
+    "split": 0.9,
+    "unattack": 0.9,
+    "gcoattack": 0.9,
 }
+
+# What these do not have, because of what they are: chance, fakes that differ, full profiles, and
+# more ratings than the extremes of the scale.
+WITHOUT_CHANCE = {"avgpop", "targets-only", "covering"}
+IDENTICAL_FAKES = {"avgpop", "targets-only", "covering", "group"}
+SHORT_PROFILES = {"targets-only"}
+FEW_LEVELS = {"targets-only", "nuke", "covering"}
 
 needs_data = pytest.mark.skipif("VICINAL_DATA" not in os.environ, reason="VICINAL_DATA is not set")
 
@@ -58,7 +73,13 @@ def test_the_budget_is_kept(name: str, targets: tuple[int, ...] | None) -> None:
     assert profiles.ratings.item_count == real.item_count
     assert len(profiles.targets) <= sizes.min() and sizes.max() <= len(real) // real.user_count
     # A mixture of two light users may be smaller; what draws its fillers freely fills up.
-    assert sizes.max() >= 0.4 * len(real) / real.user_count
+    assert name in SHORT_PROFILES or sizes.max() >= 0.4 * len(real) / real.user_count
+
+
+@pytest.mark.parametrize(("size", "fakes"), [(0.01, 3), (0.05, 15), (0.1, 30)])
+def test_every_size_is_kept(name: str, size: float, fakes: int) -> None:
+    made = make_profiles(name, well_rated(), seed=0, attack_size=size)
+    assert made.ratings.user_count == fakes
 
 
 @pytest.mark.parametrize("rating_count", [300, 360])
@@ -67,13 +88,19 @@ def test_a_profile_with_room_for_no_filler_or_one_is_made(name: str, rating_coun
     targets = (1, 2, 3, 4, 5)
     fakes = make_profiles(name, small, seed=0, targets=targets, attack_size=0.1).ratings
     assert np.diff(fakes.indptr).max() <= rating_count // 60
-    assert (fakes.dense()[:, list(targets)] == 1).all()
+    assert (fakes.dense()[:, list(targets)] == wished(name, fakes)).all()
 
 
-def test_every_fake_rates_every_target_at_the_maximum_once(name: str) -> None:
+def wished(name: str, fakes: RatingMatrix) -> float:
+    """The fraction that every target gets: the maximum, or the minimum where it is to fall."""
+    return float(fakes.scale.fractions[0 if goal_of(name) == "demote" else -1])
+
+
+def test_every_fake_rates_every_target_at_the_extreme_that_it_wishes_once(name: str) -> None:
     profiles = make_profiles(name, ratings(), seed=1)
     table = profiles.ratings.dense()
-    assert (table[:, list(profiles.targets)] == 1).all()
+    assert profiles.goal == goal_of(name)
+    assert (table[:, list(profiles.targets)] == wished(name, profiles.ratings)).all()
     # No target is a filler: a pair that occurs twice is refused, so the top rating is the only one.
     assert len(profiles.targets) == 5
 
@@ -91,7 +118,7 @@ def test_ratings_are_on_the_grid_of_the_data_set(name: str) -> None:
         fakes = make_profiles(name, source, seed=0, targets=(1, 2), attack_size=0.1).ratings
         assert fakes.scale == source.scale
         assert set(fakes.levels.tolist()) <= set(range(source.scale.level_count))
-        assert len(set(fakes.levels.tolist())) > 2
+        assert name in FEW_LEVELS or len(set(fakes.levels.tolist())) > 2
 
 
 def test_a_target_that_nobody_can_be_shown(name: str) -> None:
@@ -109,13 +136,17 @@ def test_the_seed_decides(name: str) -> None:
         make_profiles(name, ratings(), seed=seed, targets=(3, 4)).ratings.digest()
         for seed in (5, 5, 6)
     )
-    assert first == again != other
+    assert first == again
+    assert (first == other) is (name in WITHOUT_CHANCE)
 
 
 def test_fakes_differ_from_each_other(name: str) -> None:
     fakes = make_profiles(name, ratings(), seed=0).ratings
-    rows = {fakes.items_of(fake).tobytes() for fake in range(fakes.user_count)}
-    assert len(rows) == fakes.user_count
+    different = len(np.unique(fakes.dense(), axis=0))
+    if name == "split":
+        assert 1 < different < fakes.user_count  # the half that covers is of one profile
+    else:
+        assert different == (1 if name in IDENTICAL_FAKES else fakes.user_count)
 
 
 def test_the_ratings_attacked_are_left_alone(name: str) -> None:
@@ -134,9 +165,59 @@ def test_notes_say_how_the_profiles_came_about(name: str) -> None:
 
 
 def test_targets_depend_on_the_seed_and_not_on_the_attack() -> None:
-    drawn = {make_profiles(each, ratings(), seed=2).targets for each in ATTACKS}
+    drawn = {
+        make_profiles(each, ratings(), seed=2).targets
+        for each in ATTACKS
+        if goal_of(each) == "promote"
+    }
     assert drawn == {targets_of(ratings(), seed=2, targets=None)}
     assert make_profiles("random", ratings(), seed=3).targets not in drawn
+
+
+def test_targets_of_other_popularity_are_drawn_where_they_are_asked_for(name: str) -> None:
+    counts = well_rated().item_counts()
+    for choice, least, most in (("unpopular", 1, 4), ("middle", 40, 60), ("popular", 90, 300)):
+        made = make_profiles(name, well_rated(), seed=0, options={"targets": choice})
+        assert all(least <= count <= most for count in counts[list(made.targets)])
+        assert f"targets={choice}" in made.notes["options"]
+
+
+@cache
+def well_rated() -> RatingMatrix:
+    """Items of 1–4, of 40–60, and of over 90 ratings, ten or more of each."""
+    rng = np.random.default_rng(0)
+    counts = np.concatenate([np.arange(10) % 4 + 1, rng.integers(40, 61, 30), np.arange(90, 150)])
+    rows = [rng.choice(300, count, replace=False) for count in counts]
+    return RatingMatrix.from_triples(
+        np.concatenate(rows),
+        np.repeat(np.arange(len(counts)), counts),
+        rng.integers(0, 5, int(counts.sum())),
+        user_count=300,
+        item_count=len(counts),
+        scale=RatingScale(1, 5, 1),
+    )
+
+
+def test_what_everybody_has_rated_is_no_popular_target() -> None:
+    rows, items = np.divmod(np.arange(20 * 8), 8)
+    kept = (items < 2) | (rows > 0)
+    two_by_all = RatingMatrix.from_triples(
+        rows[kept],
+        items[kept],
+        np.zeros(int(kept.sum())),
+        user_count=20,
+        item_count=8,
+        scale=RatingScale(1, 5, 1),
+    )
+    drawn = choose_targets(two_by_all, rng=np.random.default_rng(0), choice="popular")
+    assert set(drawn) <= {2, 3, 4, 5, 6, 7}
+
+
+def test_a_choice_of_targets_beside_named_ones_is_refused() -> None:
+    with pytest.raises(InputError, match="the targets are named; leave one of the two out"):
+        make_profiles("random", ratings(), seed=0, targets=(1,), options={"targets": "middle"})
+    with pytest.raises(InputError, match="unknown value 'midle': did you mean middle"):
+        make_profiles("random", ratings(), seed=0, options={"targets": "midle"})
 
 
 def test_drawn_targets_are_unpopular_items_that_somebody_rated() -> None:

@@ -22,6 +22,9 @@ CHEAP = {
     "tna": {"iterations": 2},
     "mixinf": {"candidates": 3},
     "vicinity": {"k": 10},
+    "hubclones": {"k": 10},
+    "covering": {"k": 10},
+    "gcoattack": {"iterations": 2},
 }
 
 
@@ -43,7 +46,9 @@ def test_an_unknown_option_is_refused_with_the_nearest(name: str) -> None:
 
 
 def test_a_misspelt_option_names_the_nearest_of_the_attack() -> None:
-    with pytest.raises(InputError, match=r"did you mean hubs.*k, hubs, model, knowledge"):
+    with pytest.raises(
+        InputError, match=r"did you mean hubs.*k, hubs, model, space, knowledge, targets"
+    ):
         make_profiles("vicinity", REAL, seed=0, options={"hub": 3})
 
 
@@ -66,6 +71,17 @@ def test_a_misspelt_option_names_the_nearest_of_the_attack() -> None:
         ("mixinf", {"candidates": 0}, "candidates=0: must be at least 1"),
         ("mixinf", {"ridge": -1}, "ridge=-1: must be at least"),
         ("aush", {"selected": 0}, "selected=0: must be at least 1"),
+        ("hubclones", {"hubs": 4}, "there are only 3 fakes"),
+        ("hubclones", {"space": "rating"}, "unknown value 'rating': did you mean ratings"),
+        ("covering", {"k": 4, "copies": 3}, "copies=3: choose at most 2, for k = 4"),
+        ("covering", {"k": 2}, "k=2: must be at least 3"),
+        ("avgpop", {"popular": -1}, "popular=-1: must be at least 0"),
+        ("group", {"audience": 0}, "audience=0: must be at least 1"),
+        ("nuke", {"style": "lovehat"}, "unknown value 'lovehat': did you mean lovehate"),
+        ("split", {"share": 1.5}, "share=1.5: must be in 0–1"),
+        ("split", {"poison": "split"}, "poison: unknown value 'split'"),
+        ("unattack", {"softness": 0}, "softness=0: must be at least 1e-06"),
+        ("gcoattack", {"models": 2}, "models: unknown value '2'"),
         ("random", {"knowledge": 0}, "choose a share in"),
         ("random", {"knowledge": 1.01}, "choose a share in"),
         ("random", {"knowledge": 0.001}, "is 0 of 120 users"),
@@ -80,7 +96,7 @@ def test_a_value_that_makes_no_sense_is_refused(
 
 def test_options_are_recorded_with_their_defaults() -> None:
     profiles = make_profiles("vicinity", REAL, seed=0, options={"hubs": "2"})
-    assert profiles.notes["options"] == "knowledge=1 k=40 hubs=2 model=mf"
+    assert profiles.notes["options"] == "knowledge=1 k=40 hubs=2 model=mf space=embedding"
     assert make_profiles("random", REAL, seed=0).notes["options"] == "knowledge=1"
 
 
@@ -111,8 +127,9 @@ def test_an_attacker_who_knows_a_share_of_the_users_sees_only_them(name: str) ->
         make_profiles(name, REAL, seed=1, targets=(3, 4), options={**options, "knowledge": share})
         for share in (0.4, 1)
     ]
-    # Completely random profiles need to know nobody.
-    assert (made[0].ratings.digest() != made[1].ratings.digest()) == (name != "uniform")
+    # These need to know nobody.
+    blind = name in {"uniform", "targets-only", "nuke"}
+    assert (made[0].ratings.digest() == made[1].ratings.digest()) == blind
 
 
 def _rows(ratings: RatingMatrix) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
@@ -138,7 +155,7 @@ def test_the_command_line_hands_options_to_the_attack(tmp_path: Path) -> None:
     options = ["--attack-option", "hubs=2", "--attack-option", "knowledge=0.5"]
     assert cli.run(["attack", "vicinity", "-o", str(path), "--dataset", DATASET, *options]) == 0
     profiles = read_profiles(path, REAL.item_count + 50, REAL.scale)
-    assert profiles.notes["options"] == "knowledge=0.5 k=40 hubs=2 model=mf"
+    assert profiles.notes["options"] == "knowledge=0.5 k=40 hubs=2 model=mf space=embedding"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +163,8 @@ def test_the_command_line_hands_options_to_the_attack(tmp_path: Path) -> None:
     [
         (
             ["attack", "vicinity", "-o", "FILE", "--attack-option", "hub=2"],
-            "unknown option 'hub': did you mean hubs? choose one of k, hubs, model, knowledge",
+            "unknown option 'hub': did you mean hubs? choose one of k, hubs, model, space, "
+            "knowledge, targets",
         ),
         (["attack", "random", "-o", "FILE", "--attack-option", "k"], "write name=value"),
         (["evaluate", "--attack", "none", "--attack-option", "k=2"], "attack none has no options"),

@@ -1,5 +1,6 @@
 """Profiles files: what is written is read, and what nobody could have meant is one clear line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,10 @@ def test_a_file_without_targets_needs_them_given(tmp_path: Path) -> None:
     [
         ("", r":1: expected the column names"),
         (HEADER, r":2: expected the column names"),
-        (HEADER + "item,user,rating\n0,1,5\n", r":2: expected the column names"),
+        (HEADER + "item,judge,rating\n0,1,5\n", r":2: expected the column names"),
         (HEADER + "0,1,5\n", r":2: expected the column names"),
         (HEADER + COLUMNS, r": holds no profile"),
-        ("# targets: two\n" + COLUMNS + "0,1,5\n", r"targets 'two' are not item indices"),
+        ("# targets: two\n" + COLUMNS + "0,1,5\n", r"targets 'two' are not indices of items"),
         ("# targets: 1 1\n" + COLUMNS + "0,1,5\n", r"p.csv: a target is named twice"),
         ("# targets: 6\n" + COLUMNS + "0,1,5\n", r"p.csv: target 6 is not an item \(0–5\)"),
         ("# targets: -1\n" + COLUMNS + "0,1,5\n", r"p.csv: target -1 is not an item"),
@@ -120,6 +121,13 @@ def test_a_file_without_targets_needs_them_given(tmp_path: Path) -> None:
         (HEADER + COLUMNS + "0,1,nan\n", r":3: rating nan is not on the scale"),
         (HEADER + COLUMNS + "0,1,inf\n", r":3: rating inf is not on the scale"),
         (HEADER + COLUMNS + "0,1,5\n1,1,5\n0,1,4\n", r":5: user 0 rates item 1 a second time"),
+        (
+            "# goal: demot\n" + HEADER + COLUMNS + "0,1,5\n",
+            r"unknown goal 'demot': did you mean demo",
+        ),
+        ("# audience: me\n" + HEADER + COLUMNS + "0,1,5\n", r"audience 'me' are not indices of u"),
+        ("# audience: 4 4\n" + HEADER + COLUMNS + "0,1,5\n", r"audience: name users in ascending"),
+        ("# audience: -4\n" + HEADER + COLUMNS + "0,1,5\n", r"audience: users count from 0"),
         ("# digest: 00\n" + HEADER + COLUMNS + "0,1,5\n", r"p.csv: damaged: its rows do not match"),
     ],
 )
@@ -133,6 +141,18 @@ def test_a_malformed_file_is_refused_with_its_place(
     with pytest.raises(InputError, match=message) as caught:
         read_profiles(path, 6, FIVE)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_goal_and_audience_are_kept_and_need_not_be_there(tmp_path: Path) -> None:
+    made = profiles_of(FIVE, [(0, 2, 4), (0, 1, 3)], 1)
+    write_profiles(tmp_path / "old.csv", made)
+    assert "goal" not in (tmp_path / "old.csv").read_text()
+    old = read_profiles(tmp_path / "old.csv", 6, FIVE)
+    assert (old.goal, old.audience) == ("promote", ())
+    aimed = replace(made, goal="demote", audience=(1, 3, 99))
+    write_profiles(tmp_path / "aimed.csv", aimed)
+    read = read_profiles(tmp_path / "aimed.csv", 6, FIVE)
+    assert (read.goal, read.audience, read.notes) == ("demote", (1, 3, 99), made.notes)
 
 
 def test_a_changed_rating_is_noticed(tmp_path: Path) -> None:
@@ -236,7 +256,7 @@ def test_a_table_of_fractions_is_read(tmp_path: Path, dtype: str) -> None:
         (np.full((1, 6), "a"), r"values that are not numbers"),
         (np.full((1, 6), 0.3), r"rating 1.5 is not on the scale .* \(values are ratings ÷ 5\)"),
         (np.full((1, 6), -0.2), r"rating -1 is not on the scale"),
-        (np.full((1, 6), 5), r"rating 25 is not on the scale"),
+        (np.full((1, 6), 11), r"rating 11 is not on the scale 1–5 in steps of 1 and the ratings"),
     ],
 )
 def test_a_table_of_anything_else_is_refused(

@@ -9,7 +9,7 @@ from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
 from sims.attacks import make_profiles
-from sims.attacks.vicinity import times_listed
+from sims.attacks.neighborhoods import times_listed
 
 REAL = synthetic(300, 200, seed=1)
 K = 20

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.models import MODELS
 from common.versions.version import encode_version
 from common.vicinal.settings import preset
 from common.vicinal.tuning import tuned_scores
 from server.model_store import ModelStore, StoredModel, tables_digest
+from server.training.methods import ASSUMED_FAKES, UNRATED_WEIGHTS, Pca, Unrated, Vat
 from server.training.train import TrainingSettings, train
 from sims.cli import run
 from sims.evaluation.defenses import DEFENSES, defense_named
@@ -35,14 +37,17 @@ SETTINGS = preset("vicinal", neighbors=8, steps=3)
         *((name, name, False) for name in ROBUST),
         *((f"{name}+rvd", f"{name}+rvd", True) for name in ROBUST),
         ("rvd+rmf", "rmf+rvd", True),
+        ("pca+unrated", "pca+unrated", False),
+        ("rvd+unrated+pca", "pca+unrated+rvd", True),
     ],
 )
 def test_names_are_parsed(text: str, name: str, rvd: bool) -> None:
     found = defense_named(text)
     assert (found.name, found.rvd) == (name, rvd)
-    assert (found.robust is not None) == (name.removesuffix("+rvd") in ROBUST)
+    trained = [part for part in name.split("+") if part in ROBUST]
+    assert (found.robust is not None) == bool(trained)
     if found.robust is not None:
-        assert found.robust.method == name.removesuffix("+rvd")
+        assert found.robust.method == trained[0]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +60,11 @@ def test_names_are_parsed(text: str, name: str, rvd: bool) -> None:
         ("rmf+apr", "mf", "combine one robust training with rvd"),
         ("rvd+rvd", "mf", "combine one robust training with rvd"),
         ("none+rvd", "mf", "combine one robust training with rvd"),
+        ("pca+pca", "mf", "combine one robust training with rvd, as in rmf+rvd or pca+rmf+rvd"),
+        ("none+pca", "mf", "combine one robust training with rvd"),
+        ("pca+vat", "nsvd", "vat trains mf only, not nsvd"),
         ("rmf+none", "mf", "combine one robust training with rvd"),
-        ("apr+rvd", "autorec", "apr trains mf only, not autorec: use --defense rvd"),
+        ("apr+rvd", "autorec", "apr trains mf only, not autorec: use --defense unrated or rvd"),
         ("ltsmf", "cdae", "ltsmf trains mf only"),
     ],
 )
@@ -64,6 +72,26 @@ def test_what_makes_no_sense_is_refused(text: str, model: str, line: str) -> Non
     with pytest.raises(InputError) as refused:
         defense_named(text, model=model)
     assert line in str(refused.value)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_the_unrated_training(model: str) -> None:
+    for text in ("unrated+rvd", "pca+unrated+rvd", "pca"):
+        assert defense_named(text, model=model).name == text
+
+
+def test_a_detector_follows_the_fakes_that_are_assumed() -> None:
+    for share in (0.0, 0.03, 0.1):
+        robust = defense_named("pca+vat", assume_fakes=share).robust
+        assert robust == Pca(share=share, then=Vat())
+    assert defense_named("pca").robust == Pca(share=ASSUMED_FAKES)
+    assert defense_named("pca", assume_fakes=0.1).neighbors_of(110) == 100
+    assert defense_named("rvd").neighbors_of(110) == 110
+
+
+def test_each_model_has_its_own_unrated_weight() -> None:
+    weights = {model: defense_named("unrated", model=model).robust for model in MODELS}
+    assert weights == {model: Unrated(weight=UNRATED_WEIGHTS.get(model, 0.4)) for model in MODELS}
 
 
 def test_without_rvd_devices_rank_with_the_model_as_it_is(tmp_path: Path) -> None:
@@ -155,7 +183,7 @@ def test_the_same_training_gives_the_same_version(prepared: Prepared, name: str)
 def test_evaluate_measures_the_defended_model_beside_the_plain_one(tmp_path: Path) -> None:
     result = tmp_path / "result.json"
     found = {}
-    for name in ("none", "rvd", "unrated", "unrated+rvd"):
+    for name in ("none", "rvd", "unrated", "unrated+rvd", "pca+rvd"):
         options = ["--dataset", "synthetic:60x90", "--attack", "average", "--seed", "1"]
         options += ["--defense", name, "--k", "8", "--steps", "3", "--list-length", "20"]
         options += ["--store", str(tmp_path / "store"), "--json", str(result), "--processes", "1"]
@@ -169,7 +197,7 @@ def test_evaluate_measures_the_defended_model_beside_the_plain_one(tmp_path: Pat
         (each["accuracy"]["clean_defended"], each["accuracy"]["defended"], each["hit_ratio"])
         for each in found.values()
     ]
-    assert len({str(each) for each in accuracies}) == 4
+    assert len({str(each) for each in accuracies}) == 5
     assert found["unrated"]["fake_neighbor_share"] == 0
 
 
@@ -193,6 +221,9 @@ BANDS: Final = {
     "ltsmf": ((0.0, 0.05), (0.23, 0.32)),  # 0.000, 0.278
     "rmf": ((0.0, 0.15), (0.18, 0.29)),  # 0.040, 0.233
     "unrated": ((0.0, 0.05), (0.50, 0.62)),  # 0.003, 0.561
+    "pca+unrated": ((0.0, 0.05), (0.48, 0.62)),
+    "pca+rvd": ((0.0, 0.05), (0.40, 0.60)),
+    "vat+rvd": ((0.0, 0.05), (0.38, 0.60)),
     "ltsmf+rvd": ((0.0, 0.08), (0.45, 0.64)),  # 0.021, 0.544
     "rmf+rvd": ((0.0, 0.08), (0.43, 0.63)),  # 0.013, 0.528
 }

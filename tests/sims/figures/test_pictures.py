@@ -228,7 +228,7 @@ def test_a_page_draws_what_its_grid_draws(tmp_path: Path) -> None:
 
 
 def test_a_demo_is_drawn_small(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    conditions = ("clean", "undefended", "defended_paper", "defended_vicinal", "popularity")
+    conditions = ("clean", "undefended", "defended_vicinal", "popularity")
     told = {
         "dataset": "ml-100k",
         "model": "mf",

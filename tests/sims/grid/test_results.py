@@ -53,7 +53,7 @@ def defended() -> Cell:
 def test_a_result_keeps_all_settings(tmp_path: Path) -> None:
     cell = defended()
     kept = result_of(cell, None, "no memory")
-    assert kept.format == 2 and kept.attack_options == {"hubs": 4}
+    assert kept.format == 3 and kept.attack_options == {"hubs": 4}
     for name in ("min_support", "step_rule", "learning_rate", "proximal_weight", "steps"):
         assert getattr(kept, name) == getattr(cell.settings, name)
     assert kept.min_support == 24
@@ -91,17 +91,18 @@ def test_a_file_is_named_after_every_setting_and_no_class(tmp_path: Path) -> Non
     cell = defended()
     others = [
         replace(cell, users=9),
+        replace(cell, baselines=("popularity",)),
         replace(cell, settings=replace(cell.settings, min_support=23)),
         replace(cell, experiment=replace(cell.experiment, attack_options={"hubs": 3})),
         replace(cell, experiment=replace(cell.experiment, seed=1)),
     ]
-    assert len({cell_path(tmp_path, one) for one in (cell, *others)}) == 5
+    assert len({cell_path(tmp_path, one) for one in (cell, *others)}) == 6
 
     # Held fixed: with another name every stored grid would run again.
     experiment = Experiment(attack="vicinity", attack_options={"hubs": 4})
     settings = VicinalSettings(300, 0.4, 4, min_support=24)
     fixed = Cell(experiment, Defense(None, rvd=True), "vicinal", settings)
-    assert cell_path(tmp_path, fixed).stem == "fe1201d7497d7270470eda6ce7a272e2"
+    assert cell_path(tmp_path, fixed).stem == "40cbd873b4fa1212525b37edbe9aafd2"
 
 
 def test_a_result_of_format_1_is_read_and_says_what_it_lacks(tmp_path: Path) -> None:
@@ -110,6 +111,19 @@ def test_a_result_of_format_1_is_read_and_says_what_it_lacks(tmp_path: Path) -> 
     assert found.format == 1 and found.hit_ratio["defended"] == 0.25
     assert found.attack_options is None and found.min_support is None
     assert run(["figure", "heat-map", str(folder), "-o", str(tmp_path / "a.svg")]) == 0
+
+
+def test_a_result_of_format_2_is_read_without_what_came_later(tmp_path: Path) -> None:
+    later = ("recall_10", "intervals", "baselines", "goal", "harm_over_clean")
+    told = {k: v for k, v in result(format=2).model_dump().items() if k not in later}
+    folder = tmp_path / "two"
+    (folder / CELLS).mkdir(parents=True)
+    (folder / CELLS / "0a.json").write_text(json.dumps(told))
+    (found,) = read_results(folder)
+    assert found.format == 2 and found.min_support == 1 and found.accuracy["defended"] == 0.3
+    assert not found.recall_10 and not found.intervals and not found.baselines
+    with pytest.raises(InputError, match="holds results of format 2, which lack metrics"):
+        refuse_old(folder)
 
 
 def test_users_of_format_1_are_not_drawn_under_another_attack(

@@ -69,10 +69,11 @@ def test_results_survive_a_file_and_become_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        ('{"format": 3}', "format 3, written by another version"),
+        ('{"format": 4}', "format 4, written by another version"),
         ("{", "damaged"),
         ('{"format": 1}', "damaged (dataset: Field required)"),
         ('{"format": 2}', "damaged (dataset: Field required)"),
+        ('{"format": 3}', "damaged (dataset: Field required)"),
         ("[" * 100_000, "damaged"),
     ],
 )

@@ -58,7 +58,7 @@ def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]
     results = json.loads((folder / "results.json").read_text())
     names = {"ROW": ROWS, "PRESET": ("paper", "vicinal")}
     assert differences(results, KEYS, **names) == set()
-    conditions = {"clean", "undefended", "defended_paper", "defended_vicinal", "popularity"}
+    conditions = {"clean", "undefended", "defended_vicinal", "popularity", "userknn", "ease"}
     for part in ("hit_ratio", "accuracy", "accuracy_thresholded"):
         assert set(results[part]) == conditions
     assert results["users"] == 350
