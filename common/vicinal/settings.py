@@ -204,12 +204,10 @@ def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
 
 
 def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
-    """What is to be said where `capped` changed something."""
-    if asked.neighbors == given.neighbors:
-        return f"margin {asked.margin} is much for the users there are: margin {given.margin}"
+    """What is to be said where `capped` gave another k."""
     return (
         f"k = {asked.neighbors} is more than the {given.neighbors} users there are: "
-        f"k = {given.neighbors}, min support {given.min_support}, margin {given.margin}"
+        f"k = {given.neighbors}, min support {given.min_support}"
     )
 
 

@@ -225,10 +225,8 @@ def require_trainable(model: str, robust: Robust | None) -> None:
         raise InputError(f"{robust.method} trains, and {model} is trained: use --defense rvd")
     if isinstance(robust, Pca):
         robust = robust.then
-    if robust is not None and model in RANKINGS:
-        raise InputError(
-            f"{robust.method}: {model} has a training of its own: use --defense pca or rvd"
-        )
+    if robust is not None and model in SERVED_AS:
+        raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
     if robust is not None and model != "mf" and not isinstance(robust, Unrated):
         raise InputError(
             f"{robust.method} trains mf only, not {model}: use --defense unrated or rvd"

@@ -186,7 +186,7 @@ def measure_beside(
 
 def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:
     """What was measured otherwise than it was asked for."""
-    if not cell.defense.rvd or asked.settings == cell.settings:
+    if not cell.defense.rvd or asked.settings.neighbors == cell.settings.neighbors:
         return ()
     return (capped_note(asked.settings, cell.settings),)
 

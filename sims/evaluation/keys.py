@@ -127,11 +127,11 @@ FLEET: Final = {
     "seconds.fleet": "from the first message to the last answer, without Flower's start",
 }
 
-_NOT_IN_GRIDS: Final = ("source", "split", "hit_ratio_per_target")
+_NOT_IN_GRIDS: Final = ("source", "split", "hit_ratio_per_target", "tolerated_fakes")
 # Of a cell's file; a column of results.parquet has `_` where a key has a dot.
 GRID: Final = {
     "format": "of the file; another one is refused",
-    **ASKED,
+    **{name: text for name, text in ASKED.items() if name not in _NOT_IN_GRIDS},
     "attack_size": "fakes as a share of real users",
     "attack_options": "options of the attack; as JSON in results.parquet",
     "step_rule": "curvature, adagrad or adam",
