@@ -183,7 +183,7 @@ class DeviceRecommender:
         )
 
     def _certified(self, description: Description) -> tuple[int, int]:
-        """Fakes tolerated and raters required, among the accounts that the version was trained on."""
+        """Fakes tolerated, raters required, of the accounts that the version was trained on."""
         settings, accounts = description.preset(self._preset), description.manifest.users
         return settings.tolerated_fakes(accounts), settings.required_raters(accounts)
 
