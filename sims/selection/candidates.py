@@ -62,7 +62,7 @@ PENALTIES: Final = (100.0, 200.0, 400.0)
 
 
 def closed_form_candidates(model: str) -> Iterator[Candidate]:
-    """k × λ, and each other setting of the preset at a time."""
+    """K × λ, and each other setting of the preset at a time."""
     middle = PRESETS[model]["vicinal"]
     for k, penalty in product(CLOSED_SIZES, PENALTIES):
         yield Candidate(None, replace(middle, neighbors=k, proximal_weight=penalty))

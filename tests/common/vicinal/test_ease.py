@@ -74,8 +74,9 @@ def test_by_hand() -> None:
 
 def test_how_highly_somebody_rated_does_not_count() -> None:
     rated = np.random.default_rng(3).random((9, 20)) < 0.4
-    low, high = (tuned_scores(SERVED, Neighborhood(matrix_of(rated, level), {}), PRESET)
-                 for level in (0, 4))
+    low, high = (
+        tuned_scores(SERVED, Neighborhood(matrix_of(rated, level), {}), PRESET) for level in (0, 4)
+    )
     np.testing.assert_array_equal(low, high)
 
 
@@ -105,9 +106,7 @@ def test_a_model_without_parameters_is_solved_and_no_other() -> None:
         tuned_scores(ServedModel(MODELS["mf"], item_table), rows, PRESET)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"steps": 1}, {"unrated_weight": 0.1}, {"proximal_weight": 0.0}]
-)
+@pytest.mark.parametrize("wrong", [{"steps": 1}, {"unrated_weight": 0.1}, {"proximal_weight": 0.0}])
 def test_settings_that_a_closed_form_does_not_have(wrong: dict[str, float]) -> None:
     given_: dict[str, object] = {"steps": 0, "unrated_weight": 0.0, "proximal_weight": 1.0, **wrong}
     with pytest.raises(InputError, match="a closed form takes no steps"):
