@@ -33,6 +33,9 @@ class AnswerRecord:
     computed    seconds of fine-tuning and ranking; 0 when the server did it
     received    bytes of the package; 0 when it was kept from before, or the server answered
     age         seconds since a stale answer's package came; 0 for others
+    tolerated_fakes  f: how many of all accounts may be fakes and still hold up no item alone;
+                0: nothing is assumed
+    required_raters  M: how many accounts rated every item of the list that is there for its raters
     comparable  whether version, settings and K are those that the server was last seen with
     reported    whether the server has the counts
     """
@@ -45,6 +48,8 @@ class AnswerRecord:
     computed: float
     received: int
     age: float = 0.0
+    tolerated_fakes: int = 0
+    required_raters: int = 0
     comparable: bool = True
     reported: bool = False
 
@@ -106,6 +111,7 @@ class DeviceRecommender:
             arrived - start,
             computed,
             package.received,
+            **self._certified(description),
         )
 
     def _scores(
@@ -137,6 +143,7 @@ class DeviceRecommender:
             waited,
             0.0,
             0,
+            **self._certified(description),
         )
 
     def stale(self, current: Description, user: int, error: NoAnswerError) -> AnswerRecord:
@@ -168,8 +175,15 @@ class DeviceRecommender:
             time.perf_counter() - start,
             0,
             age=kept.age,
+            **self._certified(kept.description),
             comparable=self._measured(kept.description) == self._measured(current),
         )
+
+    def _certified(self, description: Description) -> dict[str, int]:
+        """What fakes an answer stands, among the accounts that the version was trained on."""
+        settings, accounts = description.preset(self._preset), description.manifest.users
+        fakes, required = settings.tolerated_fakes(accounts), settings.required_raters(accounts)
+        return {"tolerated_fakes": fakes, "required_raters": required}
 
     def _measured(self, description: Description) -> tuple[str, VicinalSettings, int]:
         """What counts depend on, beside the watched items."""

@@ -70,6 +70,9 @@ COMMANDS = {
     "compare": Command(
         "sims.commands.compare", "Test whether two results of the same users differ.", "server"
     ),
+    "certify": Command(
+        "sims.commands.certify", "Say what fakes cannot promote, whatever they rate.", "server"
+    ),
     "grid": Command(
         "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."
     ),

@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 from common.errors import InputError, VicinalError
 from server.flower_app import RunConfig
 from sims.cli import COMMANDS, INTERRUPTED, app
-from sims.commands import data, device_report, model
+from sims.commands import certify, data, device_report, model
 from sims.commands.demo import ROWS
 from sims.commands.help import Declared, declared, flowing
 from sims.evaluation import keys
@@ -202,6 +202,7 @@ def _results() -> Iterator[str]:
         "A Parquet file with a row for each user under each condition and of each baseline.",
     )
     yield _keys("vicinal compare --json", keys.COMPARED)
+    yield _keys("vicinal certify --json", certify.KEYS)
     yield _keys("vicinal simulate --json", keys.FLEET)
     yield _keys(
         "vicinal grid: cells/DIGEST.json, results.parquet",

@@ -65,11 +65,13 @@ class Admission:
             return self._counted
         unrated = np.ones(ratings.item_count, dtype=bool)
         unrated[ratings.items_of(user)] = False
-        count = max(FIRST_USERS, 2 * required)
-        while count < len(self._counted):
+        total = len(self._counted)
+        count = min(total, max(FIRST_USERS, 2 * required))
+        while True:
             order = self._nearest(user, count, settings.neighbors_by)
             taken = supporting(ratings, order, unrated, required, settings.candidates)
             if taken < count:
                 return order[:taken]
-            count *= 2
-        return self._counted
+            if count == total:
+                return self._counted
+            count = min(total, 2 * count)

@@ -19,6 +19,7 @@ from server.baselines import UNDEFENDED, BaselineRecommender, require_no_defense
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
 from server.preparing import trained
+from server.recommending.certificate import UNREACHABLE, Certificate
 from server.recommending.own_model import GenericVicinal, Loss
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings
@@ -74,6 +75,10 @@ class Recommendations:
     items    ids
     indices  int64 [K], of the same items in the rating matrix
     scores   float32 [K], that they were ranked by: about ratings as fractions of the maximum
+
+    tolerated_fakes  f: how many of all accounts may be fakes and still hold up no item alone; 0
+                     where nothing is assumed
+    required_raters  M: how many accounts rated every item that is there for its raters
     """
 
     user: Id
@@ -81,6 +86,8 @@ class Recommendations:
     items: tuple[Id, ...]
     indices: NDArray[np.int64]
     scores: NDArray[np.float32]
+    tolerated_fakes: int = 0
+    required_raters: int = 0
 
     def __iter__(self) -> Iterator[tuple[Id, float]]:
         return iter(zip(self.items, self.scores.tolist(), strict=True))
@@ -129,6 +136,7 @@ class Model:
         self.fakes = scorer.ratings.user_count - scorer.user_count
         self.settings = {key: capped(each, scorer.user_count) for key, each in settings.items()}
         self._scorer = scorer
+        self._certificates: dict[str, Certificate] = {}
         self._users, self._items = Ids.of_users(data), Ids.of_items(data)
 
     def __repr__(self) -> str:
@@ -172,7 +180,31 @@ class Model:
         best = top_items(scores, self.data.ratings.items_of(index), list_length)
         (name,) = self._users.named([index])
         items = tuple(self._items.named(best.tolist()))
-        return Recommendations(name, defense, items, best, scores[best])
+        found = Recommendations(name, defense, items, best, scores[best])
+        if defense == NO_DEFENSE:
+            return found
+        settings, accounts = self.settings[defense], self._scorer.ratings.user_count
+        fakes, required = settings.tolerated_fakes(accounts), settings.required_raters(accounts)
+        return replace(found, tolerated_fakes=fakes, required_raters=required)
+
+    def price(self, user: Id, item: Id, defense: str = VICINAL) -> int | None:
+        """How many more fakes it takes at least to have an item recommended to a user.
+
+        With fewer, whatever they rate, the list has it by exploration or in its random tail only
+        (docs/theory.md, Certificate). 0: it needs none. None: no number of fakes does it, as the
+        user rated the item. The ratings that the model was trained on are taken for genuine.
+
+        Raises InputError for an unknown user, item or defense.
+        """
+        defense = self._preset(defense)
+        index, wanted = self._users.index(user), self._items.index(item)
+        if defense == NO_DEFENSE:
+            return None if wanted in self.data.ratings.items_of(index) else 0
+        if defense not in self._certificates:
+            certificate = Certificate(self._scorer.ratings, self.settings[defense])
+            self._certificates[defense] = certificate
+        price = self._certificates[defense].price(index, wanted)
+        return None if price == UNREACHABLE else price
 
     def _preset(self, defense: str) -> str:
         """Its name, or none. Raises InputError."""

@@ -18,6 +18,10 @@ KEYS: Final = {
     "preset": "name of the preset that was asked for",
     "experiment": "what the server does not serve as it is, in its words; empty for a plain one",
     "users": "how many users were answered",
+    "tolerated_fakes": "f: how many of all accounts may be fakes and still hold up no recommended "
+    "item alone; the least of the answers",
+    "required_raters": "M: how many accounts have to rate an item to have it recommended, but for "
+    "exploration; the least of the answers",
     "late_reports": "reports of earlier runs that were delivered now",
     "counts.COUNT": "the sums that were reported",
     "oldest_package_seconds": "age of the oldest package that a stale answer came from",
@@ -51,6 +55,8 @@ def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
         "preset": preset,
         "experiment": outcome.experiment,
         "users": len(outcome.answered),
+        "tolerated_fakes": min((one.tolerated_fakes for one in outcome.answered), default=0),
+        "required_raters": min((one.required_raters for one in outcome.answered), default=0),
         "late_reports": outcome.late_reports,
         "counts": {
             "eligible": list(counts.eligible),
@@ -106,6 +112,9 @@ def device_table(outcome: RunResult, preset: str) -> Table:
         table.add_row("… the oldest of these", f"{age} old")
     if report["unreported_users"]:
         table.add_row("… not reported, no server", str(report["unreported_users"]))
+    if report["tolerated_fakes"]:
+        table.add_row("fakes tolerated", str(report["tolerated_fakes"]))
+        table.add_row("… raters that an item needs", str(report["required_raters"]))
     for key, label in (
         ("hit_ratio", "hit ratio of watched items"),
         ("accuracy", "accuracy"),

@@ -100,6 +100,12 @@ SeedOption = Annotated[
         help="Seed of the split, the targets, the attack and the training.",
     ),
 ]
+SampleSeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, callback=_seed, help="Seed of the sample of users, and of synthetic data."
+    ),
+]
 ListLengthOption = Annotated[
     int, typer.Option("--list-length", help="K: how many items a recommendation has.")
 ]

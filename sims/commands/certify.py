@@ -1,0 +1,219 @@
+"""`vicinal certify`: what a number of fakes cannot do to a data set, whatever they rate."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from common.errors import InputError
+from sims.commands import options
+
+if TYPE_CHECKING:  # heavy, and of no use until the command runs
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+    from common.ratings import RatingMatrix
+    from common.vicinal.settings import VicinalSettings
+    from sims.progress import Report
+
+app = typer.Typer(add_completion=False)
+
+# What each key of `vicinal certify --json` means.
+KEYS: Final = {
+    "dataset": "its name",
+    "accounts": "how many there are, taken for genuine; fakes are added to them",
+    "items": "how many items there are",
+    "users": "how many users were asked about",
+    "unpopular": "an item with fewer ratings is unpopular",
+    "preset": "name of the preset",
+    "neighbors_by": "the space in which users are near each other",
+    "exploration": "share of users for whom an item needs no raters: left out of every share",
+    "rows[].assumed_fakes": "φ: share of all accounts that may be fakes",
+    "rows[].form": "any: whoever the neighbors are; pairwise: fakes only come in between",
+    "rows[].fakes": "how many fakes there are",
+    "rows[].required_raters": "M: how many raters admit an item among so many accounts",
+    "rows[].pairs": "share of (user, unrated item) that they cannot promote",
+    "rows[].unpopular": "the same of unpopular items",
+    "rows[].items": "share of items that they can promote to no user",
+    "rows[].users": "share of users to whom they can promote no unpopular item",
+}
+
+
+@app.command()
+def certify(
+    dataset: options.DatasetOption = "ml-100k",
+    model: options.ModelOption = "mf",
+    preset: options.PresetOption = "vicinal",
+    k: options.NeighborsOption = None,
+    min_support: options.MinSupportOption = None,
+    neighbors_by: options.NeighborsByOption = None,
+    assume_fakes: Annotated[
+        str | None,
+        typer.Option(
+            "--assume-fakes",
+            help="Share of all accounts that may be fakes, as 3%; several, as 1%,10%, are "
+            "compared; default: the preset's.",
+            metavar="SHARES",
+        ),
+    ] = None,
+    fakes: Annotated[
+        str,
+        typer.Option(
+            "--fakes",
+            help="Numbers of fakes: of accounts, as 10, or shares of those there are, as 3%.",
+            metavar="NUMBERS",
+        ),
+    ] = "1%,3%,5%,10%",
+    unpopular: Annotated[
+        int,
+        typer.Option("--unpopular", min=1, help="An item with fewer ratings is unpopular."),
+    ] = 5,
+    users: Annotated[
+        int | None,
+        typer.Option("--users", min=1, help="Ask about a random sample of this many users."),
+    ] = None,
+    seed: options.SampleSeedOption = 0,
+    json_file: options.JsonOption = None,
+) -> None:
+    """Say what so many fakes cannot promote, whatever they rate: proved, not measured.
+
+    Takes the ratings for genuine, and trains nothing. Lists still have what exploration and their
+    random tail show. docs/theory.md has the proofs.
+    """
+    import numpy as np
+    from rich.console import Console
+
+    from common.files import write_file
+    from common.models import architecture
+    from common.vicinal.settings import capped, space_named
+    from common.vicinal.settings import preset as preset_named
+    from server.data.datasets import load_dataset
+    from sims.progress import shown
+    from sims.terminal import notes_wanted
+
+    assumed = [options.parse_share("--assume-fakes", part) for part in _parts(assume_fakes)]
+    tried = [
+        preset_named(
+            preset,
+            model=architecture(model),
+            neighbors=k,
+            min_support=min_support,
+            neighbors_by=None if neighbors_by is None else space_named(neighbors_by),
+            assumed_fakes=share,
+        )
+        for share in assumed or [None]
+    ]
+    if any(each.assumed_fakes == 0 and each.min_support == 1 for each in tried):
+        raise InputError(
+            "these settings certify nothing: give --assume-fakes a share, or --min-support a "
+            "number above 1"
+        )
+    parse_fakes(fakes, 1)  # a mistake in them is told before anything is loaded
+    ratings = load_dataset(dataset, seed=seed, progress=notes_wanted()).ratings
+    accounts = ratings.user_count
+    asked = np.arange(accounts)
+    if users is not None and users < accounts:
+        asked = np.sort(np.random.default_rng(seed).choice(accounts, users, replace=False))
+    settings = [capped(each, accounts) for each in tried]
+    with shown() as progress:
+        rows = list(
+            _rows(ratings, settings, asked, parse_fakes(fakes, accounts), unpopular, progress)
+        )
+    found = {
+        "dataset": dataset,
+        "accounts": accounts,
+        "items": ratings.item_count,
+        "users": len(asked),
+        "unpopular": unpopular,
+        "preset": preset,
+        "neighbors_by": settings[0].neighbors_by,
+        "exploration": settings[0].exploration,
+        "rows": rows,
+    }
+    if json_file is not None:
+        write_file(json_file, (json.dumps(found, indent=2) + "\n").encode())
+    Console().print(_table(found))
+
+
+def parse_fakes(text: str, accounts: int) -> list[int]:
+    """`10,3%` as numbers of fakes, shares being of the accounts and rounded up.
+
+    >>> parse_fakes("10, 3%, 0.1", 943)
+    [10, 29, 95]
+
+    Raises InputError.
+    """
+    found = []
+    for part in _parts(text):
+        if part.isdecimal():
+            found.append(int(part))
+            continue
+        share = options.parse_share("--fakes", part)
+        assert share is not None
+        found.append(math.ceil(round(share * accounts, 6)))
+    if not found:
+        raise InputError(f"--fakes {text!r:.40}: give numbers or shares, as in 10,3%")
+    return found
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _rows(
+    ratings: "RatingMatrix",
+    settings: "list[VicinalSettings]",
+    users: "NDArray[np.int64]",
+    fakes: list[int],
+    unpopular: int,
+    progress: "Report",
+) -> Iterator[dict[str, Any]]:
+    from server.recommending.certificate import Certificate, Form, shares
+    from sims.progress import counter
+
+    for each in settings:
+        forms: list[Form] = ["any"] if each.neighbors_by == "embedding" else ["any", "pairwise"]
+        for form in forms:
+            certificate = Certificate(ratings, each, form=form)
+            what = f"{form}, {100 * each.assumed_fakes:g} % assumed"
+            rare = ratings.item_counts() < unpopular
+            advance = counter(progress, what, len(users))
+            for row in shares(certificate, users, fakes, rare, advance=advance):
+                yield {
+                    "assumed_fakes": each.assumed_fakes,
+                    "form": form,
+                    "required_raters": each.required_raters(ratings.user_count + row.fakes),
+                    **asdict(row),
+                }
+
+
+def _table(found: dict[str, Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    asked = (
+        f"{found['users']:,} of {found['accounts']:,} users"
+        if (found["users"] < found["accounts"])
+        else f"{found['accounts']:,} users"
+    )
+    table = Table(
+        title=Text(f"What fakes cannot promote: {found['dataset']:.40}, {asked}"),
+        caption=Text(
+            f"Unpopular: fewer than {found['unpopular']} ratings. Not counted: exploration (drawn "
+            f"for {100 * found['exploration']:g} % of users, whatever fakes do) and the "
+            "random tail of a list."
+        ),
+        caption_justify="left",
+    )
+    for name in ("assumed", "form", "fakes", "M", "pairs", "unpopular", "items", "users"):
+        table.add_column(name, justify="left" if name == "form" else "right")
+    for row in found["rows"]:
+        shares = (f"{row[name]:.3f}" for name in ("pairs", "unpopular", "items", "users"))
+        assumed = f"{100 * row['assumed_fakes']:g} %"
+        numbers = str(row["fakes"]), str(row["required_raters"])
+        table.add_row(assumed, row["form"], *numbers, *shares)
+    return table
