@@ -40,14 +40,9 @@ def ease_scores(ratings: RatingMatrix, penalty: float) -> NDArray[np.float32]:
     touched = touched_items(ratings)
     rows = np.zeros((ratings.user_count, len(touched)))
     rows[ratings.users, places(ratings, touched)] = 1
-<<<<<<< HEAD
-    solve = _by_rows if len(rows) < len(touched) else _by_items
-    scores[touched] = solve(rows, penalty)
-=======
     scores[touched] = (
         _by_rows(rows, penalty) if len(rows) < len(touched) else _by_items(rows, penalty)
     )
->>>>>>> easervd
     return scores
 
 
