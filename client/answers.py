@@ -111,7 +111,8 @@ class DeviceRecommender:
             arrived - start,
             computed,
             package.received,
-            **self._certified(description),
+            tolerated_fakes=self._certified(description)[0],
+            required_raters=self._certified(description)[1],
         )
 
     def _scores(
@@ -143,7 +144,8 @@ class DeviceRecommender:
             waited,
             0.0,
             0,
-            **self._certified(description),
+            tolerated_fakes=self._certified(description)[0],
+            required_raters=self._certified(description)[1],
         )
 
     def stale(self, current: Description, user: int, error: NoAnswerError) -> AnswerRecord:
@@ -175,15 +177,15 @@ class DeviceRecommender:
             time.perf_counter() - start,
             0,
             age=kept.age,
-            **self._certified(kept.description),
+            tolerated_fakes=self._certified(kept.description)[0],
+            required_raters=self._certified(kept.description)[1],
             comparable=self._measured(kept.description) == self._measured(current),
         )
 
-    def _certified(self, description: Description) -> dict[str, int]:
-        """What fakes an answer stands, among the accounts that the version was trained on."""
+    def _certified(self, description: Description) -> tuple[int, int]:
+        """Fakes tolerated, raters required, of the accounts that the version was trained on."""
         settings, accounts = description.preset(self._preset), description.manifest.users
-        fakes, required = settings.tolerated_fakes(accounts), settings.required_raters(accounts)
-        return {"tolerated_fakes": fakes, "required_raters": required}
+        return settings.tolerated_fakes(accounts), settings.required_raters(accounts)
 
     def _measured(self, description: Description) -> tuple[str, VicinalSettings, int]:
         """What counts depend on, beside the watched items."""

@@ -38,6 +38,8 @@ class Model:
     biases          whether there are b (hidden_bias) and c (item_bias)
     sigmoid_hidden  whether z = sigmoid(a)
     sigmoid_output  whether r̂ = sigmoid(y)
+    tables          whether it has parameters; without, scores come from a neighborhood's rows alone
+                    (common.vicinal.ease)
     """
 
     name: str
@@ -46,6 +48,7 @@ class Model:
     biases: bool = False
     sigmoid_hidden: bool = False
     sigmoid_output: bool = False
+    tables: bool = True
 
     def user_shapes(self, users: int, width: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters that belong to single users and stay on the server."""
@@ -53,6 +56,8 @@ class Model:
 
     def shared_shapes(self, items: int, width: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters that every device gets."""
+        if not self.tables:
+            return {}
         shapes: dict[str, tuple[int, ...]] = {"item_embedding": (items, width)}
         if self.inputs != "none":
             shapes["input_embedding"] = (items, width)
@@ -136,6 +141,8 @@ _ALL: Final = (
     ),
 )
 MODELS: Final[dict[str, Model]] = {model.name: model for model in _ALL}
+# Models without parameters, solved anew for every request: a device needs rows only.
+CLOSED_FORM: Final[dict[str, Model]] = {"ease": Model("ease", tables=False)}
 # Recommenders that differ in their training alone: the model that their parameters are served as.
 SERVED_AS: Final[dict[str, str]] = {"ials": "mf", "bpr": "mf", "lightgcn": "mf"}
 
@@ -154,7 +161,8 @@ def architecture(name: str) -> str:
 
 
 def model_named(name: str) -> Model:
-    """Raises InputError for a name that is not in MODELS."""
-    if name not in MODELS:
-        raise unknown("model", name, MODELS)
-    return MODELS[name]
+    """Raises InputError for a name that is neither in MODELS nor in CLOSED_FORM."""
+    models = {**MODELS, **CLOSED_FORM}
+    if name not in models:
+        raise unknown("model", name, models)
+    return models[name]

@@ -23,7 +23,7 @@ from common.names import unknown
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
-from common.vicinal.settings import VicinalSettings, space_named
+from common.vicinal.settings import VicinalSettings, capped, space_named
 from common.vicinal.settings import preset as preset_named
 from server.fleet.serve import FleetJob, serve_fleet
 from server.versions.deployment import read_deployment
@@ -120,7 +120,10 @@ def main(grid: Grid, context: Context) -> None:
     recommender = read_deployment(Path(config.deployment))
     job = FleetJob(
         preset=config.preset,
-        settings=config.settings(recommender.version.manifest.model),
+        # The run config names no margin, which is capped with k.
+        settings=capped(
+            config.settings(recommender.version.manifest.model), recommender.user_count
+        ),
         list_length=config.list_length,
         watched=config.watched(recommender.ratings.item_count),
         clients=config.clients,

@@ -62,9 +62,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "wire",
     ),
     "server": (
-        "data reports model_store",
+        "data reports model_store baselines",
         "training recommending",
-        "baselines importing versions",
+        "importing versions",
         "preparing workers",
         "metrics",
         "trust",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from common.models import MODELS
+from common.models import CLOSED_FORM, MODELS
 
 VICINAL = [sys.executable, "-m", "sims.cli"]
 EXPERIMENT = ["--dataset", "synthetic:250x300x6000", "--seed", "3", "--k", "40"]
@@ -50,7 +50,7 @@ def device_result(folder: Path, experiment: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *CLOSED_FORM])
 def test_in_process_grpc_and_flower_give_the_same_counts(tmp_path: Path, model: str) -> None:
     experiment = [*EXPERIMENT, "--model", model]
     evaluated, simulated = tmp_path / "evaluate.json", tmp_path / "simulate.json"
@@ -65,5 +65,8 @@ def test_in_process_grpc_and_flower_give_the_same_counts(tmp_path: Path, model: 
     for share in SHARES:
         assert grpc[share] == in_process[share]["defended"]
     assert flower["counts"] == grpc["counts"]
-    # The comparison means something: the attack shows, and the defense changes the answer.
-    assert in_process["hit_ratio"]["undefended"] > in_process["hit_ratio"]["defended"]
+    # The comparison means something: the attack shows, and the defense changes the answer. EASE
+    # on all ratings is hardly moved by this attack.
+    if model in MODELS:
+        assert in_process["hit_ratio"]["undefended"] > in_process["hit_ratio"]["defended"]
+    assert in_process["accuracy"]["undefended"] != in_process["accuracy"]["defended"]

@@ -124,7 +124,8 @@ class DualEncoder:
         divided = curvature.divide(gradient, own, self._proximal / self._scale)
         if not self._model.sigmoid_hidden:
             return -divided
-        moved: Table = np.clip(-divided / slope, -MAX_MOVE, MAX_MOVE)
+        with np.errstate(over="ignore"):  # a move past the largest number is clipped like others
+            moved: Table = np.clip(-divided / slope, -MAX_MOVE, MAX_MOVE)
         return moved
 
     def _penalty(self, coefficients: Table) -> float:

@@ -8,8 +8,9 @@ from common.errors import InputError
 from common.models import SERVED_AS
 from common.names import unknown
 
-StepRule = Literal["curvature", "adagrad", "adam"]
-STEP_RULES: Final = ("curvature", "adagrad", "adam")
+StepRule = Literal["curvature", "adagrad", "adam", "closed-form"]
+STEP_RULES: Final = ("curvature", "adagrad", "adam", "closed-form")
+CLOSED_FORM_RULE: Final = "closed-form"
 Space = Literal["ratings", "embedding", "random"]
 # In what users are near each other: what they rated, or the model's embeddings; random is the
 # choice that both have to beat.
@@ -29,11 +30,13 @@ class VicinalSettings:
                     0 is the paper's objective
     steps           T: fine-tuning steps
     step_rule       curvature: every row steps by a bound of its own curvature, no learning rate;
-                    adagrad, adam: an optimiser of training, from a fresh state
-    learning_rate   of adagrad and adam; curvature has none
+                    adagrad, adam: an optimiser of training, from a fresh state;
+                    closed-form: no steps, a model without parameters is solved
+                    (common.vicinal.ease)
+    learning_rate   of adagrad and adam; the others have none
     min_support     m: an item's ratings count only if at least m of the k neighbors rated it;
                     above 1, items without that support rank last
-    proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model
+    proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model; of a closed form λ‖B‖²
     neighbors_by    the space in which users are near each other
 
     Admission: which items a user can be recommended (server.recommending.admission).
@@ -87,9 +90,9 @@ class VicinalSettings:
         require(self.step_rule in STEP_RULES, f"step rule must be one of {', '.join(STEP_RULES)}")
         require(
             self.learning_rate == 0
-            if self.step_rule == "curvature"
+            if self.step_rule in ("curvature", CLOSED_FORM_RULE)
             else 0 < self.learning_rate < float("inf"),
-            "adagrad and adam need a positive learning rate, curvature takes none",
+            "adagrad and adam need a positive learning rate, the others take none",
         )
         require(
             1 <= self.min_support <= self.neighbors,
@@ -98,6 +101,12 @@ class VicinalSettings:
         require(
             0 <= self.proximal_weight < float("inf"),
             f"proximal weight must not be negative, got {self.proximal_weight}",
+        )
+        require(
+            self.step_rule != CLOSED_FORM_RULE
+            or (self.steps == 0 and self.unrated_weight == 0 and self.proximal_weight > 0),
+            "a closed form takes no steps and no unrated weight, and needs a positive "
+            "proximal weight",
         )
         require(self.neighbors_by in SPACES, f"neighbors are sought by {', '.join(SPACES)}")
         require(
@@ -114,15 +123,13 @@ class VicinalSettings:
 
 # What the presets `vicinal` of all models have in common.
 _VICINAL: Final = VicinalSettings(
-    80,
-    0.4,
+    32,
+    0.7,
     2,
-    min_support=2,
     proximal_weight=0.003,
     neighbors_by="ratings",
     assumed_fakes=0.03,
-    margin=12,
-    candidates=300,
+    margin=4,
     exploration=0.02,
 )
 
@@ -135,15 +142,26 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),
-        "vicinal": _VICINAL,
+        "vicinal": replace(_VICINAL, unrated_weight=0.2),
     },
     "autorec": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adam", learning_rate=0.03),
-        "vicinal": _VICINAL,
+        "vicinal": replace(_VICINAL, unrated_weight=0.2),
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
-        "vicinal": replace(_VICINAL, neighbors=40, unrated_weight=0.2),
+        "vicinal": replace(_VICINAL, unrated_weight=0.2),
+    },
+    # The paper fine-tunes parameters, which a closed form does not have.
+    "ease": {
+        "vicinal": replace(
+            _VICINAL,
+            neighbors=300,
+            unrated_weight=0.0,
+            steps=0,
+            step_rule=CLOSED_FORM_RULE,
+            proximal_weight=300.0,
+        ),
     },
 }
 
@@ -204,12 +222,10 @@ def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
 
 
 def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
-    """What is to be said where `capped` changed something."""
-    if asked.neighbors == given.neighbors:
-        return f"margin {asked.margin} is much for the users there are: margin {given.margin}"
+    """What is to be said where `capped` gave another k."""
     return (
         f"k = {asked.neighbors} is more than the {given.neighbors} users there are: "
-        f"k = {given.neighbors}, min support {given.min_support}, margin {given.margin}"
+        f"k = {given.neighbors}, min support {given.min_support}"
     )
 
 

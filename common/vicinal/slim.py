@@ -23,7 +23,7 @@ from common.vicinal.entries import places, touched_items
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unsupported_last
-from common.vicinal.tuning import FINE_TUNERS, ServedModel
+from common.vicinal.tuning import ServedModel, fine_tuner
 
 Tables = Mapping[str, NDArray[np.float32]]
 
@@ -66,7 +66,7 @@ def slim_model(served: ServedModel, ratings: RatingMatrix) -> SlimModel:
     return SlimModel(
         {name: table[touched] for name, table in served.parameters.items() if name in items},
         {name: table for name, table in served.parameters.items() if name not in items}
-        | {ITEM_GRAM: served.item_gram},
+        | ({ITEM_GRAM: served.item_gram} if served.model.tables else {}),
     )
 
 
@@ -78,7 +78,7 @@ def slim_shapes(
     side = width + int(model.biases)
     rows = {name: shape for name, shape in shapes.items() if name in model.item_tables}
     others = {name: shape for name, shape in shapes.items() if name not in model.item_tables}
-    return rows, others | {ITEM_GRAM: (side, side)}
+    return rows, others | ({ITEM_GRAM: (side, side)} if model.tables else {})
 
 
 def slim_scores(
@@ -89,7 +89,7 @@ def slim_scores(
     ratings = neighborhood.ratings
     touched = touched_items(ratings)
     shared = {name: table for name, table in slim.shared.items() if name != ITEM_GRAM}
-    part = ServedModel(model, {**slim.rows, **shared}, item_gram=slim.shared[ITEM_GRAM])
+    part = ServedModel(model, {**slim.rows, **shared}, item_gram=slim.shared.get(ITEM_GRAM))
     among_touched = RatingMatrix(
         ratings.indptr,
         places(ratings, touched).astype(np.int32),
@@ -97,7 +97,7 @@ def slim_scores(
         len(touched),
         ratings.scale,
     )
-    tuned = FINE_TUNERS[settings.step_rule](
+    tuned = fine_tuner(model, settings)(
         part, Neighborhood(among_touched, neighborhood.user_parameters), settings
     )
     scores = np.zeros(ratings.item_count, dtype=tuned.dtype)

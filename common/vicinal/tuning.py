@@ -21,13 +21,15 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from common.models import Model
 from common.vicinal.curvature import eigenbasis
+from common.vicinal.ease import ease_scores
 from common.vicinal.encoder import DualEncoder
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.optimizers import TouchedCopy, adagrad_steps, adam_steps
 from common.vicinal.output import OutputLayer
-from common.vicinal.settings import VicinalSettings
+from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings
 from common.vicinal.support import unsupported_last
 
 Table = NDArray[np.float32]
@@ -71,7 +73,8 @@ class ServedModel:
 
     def warm(self) -> None:
         """Compute what all requests share now, and not within the first of them."""
-        _ = self.item_table, self.item_gram, self.item_basis
+        if self.model.tables:
+            _ = self.item_table, self.item_gram, self.item_basis
 
     def plain_scores(self, neighborhood: Neighborhood) -> Table:
         """The undefended model's scores of row 0 for every item, [I]."""
@@ -89,9 +92,9 @@ def tuned_scores(
 
     They are finite, and the copy's objective is not above the model's own. Where only
     supported items are ranked (settings.only_supported), the others come last, whatever the copy
-    says.
+    says. Raises InputError as fine_tuner().
     """
-    scores = FINE_TUNERS[settings.step_rule](served, neighborhood, settings)
+    scores = fine_tuner(served.model, settings)(served, neighborhood, settings)
     if not settings.only_supported:
         return scores
     return unsupported_last(scores, neighborhood.ratings)
@@ -132,11 +135,32 @@ def _by_optimizer(
     return served.plain_scores(neighborhood)
 
 
-FINE_TUNERS: Final[dict[str, Callable[[ServedModel, Neighborhood, VicinalSettings], Table]]] = {
+def _in_closed_form(
+    _served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+) -> Table:
+    """There is nothing to begin with: the rows decide alone."""
+    return ease_scores(neighborhood.ratings, settings.proximal_weight)
+
+
+FineTuner = Callable[[ServedModel, Neighborhood, VicinalSettings], Table]
+FINE_TUNERS: Final[dict[str, FineTuner]] = {
     "curvature": _by_curvature,
     "adagrad": partial(_by_optimizer, adagrad_steps),
     "adam": partial(_by_optimizer, adam_steps),
+    CLOSED_FORM_RULE: _in_closed_form,
 }
+
+
+def fine_tuner(model: Model, settings: VicinalSettings) -> FineTuner:
+    """Raises InputError for steps of a model without parameters, and for the reverse."""
+    check_rule(model, settings)
+    return FINE_TUNERS[settings.step_rule]
+
+
+def check_rule(model: Model, settings: VicinalSettings) -> None:
+    """Raises InputError for steps of a model without parameters, and for the reverse."""
+    if model.tables == (settings.step_rule == CLOSED_FORM_RULE):
+        raise InputError(f"{model.name} has no fine-tune by the step rule {settings.step_rule}")
 
 
 def output_layer(

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.errors import InputError
+from common.models import model_named
 from common.names import unknown
 from common.versions.encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
 from common.versions.version import MAX_BYTES, Manifest, is_digest
 from common.vicinal.settings import VicinalSettings
+from common.vicinal.tuning import check_rule
 from common.wire import offload_pb2 as wire
 from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
 
@@ -105,6 +107,7 @@ class Description:
             f"what it says of its experiment is no line of {MAX_EXPERIMENT} characters",
         )
         for name, settings in self.presets.items():
+            check_rule(model_named(manifest.model), settings)
             require(
                 settings.neighbors <= MAX_NEIGHBORS and settings.steps <= MAX_STEPS,
                 f"preset {name[:40]!r} asks for more than {MAX_NEIGHBORS} neighbors "

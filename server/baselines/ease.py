@@ -22,7 +22,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.baselines.incidence import incidence
 
-# λ, chosen on validation items (docs/decisions/0020-baselines.md).
+# λ, chosen on validation items (docs/decisions/0022-baselines.md).
 PENALTY: Final = 200.0
 # Of the smaller of users and items: 1.2 GB as float64, and minutes of one core.
 MOST: Final = 12_000

@@ -17,7 +17,7 @@ from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.baselines.incidence import incidence
 
-# Chosen on validation items (docs/decisions/0020-baselines.md).
+# Chosen on validation items (docs/decisions/0022-baselines.md).
 NEIGHBORS: Final = 20
 # Items whose cosines with all others are held at a time: 120 MB at 59,000 items.
 ITEMS_PER_CHUNK: Final = 256

@@ -1,7 +1,7 @@
 """The recommenders that every other one is compared with.
 
 Each is fitted by one function of the rating matrix, and takes no random numbers. Only what was
-rated counts, not how highly. None has parameters that a request could tune.
+rated counts, not how highly. None has parameters.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.models import CLOSED_FORM
 from common.ratings import RatingMatrix
 from server.baselines.ease import Ease
 from server.baselines.itemknn import ItemKnn
@@ -31,3 +32,5 @@ BASELINES: Final[dict[str, Callable[[RatingMatrix], Scorer]]] = {
     "itemknn": ItemKnn,
     "ease": Ease,
 }
+# Those that no request can tune; ease is solved on neighborhoods, too (common.vicinal.ease).
+UNDEFENDED: Final = tuple(name for name in BASELINES if name not in CLOSED_FORM)

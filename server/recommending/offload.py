@@ -15,7 +15,7 @@ from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
 from common.vicinal.neighborhood import Neighborhood
-from common.vicinal.settings import Space, VicinalSettings
+from common.vicinal.settings import CLOSED_FORM_RULE, Space, VicinalSettings
 from common.wire.rounding import rounded
 from server.recommending.admission import Admission
 from server.recommending.neighbor_cache import NeighborCache
@@ -139,6 +139,8 @@ class Offloader:
         ratings = supported(self.ratings.rows(members), settings.min_support)
         if settings.assumed_fakes > 0:
             ratings = ratings.of_items(self._shown(user, settings))
+        if settings.step_rule == CLOSED_FORM_RULE:
+            ratings = without_levels(ratings)
         # Rounded here, and not on the way, so that the server's own answers are the device's.
         tables = {name: rounded(rows[members]) for name, rows in self.user_parameters.items()}
         order = order_by_content(ratings, tables)
@@ -169,6 +171,12 @@ def order_by_content(
         return int(end - start), items.tobytes(), levels.tobytes(), *own
 
     return np.array([0, *sorted(range(1, ratings.user_count), key=content)], dtype=np.int64)
+
+
+def without_levels(ratings: RatingMatrix) -> RatingMatrix:
+    """Who rated what, and not how highly: what is not needed does not leave the server."""
+    levels = np.zeros_like(ratings.levels)
+    return RatingMatrix(ratings.indptr, ratings.items, levels, ratings.item_count, ratings.scale)
 
 
 def supported(ratings: RatingMatrix, min_support: int) -> RatingMatrix:

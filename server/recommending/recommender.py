@@ -4,8 +4,8 @@ Shapes: U users (fakes among them, unknown to the server), I items, K recommende
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Final, final
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from common.vicinal.tuning import ServedModel, tuned_scores
 from server.model_store import StoredModel
 from server.recommending.neighbor_cache import NeighborCache
 from server.recommending.offload import Offloader, Search
+
+if TYPE_CHECKING:
+    from server.baselines import Scorer
 
 # Dense rows of ratings that are encoded at a time: 100 MB at 100,000 items.
 USERS_PER_CHUNK: Final = 256
@@ -142,10 +145,19 @@ class Recommender:
     def plain_scores(self, user: int) -> NDArray[np.float32]:
         """Scores of every item by the model as it was trained, [I]. Raises InputError."""
         self._check_user(user)
+        if not self.version.served.model.tables:
+            return self._fitted.scores(user)
         # As it was trained: not rounded, as what is sent to devices is.
         own = {name: rows[[user]] for name, rows in self.stored.user_parameters.items()}
         alone = Neighborhood(self.ratings.rows([user]), own)
         return self.version.served.plain_scores(alone)
+
+    @cached_property
+    def _fitted(self) -> "Scorer":
+        """What a model without parameters is where nobody defends it. Raises InputError."""
+        from server.baselines import BASELINES  # noqa: PLC0415 - scipy, of no use to a worker
+
+        return BASELINES[self.version.manifest.model](self.ratings)
 
     def nearest(
         self, users: NDArray[np.int64], count: int, space: Space = "embedding"
@@ -166,9 +178,14 @@ class Recommender:
 
 
 def embeddings(stored: StoredModel, ratings: RatingMatrix) -> NDArray[np.float32]:
-    """Where the users of `ratings` lie for the neighbor search, [U, d]."""
+    """Where the users of `ratings` lie for the neighbor search, [U, d].
+
+    Raises InputError for a model without parameters.
+    """
     version = stored.version
     model, users = version.served.model, np.arange(ratings.user_count)
+    if not model.tables:
+        raise InputError(f"{model.name} has no embeddings of users: seek neighbors by ratings")
     parts = []
     for rows in np.split(users, range(USERS_PER_CHUNK, len(users), USERS_PER_CHUNK)):
         own = {name: table[rows] for name, table in stored.user_parameters.items()}

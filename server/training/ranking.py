@@ -2,7 +2,7 @@
 
 Each gives factors of users and items, which `calibrated` scales to predict ratings; they are served
 as an mf version. What is left open here was chosen on validation items (sims/selection/baselines.py
-and docs/decisions/0020-baselines.md). All settings are part of a training's digest.
+and docs/decisions/0022-baselines.md). All settings are part of a training's digest.
 """
 
 from typing import Annotated, Final, Literal, final

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.errors import InputError, VicinalError
-from common.models import IMPORTED, SERVED_AS, Model, model_named
+from common.models import CLOSED_FORM, IMPORTED, SERVED_AS, Model, model_named
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
 from server.model_store import Tables, TrainedModel, tables_digest, user_tables
@@ -157,6 +157,8 @@ def train(
     # A sum's order depends on the number of threads, and a version's name on the sum.
     torch.set_num_threads(1)
     require_trainable(settings.model, settings.robust)
+    if not model.tables:
+        return _trained(ratings, settings, {}, start)
     if start is not None and (settings.ranking or settings.robust):
         what = settings.robust.method if settings.robust else settings.model
         raise InputError(f"{what} has no warm start: train it anew")
@@ -223,8 +225,12 @@ def require_trainable(model: str, robust: Robust | None) -> None:
     """Raises InputError for a robust training that the model does not have."""
     if robust is not None and model.startswith(IMPORTED):
         raise InputError(f"{robust.method} trains, and {model} is trained: use --defense rvd")
+    if robust is not None and model in CLOSED_FORM:
+        raise InputError(f"{model} has nothing to train robustly: use --defense rvd or none")
     if isinstance(robust, Pca):
         robust = robust.then
+    if robust is not None and model in SERVED_AS:
+        raise InputError(f"{robust.method} trains mf only, not {model}: use --defense rvd")
     if robust is not None and model != "mf" and not isinstance(robust, Unrated):
         raise InputError(
             f"{robust.method} trains mf only, not {model}: use --defense unrated or rvd"
@@ -280,7 +286,7 @@ def _trained(
         users=ratings.user_count,
         items=ratings.item_count,
         # rmf's width follows from its rank.
-        width=shared["item_embedding"].shape[1],
+        width=shared["item_embedding"].shape[1] if shared else 1,
         minimum=float(scale.minimum),
         maximum=float(scale.maximum),
         step=float(scale.step),

@@ -15,7 +15,7 @@ from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.threads import one_thread
 from common.vicinal.settings import PRESETS, VicinalSettings, capped
-from server.baselines import BASELINES, BaselineRecommender, require_no_defense
+from server.baselines import UNDEFENDED, BaselineRecommender, require_no_defense
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
 from server.preparing import trained
@@ -208,7 +208,7 @@ class Model:
 
     def _preset(self, defense: str) -> str:
         """Its name, or none. Raises InputError."""
-        if self.name in BASELINES and defense in (VICINAL, RVD):
+        if self.name in UNDEFENDED and defense in (VICINAL, RVD):
             require_no_defense(self.name)
         if defense == RVD:
             return VICINAL
@@ -260,7 +260,7 @@ def train(
             generic = own.train(ratings, loaded.ratings.user_count, seed=seed)
         return of_own(own, generic, loaded)
     how = None if robust is None else training_named(robust, model=built_in(model))
-    if built_in(model) in BASELINES:
+    if built_in(model) in UNDEFENDED:
         with one_thread():
             fitted = BaselineRecommender(model, ratings, loaded.ratings.user_count)
         named = hashlib.sha256(f"{model}{ratings.digest()}".encode()).hexdigest()

@@ -57,7 +57,7 @@ def simulate(
     prepared = prepare(cell.experiment)
     asked = cell.defense.settings(cell.settings)
     settings = capped(asked, prepared.user_count)
-    if settings != asked and notes_wanted():
+    if settings.neighbors != asked.neighbors and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
     with shown() as progress:

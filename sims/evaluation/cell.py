@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.vicinal.settings import VicinalSettings, capped, capped_note
-from server.baselines import BASELINES, BaselineRecommender
+from server.baselines import UNDEFENDED, BaselineRecommender
 from server.model_store import ModelStore
 from server.training.methods import Robust
 from sims.evaluation.baselines import POPULARITY, USUAL, measure_baseline, refused
@@ -186,7 +186,7 @@ def measure_beside(
 
 def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:
     """What was measured otherwise than it was asked for."""
-    if not cell.defense.rvd or asked.settings == cell.settings:
+    if not cell.defense.rvd or asked.settings.neighbors == cell.settings.neighbors:
         return ()
     return (capped_note(asked.settings, cell.settings),)
 
@@ -205,7 +205,7 @@ def _training(
 ) -> Train:
     """How the models of a cell come about."""
     named = prepared.experiment.model
-    if own is None and named not in BASELINES:
+    if own is None and named not in UNDEFENDED:
         return partial(prepared.train, store, progress=progress)
 
     def train(*, clean: bool, robust: Robust | None) -> Measurable:

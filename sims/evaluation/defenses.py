@@ -9,8 +9,8 @@ from typing import Final
 
 from common.errors import InputError
 from common.names import unknown
-from common.vicinal.settings import VicinalSettings
-from server.baselines import BASELINES, require_no_defense
+from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings
+from server.baselines import UNDEFENDED, require_no_defense
 from server.training.bases import base_training
 from server.training.methods import (
     ASSUMED_FAKES,
@@ -77,9 +77,17 @@ class Defense:
         return max(1, users - suspect_count(users, self.robust.share))
 
     def settings(self, settings: VicinalSettings) -> VicinalSettings:
-        """What devices are to be told: without RVD, to rank with the model as it is."""
+        """What devices are to be told: without RVD, to rank with the model as it is.
+
+        Raises InputError where there is none.
+        """
         if self.rvd:
             return settings
+        if settings.step_rule == CLOSED_FORM_RULE:
+            raise InputError(
+                "a model without parameters is on no device as it is: use --defense rvd, or "
+                "measure it with evaluate"
+            )
         return replace(
             settings, neighbors=1, steps=0, unrated_weight=0.0, min_support=1, assumed_fakes=0.0
         )
@@ -108,7 +116,7 @@ def defense_named(
         raise InputError(
             f"defense {text!r}: combine one robust training with rvd, as in rmf+rvd or pca+rmf+rvd"
         )
-    if model in BASELINES and text != NO_DEFENSE:
+    if model in UNDEFENDED and text != NO_DEFENSE:
         require_no_defense(model)
     then = base_training(model, preset) if rvd and not trainings else None
     for name in trainings:

@@ -16,7 +16,7 @@ from common.errors import InputError
 from common.models import IMPORTED, MODELS, SERVED_AS
 from common.names import unknown
 from common.ratings import RatingMatrix
-from server.baselines import BASELINES
+from server.baselines import BASELINES, UNDEFENDED
 from server.data.datasets import Dataset, load_dataset
 from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
@@ -247,7 +247,7 @@ def require_named(model: str) -> None:
 
 def require_parameters(model: str) -> None:
     """Raises InputError for a baseline, which can be measured and no more."""
-    if model in BASELINES:
+    if model in UNDEFENDED:
         raise InputError(f"{model} has no parameters to serve or to show: measure it with evaluate")
 
 

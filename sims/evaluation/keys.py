@@ -127,14 +127,14 @@ FLEET: Final = {
     "seconds.fleet": "from the first message to the last answer, without Flower's start",
 }
 
-_NOT_IN_GRIDS: Final = ("source", "split", "hit_ratio_per_target")
+_NOT_IN_GRIDS: Final = ("source", "split", "hit_ratio_per_target", "tolerated_fakes")
 # Of a cell's file; a column of results.parquet has `_` where a key has a dot.
 GRID: Final = {
     "format": "of the file; another one is refused",
-    **ASKED,
+    **{name: text for name, text in ASKED.items() if name not in _NOT_IN_GRIDS},
     "attack_size": "fakes as a share of real users",
     "attack_options": "options of the attack; as JSON in results.parquet",
-    "step_rule": "curvature, adagrad or adam",
+    "step_rule": "curvature, adagrad, adam or closed-form",
     "learning_rate": "of adagrad and adam; 0 for curvature",
     "proximal_weight": "λ: what holds the copy near the model",
     "model_digest": "of a model's file, where the model is a function in one; else empty",

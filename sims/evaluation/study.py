@@ -12,7 +12,7 @@ from pathlib import Path
 from common.errors import InputError
 from common.models import architecture
 from common.vicinal.settings import VicinalSettings, preset
-from server.baselines import BASELINES
+from server.baselines import UNDEFENDED
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
 from sims.attacks.budget import ATTACK_SIZE, Attack
@@ -133,7 +133,7 @@ class Study:
     def _settings(self) -> VicinalSettings:
         """Of a built-in model. Raises InputError."""
         changes = (self.k, self.steps, self.unrated_weight, self.min_support)
-        if self.model in BASELINES:
+        if self.model in UNDEFENDED:
             if any(value is not None for value in changes):
                 raise InputError(
                     f"{self.model} is not fine-tuned: leave out k, steps, unrated weight and "

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
+from common.models import architecture
 from common.names import unknown
 from common.vicinal.settings import PRESETS, Space, preset
 from sims.attacks import ATTACKS, attack_named
@@ -166,7 +167,8 @@ class GridConfig(BaseModel):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)
                 yield Cell(experiment, named, OWN_PRESET, settings, self.users, self._beside)
             return
-        for name in self.presets:
+        presets = PRESETS[architecture(model)]
+        for name in (each for each in self.presets if each in presets):
             k = self.k.get(name, {}).get(experiment.dataset, {}).get(experiment.model)
             if k is None and name == PAPER:
                 k = paper_k(experiment.dataset, experiment.model)
@@ -249,8 +251,12 @@ def _check_names(config: GridConfig) -> None:
     built_in = [name for name in config.models if not is_function(name)]
     _check("model", built_in, NAMED, where="models")
     for model in built_in:
-        if model in PRESETS:
-            _check("preset", config.presets, PRESETS[model], where="presets")
+        # Another model of the grid may have the others.
+        presets = PRESETS.get(architecture(model), {})
+        if presets and not any(name in presets for name in config.presets):
+            _check("preset", config.presets, presets, where="presets")
+    known = {name for presets in PRESETS.values() for name in presets}
+    _check("preset", config.presets, sorted(known), where="presets")
     _check("preset", config.k, config.presets, where="k")
     for name in ("targets", "list_length"):
         _check("data set", getattr(config, name), config.datasets, where=name)

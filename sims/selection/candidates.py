@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final
 
+from common.models import CLOSED_FORM
 from common.vicinal.settings import PRESETS, StepRule, VicinalSettings
 from server.training.methods import Apr, Ltsmf, Pca, Rmf, Robust, Training, Unrated, Vat
 from server.training.ranking import Ials
@@ -55,8 +56,32 @@ class Candidate:
     settings: VicinalSettings | None
 
 
+# Of a closed form, k × λ.
+CLOSED_SIZES: Final = (80, 150, 300, 500, 800)
+PENALTIES: Final = (100.0, 200.0, 400.0)
+
+
+def closed_form_candidates(model: str) -> Iterator[Candidate]:
+    """K × λ, and each other setting of the preset at a time."""
+    middle = PRESETS[model]["vicinal"]
+    for k, penalty in product(CLOSED_SIZES, PENALTIES):
+        yield Candidate(None, replace(middle, neighbors=k, proximal_weight=penalty))
+    changes: list[dict[str, Any]] = [
+        *({"margin": margin} for margin in (4, 24)),
+        *({"candidates": candidates} for candidates in (0, 150)),
+        *({"exploration": exploration} for exploration in (0.0, 0.04)),
+        *({"min_support": support} for support in (1, 4, 8)),
+        {"neighbors_by": "random"},
+        {"assumed_fakes": 0.0, "min_support": 12},
+    ]
+    yield from (Candidate(None, replace(middle, **change)) for change in changes)
+
+
 def vicinal_candidates(model: str) -> Iterator[Candidate]:
     """Trainings; k × steps of the first one; and each other setting of it at a time."""
+    if model in CLOSED_FORM:
+        yield from closed_form_candidates(model)
+        return
     first, *others = TRAININGS[model]
     yield from (Candidate(training, MIDDLE) for training in (*others, None))
     for k, (steps, weight) in product(SIZES[model], STEPS):

@@ -100,6 +100,7 @@ class Serving:
                 *(
                     f"preset {name}: {tolerated_note(each, source.ratings.user_count)}"
                     for name, each in presets.items()
+                    if each.assumed_fakes > 0
                 ),
                 *_capped_notes(presets, recommender.neighbors),
                 *(() if imported is None else imported.notes(source.ratings, store)),
@@ -116,5 +117,5 @@ def _capped_notes(presets: Mapping[str, VicinalSettings], users: int) -> list[st
     return [
         f"preset {name}: {capped_note(each, given[name])}"
         for name, each in presets.items()
-        if given[name] != each
+        if given[name].neighbors != each.neighbors
     ]

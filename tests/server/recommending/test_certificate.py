@@ -276,7 +276,7 @@ class Attack:
         return [self._profile(int(self.rng.integers(4))) for _ in range(count)]
 
     def _profile(self, kind: int) -> tuple[int, ...]:
-        filler = self.rng.permutation(50)[: self.rng.integers(1, 20)]
+        filler = self.rng.permutation(50).astype(np.int32)[: self.rng.integers(1, 20)]
         if kind == 0:  # a clone
             filler = self._own
         elif kind == 1:  # what the user rated, in part

@@ -11,7 +11,7 @@ from common.errors import InputError
 from common.models import SERVED_AS
 from common.ranking import top_items
 from common.vicinal.settings import PRESETS
-from server.baselines import BASELINES, BaselineRecommender
+from server.baselines import BASELINES, UNDEFENDED, BaselineRecommender
 from sims.evaluation.experiment import NAMED, Experiment, prepare
 from sims.evaluation.study import Study, evaluate
 from sims.grid.config import read_config
@@ -39,7 +39,7 @@ def test_popularity_as_a_model_is_popularity_beside_every_model(tmp_path: Path) 
     assert found.counts["undefended"] == found.counts["popularity"]
 
 
-@pytest.mark.parametrize("model", BASELINES)
+@pytest.mark.parametrize("model", UNDEFENDED)
 @pytest.mark.parametrize("defense", ["rvd", "rmf", "unrated+rvd"])
 def test_a_baseline_cannot_be_defended(model: str, defense: str) -> None:
     with pytest.raises(InputError, match=f"^{model} has nothing .*: use --defense none$"):
@@ -48,8 +48,8 @@ def test_a_baseline_cannot_be_defended(model: str, defense: str) -> None:
 
 @pytest.mark.parametrize("change", [{"k": 9}, {"steps": 0}, {"min_support": 1}])
 def test_settings_of_a_fine_tune_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="ease is not fine-tuned: leave out k"):
-        Study(SMALL, "ease", defense="none", **change).cell()  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="itemknn is not fine-tuned: leave out k"):
+        Study(SMALL, "itemknn", defense="none", **change).cell()  # type: ignore[arg-type]
 
 
 def test_a_misspelt_name_is_told_of_all_models() -> None:
@@ -58,8 +58,8 @@ def test_a_misspelt_name_is_told_of_all_models() -> None:
 
 
 def test_what_has_no_parameters_is_not_served() -> None:
-    prepared = prepare(Experiment(SMALL, "ease", "none"))
-    with pytest.raises(InputError, match="ease has no parameters to serve"):
+    prepared = prepare(Experiment(SMALL, "userknn", "none"))
+    with pytest.raises(InputError, match="userknn has no parameters to serve"):
         prepared.training()
 
 
@@ -70,17 +70,17 @@ def test_presets_of_what_is_served_as_mf(model: str) -> None:
 
 def test_a_grid_of_baselines(tmp_path: Path) -> None:
     path = tmp_path / "grid.toml"
-    head = 'datasets = ["ml-100k"]\nattacks = ["none"]\nmodels = ["bpr", "ease"]\n'
-    path.write_text(head + 'model_defenses = { ease = ["none"] }\npresets = ["vicinal"]\n')
+    head = 'datasets = ["ml-100k"]\nattacks = ["none"]\nmodels = ["bpr", "itemknn"]\n'
+    path.write_text(head + 'model_defenses = { itemknn = ["none"] }\npresets = ["vicinal"]\n')
     cells = read_config(path).cells()
     told = [(cell.experiment.model, cell.defense.name, cell.preset) for cell in cells]
-    assert told == [("bpr", "none", ""), ("bpr", "rvd", "vicinal"), ("ease", "none", "")]
+    assert told == [("bpr", "none", ""), ("bpr", "rvd", "vicinal"), ("itemknn", "none", "")]
     path.write_text(head)
-    with pytest.raises(InputError, match=r"ease has nothing .*use --defense none"):
+    with pytest.raises(InputError, match=r"itemknn has nothing .*use --defense none"):
         read_config(path)
 
 
-@pytest.mark.parametrize("model", BASELINES)
+@pytest.mark.parametrize("model", UNDEFENDED)
 def test_import_vicinal_fits_a_baseline(model: str) -> None:
     data = vc.load(SMALL)
     trained = vc.train(data, model=model)

@@ -236,13 +236,13 @@ def test_a_demo_is_drawn_small(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         "seed": 0,
         "split": "random",
         "users": 943,
-        "hit_ratio": dict(zip(conditions, (0.0, 0.999, 0.03, 0.0, 0.0), strict=True)),
-        "accuracy": dict(zip(conditions, (0.2, 0.2, 0.14, 0.5, 0.33), strict=True)),
+        "hit_ratio": dict(zip(conditions, (0.0, 0.999, 0.0, 0.0), strict=True)),
+        "accuracy": dict(zip(conditions, (0.2, 0.2, 0.5, 0.33), strict=True)),
     }
     figure = before_and_after(demo_outcomes(told), None)
     # 700 pixels of a page, at the 96 of an inch there.
     assert figure.get_size_inches()[0] * 96 <= 701
-    assert not figure.axes[0].get_title() and len(figure.axes[0].get_yticklabels()) == 5
+    assert not figure.axes[0].get_title() and len(figure.axes[0].get_yticklabels()) == 4
     (tmp_path / "results.json").write_text(json.dumps(told))
     assert read_demo(tmp_path).values == read_demo(tmp_path / "results.json").values
     assert run(["figure", "demo", str(tmp_path), "-o", str(tmp_path / "a.svg")]) == 0

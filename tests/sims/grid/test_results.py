@@ -54,14 +54,22 @@ def test_a_result_keeps_all_settings(tmp_path: Path) -> None:
     cell = defended()
     kept = result_of(cell, None, "no memory")
     assert kept.format == 3 and kept.attack_options == {"hubs": 4}
-    for name in ("min_support", "step_rule", "learning_rate", "proximal_weight", "steps"):
+    for name in (
+        "min_support",
+        "step_rule",
+        "learning_rate",
+        "proximal_weight",
+        "steps",
+        "neighbors_by",
+        "margin",
+    ):
         assert getattr(kept, name) == getattr(cell.settings, name)
-    assert kept.min_support == 24
+    assert kept.min_support == 2 and kept.assumed_fakes == 0.03
     assert kept.attack_label == "vicinity (hubs = 4)"
     write_parquet(tmp_path / "r.parquet", [kept, result(attack="aush")])
     table = pl.read_parquet(tmp_path / "r.parquet")
     assert table["attack_options"].to_list() == ['{"hubs": 4}', "{}"]
-    assert table["min_support"].to_list() == [24, 1]
+    assert table["min_support"].to_list() == [2, 1]
 
 
 def test_two_versions_of_an_attack_of_ones_own_are_told_apart(tmp_path: Path) -> None:
@@ -102,7 +110,7 @@ def test_a_file_is_named_after_every_setting_and_no_class(tmp_path: Path) -> Non
     experiment = Experiment(attack="vicinity", attack_options={"hubs": 4})
     settings = VicinalSettings(300, 0.4, 4, min_support=24)
     fixed = Cell(experiment, Defense(None, rvd=True), "vicinal", settings)
-    assert cell_path(tmp_path, fixed).stem == "40cbd873b4fa1212525b37edbe9aafd2"
+    assert cell_path(tmp_path, fixed).stem == "98f6ca51cfab3f0b2aa5a8a99b1b2528"
 
 
 def test_a_result_of_format_1_is_read_and_says_what_it_lacks(tmp_path: Path) -> None:

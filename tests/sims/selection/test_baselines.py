@@ -1,6 +1,7 @@
 """Options of baselines: what is tried, and that the command prints it best first."""
 
 import os
+from typing import Any
 
 import pytest
 import typer
@@ -37,12 +38,10 @@ def test_candidates_are_printed_best_first(monkeypatch: pytest.MonkeyPatch) -> N
         value = float(place) if place < 3 else 0.0
         return Run(0.1, (0.5, 0.25), (value, value))
 
-    monkeypatch.setattr(
-        baselines,
-        "in_processes",
-        lambda function, calls, arrived: [run_of(*call) for call in calls],
-    )
+    def in_turn(_function: object, calls: list[Any], *, arrived: object) -> list[Run]:
+        return [run_of(*call) for call in calls]
 
+    monkeypatch.setattr(baselines, "in_processes", in_turn)
     app = typer.Typer()
     app.command()(baselines.main)
     done = CliRunner().invoke(app, ["--model", "userknn", "--seeds", "2"])
