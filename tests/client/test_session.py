@@ -180,3 +180,17 @@ def test_other_ratings_than_the_servers_are_refused(tmp_path: Path, scene: Scene
             Session(connection, store, scene.local, preset="x")
         with pytest.raises(InputError, match="unknown user 40: choose 0–39"):
             next(Session(connection, store, scene.local, preset="paper").answer([0, 40]))
+
+
+def test_answers_say_how_many_fakes_they_stand(tmp_path: Path, scene: Scene) -> None:
+    with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
+        session = Session(
+            connection, VersionStore(tmp_path / "device"), scene.local, preset="vicinal"
+        )
+        one = session.answer_one(0)
+        by_server = session._recommender.by_server(session.description, 0)
+    settings = session.description.preset("vicinal")
+    accounts = scene.recommender.ratings.user_count
+    for each in (one, by_server):
+        assert each.tolerated_fakes == settings.tolerated_fakes(accounts)
+        assert each.required_raters == settings.required_raters(accounts)
