@@ -49,7 +49,7 @@ def ease_scores(ratings: RatingMatrix, penalty: float) -> NDArray[np.float32]:
 def _by_rows(rows: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
     """Through a table [k, k]."""
     solved = np.linalg.solve(rows @ rows.T + penalty * np.eye(len(rows)), rows)
-    diagonal = (1 - np.einsum("kt,kt->t", rows, solved)) / penalty
+    diagonal = (1 - (rows * solved).sum(axis=0)) / penalty
     scores: NDArray[np.float64] = rows[0] - solved[0] / diagonal
     return scores
 

@@ -217,6 +217,8 @@ def test_hostile_presets_are_refused_or_come_back(
         learning_rate=rate,
         min_support=support,
         proximal_weight=pull,
+        neighbors_by="embedding",
+        margin=1,
     )
     try:
         received = preset_from_wire(message)
