@@ -118,12 +118,11 @@ def main(grid: Grid, context: Context) -> None:
     limit_threads()
     config = RunConfig.of(dict(context.run_config))
     recommender = read_deployment(Path(config.deployment))
+    # The run config names no margin, which few users lower; k it names, and is refused.
+    asked = config.settings(recommender.version.manifest.model)
     job = FleetJob(
         preset=config.preset,
-        # The run config names no margin, which is capped with k.
-        settings=capped(
-            config.settings(recommender.version.manifest.model), recommender.user_count
-        ),
+        settings=dataclasses.replace(asked, margin=capped(asked, recommender.user_count).margin),
         list_length=config.list_length,
         watched=config.watched(recommender.ratings.item_count),
         clients=config.clients,

@@ -33,7 +33,7 @@ def ease_scores(ratings: RatingMatrix, penalty: float) -> NDArray[np.float32]:
     >>> two = RatingMatrix.from_triples(
     ...     [0, 1, 1], [0, 0, 1], [0, 0, 0], user_count=2, item_count=3, scale=RatingScale(1, 5, 1)
     ... )
-    >>> ease_scores(two, 1.0).round(4).tolist()
+    >>> [round(score, 4) for score in ease_scores(two, 1.0).tolist()]
     [0.0, 0.3333, 0.0]
     """
     scores = np.zeros(ratings.item_count, dtype=np.float32)

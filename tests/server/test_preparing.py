@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from common.vicinal.settings import PRESETS
+from common.vicinal.settings import PRESETS, preset
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.preparing import Source, load_source, prepare, renew
@@ -23,13 +23,19 @@ def test_what_is_served_is_the_ratings_as_they_are(tmp_path: Path) -> None:
     training = TrainingSettings.on(DATASET, model="mf")
     with ModelStore(tmp_path / "store") as store:
         source = load_source(DATASET, watched=(3,))
-        prepare(tmp_path / "serving", store, source, training, PRESETS["mf"])
+        prepare(
+            tmp_path / "serving",
+            store,
+            source,
+            training,
+            {"vicinal": preset("vicinal", neighbors=90)},
+        )
     recommender, description = read_serving(
         tmp_path / "serving", current_version(tmp_path / "serving")
     )
     assert recommender.ratings_digest == ratings.digest() == description.ratings_digest
     assert (description.user_count, description.watched) == (80, (3,))
-    # 300 are asked for, 80 are there.
+    # 90 are asked for, 80 are there.
     assert description.presets["vicinal"].neighbors == 80
     assert description.experiment == ""
 

@@ -72,6 +72,7 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
             "attack",
             "evaluate",
             "compare",
+            "certify",
             "grid",
             "figure",
             "serve",

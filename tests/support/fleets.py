@@ -14,7 +14,7 @@ import client.flower_app
 import server.flower_app
 from client.device import answer
 from common.ranking import Counts
-from common.vicinal.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, capped, preset
 from common.wire.fleet import PAYLOAD
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
@@ -25,7 +25,7 @@ from tests.support.in_process_grid import Fault, InProcessGrid
 CLIENTS = 12
 SETTINGS = {
     "paper": preset("paper"),
-    "vicinal": preset("vicinal", neighbors=12, steps=4, min_support=2),
+    "vicinal": capped(preset("vicinal", neighbors=12, steps=4, min_support=2), 48),
 }
 
 

@@ -64,12 +64,12 @@ def test_a_result_keeps_all_settings(tmp_path: Path) -> None:
         "margin",
     ):
         assert getattr(kept, name) == getattr(cell.settings, name)
-    assert kept.min_support == 2 and kept.assumed_fakes == 0.03
+    assert kept.min_support == 1 and kept.assumed_fakes == 0.03
     assert kept.attack_label == "vicinity (hubs = 4)"
     write_parquet(tmp_path / "r.parquet", [kept, result(attack="aush")])
     table = pl.read_parquet(tmp_path / "r.parquet")
     assert table["attack_options"].to_list() == ['{"hubs": 4}', "{}"]
-    assert table["min_support"].to_list() == [2, 1]
+    assert table["min_support"].to_list() == [1, 1]
 
 
 def test_two_versions_of_an_attack_of_ones_own_are_told_apart(tmp_path: Path) -> None:
