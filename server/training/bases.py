@@ -1,6 +1,6 @@
 """How the vicinal defense trains the model that it tunes, where a preset asks for another way.
 
-Chosen on validation items (sims/selection/presets.py, docs/decisions/0022-admission.md): a model
+Chosen on validation items (sims/selection/presets.py, docs/decisions/0023-admission.md): a model
 that was trained with what is not rated, too, leaves the fine-tune less to repair.
 """
 
