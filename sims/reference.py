@@ -223,7 +223,7 @@ def _results() -> Iterator[str]:
     yield _keys(
         "vicinal demo: results.json",
         demo.KEYS,
-        f"ROW is {', '.join(f'`{row}`' for row in ROWS)}; PRESET is `paper` or `vicinal`.",
+        f"ROW is {', '.join(f'`{row}`' for row in ROWS)}; PRESET is `vicinal`.",
     )
     yield _keys("vicinal data describe --json", data.KEYS)
     yield _keys("vicinal model import --json", model.KEYS)

@@ -170,7 +170,8 @@ def test_no_answer_mixes_versions_while_they_rotate(tmp_path: Path, start: Start
 def test_a_version_is_refused_after_its_grace_and_reports_are_answered_again(
     tmp_path: Path, start: Start
 ) -> None:
-    server = start("--grace", "1")
+    # Plain training goes on, so that the same ratings give another version.
+    server = start("--grace", "1", "--defense", "plain+rvd")
     local = read_local_ratings(tmp_path / "ratings")
     with Connection(server.address, patience=60) as connection:
         store = VersionStore(tmp_path / "device")

@@ -17,8 +17,9 @@ import pytest
 from client.device import answer
 from common.errors import VicinalError
 from common.ranking import Counts
-from common.vicinal.settings import preset
+from common.vicinal.settings import capped, preset
 from server.model_store import ModelStore
+from sims.evaluation.defenses import defense_named
 from sims.evaluation.experiment import Experiment, prepare
 from sims.fleet.run import CHECKOUT, run_fleet
 from sims.processes.marked import marked_processes, stop_processes
@@ -78,8 +79,9 @@ def until(condition: Callable[[], bool], *, seconds: float) -> bool:
 def in_process(folder: Path, list_length: int) -> Counts:
     prepared = prepare(Experiment(dataset=DATASET, list_length=list_length))
     with ModelStore(folder / "store") as store:
-        recommender = prepared.train(store)
-    settings, counts = preset("vicinal", neighbors=30), Counts.none(len(prepared.watched))
+        recommender = prepared.train(store, robust=defense_named("rvd", preset="vicinal").robust)
+    asked = preset("vicinal", neighbors=30)
+    settings, counts = capped(asked, prepared.user_count), Counts.none(len(prepared.watched))
     for user in range(recommender.user_count):
         counts += answer(
             recommender.version,

@@ -17,7 +17,7 @@ from common.errors import InputError
 from server.data import sources
 from sims.commands.demo import ROWS, new_folder
 from sims.processes.marked import marked_processes
-from sims.serving.demo import KEYS, choose_experiment
+from sims.serving.demo import KEYS, SHOWN, choose_experiment
 from tests.support.result_keys import differences
 
 # The vicinal preset takes more neighbors than a smaller one has users.
@@ -56,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
 def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]) -> None:
     folder, output = finished
     results = json.loads((folder / "results.json").read_text())
-    names = {"ROW": ROWS, "PRESET": ("paper", "vicinal")}
+    names = {"ROW": ROWS, "PRESET": SHOWN}
     assert differences(results, KEYS, **names) == set()
     conditions = {"clean", "undefended", "defended_vicinal", "popularity", "userknn", "ease"}
     for part in ("hit_ratio", "accuracy", "accuracy_thresholded"):
