@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.errors import InputError
 from common.files import write_file
 from common.vicinal.settings import Space, StepRule
-from sims.attacks.budget import Goal
+from sims.attacks.budget import ATTACK_SIZE, Goal
 from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
 from sims.evaluation.scores import HARMS, MEASURED, flat
@@ -152,11 +152,16 @@ class CellResult(BaseModel):
 
     @property
     def attack_label(self) -> str:
-        """`vicinity (hubs = 4)`, or the attack alone when it has its defaults."""
+        """`vicinity 10 % (hubs = 4)`, or the attack alone when it has its defaults and 3 %."""
         if not self.attack_options:
-            return self.attack
+            return self.sized_attack
         options = ", ".join(f"{name} = {value}" for name, value in self.attack_options.items())
-        return f"{self.attack} ({options})"
+        return f"{self.sized_attack} ({options})"
+
+    @property
+    def sized_attack(self) -> str:
+        """`vicinity 10 %`, or the attack alone when it has the paper's 3 %."""
+        return sized(self.attack, self.attack_size)
 
     @property
     def label(self) -> str:
@@ -175,6 +180,15 @@ class CellResult(BaseModel):
             else:
                 row |= flat({name: value})
         return row
+
+
+def sized(attack: str, size: float) -> str:
+    """An attack with its share of fakes, where that is not the paper's.
+
+    >>> sized("vicinity", 0.1), sized("vicinity", 0.03)
+    ('vicinity 10 %', 'vicinity')
+    """
+    return attack if size == ATTACK_SIZE else f"{attack} {100 * size:g} %"
 
 
 def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") -> CellResult:

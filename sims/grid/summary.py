@@ -54,7 +54,7 @@ def means_of(results: Sequence[CellResult]) -> list[Means]:
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for one in results:
         if not one.error:
-            key = (one.dataset, one.model, one.attack, one.defense, one.preset, one.label)
+            key = (one.dataset, one.model, one.sized_attack, one.defense, one.preset, one.label)
             groups.setdefault(key, []).append(one)
     return [_mean(group) for group in groups.values()]
 
@@ -64,7 +64,7 @@ def _mean(group: Sequence[CellResult]) -> Means:
     return Means(
         dataset=first.dataset,
         model=first.model,
-        attack=first.attack,
+        attack=first.sized_attack,
         defense=first.defense,
         preset=first.preset,
         hit_ratio={

@@ -18,7 +18,7 @@ from rich.text import Text
 from sims.functions import label
 from sims.grid import paper_tables
 from sims.grid.config import GridConfig, Metric
-from sims.grid.results import CellResult
+from sims.grid.results import CellResult, sized
 from sims.grid.summary import means_of
 
 TITLES: Final[dict[Metric, str]] = {
@@ -111,7 +111,7 @@ def pages(config: GridConfig, results: Sequence[CellResult]) -> list[Page]:
     return [
         Page(
             f"{dataset}: {TITLES[metric]}{'' if metric == 'seconds' else _at(results, dataset)}",
-            tuple(map(label, config.attacks)),
+            tuple(_columns(config)),
             tuple(_rows(config, results, metric, dataset)),
         )
         for metric in config.metrics
@@ -136,7 +136,7 @@ def _at(results: Sequence[CellResult], dataset: str) -> str:
 def _rows(
     config: GridConfig, results: Sequence[CellResult], metric: Metric, dataset: str
 ) -> Iterator[tuple[str, tuple[Entry, ...]]]:
-    attacks = [label(name) for name in config.attacks]
+    attacks = _columns(config)
     for model in map(label, config.models):
         here = [one for one in results if (one.dataset, one.model) == (dataset, model)]
         for condition, name in REFERENCES[metric]:
@@ -149,6 +149,12 @@ def _rows(
             yield f"{model}, {row}", tuple(_entry(part, metric, name) for name in attacks)
 
 
+def _columns(config: GridConfig) -> list[str]:
+    """An attack each, and each share of fakes."""
+    sizes = [*config.attack_sizes] or [config.attack_size]
+    return [sized(label(name), size) for name in config.attacks for size in sizes]
+
+
 def _reference(
     results: Sequence[CellResult], metric: Metric, condition: str, attack: str
 ) -> tuple[float, ...]:
@@ -156,13 +162,13 @@ def _reference(
     plain = {
         one.seed: value_of(one, metric, condition)
         for one in results
-        if one.attack == attack and not one.error and one.defense in ("none", "rvd")
+        if one.sized_attack == attack and not one.error and one.defense in ("none", "rvd")
     }
     return tuple(plain.values())
 
 
 def _entry(results: Sequence[CellResult], metric: Metric, attack: str) -> Entry:
-    here = [one for one in results if one.attack == attack]
+    here = [one for one in results if one.sized_attack == attack]
     values = tuple(value_of(one, metric, "defended") for one in here if not one.error)
     if not here:
         return Entry(())

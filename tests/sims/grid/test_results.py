@@ -66,6 +66,8 @@ def test_a_result_keeps_all_settings(tmp_path: Path) -> None:
         assert getattr(kept, name) == getattr(cell.settings, name)
     assert kept.min_support == 1 and kept.assumed_fakes == 0.03
     assert kept.attack_label == "vicinity (hubs = 4)"
+    larger = kept.model_copy(update={"attack_size": 0.1})
+    assert larger.attack_label == "vicinity 10 % (hubs = 4)"
     write_parquet(tmp_path / "r.parquet", [kept, result(attack="aush")])
     table = pl.read_parquet(tmp_path / "r.parquet")
     assert table["attack_options"].to_list() == ['{"hubs": 4}', "{}"]
