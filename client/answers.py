@@ -86,6 +86,7 @@ class DeviceRecommender:
 
         Without a version, on a slim device, the package brings the part of the model.
         """
+        settings = description.preset(self._preset)
         start = time.perf_counter()
         if self._shared_of != description.version:
             self._shared_of, self._shared = description.version, None
@@ -111,8 +112,8 @@ class DeviceRecommender:
             arrived - start,
             computed,
             package.received,
-            tolerated_fakes=self._certified(description)[0],
-            required_raters=self._certified(description)[1],
+            tolerated_fakes=settings.tolerated_fakes(description.manifest.users),
+            required_raters=settings.required_raters(description.manifest.users),
         )
 
     def _scores(
@@ -128,6 +129,7 @@ class DeviceRecommender:
 
     def by_server(self, description: Description, user: int) -> AnswerRecord:
         """The answer of the server's fine-tune, asked for once. Raises as recommend() does."""
+        settings = description.preset(self._preset)
         start = time.perf_counter()
         recommended = self._connection.recommend(description, user, self._preset, insist=False)
         waited = time.perf_counter() - start
@@ -144,8 +146,8 @@ class DeviceRecommender:
             waited,
             0.0,
             0,
-            tolerated_fakes=self._certified(description)[0],
-            required_raters=self._certified(description)[1],
+            tolerated_fakes=settings.tolerated_fakes(description.manifest.users),
+            required_raters=settings.required_raters(description.manifest.users),
         )
 
     def stale(self, current: Description, user: int, error: NoAnswerError) -> AnswerRecord:
@@ -158,11 +160,12 @@ class DeviceRecommender:
         version = self._version_of(kept)
         if kept is None or version is None:
             raise error
+        settings = kept.description.preset(self._preset)
         start = time.perf_counter()
         found = answer(
             version,
             kept.neighborhood,
-            kept.description.preset(self._preset),
+            settings,
             rated=self._local.train.items_of(user),
             held_out=self._local.held_out_of(user),
             watched=current.watched,
@@ -177,15 +180,10 @@ class DeviceRecommender:
             time.perf_counter() - start,
             0,
             age=kept.age,
-            tolerated_fakes=self._certified(kept.description)[0],
-            required_raters=self._certified(kept.description)[1],
+            tolerated_fakes=settings.tolerated_fakes(kept.description.manifest.users),
+            required_raters=settings.required_raters(kept.description.manifest.users),
             comparable=self._measured(kept.description) == self._measured(current),
         )
-
-    def _certified(self, description: Description) -> tuple[int, int]:
-        """Fakes tolerated, raters required, of the accounts that the version was trained on."""
-        settings, accounts = description.preset(self._preset), description.manifest.users
-        return settings.tolerated_fakes(accounts), settings.required_raters(accounts)
 
     def _measured(self, description: Description) -> tuple[str, VicinalSettings, int]:
         """What counts depend on, beside the watched items."""

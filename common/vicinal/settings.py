@@ -230,10 +230,8 @@ def capped_note(asked: VicinalSettings, given: VicinalSettings) -> str:
 
 
 def tolerated_note(settings: VicinalSettings, users: int) -> str:
-    """How many fakes among `users` accounts an answer stands, in words."""
+    """How many fakes among `users` accounts an answer stands, in words, where some are assumed."""
     fakes, required = settings.tolerated_fakes(users), settings.required_raters(users)
-    if required == 0:
-        return "assumes no number of fakes: any item may be recommended (--assume-fakes sets one)"
     explored = (
         f", but for {100 * settings.exploration:g} % of users" if settings.exploration else ""
     )

@@ -44,8 +44,8 @@ def check_slim(model: Model, settings: VicinalSettings) -> None:
     """Raises InputError where a part of the model would not give the whole model's answer."""
     if not settings.only_supported:
         raise InputError(
-            "a slim device needs a preset with min support above 1: without it every item of the "
-            "model is ranked"
+            "a slim device needs a preset with min support above 1 or assumed fakes: without them "
+            "every item of the model is ranked"
         )
     if settings.unrated_weight > 0 and model.sigmoid_output:
         raise InputError(

@@ -99,7 +99,7 @@ def defense_named(
     """Parse `rmf`, `rvd`, `rmf+rvd`, `pca+rmf+rvd`, …, for a model.
 
     preset        whose training is meant where rvd is asked for without one; `plain+rvd` is none
-    assume_fakes  share of all accounts that a detector expects to be fakes
+    assume_fakes  fakes ÷ real users that a detector expects
 
     Raises InputError for an unknown name, parts that do not go together, and a robust training
     that the model does not have.

@@ -15,6 +15,7 @@ from common.vicinal.settings import VicinalSettings, preset
 from server.baselines import UNDEFENDED
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
+from server.training.methods import ASSUMED_FAKES
 from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
@@ -104,8 +105,10 @@ class Study:
         if own is None:
             if not is_function(self.model):
                 require_named(self.model)
-            assumed = {} if self.assume_fakes is None else {"assume_fakes": self.assume_fakes}
-            defense = defense_named(self.defense, model=self.model, preset=self.preset, **assumed)
+            assumed = ASSUMED_FAKES if self.assume_fakes is None else self.assume_fakes
+            defense = defense_named(
+                self.defense, model=self.model, preset=self.preset, assume_fakes=assumed
+            )
             settings = self._settings()
         else:
             defense = own_defense(self.defense)

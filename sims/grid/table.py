@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from server.baselines import BASELINES
 from sims.functions import label
 from sims.grid import paper_tables
 from sims.grid.config import GridConfig, Metric
@@ -26,6 +27,8 @@ TITLES: Final[dict[Metric, str]] = {
     "accuracy": "Accuracy (higher is better)",
     "seconds": "Seconds for one user's recommendation, median (lower is better)",
 }
+# What a baseline's row is called, where not by its name.
+TITLES_BESIDE: Final = {"popularity": "popularity ranking"}
 # Wider than any table.
 MOST_COLUMNS: Final = 10_000
 # What stands beside the defenses: condition, and the row's name.
@@ -144,9 +147,37 @@ def _rows(
                 f"{model}, {name}",
                 tuple(Entry(_reference(here, metric, condition, attack)) for attack in attacks),
             )
+        for name in _beside(here, metric):
+            yield (
+                f"{model}, {TITLES_BESIDE.get(name, name)}",
+                tuple(Entry(_baseline(here, metric, name, attack)) for attack in attacks),
+            )
         for row in dict.fromkeys(one.label for one in here):
             part = [one for one in here if one.label == row]
             yield f"{model}, {row}", tuple(_entry(part, metric, name) for name in attacks)
+
+
+def _beside(results: Sequence[CellResult], metric: Metric) -> list[str]:
+    """Names of the baselines that were measured with some cell, in the registry's order."""
+    if metric == "seconds":
+        return []
+    # Of format 3; accuracy has had popularity as a reference from the first format on.
+    measured = {name for one in results for name in one.baselines}
+    known = {condition for condition, _ in REFERENCES[metric]}
+    return [name for name in BASELINES if name in measured and name not in known]
+
+
+def _baseline(
+    results: Sequence[CellResult], metric: Metric, name: str, attack: str
+) -> tuple[float, ...]:
+    """One value a seed, of the attacked ratings; none where no item is watched."""
+    found: dict[int, float] = {}
+    for one in results:
+        if one.sized_attack == attack and name in one.baselines:
+            value = one.baselines[name][metric]
+            if isinstance(value, float):
+                found[one.seed] = value
+    return tuple(found.values())
 
 
 def _columns(config: GridConfig) -> list[str]:

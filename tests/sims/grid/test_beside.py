@@ -9,6 +9,7 @@ from sims.evaluation.cell import Memo
 from sims.grid.config import GridConfig
 from sims.grid.results import read_result, write_result
 from sims.grid.run import attack_profiles, run_group
+from sims.grid.table import pages
 
 CONFIG = GridConfig(
     datasets=["synthetic:60x90"],
@@ -53,3 +54,25 @@ def test_an_attack_that_fails_is_a_line(tmp_path: Path) -> None:
     line, memo = attack_profiles(cells)
     assert isinstance(line, str) and "no such file" in line and memo == {}
     assert {one.error for one in run_group(cells, tmp_path, {}, (line, memo))} == {line}
+
+
+def test_tables_have_a_row_for_each_baseline_and_a_column_for_each_share_of_fakes(
+    tmp_path: Path,
+) -> None:
+    config = CONFIG.model_copy(update={"models": ["mf"], "attack_sizes": [0.03, 0.1]})
+    cells = config.cells()
+    results = [
+        result
+        for size in config.attack_sizes
+        for part in [[cell for cell in cells if cell.experiment.attack_size == size]]
+        for result in run_group(part, tmp_path / str(size), {}, attack_profiles(part))
+    ]
+    (hit_ratio, accuracy) = list(pages(config, results))
+    assert hit_ratio.columns == accuracy.columns == ("average", "average 10 %")
+    for page, metric in ((hit_ratio, "hit_ratio"), (accuracy, "accuracy")):
+        rows = dict(page.rows)
+        assert {"mf, userknn", "mf, ease", "mf, popularity ranking"} <= set(rows)
+        for place, size in enumerate(config.attack_sizes):
+            measured = next(one for one in results if one.attack_size == size)
+            (shown,) = rows["mf, ease"][place].values
+            assert shown == measured.baselines["ease"][metric]
