@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.models import architecture
-from common.vicinal.settings import VicinalSettings, preset
+from common.vicinal.settings import VicinalSettings, preset, space_named
 from server.baselines import UNDEFENDED
 from server.data.datasets import Dataset
 from server.model_store import ModelStore
@@ -135,12 +135,19 @@ class Study:
 
     def _settings(self) -> VicinalSettings:
         """Of a built-in model. Raises InputError."""
-        changes = (self.k, self.steps, self.unrated_weight, self.min_support)
+        changes = (
+            self.k,
+            self.steps,
+            self.unrated_weight,
+            self.min_support,
+            self.neighbors_by,
+            self.assume_fakes,
+        )
         if self.model in UNDEFENDED:
             if any(value is not None for value in changes):
                 raise InputError(
-                    f"{self.model} is not fine-tuned: leave out k, steps, unrated weight and "
-                    "min support"
+                    f"{self.model} is not fine-tuned: leave out k, steps, unrated weight, min "
+                    "support, neighbors by and assumed fakes"
                 )
             return NO_FINE_TUNE
         return preset(
@@ -150,6 +157,8 @@ class Study:
             steps=self.steps,
             unrated_weight=self.unrated_weight,
             min_support=self.min_support,
+            neighbors_by=None if self.neighbors_by is None else space_named(self.neighbors_by),
+            assumed_fakes=self.assume_fakes,
         )
 
 

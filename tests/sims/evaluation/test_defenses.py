@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from sims.cli import run
 from sims.evaluation.defenses import DEFENSES, defense_named
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, measure
+from sims.evaluation.study import Study
 
 ROBUST = [name for name, robust in DEFENSES.items() if robust is not None]
 SMALL = Experiment("synthetic:60x90", attack="average", seed=1)
@@ -249,3 +250,35 @@ def test_measured_bands_on_ml_100k(tmp_path: Path, name: str) -> None:
     (lowest, highest), (least, most) = BANDS[name]
     assert lowest <= counts.hit_ratio <= highest
     assert least <= counts.accuracy <= most
+
+
+def test_a_study_takes_the_space_of_neighbors_and_the_fakes_assumed() -> None:
+    settings = Study(neighbors_by="random", assume_fakes=0.1).cell().settings
+    assert (settings.neighbors_by, settings.assumed_fakes) == ("random", 0.1)
+    assert Study(assume_fakes=0).cell().settings.required_raters(1000) == 0
+    # A detector expects as many.
+    assert Study(defense="pca+rvd", assume_fakes=0.1).cell().defense.robust == Pca(
+        share=0.1, then=Study().cell().defense.robust
+    )
+    with pytest.raises(InputError, match="unknown space of neighbors 'rating': did you mean"):
+        Study(neighbors_by="rating").cell()
+    with pytest.raises(InputError, match=r"assumed fakes must be a share in 0–0\.5, got 0\.6"):
+        Study(assume_fakes=0.6).cell()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"k": 9},
+        {"steps": 1},
+        {"unrated_weight": 0.3},
+        {"min_support": 3},
+        {"neighbors_by": "embedding"},
+        {"assume_fakes": 0.01},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_nothing_that_changes_the_preset_is_ignored(change: dict[str, Any]) -> None:
+    assert Study(**change).cell().settings != Study().cell().settings
+    with pytest.raises(InputError, match="is not fine-tuned"):
+        Study(model="userknn", defense="none", **change).cell()
