@@ -150,17 +150,17 @@ PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     },
     "cdae": {
         "paper": VicinalSettings(12, 0.0, 60, step_rule="adam", learning_rate=0.1),
-        "vicinal": replace(_VICINAL, unrated_weight=0.2),
+        "vicinal": replace(_VICINAL, unrated_weight=0.5),
     },
     # The paper fine-tunes parameters, which a closed form does not have.
     "ease": {
         "vicinal": replace(
             _VICINAL,
-            neighbors=300,
+            neighbors=600,
             unrated_weight=0.0,
             steps=0,
             step_rule=CLOSED_FORM_RULE,
-            proximal_weight=300.0,
+            proximal_weight=400.0,
         ),
     },
 }

@@ -57,8 +57,8 @@ class Candidate:
 
 
 # Of a closed form, k × λ.
-CLOSED_SIZES: Final = (80, 150, 300, 500, 800)
-PENALTIES: Final = (100.0, 200.0, 400.0)
+CLOSED_SIZES: Final = (150, 300, 600, 900)
+PENALTIES: Final = (200.0, 400.0, 800.0)
 
 
 def closed_form_candidates(model: str) -> Iterator[Candidate]:
