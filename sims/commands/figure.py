@@ -18,6 +18,7 @@ NAMES = (
     "scatter",
     "k-ablation",
     "alpha-ablation",
+    "attack-sizes",
     "embeddings",
     "demo",
 )
@@ -66,7 +67,7 @@ def figure(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="For ablations: which one of several.", metavar="NAME"),
+        typer.Option("--preset", help="For curves: which one of several.", metavar="NAME"),
     ] = None,
     seed: Annotated[
         int | None,
@@ -80,9 +81,9 @@ def figure(
 
     before-after: bars of hit ratio and accuracy under one attack, every defense of the folder.
     heat-map: every defense against every attack. scatter: hit ratio against accuracy, a point for
-    each defense under each attack. k-ablation, alpha-ablation: both against k or α, a line an
-    attack. embeddings: t-SNE of users, fakes marked; trains the model of the cell unless the store
-    has it. demo: bars of what `vicinal demo` measured.
+    each defense under each attack. k-ablation, alpha-ablation, attack-sizes: both against k, α or
+    the share of fakes, a line an attack. embeddings: t-SNE of users, fakes marked; trains the model
+    of the cell unless the store has it. demo: bars of what `vicinal demo` measured.
 
     Numbers are means over seeds, error bars and ± their standard deviation.
     """
@@ -109,7 +110,7 @@ def figure(
                 store=store,
                 report=report,
             )
-    elif name in ("k-ablation", "alpha-ablation"):
+    elif name in ("k-ablation", "alpha-ablation", "attack-sizes"):
         from sims.figures.ablation import SWEPT, ablation
 
         cells = read_named(results)

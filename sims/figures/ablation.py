@@ -1,4 +1,4 @@
-"""Hit ratio and accuracy against a setting of the defense: k or α."""
+"""Hit ratio and accuracy against k, α, or the share of fakes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ REFERENCES: Final = {
 
 @dataclass(frozen=True)
 class Swept:
-    """The setting on the horizontal axis, and the one that stays as it is."""
+    """What is on the horizontal axis, and the setting that stays as it is."""
 
-    field: Literal["k", "unrated_weight"]
+    field: Literal["k", "unrated_weight", "attack_size"]
     name: str
     fixed: Literal["k", "unrated_weight"]
     fixed_name: str
@@ -47,6 +47,7 @@ class Swept:
 SWEPT: Final = {
     "k-ablation": Swept("k", "k, neighbors", "unrated_weight", "α"),
     "alpha-ablation": Swept("unrated_weight", "α, unrated weight", "k", "k"),
+    "attack-sizes": Swept("attack_size", "fakes as a share of users", "k", "k"),
 }
 
 
@@ -59,7 +60,7 @@ def ablation(
     preset: str | None,
 ) -> Figure:
     """A line an attack, of preset `preset` with rvd alone. Raises InputError."""
-    cells = _chosen(results, dataset=dataset, model=model, preset=preset)
+    cells = _chosen(results, swept, dataset=dataset, model=model, preset=preset)
     positions = sorted({float(getattr(one, swept.field)) for one in cells})
     if len(positions) < 2:
         raise InputError(f"the results hold one value of {swept.name}: nothing to draw")
@@ -88,7 +89,12 @@ def ablation(
 
 
 def _chosen(
-    results: Sequence[CellResult], *, dataset: str | None, model: str | None, preset: str | None
+    results: Sequence[CellResult],
+    swept: Swept,
+    *,
+    dataset: str | None,
+    model: str | None,
+    preset: str | None,
 ) -> list[CellResult]:
     cells = [one for one in results if not one.error and one.defense == RVD]
     if not cells:
@@ -96,7 +102,8 @@ def _chosen(
     for name, wanted in (("dataset", dataset), ("model", model), ("preset", preset)):
         value = choose(name, wanted, (getattr(one, name) for one in cells))
         cells = [one for one in cells if getattr(one, name) == value]
-    single(cells, "list_length", "attack_size", "steps")
+    alike = ["list_length", "attack_size", "steps", "neighbors_by", "assumed_fakes"]
+    single(cells, *(name for name in alike if name != swept.field))
     return cells
 
 
@@ -104,7 +111,7 @@ def _refuse_two_dimensions(cells: Sequence[CellResult], swept: Swept) -> None:
     """Raises InputError where an attack and a position have several values of the other setting."""
     seen: dict[tuple[str, float], set[float]] = {}
     for one in cells:
-        key = one.attack_label, float(getattr(one, swept.field))
+        key = _line(one, swept), float(getattr(one, swept.field))
         seen.setdefault(key, set()).add(getattr(one, swept.fixed))
     several = next((values for values in seen.values() if len(values) > 1), None)
     if several is not None:
@@ -123,9 +130,9 @@ def _panel(
     metric: Metric,
 ) -> None:
     lines: list[tuple[list[float], list[Spread], str, Look]] = []
-    attacks = sorted({one.attack_label for one in cells})
+    attacks = sorted({_line(one, swept) for one in cells})
     for number, attack in enumerate(attacks):
-        here = [one for one in cells if one.attack_label == attack]
+        here = [one for one in cells if _line(one, swept) == attack]
         points = {}
         for at in positions:
             # Once a seed, also where several k were capped at the users there are.
@@ -135,6 +142,8 @@ def _panel(
             if by_seed:
                 points[at] = Spread.of(list(by_seed.values()))
         lines.append((list(points), list(points.values()), attack, look(number)))
+    if swept.field == "attack_size":
+        _mark_assumed(axes, cells)
     references = {
         label: (Spread.of([getattr(one, metric)[condition] for one in cells]).mean, style)
         for label, (condition, style) in REFERENCES.items()
@@ -164,6 +173,25 @@ def _panel(
     ends = [End(xs[-1], ys[-1].mean, attack, style.color) for xs, ys, attack, style in lines]
     ends += [End(right, level, label, style.color) for label, (level, style) in references.items()]
     label_lines(axes, ends)
+
+
+def _line(one: CellResult, swept: Swept) -> str:
+    return one.attack if swept.field == "attack_size" else one.attack_label
+
+
+def _mark_assumed(axes: Axes, cells: Sequence[CellResult]) -> None:
+    """Up to here hit ratios are bounded: the share of fakes that the preset assumes."""
+    for share in sorted({one.assumed_fakes for one in cells if one.assumed_fakes > 0}):
+        axes.axvline(share, color=MUTED, linewidth=0.9, alpha=0.6)
+        axes.annotate(
+            "assumed",
+            (share, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -10),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=8,
+        )
 
 
 def _at(one: CellResult, swept: Swept) -> float:

@@ -26,7 +26,7 @@ REFERENCES: Final = {"not attacked": "clean", "popularity ranking": "popularity"
 UNDEFENDED: Final = "none"
 MAX_PAGE_BYTES: Final = 4 << 20
 
-_HEADING: Final = re.compile(r"### (.+): (Hit ratio|Accuracy)\b.*, K = (\d+)")
+_HEADING: Final = re.compile(r"### (.+): (Hit ratio of target items|Accuracy) \(.*, K = (\d+)")
 _NUMBER: Final = re.compile(r"(\d+\.\d+)(?: ± (\d+\.\d+))?")
 _RUN: Final = re.compile(r"cells, (all users|a sample of \d+ users), seeds ([\d, ]+),")
 
@@ -287,7 +287,7 @@ def _tables(text: str) -> list[_Table]:
     found: list[_Table] = []
     for line in text.splitlines():
         if heading := _HEADING.match(line):
-            metric: Metric = "hit_ratio" if heading[2] == "Hit ratio" else "accuracy"
+            metric: Metric = "accuracy" if heading[2] == "Accuracy" else "hit_ratio"
             found.append(_Table(heading[1], metric, int(heading[3]), [], {}))
         elif line.startswith("#"):
             # Another section, whose tables are others.

@@ -29,7 +29,19 @@ MAX_BYTES: Final = 1 << 20
 MAX_CELLS: Final = 100_000
 PAPER: Final = "paper"
 
-Metric = Literal["hit_ratio", "accuracy", "seconds"]
+Metric = Literal[
+    "hit_ratio",
+    "hit_ratio_inside",
+    "hit_ratio_worst_group",
+    "accuracy",
+    "accuracy_tail",
+    "recall_10",
+    "ndcg_10",
+    "mrr",
+    "coverage",
+    "unsupported_share",
+    "seconds",
+]
 Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -100,7 +112,7 @@ class GridConfig(BaseModel):
     )
     metrics: list[Metric] = Field(
         default=["hit_ratio", "accuracy"],
-        description="a table for each; hit_ratio, accuracy or seconds",
+        description="a table for each; " + ", ".join(get_args(Metric)),
     )
 
     def digest(self) -> str:

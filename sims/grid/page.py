@@ -12,7 +12,8 @@ A number is the mean over seeds ± their standard deviation. The paper's figure 
 ours is bold where it is better. † marks a defended cell that misses a goal: a hit ratio of at most
 the clean model's + 0.05, and an accuracy of at least the undefended model's. *not attacked* is the
 model without a defense on clean ratings, *none* the same on attacked ratings. *popularity ranking*
-ranks items by their number of attacked ratings.
+ranks items by their number of attacked ratings. It and userknn, itemknn and ease are baselines,
+trained on the attacked ratings. An interval is a bootstrap's over users, 95 % wide, of one seed.
 """
 
 

@@ -165,10 +165,13 @@ class CellResult(BaseModel):
 
     @property
     def label(self) -> str:
-        """`rvd (paper, k = 12, α = 0)`, or the defense alone."""
+        """`rvd (vicinal, k = 32, by ratings, α = 0.7, φ = 3 %)`, or the defense alone."""
         if not self.preset:
             return self.defense
-        return f"{self.defense} ({self.preset}, k = {self.k}, α = {self.unrated_weight:g})"
+        near = f", by {self.neighbors_by}" if self.neighbors_by != "embedding" else ""
+        assumed = f", φ = {100 * self.assumed_fakes:g} %" if self.assumed_fakes else ""
+        told = f"k = {self.k}{near}, α = {self.unrated_weight:g}{assumed}"
+        return f"{self.defense} ({self.preset}, {told})"
 
     def flat(self) -> dict[str, Any]:
         """A row of a table: `hit_ratio.defended` and so on become columns."""

@@ -4,7 +4,7 @@ A cell here is a data set, model, attack and defense, its numbers the means over
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,11 +15,18 @@ from sims.grid.results import CellResult
 OVER_CLEAN: Final = 0.05
 OVER_PAPER: Final = 0.10
 BITES: Final = 0.9
+# What a group may see of targets when an attack aims at it.
+INSIDE: Final = 0.10
 
 
 @dataclass(frozen=True)
 class Means:
-    """One cell, averaged over its seeds; by condition."""
+    """One cell, averaged over its seeds; by condition.
+
+    inside  defended hit ratio among the users whom the attack aims at; None where it aims at all
+    best    the best baseline by accuracy, and its accuracy; None where none was measured
+    half    half the 95 % interval over users of the defended accuracy, of one seed
+    """
 
     dataset: str
     model: str
@@ -28,6 +35,9 @@ class Means:
     preset: str
     hit_ratio: dict[str, float]
     accuracy: dict[str, float]
+    inside: float | None
+    best: tuple[str, float] | None
+    half: float
 
     @property
     def robust(self) -> bool:
@@ -73,7 +83,31 @@ def _mean(group: Sequence[CellResult]) -> Means:
         accuracy={
             name: statistics.fmean(one.accuracy[name] for one in group) for name in first.accuracy
         },
+        inside=_of_seeds(one.hit_ratio_inside.get("defended") for one in group),
+        best=_best(group),
+        half=_of_seeds(_half(one) for one in group) or 0.0,
     )
+
+
+def _of_seeds(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if found else None
+
+
+def _best(group: Sequence[CellResult]) -> tuple[str, float] | None:
+    """The most accurate baseline that was measured with every seed."""
+    found = {}
+    for name in group[0].baselines:
+        values = [one.baselines.get(name, {}).get("accuracy") for one in group]
+        numbers = [value for value in values if isinstance(value, float)]
+        if len(numbers) == len(group):
+            found[name] = statistics.fmean(numbers)
+    return max(found.items(), key=lambda item: item[1]) if found else None
+
+
+def _half(one: CellResult) -> float | None:
+    bounds = one.intervals.get("accuracy", {}).get("defended")
+    return None if bounds is None else (bounds[1] - bounds[0]) / 2
 
 
 def claims(results: Sequence[CellResult]) -> list[Claim]:
@@ -112,6 +146,21 @@ def _claims_of(name: str, cells: Sequence[Means]) -> Iterator[Claim]:
         cells,
         lambda one: one.accuracy["defended"] > one.accuracy["popularity"],
         _accuracies("popularity"),
+    )
+    yield _claim(
+        f"{name}: accuracy at least the best baseline's, less half an interval",
+        [one for one in cells if one.best is not None],
+        lambda one: one.best is not None and one.accuracy["defended"] >= one.best[1] - one.half,
+        lambda one: (
+            f"{one.accuracy['defended']:.3f} ± {one.half:.3f}, "
+            + " ".join((one.best[0], f"{one.best[1]:.3f}") if one.best else ())
+        ),
+    )
+    yield _claim(
+        f"{name}: hit ratio at most {INSIDE:g} among users whom an attack aims at",
+        [one for one in cells if one.inside is not None],
+        lambda one: one.inside is not None and one.inside <= INSIDE,
+        lambda one: f"{one.inside:.3f}",
     )
     yield _claim(
         f"{name}: hit ratio at most the paper's + {OVER_PAPER:g}",

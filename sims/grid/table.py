@@ -6,7 +6,7 @@ standard deviation, the paper's in brackets, and bold where ours is better.
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,15 @@ from sims.grid.summary import means_of
 
 TITLES: Final[dict[Metric, str]] = {
     "hit_ratio": "Hit ratio of target items (lower is better)",
+    "hit_ratio_inside": "Hit ratio among the users whom an attack aims at (lower is better)",
+    "hit_ratio_worst_group": "Hit ratio in the worst group of like taste (lower is better)",
     "accuracy": "Accuracy (higher is better)",
+    "accuracy_tail": "Accuracy on items with fewer than 50 ratings (higher is better)",
+    "recall_10": "Recall in lists of 10 (higher is better)",
+    "ndcg_10": "nDCG of lists of 10 (higher is better)",
+    "mrr": "Mean reciprocal rank (higher is better)",
+    "coverage": "Coverage: items that somebody sees (higher is better)",
+    "unsupported_share": "Share of a list that is in random order (lower is better)",
     "seconds": "Seconds for one user's recommendation, median (lower is better)",
 }
 # What a baseline's row is called, where not by its name.
@@ -32,11 +40,9 @@ TITLES_BESIDE: Final = {"popularity": "popularity ranking"}
 # Wider than any table.
 MOST_COLUMNS: Final = 10_000
 # What stands beside the defenses: condition, and the row's name.
-REFERENCES: Final[dict[Metric, tuple[tuple[str, str], ...]]] = {
-    "hit_ratio": (("clean", "not attacked"),),
-    "accuracy": (("clean", "not attacked"), ("popularity", "popularity ranking")),
-    "seconds": (),
-}
+NOT_ATTACKED: Final = ("clean", "not attacked")
+# Those whose lists are longer than K, or have no K.
+OWN_LENGTH: Final = ("recall_10", "ndcg_10", "seconds")
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def pages(config: GridConfig, results: Sequence[CellResult]) -> list[Page]:
     """A table for each metric and data set."""
     return [
         Page(
-            f"{dataset}: {TITLES[metric]}{'' if metric == 'seconds' else _at(results, dataset)}",
+            f"{dataset}: {TITLES[metric]}{'' if metric in OWN_LENGTH else _at(results, dataset)}",
             tuple(_columns(config)),
             tuple(_rows(config, results, metric, dataset)),
         )
@@ -142,7 +148,7 @@ def _rows(
     attacks = _columns(config)
     for model in map(label, config.models):
         here = [one for one in results if (one.dataset, one.model) == (dataset, model)]
-        for condition, name in REFERENCES[metric]:
+        for condition, name in _references(metric):
             yield (
                 f"{model}, {name}",
                 tuple(Entry(_reference(here, metric, condition, attack)) for attack in attacks),
@@ -157,13 +163,20 @@ def _rows(
             yield f"{model}, {row}", tuple(_entry(part, metric, name) for name in attacks)
 
 
+def _references(metric: Metric) -> tuple[tuple[str, str], ...]:
+    if metric == "seconds":
+        return ()
+    popular = (("popularity", "popularity ranking"),) if metric == "accuracy" else ()
+    return (NOT_ATTACKED, *popular)
+
+
 def _beside(results: Sequence[CellResult], metric: Metric) -> list[str]:
     """Names of the baselines that were measured with some cell, in the registry's order."""
     if metric == "seconds":
         return []
     # Of format 3; accuracy has had popularity as a reference from the first format on.
     measured = {name for one in results for name in one.baselines}
-    known = {condition for condition, _ in REFERENCES[metric]}
+    known = {condition for condition, _ in _references(metric)}
     return [name for name in BASELINES if name in measured and name not in known]
 
 
@@ -174,7 +187,7 @@ def _baseline(
     found: dict[int, float] = {}
     for one in results:
         if one.sized_attack == attack and name in one.baselines:
-            value = one.baselines[name][metric]
+            value = one.baselines[name].get(metric)
             if isinstance(value, float):
                 found[one.seed] = value
     return tuple(found.values())
@@ -195,12 +208,13 @@ def _reference(
         for one in results
         if one.sized_attack == attack and not one.error and one.defense in ("none", "rvd")
     }
-    return tuple(plain.values())
+    return tuple(value for value in plain.values() if value is not None)
 
 
 def _entry(results: Sequence[CellResult], metric: Metric, attack: str) -> Entry:
     here = [one for one in results if one.sized_attack == attack]
-    values = tuple(value_of(one, metric, "defended") for one in here if not one.error)
+    measured = (value_of(one, metric, "defended") for one in here if not one.error)
+    values = tuple(value for value in measured if value is not None)
     if not here:
         return Entry(())
     paper = _paper(here[0], metric)
@@ -217,20 +231,23 @@ def _entry(results: Sequence[CellResult], metric: Metric, attack: str) -> Entry:
 def _missed(results: Sequence[CellResult], metric: Metric) -> bool:
     """Whether the mean over seeds misses what a defense is asked for."""
     means = means_of(results)
-    if metric == "seconds" or not means or means[0].defense == "none":
+    if metric not in ("hit_ratio", "accuracy") or not means or means[0].defense == "none":
         return False
     return not (means[0].robust if metric == "hit_ratio" else means[0].accurate)
 
 
-def value_of(result: CellResult, metric: Metric, condition: str) -> float:
-    """A number of a cell that was measured."""
+def value_of(result: CellResult, metric: Metric, condition: str) -> float | None:
+    """A number of a cell that was measured; None where it is not defined, or was not kept."""
     if metric == "seconds":
         return result.seconds["per_user_p50"]
-    return (result.hit_ratio if metric == "hit_ratio" else result.accuracy)[condition]
+    of: Mapping[str, float | None] = getattr(result, metric)
+    return of.get(condition)
 
 
 def _paper(result: CellResult, metric: Metric) -> float | None:
     if metric == "seconds":
         return paper_tables.seconds(result.model, result.defense)
+    if metric not in ("hit_ratio", "accuracy"):
+        return None
     lookup = paper_tables.hit_ratio if metric == "hit_ratio" else paper_tables.accuracy
     return lookup(result.dataset, result.model, result.attack, result.defense)

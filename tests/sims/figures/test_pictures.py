@@ -51,6 +51,11 @@ ALPHA = [
     for one, weight in zip(ABLATION, [0.0, 0.0, 0.1, 0.1, 0.5, 0.5] * 2, strict=True)
 ]
 
+SIZES = [
+    one.model_copy(update={"k": 12, "attack_size": size, "assumed_fakes": 0.03})
+    for one, size in zip(ABLATION, [0.01, 0.01, 0.03, 0.03, 0.1, 0.1] * 2, strict=True)
+]
+
 
 def texts(path: Path) -> str:
     """What is written in an SVG: matplotlib keeps each text as a comment beside its shapes."""
@@ -63,6 +68,7 @@ def texts(path: Path) -> str:
     [
         ("k-ablation", ABLATION),
         ("alpha-ablation", ALPHA),
+        ("attack-sizes", SIZES),
         ("before-after", GRID),
         ("before-after", [result()]),
         ("heat-map", GRID),
@@ -84,7 +90,7 @@ def test_figures(tmp_path: Path, name: str, results: list[CellResult], kind: str
         several = len({one.seed for one in results}) > 1
         assert ("their standard deviation" in told) is several
         assert "seeds (0, 1" in told if several else "seed 0" in told
-        if name.endswith("ablation"):
+        if name.endswith(("ablation", "sizes")):
             assert "(log scale" in told
         again = tmp_path / "again.svg"
         assert run(["figure", name, str(folder), "-o", str(again), *attack]) == 0

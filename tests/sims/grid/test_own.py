@@ -80,7 +80,7 @@ def test_cells_are_what_evaluate_measures(folder: Path) -> None:
         assert told["hit_ratio"] == cell["hit_ratio"] and told["accuracy"] == cell["accuracy"]
         assert (cell["preset"], cell["k"], cell["step_rule"]) == ("own", 40, "adam")
     page = (folder / "run" / "tables.md").read_text()
-    assert "|mine.py:praise|" in page and f"{folder}/mine.py" not in page
+    assert "|mine.py:praise 10 %|" in page and f"{folder}/mine.py" not in page
 
 
 def test_an_edited_file_is_measured_again_and_nothing_else(folder: Path) -> None:

@@ -97,3 +97,15 @@ def test_a_damaged_log_of_runs_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="damaged"):
         runs_in(tmp_path)
     assert GridRun(seconds=0, processes=1).processes == 1
+
+
+def test_claims_against_the_best_baseline_and_inside_a_group() -> None:
+    bounds = {"accuracy": {"defended": (0.25, 0.35)}}
+    beside = {"ease": {"accuracy": 0.36}, "userknn": {"accuracy": 0.2}}
+    shares = {"hit_ratio_inside": {"defended": 0.2}}
+    told = markdown(claims([cell(intervals=bounds, baselines=beside, **shares)]))
+    assert "ml-100k · mf · aush (0.300 ± 0.050, ease 0.360)" in told
+    assert "ml-100k · mf · aush (0.200)" in told
+    beside["ease"]["accuracy"] = 0.34
+    told = markdown(claims([cell(intervals=bounds, baselines=beside, **shares)]))
+    assert "less half an interval | 1 (100%) | 1 |" in told

@@ -108,3 +108,26 @@ def test_a_narrow_terminal_shows_means_alone() -> None:
         assert max(map(len, shown.splitlines())) <= width
         assert ("0.800 (0.069)" in shown) is whole
         assert "…" not in shown and shown.count("0.800") >= 8
+
+
+def test_what_was_asked_tells_rows_apart() -> None:
+    near = [result(preset="vicinal", neighbors_by=space) for space in ("ratings", "random")]
+    rows = pages(CONFIG, [*near, result(preset="vicinal", assumed_fakes=0.1)])[0].rows
+    assert [name for name, _ in rows[-3:]] == [
+        "mf, rvd (vicinal, k = 12, by ratings, α = 0)",
+        "mf, rvd (vicinal, k = 12, by random, α = 0)",
+        "mf, rvd (vicinal, k = 12, α = 0, φ = 10 %)",
+    ]
+
+
+def test_a_table_for_each_metric() -> None:
+    config = CONFIG.model_copy(update={"metrics": ["recall_10", "hit_ratio_inside"]})
+    shares = {"recall_10": {"clean": 0.2, "defended": 0.25}, "hit_ratio_inside": {"defended": None}}
+    recall, inside = pages(config, [result(**shares, baselines={"ease": {"recall_10": 0.5}})])
+    assert recall.heading == "ml-100k: Recall in lists of 10 (higher is better)"
+    assert [(name, entries[0].text) for name, entries in recall.rows] == [
+        ("mf, not attacked", "0.200"),
+        ("mf, ease", "0.500"),
+        ("mf, rvd (paper, k = 12, α = 0)", "0.250"),
+    ]
+    assert {entries[0].text for _, entries in inside.rows} == {"–"}
