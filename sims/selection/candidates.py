@@ -11,7 +11,7 @@ from server.training.methods import Apr, Ltsmf, Pca, Rmf, Robust, Training, Unra
 from server.training.ranking import Ials
 from server.training.train import TrainingSettings
 
-# Around the middle candidate of each model, k × (steps, λ), and then one thing at a time.
+# Beside the settings of the preset, each in its turn.
 TRAININGS: Final[dict[str, tuple[Training, ...]]] = {
     "mf": (
         Ials(confidence=4.0, regularization=40.0),
@@ -24,20 +24,6 @@ TRAININGS: Final[dict[str, tuple[Training, ...]]] = {
     "autorec": tuple(Unrated(weight=weight) for weight in (0.05, 0.1, 0.2, 0.4)),
     "cdae": tuple(Unrated(weight=weight) for weight in (0.05, 0.1, 0.2)),
 }
-SIZES: Final = {"mf": (40, 80, 150), "nsvd": (40, 80), "autorec": (40, 80), "cdae": (40, 80)}
-STEPS: Final = ((2, 0.003), (2, 0.03), (4, 0.003))
-MIDDLE: Final = VicinalSettings(
-    80,
-    0.4,
-    2,
-    min_support=2,
-    proximal_weight=0.003,
-    neighbors_by="ratings",
-    assumed_fakes=0.03,
-    margin=12,
-    candidates=300,
-    exploration=0.02,
-)
 UNRATED_WEIGHTS: Final = (0.01, 0.05, 0.1, 0.2, 0.4)
 
 # Of the optimizer that trains the model (server.training.train). Without mf's own rate there, 10:
@@ -60,45 +46,39 @@ class Candidate:
 CLOSED_SIZES: Final = (150, 300, 600, 900)
 PENALTIES: Final = (200.0, 400.0, 800.0)
 
-
-def closed_form_candidates(model: str) -> Iterator[Candidate]:
-    """K × λ, and each other setting of the preset at a time."""
-    middle = PRESETS[model]["vicinal"]
-    for k, penalty in product(CLOSED_SIZES, PENALTIES):
-        yield Candidate(None, replace(middle, neighbors=k, proximal_weight=penalty))
-    changes: list[dict[str, Any]] = [
-        *({"margin": margin} for margin in (4, 24)),
-        *({"candidates": candidates} for candidates in (0, 150)),
-        *({"exploration": exploration} for exploration in (0.0, 0.04)),
-        *({"min_support": support} for support in (1, 4, 8)),
-        {"neighbors_by": "random"},
-        {"assumed_fakes": 0.0, "min_support": 12},
-    ]
-    yield from (Candidate(None, replace(middle, **change)) for change in changes)
+# One at a time, each of a fine-tune's settings.
+CHANGES: Final[tuple[dict[str, Any], ...]] = (
+    *({"neighbors": k} for k in (16, 24, 48, 80, 150)),
+    *({"steps": steps} for steps in (0, 1, 4)),
+    *({"unrated_weight": weight} for weight in (0.1, 0.2, 0.5, 0.7, 1.0)),
+    *({"proximal_weight": weight} for weight in (0.0003, 0.03)),
+)
+# And each of what admits items and finds neighbors.
+COMMON_CHANGES: Final[tuple[dict[str, Any], ...]] = (
+    *({"margin": margin} for margin in (1, 12)),
+    *({"candidates": candidates} for candidates in (150, 300)),
+    *({"exploration": exploration} for exploration in (0.0, 0.04)),
+    *({"min_support": support} for support in (2, 4)),
+    *({"neighbors_by": space} for space in ("embedding", "random")),
+    {"assumed_fakes": 0.0},
+    {"assumed_fakes": 0.1},
+)
 
 
 def vicinal_candidates(model: str) -> Iterator[Candidate]:
-    """Trainings; k × steps of the first one; and each other setting of it at a time."""
+    """The preset, other trainings with it, and each setting of it at a time; k × λ for EASE."""
+    middle = PRESETS[model]["vicinal"]
+    first, *others = TRAININGS.get(model, (None,))
     if model in CLOSED_FORM:
-        yield from closed_form_candidates(model)
-        return
-    first, *others = TRAININGS[model]
-    yield from (Candidate(training, MIDDLE) for training in (*others, None))
-    for k, (steps, weight) in product(SIZES[model], STEPS):
-        changed = replace(MIDDLE, neighbors=k, steps=steps, proximal_weight=weight)
-        yield Candidate(first, changed)
-    changes: list[dict[str, Any]] = [
-        *({"margin": margin} for margin in (4, 24)),
-        *({"candidates": candidates} for candidates in (0, 100, 150)),
-        *({"exploration": exploration} for exploration in (0.0, 0.04)),
-        *({"unrated_weight": weight} for weight in (0.1, 0.2, 0.7)),
-        *({"min_support": support} for support in (1, 4, 8)),
-        *({"neighbors_by": space} for space in ("embedding", "random")),
-        *({"steps": steps} for steps in (0, 1, 8)),
-        {"assumed_fakes": 0.0, "min_support": 6},
-        {"assumed_fakes": 0.05},
-    ]
-    yield from (Candidate(first, replace(MIDDLE, **change)) for change in changes)
+        for k, penalty in product(CLOSED_SIZES, PENALTIES):
+            yield Candidate(None, replace(middle, neighbors=k, proximal_weight=penalty))
+        changes = [each for each in COMMON_CHANGES if each.get("neighbors_by") != "embedding"]
+    else:
+        yield Candidate(first, middle)
+        yield from (Candidate(training, middle) for training in (*others, None))
+        changes = [*CHANGES, *COMMON_CHANGES]
+    changed = (replace(middle, **change) for change in changes)
+    yield from (Candidate(first, each) for each in changed if each != middle)
 
 
 def paper_candidates(model: str) -> Iterator[Candidate]:

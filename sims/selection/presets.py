@@ -6,10 +6,10 @@ From the training part of each data set's split one more item per user is held o
 unpopular items are attacked than those that results are reported on. So neither a test item
 nor a reported target takes part in the choice.
 
-A candidate for `vicinal` is a training with settings of the fine-tune. It faces eight trials:
-attacks that mix (mixrand), that optimize (tna), that know the defense (vicinity and covering in the
-space of ratings, hubclones, group) and a plain one (avgpop), and that one once more with targets of
-middle popularity. It is eligible when no trial raises its hit ratio by more than 0.05 over what it
+A candidate for `vicinal` is a training with settings of the fine-tune: the preset of today, and
+each of its settings changed in turn. It faces eight trials: attacks that mix (mixrand), that
+optimize (tna), that know the defense (vicinity and covering in the space of ratings, hubclones,
+group) and a plain one (avgpop), and that one once more with targets of middle popularity. It is eligible when no trial raises its hit ratio by more than 0.05 over what it
 has without an attack, nor, of a trial that aims at a group of users, inside of it. The eligible are
 ranked by accuracy relative to popularity ranking, averaged over data sets and trials. Where none
 is, and for `paper`, whose objective does not reach that, the rank is that accuracy × (1 − hit
@@ -33,6 +33,7 @@ from rich.console import Console
 from common.errors import InputError
 from common.models import model_named
 from common.names import unknown
+from common.vicinal.settings import PRESETS, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
@@ -43,7 +44,7 @@ from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, pop
 from sims.evaluation.splits import Split, hold_out_one, leave_one_out
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection.candidates import CANDIDATES, MIDDLE, Candidate
+from sims.selection.candidates import CANDIDATES, Candidate
 
 # The targets that results are reported on; the published ones where there are any.
 REPORTED_TARGETS: Final = {
@@ -148,6 +149,16 @@ def candidates_of(kind: str, model: str, trainings: Collection[str] = ()) -> lis
     ]
 
 
+def trials_of(kind: str, names: Collection[str] = ()) -> list[Trial]:
+    """Those of a kind whose attack is named, and what they are compared with; all without names."""
+    trials = [
+        each for each in TRIALS[kind] if not names or each in UNATTACKED or each.attack in names
+    ]
+    if absent := set(names) - {each.attack for each in trials}:
+        raise unknown("trial", absent.pop(), sorted({each.attack for each in TRIALS[kind]}))
+    return trials
+
+
 def runs_of(
     dataset: str,
     trial: Trial,
@@ -202,6 +213,9 @@ def main(
     training: Annotated[
         list[str] | None, typer.Option(help="This one alone, as vat; repeat for several.")
     ] = None,
+    trial: Annotated[
+        list[str] | None, typer.Option(help="This attack alone, as covering; repeat for several.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, …")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users of each data set and seed.")] = 300,
 ) -> None:
@@ -212,11 +226,14 @@ def main(
     candidates = candidates_of(preset, model, training or ())
     if not candidates:
         raise typer.BadParameter(f"--preset {preset} has no candidates {', '.join(training or ())}")
-    trials = TRIALS[preset]
+    try:
+        trials = trials_of(preset, trial or ())
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
     places = [
-        (name, trial)
-        for name, trial in product(dataset, trials)
-        if not (trial.middle and name in WITHOUT_MIDDLE)
+        (name, each)
+        for name, each in product(dataset, trials)
+        if not (each.middle and name in WITHOUT_MIDDLE)
     ]
     cells = [(*place, seed) for place, seed in product(places, range(seeds))]
     runs: Runs = {place: [] for place in places}
@@ -225,28 +242,28 @@ def main(
         advance = counter(progress, "validate", len(calls))
         advance(0)
         found = in_processes(runs_of, calls, arrived=lambda _: advance(1))
-    for (name, trial, _), run in zip(cells, found, strict=True):
-        runs[name, trial].append(run)
+    for (name, of, _), run in zip(cells, found, strict=True):
+        runs[name, of].append(run)
     ranked = sorted(range(len(candidates)), key=lambda place: _rank(runs, place, preset))
     console = Console(width=1000, highlight=False)
-    attacks = [trial for trial in trials if trial not in UNATTACKED]
+    attacks = [each for each in trials if each not in UNATTACKED] or trials[:1]
     heads = [
-        f"{name} {' | '.join(f'{trial.name} (worst)' for trial in attacks)} | "
+        f"{name} {' | '.join(f'{each.name} (worst)' for each in attacks)} | "
         "accuracy | ÷ popularity | ms"
         for name in dataset
     ]
     console.print(f"| candidate | {' | '.join(heads)} |", markup=False)
     console.print("|" + "---|" * (1 + (3 + len(attacks)) * len(dataset)))
     for place in ranked:
-        row = f"| {_shown(candidates[place])} |"
+        row = f"| {_shown(candidates[place], PRESETS[model].get(preset))} |"
         for name in dataset:
-            for trial in attacks:
-                if (name, trial) not in runs:
+            for each in attacks:
+                if (name, each) not in runs:
                     row += " – |"
                     continue
-                rises = _rises(runs, place, name, trial)
+                rises = _rises(runs, place, name, each)
                 row += f" {np.mean(rises):.3f} ({max(rises):.3f}) |"
-            mine = [of[place] for trial in attacks for of in runs.get((name, trial), [])]
+            mine = [run[place] for each in attacks for run in runs.get((name, each), [])]
             mean = np.mean([[run.accuracy, run.relative, run.milliseconds] for run in mine], 0)
             row += f" {mean[0]:.3f} | {mean[1]:.3f} | {mean[2]:.1f} |"
         console.print(row, markup=False)
@@ -254,8 +271,8 @@ def main(
         console.print(f"\nChosen: {chosen!r}", markup=False)
 
 
-def _shown(candidate: Candidate) -> str:
-    """What differs from MIDDLE, for fine-tunes of its kind; else all there is."""
+def _shown(candidate: Candidate, middle: VicinalSettings | None) -> str:
+    """The training, k, T and λ, and what else differs from the preset."""
     training, settings = candidate.training, candidate.settings
     parts = []
     if training is not None:
@@ -267,7 +284,7 @@ def _shown(candidate: Candidate) -> str:
         parts += [
             f"{each.name}={getattr(settings, each.name)}"
             for each in fields(settings)
-            if each.name not in shown and getattr(settings, each.name) != getattr(MIDDLE, each.name)
+            if each.name not in shown and getattr(settings, each.name) != getattr(middle, each.name)
         ]
     return ", ".join(parts)
 
@@ -281,7 +298,7 @@ def _rises(runs: Runs, place: int, dataset: str, trial: Trial) -> list[float]:
 
 def _rank(runs: Runs, place: int, preset: str) -> tuple[bool, float]:
     """Eligible before not, then best first."""
-    attacked = [key for key in runs if key[1] not in UNATTACKED]
+    attacked = [key for key in runs if key[1] not in UNATTACKED] or list(runs)
     worst = max(max(_rises(runs, place, *key)) for key in attacked)
     refused = preset != "vicinal" or worst > MAX_RISE
     values = [

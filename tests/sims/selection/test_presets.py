@@ -15,6 +15,7 @@ from sims.selection.presets import (
     _chosen,
     _rank,
     candidates_of,
+    trials_of,
     validation,
 )
 
@@ -104,6 +105,20 @@ def test_candidates_differ(model: str) -> None:
     for kind in CANDIDATES:
         candidates = [repr(one) for one in CANDIDATES[kind](model)]
         assert len(set(candidates)) == len(candidates) > 5
+
+
+def test_trials_can_be_taken_by_their_attack() -> None:
+    assert [each.attack for each in trials_of("vicinal", ["covering"])] == [
+        "none",
+        "none",
+        "covering",
+    ]
+    # Alone, the choice is by accuracy.
+    assert chosen({("a", CALM): measured((0.0, 1.0), (0.0, 1.5))}, [SMALL, LARGE], "vicinal") == [
+        LARGE
+    ]
+    with pytest.raises(InputError, match="unknown trial 'cover'"):
+        trials_of("vicinal", ["cover"])
 
 
 def test_only_data_sets_with_reported_targets_are_used() -> None:
