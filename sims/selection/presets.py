@@ -9,14 +9,14 @@ nor a reported target takes part in the choice.
 A candidate for `vicinal` is a training with settings of the fine-tune: the preset of today, and
 each of its settings changed in turn. It faces eight trials: attacks that mix (mixrand), that
 optimize (tna), that know the defense (vicinity and covering in the space of ratings, hubclones,
-group) and a plain one (avgpop), and that one once more with targets of middle popularity. It is eligible when no trial raises its hit ratio by more than 0.05 over what it
-has without an attack, nor, of a trial that aims at a group of users, inside of it. The eligible are
-ranked by accuracy relative to popularity ranking, averaged over data sets and trials. Where none
-is, and for `paper`, whose objective does not reach that, the rank is that accuracy × (1 − hit
-ratio). Of those within 1 % of the best, the one with the least work, neighbors × steps, is the
-preset. Of each robust training, the largest accuracy × (1 − hit ratio) is the default, of
-candidates that have at least half of popularity's accuracy on every data set: what recommends
-nothing promotes nothing.
+group) and a plain one (avgpop), and that one once more with targets of middle popularity. It is
+eligible when no trial raises its hit ratio by more than 0.05 over what it has without an attack,
+nor, of a trial that aims at a group of users, inside of it. The eligible are ranked by accuracy
+relative to popularity ranking, averaged over data sets and trials. Where none is, and for `paper`,
+whose objective does not reach that, the rank is that accuracy × (1 − hit ratio). Of those within 1
+% of the best, the one with the least work, neighbors × steps, is the preset. Of each robust
+training, the largest accuracy × (1 − hit ratio) is the default, of candidates that have at least
+half of popularity's accuracy on every data set: what recommends nothing promotes nothing.
 """
 
 from collections.abc import Collection, Iterator
