@@ -17,7 +17,14 @@ from common.processes import module_command
 
 # Modules of this folder, in the page's order.
 PARTS: Final = (
-    *("tuning.kernel", "tuning.stages", "tuning.inference", "tuning.scaling", "tuning.everybody"),
+    *(
+        "tuning.kernel",
+        "tuning.presets",
+        "tuning.stages",
+        "tuning.inference",
+        "tuning.scaling",
+        "tuning.everybody",
+    ),
     *("serving.neighbors", "serving.rated_neighbors"),
     *("tuning.first_request", "serving.borrowed_neighbors"),
     *("serving.load", "serving.front_kinds", "device.answer", "device.install"),
