@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from server.baselines.incidence import incidence
 from sims.attacks.average import item_statistics
-from sims.attacks.budget import Budget, assemble, most_rated
+from sims.attacks.budget import Budget, Profile, assemble, most_rated
 from sims.attacks.hubclones import whole_row
-from sims.attacks.neighborhoods import SPACES, incidence, nearest_by_ratings, nearest_others
+from sims.attacks.neighborhoods import SPACES, nearest_by_ratings, nearest_others
 from sims.attacks.options import check, choose
 
 # Growing looks among this many of the most popular items.
@@ -36,7 +37,6 @@ CANDIDATES: Final = 200
 SHARPNESS: Final = 8
 # Items added without covering anybody more before growing stops.
 PATIENCE: Final = 12
-Profile = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def covering_attack(
