@@ -85,6 +85,15 @@ def test_ease_is_the_constrained_least_squares(
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_ease_by_users_is_the_same_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratings = from_table(random_table(4, 13, 30))
+    whole = Ease(ratings)
+    monkeypatch.setattr(ease_module, "USERS_PER_CHUNK", 5)
+    parts = Ease(ratings)
+    for user in range(13):
+        np.testing.assert_allclose(parts.scores(user), whole.scores(user), rtol=1e-5, atol=1e-7)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 12), st.integers(2, 12), st.integers(1, 14))
 def test_neighbors_of_items_and_users(seed: int, users: int, items: int, neighbors: int) -> None:
