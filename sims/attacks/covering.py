@@ -52,8 +52,9 @@ def covering_attack(
 ) -> RatingMatrix:
     """Copies of the profiles that cover the most users' neighborhoods, greedily.
 
-    k       neighbors that the attacker believes the defense to use, the user itself included
-    copies  r, fakes of one profile: the min support that they are to reach
+    k       neighbors that the attacker believes the defense to use, the user itself included; of
+            fewer users, all
+    copies  r, fakes of one profile: the min support that they are to reach; of fewer fakes, all
     space   where neighbors are near: `ratings` for the cosine of who rated what, or `embedding`
     model   of the surrogate, where the space is that of its embeddings
 
