@@ -103,8 +103,8 @@ def test_min_support_applies_to_the_neighborhood() -> None:
 
 def test_only_min_support_lets_others_change_the_users_own_row() -> None:
     # It decides the order of the tail (common.vicinal.support).
-    rows = [(0, 1, 2), (0, 1, 3), (0, 2, 3), (5, 6)]
-    clones = [(0, 1)] * 2
+    rows: list[tuple[int, ...]] = [(0, 1, 2), (0, 1, 3), (0, 2, 3), (5, 6)]
+    clones: list[tuple[int, ...]] = [(0, 1)] * 2
 
     def own(rows: list[tuple[int, ...]], least: int) -> list[int]:
         settings = VicinalSettings(
