@@ -11,14 +11,14 @@ from common.names import unknown
 StepRule = Literal["curvature", "adagrad", "adam", "closed-form"]
 STEP_RULES: Final = ("curvature", "adagrad", "adam", "closed-form")
 CLOSED_FORM_RULE: Final = "closed-form"
-Space = Literal["ratings", "embedding", "random"]
 # In what users are near each other: what they rated, or the model's embeddings; random is the
 # choice that both have to beat.
+Space = Literal["ratings", "embedding", "random"]
+SPACES: Final[tuple[Space, ...]] = ("ratings", "embedding", "random")
 # Of few users no item has many raters.
 USERS_PER_MARGIN: Final = 50
 # Of all accounts: where half of them are fakes, nothing is left to hold on to.
 MAX_ASSUMED: Final = 0.5
-SPACES: Final[tuple[Space, ...]] = ("ratings", "embedding", "random")
 
 
 @dataclass(frozen=True)

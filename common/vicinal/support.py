@@ -24,7 +24,8 @@ def unsupported_last(scores: NDArray[np.float32], ratings: RatingMatrix) -> NDAr
     What a model says of them comes from its training alone, which an attacker has written to,
     and a list that is longer than the supported items reaches them. Their order is drawn from
     row 0's items: it differs from user to user, is the same on every machine, and no other
-    user's rating of an item moves that item.
+    user's rating of an item moves that item. Where min support took items out of row 0, another
+    neighborhood may have another order.
     """
     supported = np.zeros(len(scores), dtype=bool)
     supported[ratings.items] = True

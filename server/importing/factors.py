@@ -53,7 +53,8 @@ def read_factors(
     table   npy, npz, safetensors or parquet, or a folder of parquet files. A column of ids in it
             names its rows, which are in any order then; with `ids` those are row numbers of `ids`
     ids     of the rows, in their order
-    biases  a number for each row, in any of these forms
+    biases  a number for each row, in any of these forms; with ids of their own these are the
+            table's, or row numbers where it has none
 
     Rows named [PAD] are left out. Raises InputError for what does not fit together, for other
     than floats, and for numbers that are not finite or that no training gives.
@@ -219,13 +220,17 @@ def _biases(
     numbers = _checked(found, at.path, ndim=1)
     if len(numbers) != count:
         raise InputError(f"{at.path}: {len(numbers)} biases for {count} rows of {kind} factors")
-    if own_ids is None or ids[0] is None:
+    if ids[0] is None:
         return numbers
+    # They may be in another order than the rows.
+    what, wanted = "ids", own_ids
+    if wanted is None:
+        what, wanted = "row numbers", tuple(map(str, range(count)))
     by_id = dict(zip(ids, numbers.tolist(), strict=True))
-    missing = [own for own in own_ids if own not in by_id]
+    missing = sum(own not in by_id for own in wanted)
     if missing:
-        raise InputError(f"{at.path}: no bias for {len(missing)} of {count} ids of {kind} factors")
-    return np.array([by_id[own] for own in own_ids], dtype=np.float32)
+        raise InputError(f"{at.path}: no bias for {missing} of {count} {what} of {kind} factors")
+    return np.array([by_id[own] for own in wanted], dtype=np.float32)
 
 
 def _refuse_repeats(kind: str, names: tuple[str, ...], at: Place) -> None:

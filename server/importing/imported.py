@@ -67,14 +67,20 @@ class Imported:
 
     @property
     def whole(self) -> bool:
-        """Whether all parts are of as many users and items, and of one width."""
+        """Whether all parts are tables of as many users and items, and of one width."""
         sides = (
             (self.users, self.known_users, self.user_ids),
             (self.items, self.known_items, self.item_ids),
         )
-        return self.users.shape[1:] == self.items.shape[1:] and all(
-            len(table) == len(known) and (ids is None or len(ids) == len(table))
-            for table, known, ids in sides
+        return (
+            self.users.shape[1:] == self.items.shape[1:]
+            and 0 <= self.real <= len(self.users)
+            and all(
+                table.ndim == 2
+                and known.shape == table.shape[:1]
+                and (ids is None or len(ids) == len(table))
+                for table, known, ids in sides
+            )
         )
 
     def begins(self, ratings: RatingMatrix) -> bool:

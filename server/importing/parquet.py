@@ -25,6 +25,8 @@ from server.importing.arrays import MAX_BYTES, checked_size
 
 MODULE: Final = "server.importing.parquet"
 MAX_PARTS: Final = 10_000
+# Of all parts, decompressed.
+MAX_TABLE_BYTES: Final = 2 * MAX_BYTES
 # Beside the names that rating files have: Spark's, and what pandas calls an index without a name.
 ID_NAMES: Final = ("id", "index", "token", "__index_level_0__")
 Kind = Literal["factors", "ids"]
@@ -45,12 +47,15 @@ def read_parquet(path: Path, kind: Kind, column: str | None = None) -> pl.DataFr
         raise InputError(f"{path}: a folder without .parquet files")
     if len(parts) > MAX_PARTS or sum(map(checked_size, parts)) > MAX_BYTES:
         raise InputError(f"{path}: more than {MAX_PARTS} files or {MAX_BYTES >> 30} GiB")
-    tables = []
+    tables, size = [], 0
+    words = [kind] if column is None else [kind, column]
     for part in parts:
-        words = [kind] if column is None else [kind, column]
-        tables.append(
-            pl.read_ipc(io.BytesIO(read_in_child(MODULE, part.read_bytes(), str(part), *words)))
-        )
+        data = read_in_child(MODULE, part.read_bytes(), str(part), *words)
+        # A small part may hold a large table, and there may be many.
+        size += len(data)
+        if size > MAX_TABLE_BYTES:
+            raise InputError(f"{path}: its tables are larger than {MAX_TABLE_BYTES >> 30} GiB")
+        tables.append(pl.read_ipc(io.BytesIO(data)))
     # A part without rows does not know how long its lists are.
     tables = [table for table in tables if table.height] or tables[:1]
     if any(table.schema != tables[0].schema for table in tables):

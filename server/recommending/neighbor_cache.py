@@ -1,8 +1,11 @@
 """Lists of neighbors that were found before (paper, "Efficiency Analysis", second point).
 
-A list is found in embeddings, and those are part of a model version, which never changes: a
-list is right for as long as its version is served, so entries have no age. Another version is
-another key, and lists of versions that nobody asks for leave as the least recently used.
+A list is found in a model version's embeddings or in the ratings that it was trained on, which
+never change: a list is right for as long as its version is served, so entries have no age. Another
+version, or another space, is another key, and lists that nobody asks for leave as the least
+recently used.
+
+Shapes: k neighbors.
 """
 
 from collections import OrderedDict

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ratings import RatingMatrix
 
-# α, that of mf's preset `vicinal`.
+# α, which presets have others of: here it only says where a fine-tune starts.
 UNRATED_WEIGHT: Final = 0.4
 # Pairs whose products are formed at a time: 64 MB at a width of 64.
 PAIRS_PER_CHUNK: Final = 1 << 17

@@ -23,6 +23,8 @@ Table = NDArray[np.float64]
 
 # Below, the whole decomposition is as fast as an iteration.
 _SMALL: Final = 64
+# Spreads that are rounding errors.
+_TINY: Final = 1e-12
 
 
 def suspects(ratings: RatingMatrix, share: float, components: int) -> NDArray[np.int64]:
@@ -79,6 +81,3 @@ def loadings(ratings: RatingMatrix, components: int) -> Table:
     start = np.random.default_rng(0).standard_normal(min(shape))
     left: Table = svds(scores, components, v0=start)[0]
     return left[:, ::-1]
-
-
-_TINY: Final = 1e-12

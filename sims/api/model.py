@@ -241,8 +241,9 @@ def train(
               ease or popularity, which cannot be defended; `PATH.py:FUNCTION`, or a function
               fit(ratings, *, seed) that gives a trained torch.nn.Module
               (docs/how-to/own-model.md)
-    robust    apr, ltsmf, rmf, vat: how mf is trained instead; unrated: how any model is; pca: it
-              leaves suspects out of any training, as in pca+unrated
+    robust    apr, ials, ltsmf, rmf, vat: how mf is trained instead; unrated: how any model is; pca:
+              it leaves suspects out of any training, as in pca+unrated; None: as it was published,
+              also where `evaluate` trains for preset vicinal in another way (docs/defenses.md)
     seed      of training
     store     folder that keeps trained models, so that the same is not trained twice
     progress  whether to show bars

@@ -15,13 +15,21 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import vstack
 
 from common.ratings import RatingMatrix
 from sims.attacks.average import item_statistics
 from sims.attacks.budget import Budget, assemble, fillable
-from sims.attacks.options import choose
+from sims.attacks.options import check, choose
 from sims.attacks.sensitivity import Sensitivity
-from sims.attacks.surrogate import Factors, Floats, ascend, pair_products
+from sims.attacks.surrogate import (
+    Factors,
+    Floats,
+    Sparse,
+    ascend,
+    pair_products,
+    with_targets,
+)
 
 VALUES: Final = ("optimized", "normal")
 # Items [F, C] and relaxed ratings [F, C] to the gradient by ratings and the worth, [F, C] each.
@@ -46,7 +54,12 @@ def climb(
     step        largest change of a rating in one, as a fraction of the maximum
     candidates  fillers at the start, as a multiple of those kept
     values      filler ratings: `optimized`, or `normal` for N(μ_i, σ_i) on the fillers found
+
+    Raises InputError for any of these out of its bounds, before `begin` is called.
     """
+    check("iterations", iterations, 1)
+    check("step", step, 0, 1)
+    check("candidates", candidates, 1)
     choose("values", values, VALUES)
     scale = ratings.scale
     means, deviations = item_statistics(ratings)
@@ -83,6 +96,17 @@ def schedule(count: int, room: int, iterations: int) -> list[int]:
         max(room, count - (count - room) * step // dropping) if step < dropping else room
         for step in range(1, iterations + 1)
     ]
+
+
+def with_fakes(
+    real: Sparse, chosen: NDArray[np.int64], relaxed: Floats, targets: tuple[int, ...]
+) -> Sparse:
+    """Real users, and below them fakes: candidates' ratings and targets at the maximum.
+
+    real [U, I], chosen and relaxed [F, C]; gives [U + F, I]
+    """
+    filled = np.hstack([relaxed, np.ones((len(relaxed), len(targets)))])
+    return vstack([real, with_targets(chosen, filled, targets, real.shape[1])], format="csr")
 
 
 def on_fillers(

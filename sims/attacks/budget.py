@@ -30,6 +30,10 @@ MIDDLE: Final = range(40, 61)
 MOST_RATED: Final = 20
 
 
+# Filler items and their ratings in the data set's units, [n] each.
+Profile = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class Budget:
     """What an attacker may inject.
@@ -128,11 +132,11 @@ def choose_targets(
 def assemble(
     ratings: RatingMatrix,
     targets: tuple[int, ...],
-    fillers: Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]],
+    fillers: Iterable[Profile],
     *,
     goal: Goal = "promote",
 ) -> RatingMatrix:
-    """Profiles from filler items and their ratings in the data set's units, [F, I].
+    """Profiles from their fillers, [F, I].
 
     Fillers are rounded to the grid and clipped to the scale; every target gets the maximum, or
     the minimum where it is to fall.
@@ -155,6 +159,17 @@ def assemble(
         item_count=ratings.item_count,
         scale=scale,
     )
+
+
+def places_of(ratings: RatingMatrix, targets: tuple[int, ...], user: int) -> NDArray[np.int64]:
+    """Where a user's ratings stand in Ω, [n], without those of targets."""
+    places = np.arange(ratings.indptr[user], ratings.indptr[user + 1])
+    return places[~np.isin(ratings.items[places], targets)]
+
+
+def copied(ratings: RatingMatrix, places: NDArray[np.int64]) -> Profile:
+    """The ratings at these places of Ω as fillers."""
+    return ratings.items[places].astype(np.int64), ratings.scale.values[ratings.levels[places]]
 
 
 def fillable(ratings: RatingMatrix, targets: tuple[int, ...]) -> NDArray[np.int64]:

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from server.baselines.incidence import incidence
 from sims.attacks.average import item_statistics
-from sims.attacks.budget import Budget, assemble, most_rated
+from sims.attacks.budget import Budget, Profile, assemble, most_rated
 from sims.attacks.hubclones import whole_row
-from sims.attacks.neighborhoods import SPACES, incidence, nearest_by_ratings, nearest_others
+from sims.attacks.neighborhoods import SPACES, nearest_by_ratings, nearest_others
 from sims.attacks.options import check, choose
 
 # Growing looks among this many of the most popular items.
@@ -36,7 +37,6 @@ CANDIDATES: Final = 200
 SHARPNESS: Final = 8
 # Items added without covering anybody more before growing stops.
 PATIENCE: Final = 12
-Profile = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def covering_attack(
@@ -52,8 +52,9 @@ def covering_attack(
 ) -> RatingMatrix:
     """Copies of the profiles that cover the most users' neighborhoods, greedily.
 
-    k       neighbors that the attacker believes the defense to use, the user itself included
-    copies  r, fakes of one profile: the min support that they are to reach
+    k       neighbors that the attacker believes the defense to use, the user itself included; of
+            fewer users, all
+    copies  r, fakes of one profile: the min support that they are to reach; of fewer fakes, all
     space   where neighbors are near: `ratings` for the cosine of who rated what, or `embedding`
     model   of the surrogate, where the space is that of its embeddings
 

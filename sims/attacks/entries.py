@@ -8,6 +8,7 @@ its grid. Items count from 0; from 1 where 0 does not occur and one more than th
 Shapes: N ratings.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -163,9 +164,12 @@ def number_at(value: object, unit: str, place: int) -> float:
     if isinstance(value, str) and not NUMBER.fullmatch(value):
         raise misplaced(unit, place, f"not a number: {value[:40]!r}")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise misplaced(unit, place, "not a number of a sensible size") from None
+        number = math.inf
+    if not math.isfinite(number):
+        raise misplaced(unit, place, "not a number of a sensible size")
+    return number
 
 
 def misplaced(unit: str, place: int, reason: str) -> InputError:

@@ -22,25 +22,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from common.ratings import RatingMatrix, RatingScale
-from sims.attacks.ascent import VALUES, Respond, climb, on_fillers
+from sims.attacks.ascent import Respond, climb, on_fillers, with_fakes
 from sims.attacks.budget import Budget
-from sims.attacks.mixinf import attack_loss
+from sims.attacks.mixinf import loss_sensitivity
 from sims.attacks.options import check, choose
-from sims.attacks.sensitivity import Sensitivity, sensitivity
-from sims.attacks.surrogate import (
-    Factors,
-    Floats,
-    Sparse,
-    pair_products,
-    refit,
-    sparse,
-    start,
-    top_lists,
-    with_targets,
-)
+from sims.attacks.surrogate import Factors, Floats, Sparse, pair_products, refit, sparse, start
 
 FIRST_SWEEPS: Final = 10
 WARM_SWEEPS: Final = 2
@@ -78,13 +67,9 @@ def gcoattack_attack(
     values        filler ratings: `optimized`, or `normal` for N(μ_i, σ_i) on the fillers found
     """
     choose("models", str(models), ("1", "3"))
-    check("iterations", iterations, 1)
-    check("step", step, 0, 1)
-    check("candidates", candidates, 1)
     check("sweeps", sweeps, 1)
     check("unlabeled", unlabeled, 0, 10)
     check("list_length", list_length, 1)
-    choose("values", values, VALUES)
     real = sparse(ratings)
     users = real.shape[0]
 
@@ -96,9 +81,7 @@ def gcoattack_attack(
 
         def respond(chosen: NDArray[np.int64], relaxed: Floats) -> tuple[Floats, Floats]:
             nonlocal victims
-            filled = np.hstack([relaxed, np.ones((len(relaxed), len(targets)))])
-            fakes = with_targets(chosen, filled, targets, real.shape[1])
-            both = vstack([real, fakes], format="csr")
+            both = with_fakes(real, chosen, relaxed, targets)
             tables = [both] * models
             if models == MOST_MODELS:
                 # A fake has factors as soon as it has been fitted once.
@@ -113,10 +96,11 @@ def gcoattack_attack(
             ]
             gradients, worths = np.zeros(chosen.shape), np.zeros(chosen.shape)
             for table, each in zip(tables, victims, strict=True):
-                found = descent_of_loss(table, each, users, targets, list_length, sweeps)
+                found = loss_sensitivity(table, each, users, targets, list_length, sweeps)
                 gradient, worth = on_fillers(found, chosen, relaxed, users)
-                gradients += gradient / models
-                worths += worth / models
+                # The loss is to fall.
+                gradients -= gradient / models
+                worths -= worth / models
             return gradients, worths
 
         return respond
@@ -164,21 +148,3 @@ def agreed(
     same = guesses[0] == guesses[1]
     values = scale.fractions[guesses[0][same]].astype(np.float64)
     return csr_array((values, (rows[same], columns[same])), shape=ratings.shape)
-
-
-def descent_of_loss(
-    ratings: Sparse,
-    factors: Factors,
-    real_users: int,
-    targets: tuple[int, ...],
-    list_length: int,
-    sweeps: int,
-) -> Sensitivity:
-    """The derivatives of −L, of the real users, by all ratings of one model."""
-    real = Factors(factors.users[:real_users], factors.items, factors.ridge)
-    lists = top_lists(ratings[:real_users], real, list_length, without=targets)
-    _, by_predictions = attack_loss(real, lists, targets)
-    by_users = np.zeros_like(factors.users)
-    by_users[:real_users] = -(by_predictions @ factors.items)
-    by_items = -(by_predictions.T @ real.users)
-    return sensitivity(ratings, factors, by_users, by_items, sweeps)

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.ratings import RatingMatrix
-from sims.attacks.budget import Budget, assemble
+from sims.attacks.budget import Budget, Profile, assemble
 from sims.attacks.mixrand import usermix
 from sims.attacks.options import check
-from sims.attacks.sensitivity import sensitivity
+from sims.attacks.sensitivity import Sensitivity, sensitivity
 from sims.attacks.surrogate import (
     Factors,
     Floats,
@@ -40,7 +40,6 @@ from sims.attacks.surrogate import (
 )
 
 FIRST_SWEEPS = 30
-Profile = tuple[NDArray[np.int64], Floats]
 
 
 @dataclass(frozen=True)
@@ -138,14 +137,26 @@ def estimator(
     sweeps: int,
 ) -> Threat:
     """Prepare to estimate influences on a surrogate; the loss is that of the real users."""
+    found = loss_sensitivity(ratings, factors, real_users, targets, list_length, sweeps)
+    inverses = inverse_grams(ratings.T.tocsr(), factors.users, factors.ridge)
+    return Threat(factors.items, found.items, inverses, factors.ridge)
+
+
+def loss_sensitivity(
+    ratings: Sparse,
+    factors: Factors,
+    real_users: int,
+    targets: tuple[int, ...],
+    list_length: int,
+    sweeps: int,
+) -> Sensitivity:
+    """The derivatives of L, of the real users, by all ratings of a surrogate."""
     real = Factors(factors.users[:real_users], factors.items, factors.ridge)
     lists = top_lists(ratings[:real_users], real, list_length, without=targets)
     _, by_predictions = attack_loss(real, lists, targets)
     by_users, by_items = np.zeros_like(factors.users), by_predictions.T @ real.users
     by_users[:real_users] = by_predictions @ factors.items
-    found = sensitivity(ratings, factors, by_users, by_items, sweeps)
-    inverses = inverse_grams(ratings.T.tocsr(), factors.users, factors.ridge)
-    return Threat(factors.items, found.items, inverses, factors.ridge)
+    return sensitivity(ratings, factors, by_users, by_items, sweeps)
 
 
 def _candidate(

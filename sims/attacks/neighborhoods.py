@@ -12,27 +12,23 @@ Shapes: U users, I items, k neighbors.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
+from common.errors import InputError
 from common.ratings import RatingMatrix
+from server.baselines.incidence import incidence
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
+from sims.attacks.budget import Budget
+from sims.attacks.options import check, choose
 
 SPACES: Final = ("embedding", "ratings")
 # Users whose similarities to all others are held at once: some tens of MiB for 10⁴ users.
 USERS_AT_ONCE: Final = 512
-
-
-def incidence(ratings: RatingMatrix) -> Any:
-    """1 where a user rated an item, sparse [U, I]."""
-    ones = np.ones(len(ratings), dtype=np.float32)
-    shape = (ratings.user_count, ratings.item_count)
-    return csr_array((ones, ratings.items, ratings.indptr), shape=shape)
 
 
 def nearest_by_ratings(
@@ -81,3 +77,26 @@ def times_listed(
     """How many others list each user among their k nearest, themselves included, [U]."""
     others = nearest_others(ratings, k - 1, space=space, model=model, seed=seed)
     return np.bincount(others.ravel(), minlength=ratings.user_count)
+
+
+def hubness(
+    ratings: RatingMatrix,
+    budget: Budget,
+    *,
+    k: int,
+    hubs: int,
+    space: str,
+    model: str,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """`times_listed` for an attack that clones `hubs` users, with its options checked, [U].
+
+    Of fewer users than k, all are near. Raises InputError, also for more hubs than fakes.
+    """
+    check("k", k, 2)
+    check("hubs", hubs, 0)
+    choose("space", space, SPACES)
+    if hubs > budget.fakes:
+        raise InputError(f"attack option hubs={hubs}: there are only {budget.fakes} fakes")
+    seed = int(rng.integers(2**31))
+    return times_listed(ratings, min(k, ratings.user_count), space=space, model=model, seed=seed)

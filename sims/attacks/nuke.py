@@ -11,11 +11,10 @@ The targets are popular items, and every fake rates them at the minimum. `style`
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.ratings import RatingMatrix
 from sims.attacks.average import item_statistics
-from sims.attacks.budget import Budget, assemble, fillable, most_rated
+from sims.attacks.budget import Budget, Profile, assemble, fillable, most_rated
 from sims.attacks.options import choose
 
 STYLES: Final = ("lovehate", "rivals", "average")
@@ -39,7 +38,7 @@ def nuke_attack(
     room = min(budget.profile_size - len(targets), len(others))
     rivals = most_rated(ratings, targets, room)
 
-    def fake() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def fake() -> Profile:
         if style == "rivals":
             return rivals, np.full(len(rivals), ratings.scale.maximum)
         items = rng.choice(others, room, replace=False)

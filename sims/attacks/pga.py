@@ -11,14 +11,13 @@ Shapes: F fakes, C candidates of a fake, U users, I items.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import vstack
 
 from common.ratings import RatingMatrix
-from sims.attacks.ascent import VALUES, Respond, climb, on_fillers
+from sims.attacks.ascent import Respond, climb, on_fillers, with_fakes
 from sims.attacks.budget import Budget
-from sims.attacks.options import check, choose
+from sims.attacks.options import check
 from sims.attacks.sensitivity import sensitivity
-from sims.attacks.surrogate import Factors, Floats, refit, sparse, start, with_targets
+from sims.attacks.surrogate import Factors, Floats, refit, sparse, start
 
 FIRST_SWEEPS = 10
 WARM_SWEEPS = 2
@@ -48,11 +47,7 @@ def pga_attack(
     sweeps        of the implicit derivative
     values        filler ratings: `optimized`, or `normal` for N(μ_i, σ_i) on the fillers found
     """
-    check("iterations", iterations, 1)
-    check("step", step, 0, 1)
-    check("candidates", candidates, 1)
     check("sweeps", sweeps, 1)
-    choose("values", values, VALUES)
     real = sparse(ratings)
 
     def begin() -> Respond:
@@ -60,10 +55,7 @@ def pga_attack(
 
         def respond(chosen: NDArray[np.int64], relaxed: Floats) -> tuple[Floats, Floats]:
             nonlocal factors
-            # Candidates' ratings and the targets' maximum, [F, I].
-            filled = np.hstack([relaxed, np.ones((len(relaxed), len(targets)))])
-            fakes = with_targets(chosen, filled, targets, real.shape[1])
-            both = vstack([real, fakes], format="csr")
+            both = with_fakes(real, chosen, relaxed, targets)
             factors = refit(both, factors, WARM_SWEEPS)
             by_users, by_items = utility_gradients(factors, real.shape[0], targets)
             found = sensitivity(both, factors, by_users, by_items, sweeps)

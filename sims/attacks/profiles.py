@@ -32,6 +32,7 @@ from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data.reading import read_file
 from sims.attacks.budget import Goal
+from sims.attacks.entries import refuse_more
 from sims.attacks.foreign import read_array, read_text
 from sims.attacks.foreign_json import read_json
 
@@ -216,6 +217,7 @@ def _parse_csv(
     scale: RatingScale,
 ) -> RatingMatrix:
     """The ratings below the column names of line `start`; the digest is taken out of the notes."""
+    refuse_more(len(lines) - start - 1)
     body = "\n".join(lines[start:]) + "\n"
     digest = notes.pop("digest", None)
     if digest is not None and digest != hashlib.sha256(body.encode()).hexdigest():

@@ -15,11 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputError
 from common.ratings import RatingMatrix
-from sims.attacks.budget import Budget, assemble
-from sims.attacks.neighborhoods import SPACES, times_listed
-from sims.attacks.options import check, choose
+from sims.attacks.budget import Budget, Profile, assemble, copied, places_of
+from sims.attacks.neighborhoods import hubness
 
 
 def vicinity_attack(
@@ -43,14 +41,7 @@ def vicinity_attack(
 
     Raises InputError for more hubs than fakes.
     """
-    check("k", k, 2)
-    check("hubs", hubs, 0)
-    choose("space", space, SPACES)
-    if hubs > budget.fakes:
-        raise InputError(f"attack option hubs={hubs}: there are only {budget.fakes} fakes")
-    seed = int(rng.integers(2**31))
-    k = min(k, ratings.user_count)
-    listed = times_listed(ratings, k, space=space, model=model, seed=seed)
+    listed = hubness(ratings, budget, k=k, hubs=hubs, space=space, model=model, rng=rng)
     # Among users who are listed equally often, one with more ratings has more to clone.
     busy = np.diff(ratings.indptr)
     best = np.lexsort((-busy, -listed))[: hubs or budget.fakes]
@@ -63,12 +54,10 @@ def _clones(
     budget: Budget,
     hubs: NDArray[np.int64],
     rng: np.random.Generator,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+) -> Iterator[Profile]:
+    room = budget.profile_size - len(targets)
     for fake in range(budget.fakes):
-        hub = hubs[fake % len(hubs)]
-        row = np.arange(ratings.indptr[hub], ratings.indptr[hub + 1])
-        row = row[~np.isin(ratings.items[row], targets)]
-        room = budget.profile_size - len(targets)
-        if len(row) > room:
-            row = rng.choice(row, room, replace=False)
-        yield ratings.items[row].astype(np.int64), ratings.scale.values[ratings.levels[row]]
+        places = places_of(ratings, targets, int(hubs[fake % len(hubs)]))
+        if len(places) > room:
+            places = rng.choice(places, room, replace=False)
+        yield copied(ratings, places)

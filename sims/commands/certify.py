@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # heavy, and of no use until the command runs
     from sims.progress import Report
 
 app = typer.Typer(add_completion=False)
+# More accounts than any service has.
+MOST_FAKES: Final = 10**10
 
 # What each key of `vicinal certify --json` means.
 KEYS: Final = {
@@ -150,6 +152,9 @@ def parse_fakes(text: str, accounts: int) -> list[int]:
     found = []
     for part in _parts(text):
         if part.isdecimal():
+            # A number of very many digits is not turned into one.
+            if len(part) > len(str(MOST_FAKES)) or int(part) > MOST_FAKES:
+                raise InputError(f"--fakes {part:.40}: choose at most {MOST_FAKES}")
             found.append(int(part))
             continue
         share = options.parse_share("--fakes", part)

@@ -198,7 +198,11 @@ def _outcomes(rows: pl.DataFrame, asked: dict[str, Any], name: str) -> Outcomes:
     least = (outcomes.ranks, outcomes.target_ranks, outcomes.unsupported, outcomes.lengths)
     if any(part.size and part.min() < NOTHING for part in least):
         raise _damaged(name, "a rank lies below 0")
-    if (outcomes.liked & ~outcomes.asked).any() or (outcomes.unsupported > outcomes.lengths).any():
+    wrong = (outcomes.liked & ~outcomes.asked) | (outcomes.unsupported > outcomes.lengths)
+    wrong |= outcomes.lengths > outcomes.list_length
+    for column, sums in (("hits", outcomes.hits()), ("eligible", outcomes.eligible)):
+        wrong |= rows[column].to_numpy() != sums.sum(axis=1)
+    if wrong.any():
         raise _damaged(name, "a row contradicts itself")
     return outcomes
 

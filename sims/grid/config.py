@@ -14,6 +14,7 @@ from common.errors import InputError
 from common.models import architecture
 from common.names import unknown
 from common.vicinal.settings import PRESETS, Space, preset
+from server.training.methods import ASSUMED_FAKES
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
 from sims.evaluation.baselines import USUAL, baselines_named
@@ -196,7 +197,12 @@ class GridConfig(BaseModel):
                     neighbors_by=space,
                     assumed_fakes=share,
                 )
-                named = defense_named(defense, model=model, preset=name)
+                named = defense_named(
+                    defense,
+                    model=model,
+                    preset=name,
+                    assume_fakes=ASSUMED_FAKES if share is None else share,
+                )
                 yield Cell(experiment, named, name, settings, self.users, self._beside)
 
 

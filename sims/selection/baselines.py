@@ -31,7 +31,7 @@ from server.training.train import TrainingSettings, train
 from sims.evaluation.experiment import Prepared
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection.presets import validation
+from sims.selection.presets import MIXRAND, validation
 
 LENGTHS: Final = (50, 10)
 Fit = Callable[[RatingMatrix], Scorer]
@@ -106,7 +106,7 @@ class Run:
 
 def run_of(dataset: str, seed: int, model: str, place: int, users: int) -> Run:
     """The candidate at a place of CANDIDATES."""
-    prepared = validation(dataset, seed)
+    prepared = validation(dataset, seed, "mf", MIXRAND)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
     _, fit = list(CANDIDATES[model]())[place]

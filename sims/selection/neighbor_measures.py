@@ -324,7 +324,7 @@ def main(
     with TemporaryDirectory() as folder, ModelStore(store or Path(folder)) as models:
         for dataset in datasets.split(","):
             for attack in attacks.split(","):
-                prepared = validation(dataset, seed, trial=Trial(attack))
+                prepared = validation(dataset, seed, "mf", Trial(attack))
                 rng = np.random.default_rng(seed)
                 asked = rng.choice(
                     prepared.user_count, min(users, prepared.user_count), replace=False

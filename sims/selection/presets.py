@@ -79,9 +79,11 @@ class Trial:
 
 
 UNATTACKED: Final = (Trial("none"), Trial("none", (("targets", "middle"),)))
+# What alone other choices than that of a preset `vicinal` are made under.
+MIXRAND: Final = Trial("mixrand")
 VICINAL_TRIALS: Final = (
     *UNATTACKED,
-    Trial("mixrand"),
+    MIXRAND,
     Trial("tna"),
     Trial("vicinity", (("space", "ratings"),)),
     Trial("covering"),
@@ -90,11 +92,10 @@ VICINAL_TRIALS: Final = (
     Trial("avgpop"),
     Trial("avgpop", (("targets", "middle"),)),
 )
-# Others are compared on one attack alone.
 TRIALS: Final = {
     "vicinal": VICINAL_TRIALS,
-    "paper": (UNATTACKED[0], Trial("mixrand")),
-    "robust": (UNATTACKED[0], Trial("mixrand")),
+    "paper": (UNATTACKED[0], MIXRAND),
+    "robust": (UNATTACKED[0], MIXRAND),
 }
 
 
@@ -116,10 +117,8 @@ class Run:
 Runs = dict[tuple[str, Trial], list[list[Run]]]
 
 
-def validation(
-    dataset: str, seed: int, model: str = "mf", trial: Trial = UNATTACKED[0]
-) -> Prepared:
-    """An experiment on what training may see. Raises InputError."""
+def validation(dataset: str, seed: int, model: str, trial: Trial) -> Prepared:
+    """An experiment on what training may see, under a trial's attack. Raises InputError."""
     if dataset not in REPORTED_TARGETS:
         raise InputError(f"{dataset}: no reported targets; choose {', '.join(REPORTED_TARGETS)}")
     training: Split = leave_one_out(load_dataset(dataset), seed=seed)

@@ -33,7 +33,7 @@ from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, popularity
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection.presets import validation
+from sims.selection.presets import MIXRAND, validation
 
 WEIGHT_DECAYS: Final = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 LEAST_HIT_RATIO: Final = 0.9
@@ -52,7 +52,7 @@ class Trained:
 
 def trained(dataset: str, seed: int, model: str, users: int) -> list[Trained]:
     """Every weight decay on one data set and seed."""
-    prepared = validation(dataset, seed, model)
+    prepared = validation(dataset, seed, model, MIXRAND)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
     length, found = prepared.experiment.list_length, []

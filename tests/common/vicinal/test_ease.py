@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.models import CLOSED_FORM, MODELS
-from common.ratings import RatingMatrix, RatingScale
 from common.vicinal.ease import ease_scores
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import PRESETS, VicinalSettings
@@ -16,23 +15,10 @@ from common.vicinal.slim import slim_model, slim_scores, slim_shapes
 from common.vicinal.tuning import ServedModel, tuned_scores
 from common.wire import offload_pb2 as wire
 from common.wire.slim import slim_to_wire
+from tests.support.ratings import from_table
 
-SCALE = RatingScale(1, 5, 1)
 PRESET = PRESETS["ease"]["vicinal"]
 SERVED = ServedModel(CLOSED_FORM["ease"], {})
-
-
-def matrix_of(rated: NDArray[np.bool_], levels: int = 0) -> RatingMatrix:
-    """Of who rated what, [k, I], all with one level."""
-    users, items = np.nonzero(rated)
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        np.full(len(users), levels),
-        user_count=rated.shape[0],
-        item_count=rated.shape[1],
-        scale=SCALE,
-    )
 
 
 def as_written(rows: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
@@ -56,7 +42,7 @@ def test_it_is_the_closed_form(
     seed: int, k: int, items: int, penalty: float, density: float
 ) -> None:
     rated = np.random.default_rng(seed).random((k, items)) < density
-    found = ease_scores(matrix_of(rated), penalty)
+    found = ease_scores(from_table(rated), penalty)
     np.testing.assert_allclose(found, as_written(rated.astype(float), penalty), atol=1e-6)
 
 
@@ -64,10 +50,10 @@ def test_by_hand() -> None:
     # XᵀX + 1 = [[3, 1], [1, 2]], P = [[2, −1], [−1, 3]] / 5, so B_01 = 1/3 and B_10 = 1/2; user 0
     # has rated item 0 alone, and items 2 and 3 are nobody's.
     rated = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
-    np.testing.assert_allclose(ease_scores(matrix_of(rated), 1.0), [0, 1 / 3, 0, 0], atol=1e-7)
+    np.testing.assert_allclose(ease_scores(from_table(rated), 1.0), [0, 1 / 3, 0, 0], atol=1e-7)
     # Three touched items and two rows go through rows: A = [[3, 1], [1, 4]] with λ = 1.
     rated = np.array([[1, 1, 0], [1, 0, 1]], dtype=bool)
-    found = ease_scores(matrix_of(rated), 1.0)
+    found = ease_scores(from_table(rated), 1.0)
     np.testing.assert_allclose(found, as_written(rated.astype(float), 1.0), atol=1e-7)
     assert found[2] == pytest.approx(0.2)
 
@@ -75,7 +61,8 @@ def test_by_hand() -> None:
 def test_how_highly_somebody_rated_does_not_count() -> None:
     rated = np.random.default_rng(3).random((9, 20)) < 0.4
     low, high = (
-        tuned_scores(SERVED, Neighborhood(matrix_of(rated, level), {}), PRESET) for level in (0, 4)
+        tuned_scores(SERVED, Neighborhood(from_table((level + 1) * rated), {}), PRESET)
+        for level in (0, 4)
     )
     np.testing.assert_array_equal(low, high)
 
@@ -83,12 +70,12 @@ def test_how_highly_somebody_rated_does_not_count() -> None:
 def test_what_nobody_rated_ranks_last() -> None:
     rated = np.random.default_rng(4).random((9, 20)) < 0.4
     rated[:, 7] = False
-    scores = tuned_scores(SERVED, Neighborhood(matrix_of(rated), {}), PRESET)
+    scores = tuned_scores(SERVED, Neighborhood(from_table(rated), {}), PRESET)
     assert np.isfinite(scores).all() and scores.argmin() == 7
 
 
 def test_a_slim_device_needs_no_part_of_a_model() -> None:
-    rows = Neighborhood(matrix_of(np.random.default_rng(5).random((9, 20)) < 0.4), {})
+    rows = Neighborhood(from_table(np.random.default_rng(5).random((9, 20)) < 0.4), {})
     part = slim_model(SERVED, rows.ratings)
     assert not part.rows and not part.shared
     assert slim_shapes(SERVED.model, 20, 1) == ({}, {})
@@ -99,7 +86,7 @@ def test_a_slim_device_needs_no_part_of_a_model() -> None:
 
 
 def test_a_model_without_parameters_is_solved_and_no_other() -> None:
-    rows = Neighborhood(matrix_of(np.ones((2, 3), dtype=bool)), {})
+    rows = Neighborhood(from_table(np.ones((2, 3), dtype=bool)), {})
     with pytest.raises(InputError, match="ease has no fine-tune by the step rule curvature"):
         tuned_scores(SERVED, rows, VicinalSettings(2, 0.0, 1))
     item_table = {"item_embedding": np.ones((3, 1), dtype=np.float32)}

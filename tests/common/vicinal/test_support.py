@@ -7,26 +7,13 @@ from numpy.typing import NDArray
 
 from common.models import MODELS
 from common.ranking import top_items
-from common.ratings import RatingMatrix, RatingScale
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unsupported_last
 from common.vicinal.tuning import ServedModel, tuned_scores
+from tests.support.ratings import from_rows
 
 ITEMS = 400
-
-
-def rated(*rows: list[int]) -> RatingMatrix:
-    users = [user for user, items in enumerate(rows) for _ in items]
-    items = [item for row in rows for item in row]
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        [4] * len(items),
-        user_count=len(rows),
-        item_count=ITEMS,
-        scale=RatingScale(1, 5, 1),
-    )
 
 
 def scores(seed: int = 0, scale: float = 1.0) -> NDArray[np.float32]:
@@ -42,7 +29,7 @@ def test_supported_keep_their_scores_and_stand_above_all_others(
     own: list[int], others: list[int], scale: float
 ) -> None:
     before = scores(scale=scale)
-    after = unsupported_last(before, rated(own, others))
+    after = unsupported_last(before, from_rows([own, others], ITEMS))
     supported = sorted({*own, *others})
     rest = np.setdiff1d(np.arange(ITEMS), supported)
     assert after.dtype == np.float32 and np.isfinite(after).all()
@@ -53,11 +40,11 @@ def test_supported_keep_their_scores_and_stand_above_all_others(
 
 def test_nobody_else_moves_an_item_of_the_tail() -> None:
     own, before = [3, 5, 8], scores()
-    first = unsupported_last(before, rated(own, [10, 11]))
-    more = unsupported_last(before, rated(own, [10, 11], [12, 13, 14]))
+    first = unsupported_last(before, from_rows([own, [10, 11]], ITEMS))
+    more = unsupported_last(before, from_rows([own, [10, 11], [12, 13, 14]], ITEMS))
     tail = np.setdiff1d(np.arange(ITEMS), [3, 5, 8, 10, 11, 12, 13, 14])
     # Neither what the model says nor what others rated: only the order is drawn.
-    other_model = unsupported_last(scores(seed=9), rated(own, [10, 11]))
+    other_model = unsupported_last(scores(seed=9), from_rows([own, [10, 11]], ITEMS))
     for changed in (more, other_model):
         np.testing.assert_array_equal(np.argsort(first[tail]), np.argsort(changed[tail]))
 
@@ -66,7 +53,7 @@ def test_users_have_tails_of_their_own_and_every_item_its_turn() -> None:
     zeros = np.zeros(ITEMS, dtype=np.float32)
     firsts = set()
     for user in range(ITEMS - 1):
-        tail = unsupported_last(zeros, rated([user, user + 1]))
+        tail = unsupported_last(zeros, from_rows([[user, user + 1]], ITEMS))
         tail[[user, user + 1]] = -np.inf
         firsts.add(int(np.argmax(tail)))
     # 399 draws of nearly 400 items hit about 63 % of them.
@@ -77,7 +64,7 @@ def test_fine_tuning_ranks_by_support_only_where_it_is_asked_for() -> None:
     items = np.ones((ITEMS, 2), dtype=np.float32)
     items[7] = 50
     served = ServedModel(MODELS["mf"], {"item_embedding": items})
-    rows = rated([1, 2], [1, 2], [2])
+    rows = from_rows([[1, 2], [1, 2], [2]], ITEMS)
     neighborhood = Neighborhood(rows, {"user_embedding": np.ones((3, 2), dtype=np.float32)})
     plain = tuned_scores(served, neighborhood, VicinalSettings(3, 0.1, 0))
     supported = tuned_scores(served, neighborhood, VicinalSettings(3, 0.1, 0, min_support=2))
@@ -105,5 +92,5 @@ def test_the_order_is_splitmix64_s() -> None:
     }
     # A draw is how far an item stands below the supported ones.
     expected = sorted(draws, key=lambda item: (draws[item], item))
-    after = unsupported_last(np.zeros(ITEMS, dtype=np.float32), rated(own))
+    after = unsupported_last(np.zeros(ITEMS, dtype=np.float32), from_rows([own], ITEMS))
     assert top_items(after, np.array(own, dtype=np.int32), 20).tolist() == expected[:20]

@@ -10,27 +10,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
 from server.baselines import BASELINES
 from server.baselines import ease as ease_module
 from server.baselines.ease import Ease
 from server.baselines.itemknn import ItemKnn
 from server.baselines.userknn import UserKnn
-
-SCALE = RatingScale(1, 5, 1)
-
-
-def matrix_of(table: NDArray[np.int64]) -> RatingMatrix:
-    """From ratings 1–5, 0 where there is none, [U, I]."""
-    users, items = np.nonzero(table)
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        table[users, items] - 1,
-        user_count=table.shape[0],
-        item_count=table.shape[1],
-        scale=SCALE,
-    )
+from tests.support.ratings import from_table
 
 
 def random_table(seed: int, users: int, items: int, density: float = 0.3) -> NDArray[np.int64]:
@@ -52,26 +38,26 @@ TABLE = np.array(
 
 def test_userknn_by_hand() -> None:
     # cos² with user 0 of two ratings: user 1 4/(2·3), user 2 1/(2·2), user 3 1/(2·1), user 4 0.
-    model = UserKnn(matrix_of(TABLE), neighbors=2)
+    model = UserKnn(from_table(TABLE), neighbors=2)
     assert model.nearest(0).tolist() == [1, 3]
     assert model.scores(0).tolist() == [2, 1, 1, 0]
     # Who shares no item is nobody's neighbor, however many are asked for.
-    assert UserKnn(matrix_of(TABLE)).nearest(0).tolist() == [1, 3, 2]
+    assert UserKnn(from_table(TABLE)).nearest(0).tolist() == [1, 3, 2]
     assert model.scores(4).tolist() == [0, 0, 0, 0]
 
 
 def test_itemknn_by_hand() -> None:
     # n = 3, 3, 2, 1; item 2 shares one rater with item 0, two with item 1.
-    model = ItemKnn(matrix_of(TABLE))
+    model = ItemKnn(from_table(TABLE))
     expected = 1 / np.sqrt(6) + 2 / np.sqrt(6)
     assert model.scores(0)[2] == pytest.approx(expected, rel=1e-6)
     assert model.scores(0)[3] == 0
     # Of item 2 only the nearest, item 1, counts.
-    assert ItemKnn(matrix_of(TABLE), neighbors=1).scores(0)[2] == pytest.approx(2 / np.sqrt(6))
+    assert ItemKnn(from_table(TABLE), neighbors=1).scores(0)[2] == pytest.approx(2 / np.sqrt(6))
 
 
 def test_popularity_counts_raters() -> None:
-    assert BASELINES["popularity"](matrix_of(TABLE)).scores(0).tolist() == [3, 3, 2, 1]
+    assert BASELINES["popularity"](from_table(TABLE)).scores(0).tolist() == [3, 3, 2, 1]
 
 
 def constrained_least_squares(rated: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
@@ -93,10 +79,19 @@ def test_ease_is_the_constrained_least_squares(
 ) -> None:
     table = random_table(seed, users, items)
     rated = (table > 0).astype(np.float64)
-    model = Ease(matrix_of(table), penalty=penalty)
+    model = Ease(from_table(table), penalty=penalty)
     expected = rated @ constrained_least_squares(rated, penalty)
     scores = np.array([model.scores(user) for user in range(users)])
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_ease_by_users_is_the_same_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratings = from_table(random_table(4, 13, 30))
+    whole = Ease(ratings)
+    monkeypatch.setattr(ease_module, "USERS_PER_CHUNK", 5)
+    parts = Ease(ratings)
+    for user in range(13):
+        np.testing.assert_allclose(parts.scores(user), whole.scores(user), rtol=1e-5, atol=1e-7)
 
 
 @settings(max_examples=30, deadline=None)
@@ -115,7 +110,7 @@ def test_neighbors_of_items_and_users(seed: int, users: int, items: int, neighbo
             row[order[neighbors:]] = 0
         return np.asarray(similar)
 
-    ratings = matrix_of(table)
+    ratings = from_table(table)
     of_users, of_items = (
         UserKnn(ratings, neighbors=neighbors),
         ItemKnn(ratings, neighbors=neighbors),
@@ -132,7 +127,7 @@ class TestEvery:
     def test_scores_are_finite_numbers_of_every_item(self, name: str) -> None:
         table = random_table(0, 30, 20)
         table[3], table[:, 5] = 0, 0  # a user who rated nothing, an item that nobody rated
-        model = BASELINES[name](matrix_of(table))
+        model = BASELINES[name](from_table(table))
         for user in range(30):
             scores = model.scores(user)
             assert scores.dtype == np.float32
@@ -140,7 +135,7 @@ class TestEvery:
             assert np.isfinite(scores).all()
 
     def test_same_ratings_same_scores_and_none_is_lent_twice(self, name: str) -> None:
-        ratings = matrix_of(random_table(1, 15, 25))
+        ratings = from_table(random_table(1, 15, 25))
         first, second = BASELINES[name](ratings), BASELINES[name](ratings)
         scores = first.scores(2)
         kept = scores.copy()
@@ -151,11 +146,11 @@ class TestEvery:
     def test_only_what_was_rated_counts(self, name: str) -> None:
         table = random_table(2, 15, 10)
         other = np.where(table > 0, 6 - table, 0)
-        first, second = BASELINES[name](matrix_of(table)), BASELINES[name](matrix_of(other))
+        first, second = BASELINES[name](from_table(table)), BASELINES[name](from_table(other))
         assert np.array_equal(first.scores(4), second.scores(4))
 
     def test_travels_to_another_process(self, name: str) -> None:
-        model = BASELINES[name](matrix_of(random_table(3, 8, 9)))
+        model = BASELINES[name](from_table(random_table(3, 8, 9)))
         there = pickle.loads(pickle.dumps(model))  # noqa: S301 - as a pool of processes does
         assert np.array_equal(there.scores(1), model.scores(1))
 
@@ -171,10 +166,10 @@ class TestEvery:
 )
 def test_an_impossible_option_is_refused(make: Callable[[RatingMatrix], object]) -> None:
     with pytest.raises(InputError, match="must be"):
-        make(matrix_of(TABLE))
+        make(from_table(TABLE))
 
 
 def test_ease_refuses_a_table_that_it_cannot_invert(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ease_module, "MOST", 3)
     with pytest.raises(InputError, match=r"5 users × 4 items.*at most 3; take itemknn or ials"):
-        Ease(matrix_of(TABLE))
+        Ease(from_table(TABLE))

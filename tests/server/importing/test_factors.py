@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from common.errors import InputError
+from server.importing import parquet
 from server.importing.factors import Factors, checked_bias, read_factors, with_biases
 from server.importing.ids import read_ids
 from server.importing.places import Place, place
@@ -105,6 +106,25 @@ def test_biases_of_a_table_with_ids_are_found_by_them(tmp_path: Path) -> None:
     pl.DataFrame({"id": [0, 1, 3], "bias": [0.5, 1.5, 2.5]}).write_parquet(biases)
     with pytest.raises(InputError, match="no bias for 1 of 3 ids"):
         read(folder, biases=biases)
+
+
+def test_biases_with_ids_are_not_taken_in_their_order(tmp_path: Path) -> None:
+    table, biases = tmp_path / "a.npy", tmp_path / "b.parquet"
+    np.save(table, ROWS)
+    pl.DataFrame({"id": [2, 0, 1], "bias": [2.5, 0.5, 1.5]}).write_parquet(biases)
+    np.testing.assert_array_equal(read(table, biases=biases)[1], [0.5, 1.5, 2.5])
+    pl.DataFrame({"id": ["c", "a", "b"], "bias": [2.5, 0.5, 1.5]}).write_parquet(biases)
+    with pytest.raises(InputError, match="no bias for 3 of 3 row numbers of user factors"):
+        read(table, biases=biases)
+
+
+def test_what_parts_hold_together_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spark(tmp_path / "users", [2, 0, 1], ROWS)
+    monkeypatch.setattr(parquet, "MAX_TABLE_BYTES", 1000)
+    with pytest.raises(InputError, match="its tables are larger than"):
+        read(folder)
 
 
 def test_biases_become_columns_that_change_no_prediction() -> None:

@@ -1,5 +1,6 @@
 """Imported models: matched, scaled, kept, and served for their ratings and for others."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,16 @@ def test_a_damaged_import_is_one_clear_line(
         for data in (whole[:-1], b"", whole.replace(b'"real"', b'"reel"')):
             path.write_bytes(data)
             with pytest.raises(InputError, match=r"damaged|not a safetensors file"):
+                read_import(store, "a", ratings)
+        changes: list[dict[str, Any]] = [
+            {"real": -1},
+            {"real": USERS + 1},
+            {"users": found.users[:, 0], "items": found.items[:, 0]},
+            {"known_users": found.known_users[:, None]},
+        ]
+        for change in changes:
+            keep(replace(found, **change), store)
+            with pytest.raises(InputError, match="damaged"):
                 read_import(store, "a", ratings)
         (path.parent / "newest").write_text("../../x")
         path.unlink()

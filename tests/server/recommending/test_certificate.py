@@ -13,29 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
 from common.vicinal.settings import Space, VicinalSettings
 from server.data.synthetic import synthetic
 from server.recommending import admission
 from server.recommending.certificate import UNREACHABLE, Certificate, shares
 from server.recommending.offload import Offloader
+from tests.support.ratings import from_rows
 
-SCALE = RatingScale(1, 5, 1)
 SETTINGS = VicinalSettings(4, 0.4, 2, min_support=2, neighbors_by="ratings", assumed_fakes=0.2)
-
-
-def matrix(rows: list[tuple[int, ...]], items: int) -> RatingMatrix:
-    users = [user for user, row in enumerate(rows) for _ in row]
-    rated = list(chain.from_iterable(rows))
-    levels = np.full(len(users), 4)
-    return RatingMatrix.from_triples(
-        np.array(users, dtype=np.int64),
-        np.array(rated, dtype=np.int64),
-        levels,
-        user_count=len(rows),
-        item_count=items,
-        scale=SCALE,
-    )
 
 
 def promoted(
@@ -86,14 +72,14 @@ def test_no_set_of_up_to_two_fakes_beats_the_price(
     rows, items, how = case
     rng = np.random.default_rng(seed)
     user = int(rng.integers(len(rows)))
-    prices = Certificate(matrix(rows, items), how).prices(user)
+    prices = Certificate(from_rows(rows, items), how).prices(user)
     if how.assumed_fakes == 0 and how.min_support == 1:
         assert not prices[prices != UNREACHABLE].any()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(admission, "FIRST_USERS", 1)
         for count in range(3):
             for fakes in combinations_with_replacement(profiles(items), count):
-                poisoned = matrix([*rows, *fakes], items)
+                poisoned = from_rows([*rows, *fakes], items)
                 where = rng.normal(size=(poisoned.user_count, 2)).astype(np.float32)
                 assert (prices[promoted(poisoned, user, how, where)] <= count).all()
 
@@ -106,10 +92,10 @@ def test_no_set_of_three_fakes_beats_the_price(
 ) -> None:
     rows, items, how = case
     how = replace(how, neighbors_by="ratings")
-    certificate = Certificate(matrix(rows, items), how)
+    certificate = Certificate(from_rows(rows, items), how)
     prices = [certificate.prices(user) for user in range(len(rows))]
     for fakes in combinations_with_replacement(profiles(items), 3):
-        poisoned = matrix([*rows, *fakes], items)
+        poisoned = from_rows([*rows, *fakes], items)
         for user, known in enumerate(prices):
             assert (known[promoted(poisoned, user, how)] <= 3).all()
 
@@ -123,7 +109,7 @@ def test_as_many_fakes_as_the_price_do_it_where_all_raters_count() -> None:
     prices = Certificate(RATINGS, how, form="any").prices(0)
     tried = 0
     for item in np.flatnonzero((prices > 0) & (prices != UNREACHABLE))[:10].tolist():
-        fakes = matrix([(item,)] * int(prices[item]), 50)
+        fakes = from_rows([(item,)] * int(prices[item]), 50)
         stacked = RATINGS.stack(replace(fakes, scale=RATINGS.scale))
         # Admitted; whether the nearest k hold a rater is another matter.
         offloader = Offloader(stacked, {}, lambda: np.zeros((1, 1), np.float32), version="a")
@@ -135,7 +121,7 @@ def test_as_many_fakes_as_the_price_do_it_where_all_raters_count() -> None:
 def clones(ratings: RatingMatrix, user: int, item: int, count: int) -> RatingMatrix:
     """Profiles that are nearest to a user and rate an item too."""
     row = tuple(sorted({*ratings.items_of(user).tolist(), item}))
-    return replace(matrix([row] * count, ratings.item_count), scale=ratings.scale)
+    return replace(from_rows([row] * count, ratings.item_count), scale=ratings.scale)
 
 
 def test_clones_of_the_user_mostly_attain_the_price_and_one_fewer_never_does() -> None:
@@ -292,7 +278,7 @@ class Attack:
 
     def tried(self, rows: list[tuple[int, ...]]) -> tuple[bool, int]:
         """Whether the item is recommended, and how many raters of it count."""
-        poisoned = RATINGS.stack(replace(matrix(rows, 50), scale=RATINGS.scale))
+        poisoned = RATINGS.stack(replace(from_rows(rows, 50), scale=RATINGS.scale))
         # As near to the user as the attacker likes; genuine users as the attacker likes, too.
         where = self.rng.normal(size=(poisoned.user_count, 2)).astype(np.float32)
         where[70:] = where[self.user]

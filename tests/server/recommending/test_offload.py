@@ -22,6 +22,7 @@ from server.recommending.offload import (
     search_named,
     supported,
 )
+from tests.support.ratings import from_rows
 
 RATINGS = synthetic(30, 40, seed=1)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
@@ -98,6 +99,23 @@ def test_min_support_applies_to_the_neighborhood() -> None:
     assert 0 < len(kept) < len(whole)
     counts = kept.item_counts()
     assert counts[counts > 0].min() >= 4
+
+
+def test_only_min_support_lets_others_change_the_users_own_row() -> None:
+    # It decides the order of the tail (common.vicinal.support).
+    rows: list[tuple[int, ...]] = [(0, 1, 2), (0, 1, 3), (0, 2, 3), (5, 6)]
+    clones: list[tuple[int, ...]] = [(0, 1)] * 2
+
+    def own(rows: list[tuple[int, ...]], least: int) -> list[int]:
+        settings = VicinalSettings(
+            3, 0.1, 0, min_support=least, neighbors_by="ratings", assumed_fakes=0.5
+        )
+        offloader = Offloader(from_rows(rows, 9), {}, lambda: EMBEDDINGS, version="a")
+        items: list[int] = offloader.neighborhood(0, settings).ratings.items_of(0).tolist()
+        return items
+
+    assert own(rows, 1) == own(rows + clones, 1) == [0, 1, 2]
+    assert (own(rows, 2), own(rows + clones, 2)) == ([0, 1, 2], [0, 1])
 
 
 @pytest.mark.parametrize("user", [-1, 30])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.models import MODELS
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings
 from server.data.synthetic import synthetic
 from server.model_store import ModelStore, TrainedModel
@@ -20,23 +20,7 @@ from server.training.pca import loadings, suspect_count, suspects
 from server.training.train import TrainingSettings, train
 from server.versions.deployment import read_deployment, write_deployment
 from sims.selection.presets import Trial, validation
-
-SCALE = RatingScale(1, 5, 1)
-
-
-def matrix(rows: list[list[int]]) -> RatingMatrix:
-    """From stars, 0 where there is no rating."""
-    table = np.array(rows)
-    users, items = np.nonzero(table)
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        table[users, items] - 1,
-        user_count=len(table),
-        item_count=table.shape[1],
-        scale=SCALE,
-    )
-
+from tests.support.ratings import from_table
 
 # Three who vary together, 0 and 1 alike and 2 nearly so, and one who goes against nobody: its
 # z-scores have no correlation with those of 0 and 1.
@@ -59,23 +43,23 @@ def test_z_scores_and_eigenvectors_by_hand() -> None:
         [[1, 1, root, 0], [1, 1, root, 0], [root, root, 1, 0.25], [0, 0, 0.25, 1]]
     )
     _, vectors = np.linalg.eigh(covariance)
-    found = loadings(matrix(FOUR), 2)
+    found = loadings(from_table(FOUR), 2)
     np.testing.assert_allclose(np.abs(found), np.abs(vectors[:, ::-1][:, :2]), atol=1e-6)
 
 
 def test_the_one_who_varies_with_nobody_is_suspected() -> None:
     # ¼ of fakes beside each real user: of four rows round(4 · 0.25 / 1.25) = 1.
-    assert suspects(matrix(FOUR), 0.25, 1).tolist() == [3]
-    assert suspects(matrix(FOUR), 0.0, 1).tolist() == []
+    assert suspects(from_table(FOUR), 0.25, 1).tolist() == [3]
+    assert suspects(from_table(FOUR), 0.0, 1).tolist() == []
 
 
 def test_who_has_rated_nothing_or_all_alike_is_handled() -> None:
     rows = [[0] * 6, *FOUR, [3] * 6]
     # The last does not vary at all; the first has nothing that could be left out.
-    assert suspects(matrix(rows), 0.2, 1).tolist() == [5]
-    assert suspects(matrix(rows), 1.0, 1).tolist() == [3, 4, 5]
-    assert suspects(matrix([[0] * 6] * 3), 1.0, 3).tolist() == []
-    assert suspects(matrix([[5, 0, 0]]), 1.0, 3).tolist() == []
+    assert suspects(from_table(rows), 0.2, 1).tolist() == [5]
+    assert suspects(from_table(rows), 1.0, 1).tolist() == [3, 4, 5]
+    assert suspects(from_table([[0] * 6] * 3), 1.0, 3).tolist() == []
+    assert suspects(from_table([[5, 0, 0]]), 1.0, 3).tolist() == []
 
 
 @settings(max_examples=15, deadline=None)

@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 
-from common.ratings import RatingMatrix, RatingScale
 from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
 from sims.attacks.covering import cover_by_lists, cover_by_ratings
 from sims.attacks.neighborhoods import nearest_by_ratings
+from tests.support.ratings import from_rows
 
-FIVE = RatingScale(1, 5, 1)
 REAL = synthetic(400, 150, seed=2)
-
-
-def matrix(rows: list[list[int]], items: int) -> RatingMatrix:
-    users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    rated = np.concatenate([np.array(row) for row in rows])
-    return RatingMatrix.from_triples(
-        users, rated, np.full(len(rated), 2), user_count=len(rows), item_count=items, scale=FIVE
-    )
 
 
 def test_a_cover_by_hand() -> None:
@@ -26,10 +17,10 @@ def test_a_cover_by_hand() -> None:
     rows = [[0, 1, 2, 3]] * 4 + [[4, 5, 6]] * 3
     # All others of one's kind are at cosine 1, which no profile with a target exceeds. Only where
     # the third-nearest of the three is of the other kind, at 0, is there a place.
-    found = cover_by_ratings(matrix(rows, 8), (7,), profiles=2, room=4, k=4, copies=1)
+    found = cover_by_ratings(from_rows(rows, 8), (7,), profiles=2, room=4, k=4, copies=1)
     assert len(found) == 1 and set(found[0].tolist()) & {4, 5, 6}
     # With two copies to displace, k − r = 4: the fourth is of the other kind for everybody.
-    found = cover_by_ratings(matrix(rows, 8), (7,), profiles=2, room=4, k=5, copies=1)
+    found = cover_by_ratings(from_rows(rows, 8), (7,), profiles=2, room=4, k=5, copies=1)
     assert len(found) == 1 or not set(found[0].tolist()) & set(found[1].tolist())
 
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
-from sims.attacks.gcoattack import agreed, descent_of_loss, others
-from sims.attacks.mixinf import attack_loss
+from sims.attacks.gcoattack import agreed, others
+from sims.attacks.mixinf import attack_loss, loss_sensitivity
 from sims.attacks.surrogate import Factors, refit, sparse, start, top_lists
 
 REAL = synthetic(60, 40, seed=2)
@@ -45,7 +45,7 @@ def test_the_derivative_of_the_loss_is_that_of_fitting_again() -> None:
     # A tight fit, so that differences of refits are those of minima.
     factors = refit(table, fitted(0), 4000)
     lists = top_lists(table, factors, 5, without=TARGETS)
-    found = descent_of_loss(table, factors, 60, TARGETS, 5, 400)
+    found = loss_sensitivity(table, factors, 60, TARGETS, 5, 400)
     rows = np.repeat(np.arange(60), np.diff(table.indptr))
     slopes, step = [], 1e-4
     places = range(0, table.nnz, table.nnz // 8)
@@ -55,7 +55,7 @@ def test_the_derivative_of_the_loss_is_that_of_fitting_again() -> None:
             moved = table.copy()
             moved.data[place] += sign * step
             losses.append(attack_loss(refit(moved, factors, 1500), lists, TARGETS)[0])
-        slopes.append(-(losses[0] - losses[1]) / (2 * step))
+        slopes.append((losses[0] - losses[1]) / (2 * step))
     picked = np.array(list(places))
     derived = found.of_values(rows[picked], table.indices[picked])
     np.testing.assert_allclose(derived, slopes, rtol=0.05, atol=0.02 * np.abs(slopes).max())

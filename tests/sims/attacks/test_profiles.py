@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
+from sims.attacks import entries
 from sims.attacks.profiles import Profiles, read_profiles, write_profiles
 
 FIVE = RatingScale(1, 5, 1)
@@ -160,6 +161,18 @@ def test_a_changed_rating_is_noticed(tmp_path: Path) -> None:
     write_profiles(path, profiles_of(FIVE, [(0, 2, 4), (0, 1, 3)], 1))
     path.write_text(path.read_text().replace("0,1,4", "0,1,3"))
     with pytest.raises(InputError, match="damaged"):
+        read_profiles(path, 6, FIVE)
+
+
+def test_more_ratings_than_profiles_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    write_profiles(path, profiles_of(FIVE, [(0, 2, 4), (0, 0, 4), (1, 5, 1)], 2))
+    monkeypatch.setattr(entries, "MAX_RATINGS", 3)
+    assert len(read_profiles(path, 6, FIVE).ratings) == 3
+    monkeypatch.setattr(entries, "MAX_RATINGS", 2)
+    with pytest.raises(InputError, match=r"a\.csv: more than 2 ratings"):
         read_profiles(path, 6, FIVE)
 
 

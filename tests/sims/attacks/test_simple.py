@@ -3,28 +3,16 @@
 import numpy as np
 import pytest
 
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
 from sims.attacks.budget import most_rated
 from sims.attacks.neighborhoods import nearest_by_ratings
+from tests.support.ratings import from_table
 
 # Rows of five items, 0 where unrated: item 0 has three ratings (mean 4), item 1 two (mean 2.5, the
 # nearest even level is 2), item 2 two (mean 5), item 3 one.
 TABLE = [[5, 2, 5, 0, 0], [4, 3, 0, 1, 0], [3, 0, 5, 0, 0], [0, 0, 0, 0, 2]]
-
-
-def by_hand(table: list[list[int]]) -> RatingMatrix:
-    array = np.array(table)
-    users, items = np.nonzero(array)
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        array[users, items] - 1,
-        user_count=len(array),
-        item_count=array.shape[1],
-        scale=RatingScale(1, 5, 1),
-    )
 
 
 def rows_of(
@@ -39,10 +27,10 @@ def rows_of(
 
 def test_avgpop_by_hand() -> None:
     # Nine ratings of four users: profiles of two, so one filler; the most popular is item 0.
-    assert rows_of("avgpop", by_hand(TABLE)) == [[4, 0, 0, 0, 5]] * 2
+    assert rows_of("avgpop", from_table(TABLE)) == [[4, 0, 0, 0, 5]] * 2
     # 36 ratings of twelve users. Item 0 has 36 in 10 ratings, item 1 has 22 in 8, items 2 and 3
     # have 8 ratings each, too, and come after it.
-    twelve = by_hand([*TABLE[:3], [0, 0, 0, 2, 2]] * 2 + [[3, 3, 3, 3, 0]] * 4)
+    twelve = from_table([*TABLE[:3], [0, 0, 0, 2, 2]] * 2 + [[3, 3, 3, 3, 0]] * 4)
     assert rows_of("avgpop", twelve, 0.1) == [[4, 3, 0, 0, 5]]
 
 
@@ -56,12 +44,12 @@ def test_avgpop_draws_from_a_pool_where_it_has_one() -> None:
 
 
 def test_targets_only_by_hand() -> None:
-    assert rows_of("targets-only", by_hand(TABLE)) == [[0, 0, 0, 0, 5]] * 2
+    assert rows_of("targets-only", from_table(TABLE)) == [[0, 0, 0, 0, 5]] * 2
 
 
 def test_most_rated_by_hand() -> None:
-    assert most_rated(by_hand(TABLE), (4,), 9).tolist() == [0, 1, 2, 3]
-    assert most_rated(by_hand(TABLE), (0,), 2).tolist() == [1, 2]
+    assert most_rated(from_table(TABLE), (4,), 9).tolist() == [0, 1, 2, 3]
+    assert most_rated(from_table(TABLE), (0,), 2).tolist() == [1, 2]
 
 
 def test_a_group_is_its_center_and_those_nearest_to_it() -> None:

@@ -40,6 +40,8 @@ def test_embeddings_have_the_weaker_form_alone(capsys: pytest.CaptureFixture[str
     [
         (["--preset", "paper"], "certify nothing: give --assume-fakes a share"),
         (["--fakes", "many"], "give a share, as in 3% or 0.03"),
+        (["--fakes", "9" * 25], "choose at most 10000000000"),
+        (["--fakes", "9" * 5000], "choose at most 10000000000"),
         (["--fakes", ","], "give numbers or shares, as in 10,3%"),
         (["--assume-fakes", "60%"], "assumed fakes must be a share in 0–0.5"),
     ],

@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
 from sims.evaluation.groups import LEAST, MOST_GROUPS, groups_of
-
-
-def rated(table: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> RatingMatrix:
-    users, items = np.nonzero(table)
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        np.zeros(len(users), dtype=int),
-        user_count=table.shape[0],
-        item_count=table.shape[1],
-        scale=RatingScale(1, 5, 1),
-    )
+from tests.support.ratings import from_table
 
 
 def two_tastes(first: int, second: int, seed: int = 0) -> RatingMatrix:
@@ -25,7 +14,7 @@ def two_tastes(first: int, second: int, seed: int = 0) -> RatingMatrix:
     table = np.zeros((first + second, 40), dtype=bool)
     table[:first, :20] = rng.random((first, 20)) < 0.6
     table[first:, 20:] = rng.random((second, 20)) < 0.6
-    return rated(table)
+    return from_table(table)
 
 
 @pytest.mark.parametrize("sizes", [(60, 45), (30, 80), (50, 50)])
@@ -39,7 +28,7 @@ def test_two_tastes_are_two_groups(sizes: tuple[int, int]) -> None:
 
 def test_the_same_ratings_give_the_same_groups() -> None:
     rng = np.random.default_rng(1)
-    ratings = rated(rng.random((400, 90)) < 0.2)
+    ratings = from_table(rng.random((400, 90)) < 0.2)
     first = groups_of(ratings)
     np.testing.assert_array_equal(first, groups_of(ratings))
     sizes = np.bincount(first)
@@ -54,8 +43,8 @@ def test_a_taste_of_few_users_joins_the_nearest_group() -> None:
 
 def test_few_users_are_one_group_and_empty_rows_belong_somewhere() -> None:
     assert groups_of(two_tastes(20, 20)).tolist() == [0] * 40
-    assert (np.bincount(groups_of(rated(np.zeros((120, 30), dtype=bool)))) >= LEAST).all()
+    assert (np.bincount(groups_of(from_table(np.zeros((120, 30), dtype=bool)))) >= LEAST).all()
     same = np.zeros((120, 30), dtype=bool)
     same[:, :4] = True
-    assert (np.bincount(groups_of(rated(same))) >= LEAST).all()
-    assert groups_of(rated(np.zeros((0, 5), dtype=bool))).tolist() == []
+    assert (np.bincount(groups_of(from_table(same))) >= LEAST).all()
+    assert groups_of(from_table(np.zeros((0, 5), dtype=bool))).tolist() == []

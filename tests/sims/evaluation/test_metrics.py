@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from client.stores.ratings import LocalRatings
 from common.ranking import Counts, count_user
-from common.ratings import RatingMatrix, RatingScale
 from sims.evaluation.metrics import (
     METRICS,
     Population,
@@ -22,6 +21,7 @@ from sims.evaluation.metrics import (
 )
 from sims.evaluation.outcomes import Outcomes, reach_of
 from sims.evaluation.scores import MEASURED, Scores, flat
+from tests.support.ratings import from_rows
 
 ITEMS, K = 100, 20
 # Four users: items rated, item held out (−1 none), whether it was liked, recommended items.
@@ -39,20 +39,10 @@ LISTS = (
 TARGETS = (7, 9)
 
 
-def matrix(rated: tuple[tuple[int, ...], ...], items: int = ITEMS) -> RatingMatrix:
-    pairs = np.array([(u, i) for u, row in enumerate(rated) for i in row]).reshape(-1, 2)
-    return RatingMatrix.from_triples(
-        pairs[:, 0],
-        pairs[:, 1],
-        np.zeros(len(pairs), dtype=int),
-        user_count=len(rated),
-        item_count=items,
-        scale=RatingScale(1, 5, 1),
-    )
-
-
 def local() -> LocalRatings:
-    return LocalRatings(matrix(RATED), np.array(HELD_OUT, dtype=np.int32), np.array(LIKED))
+    return LocalRatings(
+        from_rows(RATED, ITEMS), np.array(HELD_OUT, dtype=np.int32), np.array(LIKED)
+    )
 
 
 def outcomes(unsupported: tuple[int, ...] | None = None) -> Outcomes:
@@ -159,7 +149,7 @@ def test_every_metric_has_a_value_under_every_condition() -> None:
 
 
 def test_tail_items_have_fewer_than_50_ratings() -> None:
-    ratings = matrix(tuple((0, 1) if user < 49 else (0,) for user in range(50)), items=3)
+    ratings = from_rows([(0, 1) if user < 49 else (0,) for user in range(50)], 3)
     assert tail_items(ratings).tolist() == [False, True, True]
 
 
@@ -180,7 +170,7 @@ def test_counts_are_the_sum_of_each_users(seed: int, length: int) -> None:
         tuple(sorted(rng.choice(items, rng.integers(0, items // 2), replace=False).tolist()))
         for _ in range(users)
     )
-    train = matrix(rated, items)
+    train = from_rows(rated, items)
     held_out = rng.integers(-1, items, users).astype(np.int32)
     known = LocalRatings(train, held_out, (rng.random(users) < 0.5) & (held_out >= 0))
     watched = tuple(rng.choice(items, int(rng.integers(0, 4)), replace=False).tolist())

@@ -123,6 +123,9 @@ def test_another_condition_is_named(frame: pl.DataFrame) -> None:
         ("goal", "praise", "goal or list length"),
         ("liked", None, "lacks a number"),
         ("unsupported", 99, "contradicts itself"),
+        ("shown", 99, "contradicts itself"),
+        ("hits", 5, "contradicts itself"),
+        ("eligible", -1, "contradicts itself"),
         ("format", 9, "per-user results of format 9"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
+from sims.evaluation.study import Study
 from sims.grid.config import GridConfig, read_config
 from sims.grid.results import cell_path
 
@@ -78,6 +79,13 @@ def test_the_folder_s_name_follows_what_is_measured(tmp_path: Path) -> None:
     first = config_of(tmp_path, BASE)
     assert config_of(tmp_path, BASE + 'title = "x"\n').digest() == first.digest()
     assert config_of(tmp_path, BASE + "users = 9\n").digest() != first.digest()
+
+
+def test_a_detector_expects_the_fakes_that_are_assumed(tmp_path: Path) -> None:
+    text = BASE + 'defenses = ["pca+rvd"]\npresets = ["vicinal"]\n'
+    for share, more in ((None, ""), (0.1, "assume_fakes = [0.1]\n")):
+        study = Study(dataset="ml-100k", defense="pca+rvd", assume_fakes=share)
+        assert config_of(tmp_path, text + more).cells()[0].defense == study.cell().defense
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,18 @@
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from common.ratings import RatingMatrix
+from server.baselines import BASELINES, Scorer
 from server.baselines.ease import PENALTY
 from server.baselines.itemknn import NEIGHBORS as OF_ITEMS
 from server.baselines.userknn import NEIGHBORS as OF_USERS
 from server.training.ranking import Bpr, Ials, LightGcn
-from sims.selection import baselines
+from sims.selection import baselines, presets
 from sims.selection.baselines import CANDIDATES, Run
 
 # What is the default has to be among what was tried.
@@ -50,6 +53,20 @@ def test_candidates_are_printed_best_first(monkeypatch: pytest.MonkeyPatch) -> N
     assert [row.split("|")[1].strip() for row in rows] == ["k = 80", "k = 40", "k = 20", "k = 160"]
     assert rows[0].endswith("0.100 | 0.500 | 0.250 | 0.100 | 0.500 | 0.250 | 2.000 |")
     assert CliRunner().invoke(app, ["--model", "esae"]).exit_code == 2
+
+
+def test_candidates_are_fitted_to_ratings_with_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fit(ratings: RatingMatrix) -> Scorer:
+        seen.append(ratings.user_count)
+        return BASELINES["popularity"](ratings)
+
+    monkeypatch.setitem(presets.REPORTED_TARGETS, "synthetic:100x150", ())
+    monkeypatch.setattr(baselines, "CANDIDATES", {"mine": lambda: iter([("one", fit)])})
+    run = baselines.run_of("synthetic:100x150", 0, "mine", 0, 20)
+    assert seen == [103]
+    assert run.relative == pytest.approx(np.ones(2))
 
 
 @pytest.mark.realdata

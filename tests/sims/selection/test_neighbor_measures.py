@@ -3,28 +3,14 @@
 import numpy as np
 import pytest
 
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
 from server.recommending.rated_neighbors import RatedNeighborIndex
 from sims.selection.neighbor_measures import MEASURES, Rows, collapsed, cosine, nearest
-
-SCALE = RatingScale(1, 5, 1)
-
-
-def matrix(levels: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> RatingMatrix:
-    """Levels [U, I], of which -1 is no rating."""
-    users, items = np.nonzero(levels >= 0)
-    return RatingMatrix.from_triples(
-        users,
-        items,
-        levels[users, items],
-        user_count=len(levels),
-        item_count=levels.shape[1],
-        scale=SCALE,
-    )
+from tests.support.ratings import from_table
 
 
 def drawn(users: int, items: int, seed: int) -> RatingMatrix:
-    return matrix(np.random.default_rng(seed).integers(-4, 5, (users, items)))
+    return from_table(np.random.default_rng(seed).integers(-3, 6, (users, items)))
 
 
 def test_the_cosine_is_the_one_that_serves() -> None:
@@ -42,7 +28,7 @@ def test_the_cosine_is_the_one_that_serves() -> None:
 def test_a_twin_is_the_most_similar(name: str) -> None:
     levels = np.random.default_rng(1).integers(-3, 5, (40, 60))
     levels[17] = levels[5]
-    similar = MEASURES[name](Rows(matrix(levels)), 5)
+    similar = MEASURES[name](Rows(from_table(levels + 1)), 5)
     similar[5] = -np.inf
     # Longer rows share more than a twin does where length is no reason against them.
     if name != "n_uv / n_v^1/4":
@@ -54,7 +40,7 @@ def test_clones_count_once() -> None:
     levels = np.random.default_rng(2).integers(-2, 5, (50, 30))
     levels[40:] = levels[0]
     levels[40:, 29] = 4
-    rows = Rows(matrix(levels))
+    rows = Rows(from_table(levels + 1))
     plain = nearest(rows, 0, cosine(rows, 0), 12)
     once = collapsed(rows, 0, 12, limit=0.95)
     assert (plain >= 40).sum() == 10

@@ -123,4 +123,4 @@ def test_trials_can_be_taken_by_their_attack() -> None:
 
 def test_only_data_sets_with_reported_targets_are_used() -> None:
     with pytest.raises(InputError, match="no reported targets"):
-        validation("synthetic:40x50", 0)
+        validation("synthetic:40x50", 0, "mf", MIXED)

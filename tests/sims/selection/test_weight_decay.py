@@ -1,10 +1,20 @@
 """How a weight decay is chosen: the rule on runs made by hand."""
 
-from sims.selection.weight_decay import Trained, choice
+import pytest
+
+from sims.selection import presets, weight_decay
+from sims.selection.weight_decay import Trained, choice, trained
 
 
 def run(hit_ratio: float, accuracy: float) -> Trained:
     return Trained(hit_ratio, accuracy, 0.0, accuracy, 0.3)
+
+
+def test_the_attack_bites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.REPORTED_TARGETS, "synthetic:100x150", ())
+    monkeypatch.setattr(weight_decay, "WEIGHT_DECAYS", (0.0,))
+    (found,) = trained("synthetic:100x150", 0, "mf", 20)
+    assert found.hit_ratio > found.clean_hit_ratio + 0.1
 
 
 def test_the_most_accurate_where_the_attack_bites() -> None:
