@@ -138,7 +138,7 @@ _VICINAL: Final = VicinalSettings(
 PRESETS: Final[dict[str, dict[str, VicinalSettings]]] = {
     "mf": {
         "paper": VicinalSettings(12, 0.0, 25, step_rule="adagrad", learning_rate=0.3),
-        "vicinal": _VICINAL,
+        "vicinal": replace(_VICINAL, neighbors=24, steps=1),
     },
     "nsvd": {
         "paper": VicinalSettings(25, 0.0, 25, step_rule="adagrad", learning_rate=1.0),

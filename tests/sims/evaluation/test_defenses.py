@@ -269,7 +269,7 @@ def test_a_study_takes_the_space_of_neighbors_and_the_fakes_assumed() -> None:
     "change",
     [
         {"k": 9},
-        {"steps": 1},
+        {"steps": 3},
         {"unrated_weight": 0.3},
         {"min_support": 3},
         {"neighbors_by": "embedding"},
