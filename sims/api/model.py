@@ -22,6 +22,7 @@ from server.preparing import trained
 from server.recommending.certificate import UNREACHABLE, Certificate
 from server.recommending.own_model import GenericVicinal, Loss
 from server.recommending.recommender import Recommender
+from server.training.bases import base_training
 from server.training.train import TrainingSettings
 from sims.api.data import load
 from sims.api.ids import Id, Ids
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import torch
 
 VICINAL: Final = "vicinal"
+# How a model is trained, by the preset that it is trained for.
+TRAININGS: Final = (VICINAL, "paper")
 
 
 class Scorer(Protocol):
@@ -229,6 +232,7 @@ def train(
     *,
     model: Any = "mf",
     robust: str | None = None,
+    preset: str = VICINAL,
     seed: int = 0,
     store: str | Path | None = None,
     progress: bool = False,
@@ -242,8 +246,9 @@ def train(
               fit(ratings, *, seed) that gives a trained torch.nn.Module
               (docs/how-to/own-model.md)
     robust    apr, ials, ltsmf, rmf, vat: how mf is trained instead; unrated: how any model is; pca:
-              it leaves suspects out of any training, as in pca+unrated; None: as it was published,
-              also where `evaluate` trains for preset vicinal in another way (docs/defenses.md)
+              it leaves suspects out of any training, as in pca+unrated; None: as `preset` says
+    preset    vicinal: as the defense trains the model that it tunes; paper: as it was published,
+              which is what `evaluate` calls undefended (docs/defenses.md)
     seed      of training
     store     folder that keeps trained models, so that the same is not trained twice
     progress  whether to show bars
@@ -260,8 +265,11 @@ def train(
         with one_thread():
             generic = own.train(ratings, loaded.ratings.user_count, seed=seed)
         return of_own(own, generic, loaded)
-    how = None if robust is None else training_named(robust, model=built_in(model))
-    if built_in(model) in UNDEFENDED:
+    name = built_in(model)
+    if preset not in TRAININGS:
+        raise unknown("preset", preset, TRAININGS)
+    how = base_training(name, preset) if robust is None else training_named(robust, model=name)
+    if name in UNDEFENDED:
         with one_thread():
             fitted = BaselineRecommender(model, ratings, loaded.ratings.user_count)
         named = hashlib.sha256(f"{model}{ratings.digest()}".encode()).hexdigest()

@@ -146,7 +146,7 @@ def test_a_model_answers_as_a_study_asks(data: vc.Dataset) -> None:
     ours = model.recommend(3, 20).indices.tolist()
     scorer: Any = model._scorer
     assert ours == scorer.recommend(3, settings, 20).tolist()
-    assert settings.neighbors == 32
+    assert settings.neighbors == 24
     plain = model.recommend("3", 20, "none").indices.tolist()
     assert plain == scorer.recommend_undefended(3, 20).tolist()
 

@@ -108,7 +108,7 @@ def test_recommend_takes_the_defenses_that_evaluate_takes(data: vc.Dataset) -> N
 
 def test_a_picture_calls_a_defense_what_a_figure_calls_it(data: vc.Dataset) -> None:
     rows = _outcomes(vc.evaluate(data, attack="average", **FEW).to_json()).rows
-    assert "rvd (vicinal, k = 32, by ratings, α = 0.7, φ = 3 %)" in rows
+    assert "rvd (vicinal, k = 24, by ratings, α = 0.7, φ = 3 %)" in rows
 
 
 @pytest.mark.parametrize(
