@@ -120,7 +120,8 @@ class Certificate:
         least, k = self.settings.min_support, self.settings.neighbors
         if least <= 1:
             return np.zeros(self.ratings.item_count, dtype=np.int64)
-        if order is None:
+        # Where k is all users, more accounts may bring more neighbors (settings' `capped`).
+        if order is None or k >= self.ratings.user_count:
             return np.maximum(0, least - self._raters)
         prices = np.full(self.ratings.item_count, UNREACHABLE, dtype=np.int64)
         raters = self.ratings.rows(order[:k]).item_counts()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
-from common.vicinal.settings import Space, VicinalSettings
+from common.vicinal.settings import Space, VicinalSettings, capped
 from server.data.synthetic import synthetic
 from server.recommending import admission
 from server.recommending.certificate import UNREACHABLE, Certificate, shares
@@ -98,6 +98,21 @@ def test_no_set_of_three_fakes_beats_the_price(
         poisoned = from_rows([*rows, *fakes], items)
         for user, known in enumerate(prices):
             assert (known[promoted(poisoned, user, how)] <= 3).all()
+
+
+def test_the_price_holds_where_more_accounts_make_more_neighbors() -> None:
+    """Of fewer users than k all are taken, and fakes bring more neighbors and more support."""
+    asked = replace(SETTINGS, neighbors=32, min_support=8, assumed_fakes=0)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        rows = [tuple(np.flatnonzero(rng.random(6) < 0.3).tolist()) for _ in range(12)]
+        user = int(rng.integers(12))
+        prices = Certificate(from_rows(rows, 6), capped(asked, 12)).prices(user)
+        for count in range(1, 4):
+            for item in range(6):
+                fakes = [tuple(sorted({*rows[user], item}))] * count
+                found = promoted(from_rows([*rows, *fakes], 6), user, capped(asked, 12 + count))
+                assert (prices[found] <= count).all()
 
 
 RATINGS = synthetic(70, 50, seed=3)
