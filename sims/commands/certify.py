@@ -98,6 +98,8 @@ def certify(
     from sims.terminal import notes_wanted
 
     assumed = [options.parse_share("--assume-fakes", part) for part in _parts(assume_fakes)]
+    if assume_fakes is not None and not assumed:
+        raise InputError(f"--assume-fakes {assume_fakes!r:.40}: give a share, as in 3% or 0.03")
     tried = [
         preset_named(
             preset,

@@ -44,6 +44,7 @@ def test_embeddings_have_the_weaker_form_alone(capsys: pytest.CaptureFixture[str
         (["--fakes", "9" * 5000], "choose at most 10000000000"),
         (["--fakes", ","], "give numbers or shares, as in 10,3%"),
         (["--assume-fakes", "60%"], "assumed fakes must be a share in 0–0.5"),
+        (["--assume-fakes", ","], "give a share, as in 3% or 0.03"),
     ],
 )
 def test_mistakes_are_one_line(
