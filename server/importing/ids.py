@@ -49,7 +49,10 @@ def _of_array(path: Path) -> tuple[str, ...]:
         raise InputError(
             f"{path}: ids are one row of text or whole numbers, not {array.dtype} {array.shape}"
         )
-    return tuple(map(str, array.tolist()))
+    try:
+        return tuple(map(str, array.tolist()))
+    except (ValueError, SystemError):  # numbers beyond the last character
+        raise InputError(f"{path}: its text is damaged") from None
 
 
 def _of_json(text: str, path: Path) -> tuple[str, ...]:

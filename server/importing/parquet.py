@@ -134,6 +134,8 @@ def _rows(name: str, table: pl.DataFrame) -> pl.Expr:
     if len(widths) > 1 or None in widths:
         raise InputError(f"{name}: its lists are of different lengths, or some are missing")
     width = int(widths[0]) if widths else 0
+    if widths and width == 0:
+        raise InputError(f"{name}: its lists are empty")
     return pl.col(table.columns[0]).cast(pl.Array(pl.Float32, width)).alias("row")
 
 

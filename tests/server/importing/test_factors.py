@@ -214,6 +214,21 @@ def test_a_parquet_table_of_something_else_is_refused(
         read(tmp_path / "a.parquet")
 
 
+def test_text_beyond_the_last_character_is_refused(tmp_path: Path) -> None:
+    damaged = np.array(IDS)
+    damaged.view(np.uint32)[0] = 0x7FFFFFFF
+    np.save(tmp_path / "ids.npy", damaged)
+    with pytest.raises(InputError, match="its text is damaged"):
+        read_ids(Place(tmp_path / "ids.npy"))
+
+
+def test_empty_lists_are_refused(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"features": [[], []]}, schema={"features": pl.List(pl.Float32)})
+    rows.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="its lists are empty"):
+        read(tmp_path / "a.parquet")
+
+
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     path = spark(tmp_path / "users", [2, 0, 1], ROWS) / "part-00000-x.snappy.parquet"
     data = bytearray(path.read_bytes())
