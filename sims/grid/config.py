@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InputError
 from common.models import architecture
 from common.names import unknown
-from common.vicinal.settings import PRESETS, Space, preset
+from common.vicinal.settings import PRESETS, SPACES, Space, preset
 from server.training.methods import ASSUMED_FAKES
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
@@ -44,6 +44,11 @@ Metric = Literal[
     "seconds",
 ]
 Names = Annotated[list[str], Field(min_length=1)]
+# What a key's words are called, and those there are.
+_LITERALS: Final = {
+    "metrics": ("metric", get_args(Metric)),
+    "neighbors_by": ("space of neighbors", SPACES),
+}
 
 
 class GridConfig(BaseModel):
@@ -130,7 +135,7 @@ class GridConfig(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:
-        """Every cell once. Raises InputError for settings that do not fit together."""
+        """Every cell once. Raises InputError for settings that do not fit, and for too many."""
         sizes = [*self.attack_sizes] or [self.attack_size]
         axes = product(self.datasets, self.models, self.attacks, self.seeds, sizes)
         cells = (
@@ -141,7 +146,13 @@ class GridConfig(BaseModel):
                 self._experiment(dataset, model, attack, seed, size), defense
             )
         )
-        return list({repr(cell): cell for cell in cells}.values())
+        found: dict[str, Cell] = {}
+        # As many again may be asked for twice; a small file can ask for billions.
+        for count, cell in enumerate(cells):
+            found[repr(cell)] = cell
+            if count >= 2 * MAX_CELLS or len(found) > MAX_CELLS:
+                raise InputError(f"more than {MAX_CELLS} cells: split the grid")
+        return list(found.values())
 
     @property
     def _beside(self) -> tuple[str, ...]:
@@ -222,15 +233,15 @@ def read_config(path: Path) -> GridConfig:
         config = GridConfig.model_validate(tomllib.loads(data.decode()))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except ValidationError as error:
         raise InputError(f"{path}: {_told(error)}") from None
     try:
         config = _resolved(config, path.parent)
         _check_names(config)
-        if not 0 < len(config.cells()) <= MAX_CELLS:
-            raise InputError(f"{len(config.cells())} cells; at most {MAX_CELLS} are run")
+        if not config.cells():
+            raise InputError("asks for no cell")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return config
@@ -297,5 +308,6 @@ def _told(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return str(unknown("key", where, GridConfig.model_fields))
     if first["type"] == "literal_error":
-        return str(unknown("metric", str(first["input"]), get_args(Metric), where=where))
+        kind, known = _LITERALS[str(first["loc"][0])]
+        return str(unknown(kind, str(first["input"]), known, where=where))
     return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -109,7 +109,13 @@ def test_a_detector_expects_the_fakes_that_are_assumed(tmp_path: Path) -> None:
         (BASE + '[attack_options.random]\nknowledge = "all"\n', "give a number"),
         (BASE + "[k.vicinal.ml-1m]\nmf = 3\n", "k.vicinal: unknown data set 'ml-1m'"),
         (BASE + "[targets]\nml-10k = [1]\n", "did you mean ml-100k?"),
+        (BASE + 'neighbors_by = ["rating"]\n', "space of neighbors 'rating': did you mean"),
+        (BASE + "neighbors_by = [1]\n", "unknown space of neighbors '1'"),
+        (BASE + 'metrics = ["hits"]\n', "unknown metric 'hits'"),
+        (BASE + f"seeds = {list(range(9000))}\nneighbors = {list(range(1, 9000))}\n", "split the"),
+        (BASE + f"seeds = {[0] * 9000}\nneighbors = {[1] * 9000}\n", "more than 100000 cells"),
         ("datasets = [", "not TOML"),
+        ("a = " + "[" * 100_000, "not TOML"),
         ('attacks = ["random"]\n', "datasets: field required"),
     ],
 )
