@@ -26,7 +26,7 @@ from typer.core import TyperGroup
 from common.errors import VicinalError
 from common.threads import limit_threads
 from sims.commands.help import command_of
-from sims.terminal import QUIET, set_quiet, write_anything
+from sims.terminal import QUIET, plain, set_quiet, write_anything
 
 INTERRUPTED = 130
 OUR_PACKAGES = ("common", "server", "client", "sims")
@@ -199,7 +199,7 @@ def _system_line(error: OSError) -> str:
 def _fail(error: BaseException, line: str, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    typer.echo(f"vicinal: {' '.join(line.split())}", err=True)
+    typer.echo(f"vicinal: {plain(' '.join(line.split()))}", err=True)
     return code
 
 

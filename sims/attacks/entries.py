@@ -114,6 +114,7 @@ class Entries:
             raise self.misplaced(int(bad[0]), wrong)
         return given.astype(np.int64) - first, "items from 1" if first else ""
 
+    @np.errstate(over="ignore", invalid="ignore")  # of numbers that are on no scale
     def _levels(self, scale: RatingScale, fractions: bool) -> tuple[NDArray[np.uint8], str]:
         top = scale.level_count - 1
         interactions = np.full(len(self.items), top, dtype=np.uint8)

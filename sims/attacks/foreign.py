@@ -48,7 +48,7 @@ def read_text(
     if not rows:
         raise misplaced("line", start + 1, WHAT_IS_READ)
     separator = next((each for each in _SEPARATORS if each in rows[0][1]), None)
-    place, first = rows[0][0], _cells(rows[0][1], separator)
+    place, first = rows[0][0], _cells(rows[0][1], separator, item_count + 1)
     named = not all(NUMBER.fullmatch(cell) for cell in first)
     numbered = _is_table(first, item_count)
     if numbered is not None:
@@ -83,6 +83,9 @@ def read_array(table: NDArray[Any], item_count: int, scale: RatingScale) -> Read
         raise InputError(
             f"expected a table of fakes × {item_count} items, or rows of user, item and rating"
         )
+    if table.dtype.kind == "f" and table.dtype.itemsize > np.dtype(np.float64).itemsize:
+        with np.errstate(over="ignore"):  # infinite then
+            table = table.astype(np.float64)
     if table.dtype.kind not in "fiub" or not np.isfinite(table).all():
         raise InputError("holds values that are not numbers")
     refuse_more(int(np.count_nonzero(table)) if columns == item_count else len(table))
@@ -121,9 +124,13 @@ def _nameless(columns: int, place: int) -> dict[str, int]:
     return {name: at for at, name in enumerate(names)}
 
 
-def _cells(line: str, separator: str | None) -> list[str]:
-    """Without spaces, and without the quotation marks that some programs put around everything."""
-    return [word.strip().strip('"') for word in line.split(separator)]
+def _cells(line: str, separator: str | None, most: int) -> list[str]:
+    """Without spaces, and without the quotation marks that some programs put around everything.
+
+    What stands behind the first `most` is one more, so that a line of nothing but separators is no
+    list of as many words.
+    """
+    return [word.strip().strip('"') for word in line.split(separator, max(most, TRIPLE + 1))]
 
 
 def _all_cells(
@@ -131,7 +138,8 @@ def _all_cells(
 ) -> Iterator[tuple[int, list[str]]]:
     """Place and cells of each row. Raises InputError, with the line, for one of another length."""
     for place, line in rows:
-        row = _cells(line, separator)
+        row = _cells(line, separator, count)
         if len(row) != count:
-            raise misplaced("line", place, f"{len(row)} columns, where there are {count}")
+            found = f"{len(row)}" if len(row) < count else f"more than {count}"
+            raise misplaced("line", place, f"{found} columns, where there are {count}")
         yield place, row

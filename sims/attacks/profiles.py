@@ -32,14 +32,18 @@ from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data.reading import read_file
 from sims.attacks.budget import Goal
-from sims.attacks.entries import refuse_more
+from sims.attacks.entries import MAX_RATINGS, refuse_more
 from sims.attacks.foreign import read_array, read_text
 from sims.attacks.foreign_json import read_json
+from sims.terminal import plain
 
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1
 # A message names no more items than this.
 MOST_SUGGESTED: Final = 20
+MOST_COMMENTS: Final = 1000
+# Where str.splitlines splits UTF-8.
+LINE_ENDS: Final = tuple(each.encode() for each in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _MAGIC: Final = "# vicinal profiles 1"
 _COLUMNS: Final = "user,item,rating"
 # What numpy raises for bytes that only look like .npy, found by writing such bytes.
@@ -167,7 +171,8 @@ def _read(path: Path, item_count: int, scale: RatingScale) -> tuple[RatingMatrix
         if text.startswith(str(path)):
             raise
         raise InputError(f"{path}{'' if text.startswith(':') else ': '}{text}") from error
-    return read.ratings, {**notes, **read.said, "read_as": read.how}
+    said = {key: plain(value) for key, value in read.said.items()}
+    return read.ratings, {**notes, **said, "read_as": plain(read.how)}
 
 
 def _is_json(path: Path, data: bytes) -> bool:
@@ -194,6 +199,9 @@ def _indices(path: Path, key: str, text: str, what: str) -> tuple[int, ...]:
 
 def _comments(path: Path, data: bytes) -> tuple[list[str], int, dict[str, str]]:
     """All lines, the first that is no comment, counted from 0, and what the comments say."""
+    # Counted before they are split: lines take some twenty times their text.
+    if sum(map(data.count, LINE_ENDS)) - data.count(b"\r\n") > MAX_RATINGS + MOST_COMMENTS:
+        raise InputError(f"{path}: more than {MAX_RATINGS} ratings: these are more than profiles")
     try:
         # A byte order mark comes from some spreadsheets.
         lines = data.decode("utf-8-sig").splitlines()
@@ -204,7 +212,7 @@ def _comments(path: Path, data: bytes) -> tuple[list[str], int, dict[str, str]]:
     for line in lines[:start]:
         key, colon, value = line.removeprefix("#").partition(":")
         if colon:
-            notes[key.strip()] = value.strip()
+            notes[plain(key.strip())] = plain(value.strip())
     return lines, start, notes
 
 

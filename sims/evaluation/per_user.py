@@ -26,6 +26,7 @@ from server.data.reading import MIB, first_line, read_file
 from sims.evaluation.metrics import Population
 from sims.evaluation.outcomes import NOTHING, Outcomes
 from sims.evaluation.pairing import UserResults
+from sims.terminal import plain
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 1024 * MIB
@@ -168,7 +169,7 @@ def _asked(rows: pl.DataFrame, name: str) -> dict[str, Any]:
     if asked["goal"] not in ("promote", "demote") or asked["list_length"] < 1:
         raise _damaged(name, "its goal or list length is none")
     for key in ("dataset", "model", "attack", "defense", "preset"):
-        asked[key] = " ".join(asked[key].split())[:80]
+        asked[key] = plain(" ".join(asked[key].split())[:80])
     return asked
 
 

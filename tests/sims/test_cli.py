@@ -127,6 +127,11 @@ def test_a_command_shows_its_own_help() -> None:
         ("from common.errors import InputError; raise InputError('say k')", 2, "error: say k"),
         ("from common.errors import VicinalError; raise VicinalError('no')", 1, "error: no"),
         (
+            "from common.errors import InputError; raise InputError('a ' + chr(27) + ']0;x')",
+            2,
+            r"error: a \x1b]0;x",
+        ),
+        (
             "import errno; raise OSError(errno.ENOSPC, 'No space left on device', 'm.bin')",
             1,
             "error: m.bin: No space left on device; free some space and run it again",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingScale
-from sims.attacks import entries
+from sims.attacks import entries, profiles
 from sims.attacks.profiles import Profiles, read_profiles
 
 FIVE = RatingScale(1, 5, 1)
@@ -183,6 +183,9 @@ def test_items_that_all_praise_are_suggested_as_targets(tmp_path: Path) -> None:
         ("[[0, 1e400, 3]]", r": row 0: not a number of a sensible size"),
         ("[[0, 1, -1e400]]", r": row 0: not a number of a sensible size"),
         ("[[0, " + "9" * 400 + ", 3]]", r": row 0: not a number of a sensible size"),
+        ("[[0, 1, 1e308]]", r": row 0: rating 1e\+308 is not on"),
+        ("," * 100_000, r":1: expected the column names"),
+        ("user,item,stars\n0,1,3" + ",0" * 100_000 + "\n", r":2: more than 3 columns"),
         ("[[0, 1], [[0, 1]]]", r": expected profiles of one kind"),
         ("[1, 2]", r": expected profiles of one kind"),
         ('["a"]', r": expected profiles of one kind"),
@@ -207,6 +210,41 @@ def test_what_nobody_could_have_meant_is_refused(
         read(path)
     said = str(caught.value)
     assert said.startswith(str(path)) and "\n" not in said and len(said) < 500
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_longer_than_those_computed_with_are_refused_where_they_lie_beyond(
+    tmp_path: Path,
+) -> None:
+    table = np.array(WHOLE).astype(np.longdouble)
+    np.save(tmp_path / "fakes.npy", table)
+    assert read(tmp_path / "fakes.npy").ratings.user_count
+    if np.finfo(np.longdouble).max == np.finfo(np.float64).max:
+        return
+    np.save(tmp_path / "fakes.npy", table * np.longdouble("1e4000"))
+    with pytest.raises(InputError, match="values that are not numbers"):
+        read(tmp_path / "fakes.npy")
+
+
+def test_too_many_lines_are_counted_before_they_are_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "MAX_RATINGS", 5)
+    monkeypatch.setattr(profiles, "MOST_COMMENTS", 0)
+    path = tmp_path / "fakes.txt"
+    # Lines of Windows are one each, and empty ones count.
+    path.write_bytes(b"0,1,5\r\n\r\n\r\n\r\n\r\n")
+    assert read(path).ratings.user_count == 1
+    for end in ("\n", "\r", "\f", "\u2028"):
+        path.write_text("0,1,5" + 6 * end, newline="")
+        with pytest.raises(InputError, match="ratings: these are more than profiles"):
+            read(path)
+
+
+def test_what_a_file_says_of_itself_commands_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "fakes.csv"
+    path.write_text("# attack: \x1b[31mred\x1b]0;title\x07\nuser,item,rating\n0,1,5\n")
+    assert read(path).notes["attack"] == r"\x1b[31mred\x1b]0;title\x07"
 
 
 def test_a_long_list_is_not_decoded(tmp_path: Path) -> None:
@@ -248,11 +286,11 @@ def test_any_json_is_read_or_refused(
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(found))
     try:
-        profiles = read(path)
+        found_profiles = read(path)
     except InputError as error:
         assert str(error).startswith(str(path)) and "\n" not in str(error)
     else:
-        assert profiles.ratings.user_count >= 1
+        assert found_profiles.ratings.user_count >= 1
 
 
 @given(st.text('012.5,;\t: \nuseritmang-#"', max_size=120))
@@ -260,8 +298,8 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_text(text)
     try:
-        profiles = read(path)
+        found_profiles = read(path)
     except InputError as error:
         assert str(error).startswith(str(path)) and "\n" not in str(error)
     else:
-        assert profiles.ratings.user_count >= 1
+        assert found_profiles.ratings.user_count >= 1
