@@ -106,7 +106,7 @@ def _hits(count: int | None) -> Measure:
 
 def _ndcg(count: int) -> Measure:
     def measure(one: Outcomes, _: Population) -> Ratio:
-        gains = 1 / np.log2(np.maximum(one.ranks, 1) + 1)
+        gains = 1 / np.log2(np.maximum(one.ranks, 1) + 1.0)
         return _one_column(np.where(one.found(count), gains, 0), one.asked)
 
     return measure

@@ -137,6 +137,18 @@ def test_rows_that_cannot_be_are_refused(
         results(wrong)
 
 
+def test_what_a_file_says_of_itself_commands_no_terminal(frame: pl.DataFrame) -> None:
+    label = results(frame.with_columns(dataset=pl.lit("a\x1b]0;title\x07"))).label
+    assert label.startswith(r"a\x1b]0;title\x07 ·")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_rank_at_the_end_of_its_type_is_a_rank(frame: pl.DataFrame) -> None:
+    last = frame.with_columns(pl.lit(2**31 - 1, dtype=pl.Int32).alias("rank"))
+    compared = paired(results(last), results(last))
+    assert {one.metric: one.first for one in compared.differences}["ndcg_10"] == 0
+
+
 def test_disagreement_about_the_same_ratings_is_damage(frame: pl.DataFrame) -> None:
     wrong = frame.with_columns(pl.lit(False).alias("liked"))
     with pytest.raises(InputError, match="disagree about them"):
