@@ -32,6 +32,7 @@ def evaluate(
         typer.Option(
             "--per-user",
             dir_okay=False,
+            callback=options.writable,
             help="Write each user's outcome to this Parquet file, for `vicinal compare`.",
             metavar="FILE",
         ),

@@ -206,7 +206,13 @@ def ratings_command(
     ratings: RatingsOptions,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The file: .csv or .parquet."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=options.writable,
+            help="The file: .csv or .parquet.",
+        ),
     ],
     dataset: options.DatasetOption = "ml-100k",
 ) -> None:

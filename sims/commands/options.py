@@ -5,6 +5,7 @@ take a data set, a model, an attack and a defense have one parameter for them, `
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -25,6 +26,19 @@ def _seed(value: int) -> int:
     if value > MAX_SEED:
         raise typer.BadParameter(f"{value} is not in the range 0–{MAX_SEED}.")
     return value
+
+
+def writable(path: Path | None) -> Path | None:
+    """What a file can be written to, told before hours of work and not after them."""
+    if path is None:
+        return None
+    whole = path.resolve()
+    if whole.exists() and not whole.is_file():
+        raise typer.BadParameter(f"{path} is not a regular file.")
+    above = next(each for each in whole.parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written.")
+    return path
 
 
 DatasetOption = Annotated[
@@ -172,7 +186,13 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[
     Path | None,
-    typer.Option("--json", dir_okay=False, help="Write the results to this file.", metavar="FILE"),
+    typer.Option(
+        "--json",
+        dir_okay=False,
+        callback=writable,
+        help="Write the results to this file.",
+        metavar="FILE",
+    ),
 ]
 
 

@@ -158,6 +158,8 @@ def test_a_file_name_with_markup_is_shown_as_it_is(
         (["--users", "0"], "'--users'"),
         (["--processes", "0"], "'--processes'"),
         (["--json", "/"], "'--json'"),
+        (["--json", "/dev/null"], "'--json': /dev/null is not a regular file"),
+        (["--per-user", f"{__file__}/x.parquet"], "x.parquet cannot be written"),
         (["--attacks", "random"], "No such option '--attacks'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
