@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sims.grid.config import GridConfig
+from sims.grid.overview import overview
 from sims.grid.results import CellResult, GridRun
 from sims.grid.summary import claims, markdown
 from sims.grid.table import failures, pages
@@ -13,7 +14,9 @@ ours is bold where it is better. † marks a defended cell that misses a goal: a
 the clean model's + 0.05, and an accuracy of at least the undefended model's. *not attacked* is the
 model without a defense on clean ratings, *none* the same on attacked ratings. *popularity ranking*
 ranks items by their number of attacked ratings. It and userknn, itemknn and ease are baselines,
-trained on the attacked ratings. An interval is a bootstrap's over users, 95 % wide, of one seed.
+trained on the attacked ratings. *HR* is the hit ratio and *worst HR* the largest under any attack,
+*tail* the accuracy on items with fewer than 50 ratings; the tables over all attacks have means over
+the attacks. An interval is a bootstrap's over users, 95 % wide, of one seed.
 """
 
 
@@ -35,6 +38,7 @@ def page_of(
             for name, of in config.targets.items()
         ),
         LEGEND,
+        overview(results),
         *(page.markdown() for page in pages(config, results)),
         markdown(claims(results)),
     ]

@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import InputError
 from sims.grid.config import GridConfig
+from sims.grid.overview import overview
 from sims.grid.page import page_of
 from sims.grid.results import CELLS, CellResult, GridRun, add_run, runs_in
 from sims.grid.summary import claims, markdown, means_of
@@ -109,3 +110,21 @@ def test_claims_against_the_best_baseline_and_inside_a_group() -> None:
     beside["ease"]["accuracy"] = 0.34
     told = markdown(claims([cell(intervals=bounds, baselines=beside, **shares)]))
     assert "less half an interval | 1 (100%) | 1 |" in told
+
+
+def test_the_overview_is_over_attacks_and_has_each_baseline_once() -> None:
+    ease = {"ease": {"hit_ratio": 0.1, "accuracy": 0.5, "recall_10": 0.3}}
+    worse = {"ease": {"hit_ratio": 0.3, "accuracy": 0.5, "recall_10": 0.1}}
+    found = [
+        cell(attack="aush", hit_ratio=0.2, accuracy=0.4, baselines=ease),
+        cell(attack="aush", hit_ratio=0.4, accuracy=0.4, seed=1, baselines=ease),
+        cell(attack="pga", hit_ratio=0.1, accuracy=0.6, baselines=worse),
+        cell(attack="pga", model="nsvd", hit_ratio=0.0, accuracy=0.6, baselines=worse),
+        cell(attack="none", hit_ratio=0.9, accuracy=0.0),
+    ]
+    assert overview(found).splitlines()[4:] == [
+        "| ease | 0.200 | 0.300 | 0.500 | 0.200 | – | – |",
+        "| mf, rvd (paper, k = 12, α = 0) | 0.200 | 0.300 | 0.500 | – | – | – |",
+        "| nsvd, rvd (paper, k = 12, α = 0) | 0.000 | 0.000 | 0.600 | – | – | – |",
+    ]
+    assert overview([cell(attack="none")]) == ""
