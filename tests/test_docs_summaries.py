@@ -66,14 +66,16 @@ def test_tables_are_read_back() -> None:
 def test_the_page_on_defenses_quotes_the_result_pages() -> None:
     text = (DOCS / "defenses.md").read_text(encoding="utf-8")
     (table,) = tables_of(sections_of(text)["What they keep out"])
-    assert len(table.rows) == 9
+    assert len(table.rows) >= 15
     for defense, *numbers in table.rows:
-        measured = quoted("ml-100k.md", f"mf, {defense}")
-        elsewhere = quoted("filmtrust-robust.md", f"mf, {defense}")
-        assert (*numbers,) == (*(measured or "–––"), *(elsewhere or "–––")), defense
+        measured = [
+            quoted(f"robust-{name}.md", defense) or quoted(f"robust-{name}.md", f"mf, {defense}")
+            for name in ("ml-100k", "filmtrust")
+        ]
+        assert (*numbers,) == (*(measured[0] or "–––"), *(measured[1] or "–––")), defense
 
 
-@pytest.mark.parametrize("number", ["2.71", "5.72", "3,191", "61,311"])
+@pytest.mark.parametrize("number", ["2.71", "3,191", "1.39", "1.82", "4,799", "7,651"])
 def test_the_page_on_defenses_quotes_the_performance_page(number: str) -> None:
     assert number in (DOCS / "defenses.md").read_text(encoding="utf-8")
-    assert number in summary((DOCS / "performance.md").read_text(encoding="utf-8"))
+    assert number in (DOCS / "performance.md").read_text(encoding="utf-8")
