@@ -53,8 +53,8 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="The recommender: mf nsvd autorec cdae; ials bpr lightgcn, served as mf; "
-        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn ease "
+        help="The recommender: mf nsvd autorec cdae ease; ials bpr lightgcn, served as mf; "
+        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn "
         "popularity, too, and one of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
