@@ -125,7 +125,8 @@ def choose_targets(
     else:
         raise unknown("choice", choice, get_args(Choice), where="targets")
     if len(some) < TARGET_COUNT:
-        raise InputError(f"only {len(some)} items have {what}: name targets with --targets")
+        others = "" if choice == "popular" else ", or take --attack-option targets=popular"
+        raise InputError(f"only {len(some)} items have {what}: name targets with --targets{others}")
     return tuple(rng.choice(some, TARGET_COUNT, replace=False).tolist())
 
 

@@ -159,7 +159,8 @@ def parse_fakes(text: str, accounts: int) -> list[int]:
                 raise InputError(f"--fakes {part:.40}: choose at most {MOST_FAKES}")
             found.append(int(part))
             continue
-        share = options.parse_share("--fakes", part)
+        wanted = "give numbers of fakes, or shares of the accounts, as in 10,3%"
+        share = options.parse_share("--fakes", part, wanted=wanted)
         assert share is not None
         found.append(math.ceil(round(share * accounts, 6)))
     if not found:
@@ -207,12 +208,18 @@ def _table(found: dict[str, Any]) -> "Table":
         if (found["users"] < found["accounts"])
         else f"{found['accounts']:,} users"
     )
+    forms = ""
+    if any(row["form"] == "pairwise" for row in found["rows"]):
+        forms = "Form any: whoever the neighbors are; pairwise: fakes only come in between. "
     table = Table(
         title=Text(f"What fakes cannot promote: {found['dataset']:.40}, {asked}"),
         caption=Text(
-            f"Unpopular: fewer than {found['unpopular']} ratings. Not counted: exploration (drawn "
-            f"for {100 * found['exploration']:g} % of users, whatever fakes do) and the "
-            "random tail of a list."
+            "Shares that so many fakes cannot promote: pairs of user and unrated item; those of "
+            f"unpopular items (fewer than {found['unpopular']} ratings); items, to anybody; "
+            "users, to whom no unpopular item. M: raters that an item needs. "
+            f"{forms}Not counted: exploration "
+            f"(drawn for {100 * found['exploration']:g}\u00a0% of users, whatever fakes do) and "
+            "the random tail of a list."
         ),
         caption_justify="left",
     )

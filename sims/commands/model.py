@@ -65,6 +65,11 @@ class RatingsOptions:
     ] = False
     seed: options.SeedOption = 0
 
+    @property
+    def as_they_are(self) -> bool:
+        """Whether nothing is added and nothing held out."""
+        return self.attack == "none" and not self.hold_out
+
     def source(self, dataset: str) -> "Source":
         """The ratings, real users first. Raises InputError."""
         from sims.evaluation.study import Study
@@ -196,7 +201,8 @@ def import_command(
         f"{IMPORTED}{name}  {imported.users.shape[1]} factors, {source.ratings.summary}, "
         f"version {stored.version.digest[:12]}"
     )
-    if notes_wanted():
+    # A model of an experiment's ratings is there to be measured.
+    if notes_wanted() and ratings.as_they_are:
         typer.echo(f"serve it: vicinal serve --dataset {dataset} --model {IMPORTED}{name}")
 
 

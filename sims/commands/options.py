@@ -53,8 +53,8 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="The recommender: mf nsvd autorec cdae; ials bpr lightgcn, served as mf; "
-        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn ease "
+        help="The recommender: mf nsvd autorec cdae ease; ials bpr lightgcn, served as mf; "
+        "imported:NAME (`vicinal model import`). `vicinal evaluate` takes userknn itemknn "
         "popularity, too, and one of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
@@ -289,7 +289,9 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     )
 
 
-def parse_share(option: str, text: str | None) -> float | None:
+def parse_share(
+    option: str, text: str | None, *, wanted: str = "give a share, as in 3% or 0.03"
+) -> float | None:
     """`3%` or `0.03`. Raises InputError."""
     if text is None:
         return None
@@ -297,7 +299,7 @@ def parse_share(option: str, text: str | None) -> float | None:
     try:
         share = float(number) / (100 if number != text.strip() else 1)
     except ValueError:
-        raise InputError(f"{option} {text!r}: give a share, as in 3% or 0.03") from None
+        raise InputError(f"{option} {text!r}: {wanted}") from None
     if not 0 <= share <= 1:
         raise InputError(f"{option} {text!r}: a share lies in 0–1, or 0%–100%")
     return share

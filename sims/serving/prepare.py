@@ -97,11 +97,7 @@ class Serving:
                     f"neighbors by {space}: {recommender.neighbor_search(space)}"
                     for space in sorted({each.neighbors_by for each in presets.values()})
                 ),
-                *(
-                    f"preset {name}: {tolerated_note(each, source.ratings.user_count)}"
-                    for name, each in presets.items()
-                    if each.assumed_fakes > 0
-                ),
+                *_tolerated_notes(presets, recommender.neighbors, source.ratings.user_count),
                 *_capped_notes(presets, recommender.neighbors),
                 *(() if imported is None else imported.notes(source.ratings, store)),
             ],
@@ -110,6 +106,17 @@ class Serving:
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
             write_local_ratings(self.device_ratings, local)
+
+
+def _tolerated_notes(
+    presets: Mapping[str, VicinalSettings], users: int, accounts: int
+) -> list[str]:
+    """Of the settings that answer: of few users the margin is smaller than the preset's."""
+    return [
+        f"preset {name}: {tolerated_note(capped(each, users), accounts)}"
+        for name, each in presets.items()
+        if each.assumed_fakes > 0
+    ]
 
 
 def _capped_notes(presets: Mapping[str, VicinalSettings], users: int) -> list[str]:

@@ -39,7 +39,7 @@ def test_embeddings_have_the_weaker_form_alone(capsys: pytest.CaptureFixture[str
     ("options", "line"),
     [
         (["--preset", "paper"], "certify nothing: give --assume-fakes a share"),
-        (["--fakes", "many"], "give a share, as in 3% or 0.03"),
+        (["--fakes", "many"], "give numbers of fakes, or shares of the accounts"),
         (["--fakes", "9" * 25], "choose at most 10000000000"),
         (["--fakes", "9" * 5000], "choose at most 10000000000"),
         (["--fakes", ","], "give numbers or shares, as in 10,3%"),

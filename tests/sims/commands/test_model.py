@@ -226,3 +226,12 @@ def test_devices_are_answered_with_an_imported_model(folder: Path) -> None:
         assert told["version"] == version
     finally:
         served.kill()
+
+
+def test_only_a_model_of_the_ratings_as_they_are_is_offered_to_be_served(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bring() == 0
+    assert "serve it: " in capsys.readouterr().out
+    assert bring("--hold-out") == 0
+    assert "serve it: " not in capsys.readouterr().out
