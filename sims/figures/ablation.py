@@ -147,6 +147,8 @@ def _panel(
     references = {
         label: (Spread.of([getattr(one, metric)[condition] for one in cells]).mean, style)
         for label, (condition, style) in REFERENCES.items()
+        # What popularity ranking shows of targets grows with the fakes: that is no level.
+        if (swept.field, metric, label) != ("attack_size", "hit_ratio", "popularity")
     }
     _scale(axes, positions, swept)
     top = max([one.mean + one.bar for _, ys, _, _ in lines for one in ys])
