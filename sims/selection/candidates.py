@@ -48,8 +48,9 @@ PENALTIES: Final = (200.0, 400.0, 800.0)
 
 # One at a time, each of a fine-tune's settings.
 CHANGES: Final[tuple[dict[str, Any], ...]] = (
-    *({"neighbors": k} for k in (16, 24, 48, 80, 150)),
-    *({"steps": steps} for steps in (0, 1, 4)),
+    *({"neighbors": k} for k in (16, 24, 32, 48, 80, 150)),
+    *({"steps": steps} for steps in (0, 1, 2, 4)),
+    {"neighbors": 32, "steps": 2},
     *({"unrated_weight": weight} for weight in (0.1, 0.2, 0.5, 0.7, 1.0)),
     *({"proximal_weight": weight} for weight in (0.0003, 0.03)),
 )
@@ -60,8 +61,7 @@ COMMON_CHANGES: Final[tuple[dict[str, Any], ...]] = (
     *({"exploration": exploration} for exploration in (0.0, 0.04)),
     *({"min_support": support} for support in (2, 4)),
     *({"neighbors_by": space} for space in ("embedding", "random")),
-    {"assumed_fakes": 0.0},
-    {"assumed_fakes": 0.1},
+    *({"assumed_fakes": share} for share in (0.0, 0.04, 0.05, 0.1)),
 )
 
 
