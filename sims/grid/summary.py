@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from common.vicinal.settings import Space
 from sims.grid import paper_tables
 from sims.grid.results import CellResult
 
@@ -33,6 +34,8 @@ class Means:
     attack: str
     defense: str
     preset: str
+    neighbors_by: Space
+    assumed_fakes: float
     hit_ratio: dict[str, float]
     accuracy: dict[str, float]
     inside: float | None
@@ -77,6 +80,8 @@ def _mean(group: Sequence[CellResult]) -> Means:
         attack=first.sized_attack,
         defense=first.defense,
         preset=first.preset,
+        neighbors_by=first.neighbors_by,
+        assumed_fakes=first.assumed_fakes,
         hit_ratio={
             name: statistics.fmean(one.hit_ratio[name] for one in group) for name in first.hit_ratio
         },
@@ -121,10 +126,20 @@ def claims(results: Sequence[CellResult]) -> list[Claim]:
             lambda one: f"{one.hit_ratio['undefended']:.3f}",
         )
     ]
-    kinds = dict.fromkeys((one.defense, one.preset) for one in cells if one.defense != "none")
+    kinds: dict[tuple[str, str], list[Means]] = {}
+    for one in cells:
+        if one.defense != "none":
+            kinds.setdefault((one.defense, one.preset), []).append(one)
     for defense, preset in sorted(kinds, key=lambda kind: kind[0] != "rvd"):
-        mine = [one for one in cells if (one.defense, one.preset) == (defense, preset)]
-        found += _claims_of(f"{defense} ({preset})" if preset else defense, mine)
+        mine = kinds[defense, preset]
+        asked = dict.fromkeys((one.neighbors_by, one.assumed_fakes) for one in mine)
+        for space, share in asked:
+            # Said where an ablation asks for several.
+            told = f", by {space}, φ = {100 * share:g} %" if len(asked) > 1 else ""
+            found += _claims_of(
+                f"{defense} ({preset}{told})" if preset else defense,
+                [one for one in mine if (one.neighbors_by, one.assumed_fakes) == (space, share)],
+            )
     return [claim for claim in found if claim.cells]
 
 

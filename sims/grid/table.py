@@ -41,7 +41,7 @@ TITLES_BESIDE: Final = {"popularity": "popularity ranking"}
 MOST_COLUMNS: Final = 10_000
 # What stands beside the defenses: condition, and the row's name.
 NOT_ATTACKED: Final = ("clean", "not attacked")
-# Those whose lists are longer than K, or have no K.
+# Those whose lists have a length of their own, or none.
 OWN_LENGTH: Final = ("recall_10", "ndcg_10", "seconds")
 
 

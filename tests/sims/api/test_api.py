@@ -13,6 +13,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import vicinal as vc
 from common.threads import THREAD_VARIABLES, one_thread
+from server.training.bases import BASES
+from server.training.train import TrainingSettings, train
 from sims.attacks.profiles import write_profiles
 from sims.cli import run
 from tests.support.own_code import Own, fit, praise
@@ -138,6 +140,23 @@ def test_a_model_recommends_ids_and_scores(named: vc.Dataset) -> None:
         assert f"{found.items[0]}: {found.scores[0]:.3f}" in repr(found)
         assert "<table" in found._repr_html_()
     assert model.embeddings().shape == (66, 64)
+
+
+def test_a_model_is_trained_as_its_preset_says(data: vc.Dataset, tmp_path: Path) -> None:
+    tuned = vc.train(data, store=tmp_path)
+    assert tuned.digest != vc.train(data, preset="paper", store=tmp_path).digest
+    # As a study trains it for the defense, on the same ratings.
+    settings = TrainingSettings.on(data.name, model="mf", robust=BASES["mf"]["vicinal"])
+    trained = train(data.ratings, settings).shared_parameters["item_embedding"]
+    scorer: Any = tuned._scorer
+    assert np.array_equal(scorer.version.parameters["item_embedding"], trained)
+    # What is named goes before it, and a model without a training of its own has one alone.
+    assert (
+        vc.train(data, robust="rmf").digest == vc.train(data, robust="rmf", preset="paper").digest
+    )
+    assert vc.train(data, model="bpr").digest == vc.train(data, model="bpr", preset="paper").digest
+    with pytest.raises(vc.InputError, match="unknown preset 'papr': did you mean paper"):
+        vc.train(data, preset="papr")
 
 
 def test_a_model_answers_as_a_study_asks(data: vc.Dataset) -> None:

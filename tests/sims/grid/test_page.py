@@ -11,7 +11,10 @@ from sims.grid.overview import overview
 from sims.grid.page import page_of
 from sims.grid.results import CELLS, CellResult, GridRun, add_run, runs_in
 from sims.grid.summary import claims, markdown, means_of
+from tests.support.grid_results import CONDITIONS
 from tests.support.grid_results import result as cell
+
+BAD = dict.fromkeys(CONDITIONS, 0.9)
 
 CONFIG = GridConfig(title="By hand", datasets=["ml-100k"], attacks=["aush", "tna"])
 
@@ -128,3 +131,14 @@ def test_the_overview_is_over_attacks_and_has_each_baseline_once() -> None:
         "| nsvd, rvd (paper, k = 12, α = 0) | 0.000 | 0.000 | 0.600 | – | – | – |",
     ]
     assert overview([cell(attack="none")]) == ""
+
+
+def test_claims_of_an_ablation_are_apart() -> None:
+    found = [
+        cell(preset="vicinal", assumed_fakes=0.1, neighbors_by="ratings", hit_ratio=0.0),
+        cell(preset="vicinal", neighbors_by="random", hit_ratio={**BAD, "clean": 0.0}),
+    ]
+    told = markdown(claims(found))
+    assert "| rvd (vicinal, by ratings, φ = 10 %): hit ratio at most the clean" in told
+    held = [line for line in told.splitlines() if "clean model's + 0.05 |" in line]
+    assert [line.split("|")[2].strip() for line in held] == ["1 (100%)", "0 (0%)"]
