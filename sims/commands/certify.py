@@ -34,6 +34,10 @@ KEYS: Final = {
     "preset": "name of the preset",
     "neighbors_by": "the space in which users are near each other",
     "exploration": "share of users for whom an item needs no raters: left out of every share",
+    "assumed[].assumed_fakes": "φ: share of all accounts that may be fakes",
+    "assumed[].required_raters": "M: how many raters admit an item among these accounts",
+    "assumed[].items": "how many items have so many",
+    "assumed[].ratings": "share of all ratings that are of these items: what the share costs",
     "rows[].assumed_fakes": "φ: share of all accounts that may be fakes",
     "rows[].form": "any: whoever the neighbors are; pairwise: fakes only come in between",
     "rows[].fakes": "how many fakes there are",
@@ -136,11 +140,13 @@ def certify(
         "preset": preset,
         "neighbors_by": settings[0].neighbors_by,
         "exploration": settings[0].exploration,
+        "assumed": [_cost(ratings, each) for each in settings],
         "rows": rows,
     }
     if json_file is not None:
         write_file(json_file, (json.dumps(found, indent=2) + "\n").encode())
     Console().print(_table(found))
+    Console().print(_cost_table(found))
 
 
 def parse_fakes(text: str, accounts: int) -> list[int]:
@@ -197,6 +203,39 @@ def _rows(
                     "required_raters": each.required_raters(ratings.user_count + row.fakes),
                     **asdict(row),
                 }
+
+
+def _cost(ratings: "RatingMatrix", settings: "VicinalSettings") -> dict[str, float]:
+    """What is left to recommend where so many fakes are assumed."""
+    counts = ratings.item_counts()
+    required = settings.required_raters(ratings.user_count)
+    admitted = counts >= required
+    return {
+        "assumed_fakes": settings.assumed_fakes,
+        "required_raters": required,
+        "items": int(admitted.sum()),
+        "ratings": float(counts[admitted].sum() / max(1, counts.sum())),
+    }
+
+
+def _cost_table(found: dict[str, Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text("What it costs to assume them"),
+        caption=Text(
+            "Items that M accounts rated, and their share of all ratings. A larger share of fakes "
+            "that costs few ratings is worth assuming."
+        ),
+        caption_justify="left",
+    )
+    for name in ("assumed", "M", "items", "ratings"):
+        table.add_column(name, justify="right")
+    for row in found["assumed"]:
+        numbers = str(row["required_raters"]), f"{row['items']:,}", f"{row['ratings']:.3f}"
+        table.add_row(f"{100 * row['assumed_fakes']:g} %", *numbers)
+    return table
 
 
 def _table(found: dict[str, Any]) -> "Table":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from server.data.datasets import load_dataset
 from sims.cli import run
 from sims.commands.certify import KEYS
 from tests.support.result_keys import differences
@@ -28,6 +29,22 @@ def test_the_table_and_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert told["rows"][0]["required_raters"] == 5 + 1
     for form in (told["rows"][:3], told["rows"][3:]):
         assert form[0]["pairs"] >= form[1]["pairs"] >= form[2]["pairs"]
+
+
+def test_what_assuming_costs_stands_below(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "c.json"
+    shares = ["--assume-fakes", "1%,30%", "--users", "5", "--json", str(output)]
+    assert run([*SMALL, *shares]) == 0
+    assert "What it costs to assume them" in capsys.readouterr().out
+    few, many = json.loads(output.read_text())["assumed"]
+    counts = load_dataset("synthetic:80x120").ratings.item_counts()
+    for row in (few, many):
+        left = counts[counts >= row["required_raters"]]
+        assert row["items"] == len(left)
+        assert row["ratings"] == pytest.approx(left.sum() / counts.sum())
+    assert many["ratings"] < few["ratings"]
 
 
 def test_embeddings_have_the_weaker_form_alone(capsys: pytest.CaptureFixture[str]) -> None:
