@@ -5,7 +5,8 @@ The wire between a server that trains and a device that fine-tunes.
 
 A device asks for the current model version once, then for one offload package per
 request; what it reports back is counts. Neighbors are anonymous rows: no ids, no
-timestamps, no distances cross the wire.
+timestamps, no distances cross the wire. What the server knows of the user itself is sealed
+for the user's device.
 """
 
 from collections import abc as _abc
@@ -64,6 +65,7 @@ class Description(_message.Message):
     FORMS_FIELD_NUMBER: _builtins.int
     TRANSFERS_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
+    PUBLICATION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """SHA-256 of the model version's float32 bytes, hexadecimal"""
     version_bytes: _builtins.int
@@ -77,6 +79,8 @@ class Description(_message.Message):
     """K"""
     experiment: _builtins.str
     """what is not served as it is, in words; empty: a server, no experiment"""
+    publication: _builtins.int
+    """larger than that of every version published before"""
     @_builtins.property
     def watched_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """items whose hit ratio is measured"""
@@ -105,10 +109,11 @@ class Description(_message.Message):
         forms: _abc.Iterable[Global___Form] | None = ...,
         transfers: _abc.Iterable[Global___Transfer] | None = ...,
         experiment: _builtins.str = ...,
+        publication: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "ratings_digest", b"ratings_digest", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "ratings_digest", b"ratings_digest", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,7 +330,10 @@ class OffloadPackage(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     NEIGHBORHOOD_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    receipt: _builtins.bytes
+    """names this answer in a report"""
     @_builtins.property
     def neighborhood(self) -> Global___Neighborhood: ...
     @_builtins.property
@@ -338,10 +346,11 @@ class OffloadPackage(_message.Message):
         version: _builtins.str = ...,
         neighborhood: Global___Neighborhood | None = ...,
         model: Global___SlimModel | None = ...,
+        receipt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "neighborhood", b"neighborhood"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "neighborhood", b"neighborhood", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "neighborhood", b"neighborhood", "receipt", b"receipt", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,7 +358,7 @@ Global___OffloadPackage: _TypeAlias = OffloadPackage  # noqa: Y015
 
 @_typing.final
 class Neighborhood(_message.Message):
-    """k rows, the user first, the others in an order that their content decides."""
+    """k − 1 rows, in an order that their content decides. The user's own row is not among them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -377,17 +386,20 @@ class Neighborhood(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     LEVELS_FIELD_NUMBER: _builtins.int
     USER_PARAMETERS_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
     items: _builtins.bytes
     """zstd of, per row, ascending item ids as LEB128 of the gap to the id before, less 1"""
     levels: _builtins.bytes
     """zstd of one byte a rating: its level on the manifest's scale"""
+    sealed: _builtins.bytes
+    """Own, for the user's device (common/wire/sealing.py)"""
     @_builtins.property
     def row_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """ratings per row"""
 
     @_builtins.property
     def user_parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """k scales of a byte, then k rows of int8"""
+        """k − 1 scales of a byte, then k − 1 rows of int8"""
 
     def __init__(
         self,
@@ -396,14 +408,85 @@ class Neighborhood(_message.Message):
         items: _builtins.bytes = ...,
         levels: _builtins.bytes = ...,
         user_parameters: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        sealed: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "levels", b"levels", "row_lengths", b"row_lengths", "user_parameters", b"user_parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "levels", b"levels", "row_lengths", b"row_lengths", "sealed", b"sealed", "user_parameters", b"user_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Neighborhood: _TypeAlias = Neighborhood  # noqa: Y015
+
+@_typing.final
+class Own(_message.Message):
+    """What the server knows of the user itself; encrypted with a key that the user's device has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class UserParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    USER_PARAMETERS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """as in Neighborhood, of one row"""
+
+    @_builtins.property
+    def rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """of a slim package: rows of items that only the user rated"""
+
+    def __init__(
+        self,
+        *,
+        user_parameters: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        rows: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "user_parameters", b"user_parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Own: _TypeAlias = Own  # noqa: Y015
 
 @_typing.final
 class SlimModel(_message.Message):
@@ -455,7 +538,7 @@ class SlimModel(_message.Message):
     SHARED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """tables of items: rows of the rated items, ascending"""
+        """tables of items: rows of the items that others rated, ascending"""
 
     @_builtins.property
     def shared(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
@@ -506,7 +589,10 @@ class Recommendation(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    receipt: _builtins.bytes
+    """names this answer in a report"""
     @_builtins.property
     def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """best first"""
@@ -516,10 +602,11 @@ class Recommendation(_message.Message):
         *,
         version: _builtins.str = ...,
         items: _abc.Iterable[_builtins.int] | None = ...,
+        receipt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "receipt", b"receipt", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,12 +620,27 @@ class ReportRequest(_message.Message):
     PRESET_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    STALE_RECEIPTS_FIELD_NUMBER: _builtins.int
+    RANDOMIZED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     preset: _builtins.str
     key: _builtins.str
     """chosen by the device; a repeated key is not counted again"""
     @_builtins.property
     def counts(self) -> Global___Counts: ...
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of the answers that are counted: one a user, each in one report only. Those of packages that
+        were kept from before are apart.
+        """
+
+    @_builtins.property
+    def stale_receipts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def randomized(self) -> Global___Randomized:
+        """instead of counts: of fewer users than a sum hides"""
+
     def __init__(
         self,
         *,
@@ -546,14 +648,52 @@ class ReportRequest(_message.Message):
         preset: _builtins.str = ...,
         key: _builtins.str = ...,
         counts: Global___Counts | None = ...,
+        receipts: _abc.Iterable[_builtins.bytes] | None = ...,
+        stale_receipts: _abc.Iterable[_builtins.bytes] | None = ...,
+        randomized: Global___Randomized | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "randomized", b"randomized"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "key", b"key", "preset", b"preset", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "key", b"key", "preset", b"preset", "randomized", b"randomized", "receipts", b"receipts", "stale_receipts", b"stale_receipts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class Randomized(_message.Message):
+    """Randomized responses (Warner 1965): for each receipt a question, drawn at random, and an
+    answer that is the true one with probability e^ε / (e^ε + 2), else one of the two others.
+
+    Question q asks for watched item q: 0 not in the list, 1 in the list, 2 rated by the user. The
+    last one, after those of the watched items, asks for the held-out item: 0 not in the list,
+    1 in the list, 2 there is none.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        questions: _abc.Iterable[_builtins.int] | None = ...,
+        answers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "epsilon", b"epsilon", "questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Randomized: _TypeAlias = Randomized  # noqa: Y015
 
 @_typing.final
 class Counts(_message.Message):
@@ -649,6 +789,41 @@ Global___TallyRequest: _TypeAlias = TallyRequest  # noqa: Y015
 
 @_typing.final
 class TallyReply(_message.Message):
+    """Sums of the reports so far, cut down to a multiple of a hundred."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORTS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    RANDOMIZED_FIELD_NUMBER: _builtins.int
+    reports: _builtins.int
+    @_builtins.property
+    def counts(self) -> Global___Counts: ...
+    @_builtins.property
+    def shards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Shard]: ...
+    @_builtins.property
+    def randomized(self) -> _containers.RepeatedCompositeFieldContainer[Global___RandomizedSum]: ...
+    def __init__(
+        self,
+        *,
+        reports: _builtins.int = ...,
+        counts: Global___Counts | None = ...,
+        shards: _abc.Iterable[Global___Shard] | None = ...,
+        randomized: _abc.Iterable[Global___RandomizedSum] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "randomized", b"randomized", "reports", b"reports", "shards", b"shards"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TallyReply: _TypeAlias = TallyReply  # noqa: Y015
+
+@_typing.final
+class Shard(_message.Message):
+    """Reports are dealt to shards by whose they are, so that few devices reach few of them."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: _builtins.int
@@ -668,4 +843,29 @@ class TallyReply(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TallyReply: _TypeAlias = TallyReply  # noqa: Y015
+Global___Shard: _TypeAlias = Shard  # noqa: Y015
+
+@_typing.final
+class RandomizedSum(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """three numbers a question: how often each was answered"""
+
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        answers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "epsilon", b"epsilon"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RandomizedSum: _TypeAlias = RandomizedSum  # noqa: Y015

@@ -101,14 +101,14 @@ class OffloadServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
-        """Counts of users that a device served. Counted once per key.
+        """Counts of users that a device served. Counted once per key, and once per receipt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTally(self, request, context):
-        """What has been reported so far.
+        """What has been reported so far, in steps, for the operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -5,7 +5,8 @@ The wire between a server that trains and a device that fine-tunes.
 
 A device asks for the current model version once, then for one offload package per
 request; what it reports back is counts. Neighbors are anonymous rows: no ids, no
-timestamps, no distances cross the wire.
+timestamps, no distances cross the wire. What the server knows of the user itself is sealed
+for the user's device.
 """
 
 from collections import abc as _abc
@@ -51,9 +52,9 @@ class OffloadStub:
     Recommend: _grpc.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]
     """Fine-tuning and ranking on the server: the same answer as the device's own."""
     Report: _grpc.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]
-    """Counts of users that a device served. Counted once per key."""
+    """Counts of users that a device served. Counted once per key, and once per receipt."""
     GetTally: _grpc.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]
-    """What has been reported so far."""
+    """What has been reported so far, in steps, for the operator."""
 
 @_typing.type_check_only
 class OffloadAsyncStub(OffloadStub):
@@ -73,9 +74,9 @@ class OffloadAsyncStub(OffloadStub):
     Recommend: _aio.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]  # type: ignore[assignment]
     """Fine-tuning and ranking on the server: the same answer as the device's own."""
     Report: _aio.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]  # type: ignore[assignment]
-    """Counts of users that a device served. Counted once per key."""
+    """Counts of users that a device served. Counted once per key, and once per receipt."""
     GetTally: _aio.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]  # type: ignore[assignment]
-    """What has been reported so far."""
+    """What has been reported so far, in steps, for the operator."""
 
 class OffloadServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -122,7 +123,7 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         request: _offload_pb2.ReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_offload_pb2.ReportReply, _abc.Awaitable[_offload_pb2.ReportReply]]:
-        """Counts of users that a device served. Counted once per key."""
+        """Counts of users that a device served. Counted once per key, and once per receipt."""
 
     @_abc_1.abstractmethod
     def GetTally(
@@ -130,6 +131,6 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         request: _offload_pb2.TallyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_offload_pb2.TallyReply, _abc.Awaitable[_offload_pb2.TallyReply]]:
-        """What has been reported so far."""
+        """What has been reported so far, in steps, for the operator."""
 
 def add_OffloadServicer_to_server(servicer: OffloadServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
