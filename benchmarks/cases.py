@@ -6,6 +6,7 @@ model's scale and answers that differ from user to user; how well they recommend
 Shapes: U users, I items, N ratings, d = 64 embedding width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,9 @@ from common.ratings import RatingMatrix
 from common.versions.version import decode_version, encode_version, version_digest
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings, preset
+from common.wire import offload_pb2 as wire
+from common.wire.messages import neighborhood_to_wire, own_to_wire
+from common.wire.sealing import KEY_BYTES, OwnRow
 from server.data.synthetic import synthetic
 from server.model_store import StoredModel, TrainedModel
 from server.recommending.recommender import Recommender
@@ -97,3 +101,14 @@ def plain_answer(server: Recommender, user: int) -> NDArray[np.int64]:
 def some_users(count: int, users: int) -> NDArray[np.int64]:
     """Distinct users of so many, the same ones every time, [count]."""
     return np.random.default_rng(1).permutation(users)[:count]
+
+
+def shipped(
+    neighborhood: Neighborhood, own_rows: Mapping[str, bytes] | None = None
+) -> wire.OffloadPackage:
+    """As a server packs it, with the rows of a slim package that only the user needs."""
+    message, sealed = neighborhood_to_wire(neighborhood), own_to_wire(neighborhood)
+    sealed.rows.update(own_rows or {})
+    own = OwnRow(neighborhood.ratings.rows([0]), bytes(KEY_BYTES))
+    message.sealed = own.seal(sealed, "0" * 64)
+    return wire.OffloadPackage(version="0" * 64, neighborhood=message)

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -10,10 +9,11 @@ from numpy.typing import NDArray
 
 from client.device import answer, ranked
 from client.link.connection import Connection, NoAnswerError, Package
+from client.link.replies import checked_package
 from client.stores.packages import KeptPackage, PackageStore
 from client.stores.ratings import LocalRatings
 from client.stores.versions import VersionStore
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.models import model_named
 from common.ranking import Counts, count_user
 from common.versions.version import ModelVersion
@@ -91,12 +91,17 @@ class DeviceRecommender:
         if self._shared_of != description.version:
             self._shared_of, self._shared = description.version, None
         package = self._connection.package(
-            description, user, self._preset, slim=version is None, shared=self._shared
+            description,
+            user,
+            self._preset,
+            self._local.own(user),
+            slim=version is None,
+            shared=self._shared,
         )
         arrived = time.perf_counter()
         found = ranked(
             self._scores(description, version, package),
-            rated=self._local.train.items_of(user),
+            rated=self._local.items_of(user),
             held_out=self._local.held_out_of(user),
             watched=description.watched,
             list_length=description.list_length,
@@ -133,7 +138,7 @@ class DeviceRecommender:
         start = time.perf_counter()
         recommended = self._connection.recommend(description, user, self._preset, insist=False)
         waited = time.perf_counter() - start
-        items, rated = np.array(recommended, dtype=np.int64), self._local.train.items_of(user)
+        items, rated = np.array(recommended, dtype=np.int64), self._local.items_of(user)
         if np.isin(items, rated).any():
             raise VicinalError("the server recommends what the user has rated")
         held_out = self._local.held_out_of(user)
@@ -160,13 +165,19 @@ class DeviceRecommender:
         version = self._version_of(kept)
         if kept is None or version is None:
             raise error
+        try:
+            neighborhood, _ = checked_package(
+                kept.message, kept.description, self._preset, self._local.own(user)
+            )
+        except InputError:  # as when the user has rated more since
+            raise error from None
         settings = kept.description.preset(self._preset)
         start = time.perf_counter()
         found = answer(
             version,
-            kept.neighborhood,
+            neighborhood,
             settings,
-            rated=self._local.train.items_of(user),
+            rated=self._local.items_of(user),
             held_out=self._local.held_out_of(user),
             watched=current.watched,
             list_length=kept.description.list_length,
@@ -198,8 +209,8 @@ class DeviceRecommender:
         return kept.description, version
 
     def _version_of(self, kept: KeptPackage | None) -> ModelVersion | None:
-        """The version of a package that was made of our ratings, if it is here."""
-        if kept is None or kept.description.ratings_digest != self.ratings_digest:
+        """The version of a package, if it is here."""
+        if kept is None:
             return None
         if self._loaded is None or self._loaded.digest != kept.description.version:
             self._loaded = self._stored(kept.description)
@@ -211,8 +222,3 @@ class DeviceRecommender:
         forms = description.all_forms
         loaded = (self._store.load(form, description.version) for form in forms)
         return next((version for version in loaded if version is not None), None)
-
-    @cached_property
-    def ratings_digest(self) -> str:
-        """SHA-256 of the ratings that the device holds."""
-        return self._local.train.digest()

@@ -23,6 +23,7 @@ from common.versions.version import ModelVersion, decode_version
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import INSTALL, MODEL, PAYLOAD, RECOMMEND, parse, partition_file_name
 from common.wire.messages import counts_to_wire, neighborhood_from_wire, preset_from_wire
+from common.wire.sealing import OtherRatingsError
 
 # Taken when the code is loaded: what runs, not what lies on the disk later.
 SOURCE_DIGEST: Final = source_digest(
@@ -70,23 +71,24 @@ def _answer_all(work: wire.Work, version: ModelVersion, local: LocalRatings) -> 
     manifest, watched = version.manifest, tuple(work.watched_items)
     if (local.train.item_count, local.train.scale) != (manifest.items, manifest.scale):
         raise InputError("device ratings: they are over other items or another scale")
-    if local.train.digest() != work.ratings_digest:
-        raise InputError(
-            "device ratings: not the ones that the server trained on; prepare both together"
-        )
     if work.list_length < 1 or any(item >= manifest.items for item in watched):
         raise InputError("recommend: the message asks for no items or watches unknown ones")
     settings = preset_from_wire(work.preset)
     counts = Counts.none(len(watched))
-    for user in work.users:
-        if user.row >= local.train.user_count:
-            raise InputError(f"recommend: user {user.row} is not on this client")
+    for each in work.users:
+        own = local.own(each.user)
+        try:
+            opened = own.unseal(each.neighborhood.sealed, version.digest)
+        except OtherRatingsError:
+            raise InputError(
+                "device ratings: not the ones that the server trained on; prepare both together"
+            ) from None
         counts += answer(
             version,
-            neighborhood_from_wire(user.neighborhood, manifest),
+            neighborhood_from_wire(each.neighborhood, manifest, opened, own.ratings, settings),
             settings,
-            rated=local.train.items_of(user.row),
-            held_out=local.held_out_of(user.row),
+            rated=own.ratings.items,
+            held_out=local.held_out_of(each.user),
             watched=watched,
             list_length=work.list_length,
         ).counts

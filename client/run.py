@@ -35,7 +35,7 @@ class DeviceRun:
     """Whom to answer for, and how.
 
     server       HOST:PORT
-    ratings      device file (client.stores.ratings)
+    ratings      device file, or folder of them (client.stores.ratings)
     store        folder of model versions and of last packages
     stale        answer from last packages while the server does not answer
     slower_than  seconds of fine-tuning above which the server is asked for its answer
@@ -104,7 +104,7 @@ def answer_users(
 
     Raises InputError, VicinalError; no process is left behind, whatever happens.
     """
-    local = read_local_ratings(run.ratings)
+    local = read_local_ratings(run.ratings, run.users)
     with Connection(run.server, access=run.access) as connection:
         # Before any child starts: what is wrong is said once, and the version fetched once.
         session = _session(run, connection, local)
@@ -211,7 +211,7 @@ def _run_child(run: DeviceRun, pipe: Pipe) -> None:
         end_with(parent.sentinel)
     limit_threads()
     try:
-        local: LocalRatings = read_local_ratings(run.ratings)
+        local: LocalRatings = read_local_ratings(run.ratings, run.users)
         with Connection(run.server, access=run.access) as connection:
             session = _session(run, connection, local)
             for batch in session.answer(run.users):

@@ -17,6 +17,7 @@ from client.answers import AnswerRecord, DeviceRecommender
 from client.device import Pace
 from client.link.connection import Connection, NoAnswerError, VersionRefusedError, report_of
 from client.stores.packages import PackageStore
+from client.stores.publications import Publications
 from client.stores.ratings import LocalRatings
 from client.stores.reports import PendingReports
 from client.stores.versions import VersionStore
@@ -67,6 +68,7 @@ class Session:
         self._store = store
         self._recommender = DeviceRecommender(connection, store, local, preset, packages)
         self._pending = PendingReports(store.folder / REPORTS_FOLDER)
+        self._published = Publications(store.folder)
         self._preset = preset
         self._slim = slim
         self._encoding = encoding
@@ -203,12 +205,7 @@ class Session:
         held = () if self._slim else self._store.digests()
         description = self._connection.describe(self._encoding, held)
         settings = description.preset(self._preset)
-        if description.ratings_digest != self._recommender.ratings_digest:
-            raise InputError(
-                "the server's training ratings are not those of this device: use the file that "
-                "`vicinal serve --device-ratings` wrote, or the server's --dataset, --seed and "
-                "--hold-out"
-            )
+        self._published.check(self._connection.address, description.publication)
         if self._slim:
             check_slim(model_named(description.manifest.model), settings)
             return description, None

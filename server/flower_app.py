@@ -26,7 +26,7 @@ from common.threads import limit_threads
 from common.vicinal.settings import VicinalSettings, capped, space_named
 from common.vicinal.settings import preset as preset_named
 from server.fleet.serve import FleetJob, serve_fleet
-from server.versions.deployment import read_deployment
+from server.versions.deployment import deployed_secret, read_deployment
 
 # Before a line of progress; `vicinal simulate` turns such lines into a bar.
 PROGRESS_MARK: Final = "vicinal-progress"
@@ -128,6 +128,7 @@ def main(grid: Grid, context: Context) -> None:
         clients=config.clients,
         reply_timeout=config.reply_timeout,
         source_digest=CLIENT_SOURCE_DIGEST,
+        secret=deployed_secret(Path(config.deployment)),
     )
     start = time.perf_counter()
     counts = serve_fleet(grid, recommender, job, report=_report)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from common.errors import InputError
+from common.files import stored_secret
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
@@ -21,9 +22,11 @@ from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.train import Start, TrainingSettings, train
+from server.versions.deployment import DEVICES_FILE, deployed_secret
 from server.versions.folder import (
     current_version,
     describe,
+    next_publication,
     read_serving,
     write_serving,
     write_version,
@@ -87,6 +90,11 @@ def trained(
     return stored or store.save(train(ratings, training, progress=progress))
 
 
+def device_secret(store: ModelStore) -> bytes:
+    """Of which the devices of a store's servers have a key each. Raises InputError, OSError."""
+    return stored_secret(store.folder / DEVICES_FILE)
+
+
 def prepare(
     folder: Path,
     store: ModelStore,
@@ -115,8 +123,9 @@ def prepare(
         watched=source.watched,
         list_length=list_length,
         experiment=source.experiment,
+        publication=next_publication(store.folder),
     )
-    write_serving(folder, recommender, description)
+    write_serving(folder, recommender, description, device_secret(store))
     return recommender
 
 
@@ -127,18 +136,21 @@ def renew(
     dataset: str,
     seed: int,
     training: TrainingSettings | None = None,
+    publication: int,
 ) -> str:
     """Add a version of the ratings as they are now to a served folder; its name.
 
     source    of the same real users and items; fakes may come and go
     dataset   whose training regime is taken (TrainingSettings.on)
     training  anew, and not from the parameters that are served, which not every training can
+    publication  above that of what is served (server.versions.folder.next_publication)
 
     What devices may ask for and what is measured stay the same, so that counts of both versions can
     be compared. Raises InputError when these are not the users and items that are served,
     VicinalError when training diverges, OSError.
     """
-    old, description = read_serving(folder, current_version(folder))
+    served = current_version(folder)
+    old, description = read_serving(folder, served)
     known = old.ratings
     ratings, users = source.ratings, source.users
     now = (users, ratings.item_count, ratings.scale)
@@ -162,8 +174,9 @@ def renew(
             watched=description.watched,
             list_length=description.list_length,
             experiment=source.experiment,
+            publication=publication,
         )
-        write_version(folder, new, renewed)
+        write_version(folder, new, renewed, deployed_secret(folder / served))
     return renewed.version
 
 

@@ -38,6 +38,7 @@ WIRE_LIBRARIES = {
     "array_api_compat",
     "backports",
     "threadpoolctl",
+    "cryptography",
 }
 LIBRARIES: dict[str, set[str] | None] = {
     "proto": {"grpc_tools"},

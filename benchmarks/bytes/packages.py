@@ -18,6 +18,7 @@ from benchmarks.cases import (
     recommender,
     settings_for,
     shape_named,
+    shipped,
     some_users,
 )
 from benchmarks.report import Section, progress, run, table
@@ -26,7 +27,6 @@ from common.versions.version import encode_version
 from common.vicinal.settings import VicinalSettings, preset
 from common.vicinal.slim import check_slim, slim_model
 from common.wire import offload_pb2 as wire
-from common.wire.messages import neighborhood_to_wire
 from common.wire.packing import encode_varints
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender
@@ -78,19 +78,23 @@ def sizes_of(shape: str, model: str, name: str, settings: VicinalSettings) -> di
 
 def _parts(server: Recommender, user: int, settings: VicinalSettings, slim: bool) -> dict[str, int]:
     neighborhood = server.neighborhood(user, settings)
-    ratings, message = neighborhood.ratings, neighborhood_to_wire(neighborhood)
-    package = wire.OffloadPackage(version=server.version.digest, neighborhood=message)
-    rows = [ratings.items_of(row) for row in range(len(neighborhood))]
+    ratings, package = neighborhood.ratings, shipped(neighborhood)
+    message = package.neighborhood
+    others = ratings.rows(np.arange(1, len(neighborhood)))
+    rows = [others.items_of(row) for row in range(others.user_count)]
     gaps = np.concatenate([np.diff(items, prepend=-1) for items in rows])
     lengths = wire.Neighborhood(row_lengths=message.row_lengths).ByteSize()
-    raw = lengths + len(encode_varints(gaps.astype(np.int64) - 1)) + len(ratings)
+    raw = lengths + len(encode_varints(gaps.astype(np.int64) - 1)) + len(others)
     packed = lengths + len(message.items) + len(message.levels)
-    parts = {"ratings": len(ratings), "raw": raw, "zstd": packed, "package": package.ByteSize()}
+    parts = {"ratings": len(others), "raw": raw, "zstd": packed, "package": package.ByteSize()}
     if slim:
         part = slim_model(server.version.served, ratings)
-        package.model.CopyFrom(slim_to_wire(part, shared=False))
+        model, own = slim_to_wire(part, ratings, shared=False)
+        package = shipped(neighborhood, own)
+        package.model.CopyFrom(model)
         parts["slim"] = package.ByteSize()
-        package.model.CopyFrom(slim_to_wire(part, shared=True))
+        model, _ = slim_to_wire(part, ratings, shared=True)
+        package.model.CopyFrom(model)
         parts["shared"] = package.ByteSize() - parts["slim"]
     return parts
 

@@ -21,7 +21,7 @@ from benchmarks.report import Section, milliseconds, progress, run, table
 from benchmarks.timing import in_turn
 from client.device import answer
 from common.vicinal.neighborhood import Neighborhood
-from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
+from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire, own_to_wire
 
 # Milliseconds of processor time, p50, at k = 12.
 GOALS: Final = {"mf": 10.0, "autorec": 40.0}
@@ -68,8 +68,10 @@ def measure(shape_name: str, model: str, preset: str, *, short: bool) -> dict[st
 
     def packages() -> Any:
         for user in some_users(500, shape.users).tolist():
-            made = neighborhood_to_wire(server.neighborhood(user, settings))
-            yield user, neighborhood_from_wire(made, version.manifest)
+            found = server.neighborhood(user, settings)
+            made, own = neighborhood_to_wire(found), own_to_wire(found)
+            rated = server.ratings.rows([user])
+            yield user, neighborhood_from_wire(made, version.manifest, own, rated, settings)
 
     timed = in_turn([on_device], packages(), budget=1 if short else 20)
     seconds = timed.seconds[0]

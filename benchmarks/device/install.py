@@ -27,6 +27,7 @@ from benchmarks.device.environment import installed_bytes, make_environment
 from benchmarks.report import Section, progress, run, table
 from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import VicinalError
+from common.files import SECRET_BYTES
 from common.threads import limit_threads
 from common.versions.version import encode_version
 from common.vicinal.settings import preset
@@ -122,13 +123,13 @@ def _serve(folder: Path, shape: Shape, pipe: Pipe) -> None:
     stored = StoredModel(version, dict(trained.stored.user_parameters), path)
     served = Recommender(stored, trained.ratings, trained.user_count)
     nobody = np.full(shape.users, -1, dtype=np.int32)
-    write_local_ratings(
-        folder / "ratings", LocalRatings(trained.ratings, nobody, np.zeros(shape.users, dtype=bool))
-    )
+    secret = bytes(SECRET_BYTES)
+    known = LocalRatings(trained.ratings, nobody, np.zeros(shape.users, dtype=bool))
+    write_local_ratings(folder / "ratings", known.with_keys(secret))
     how = {"paper": replace(preset("paper", model="mf"), neighbors=NEIGHBORS)}
     description = describe(served, presets=how, watched=(), list_length=LIST_LENGTH)
     tally = Tally(users=shape.users, eligible=eligible_users(served, ()))
-    with written_serving(folder / "serving", served, description) as serving:
+    with written_serving(folder / "serving", served, description, secret) as serving:
         asyncio.run(
             serve_front(
                 serving,

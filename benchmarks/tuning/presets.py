@@ -12,14 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.cases import LIST_LENGTH, serve, some_users
+from benchmarks.cases import LIST_LENGTH, serve, shipped, some_users
 from benchmarks.report import Section, progress, run, table
 from benchmarks.timing import in_turn
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import PRESETS, VicinalSettings
 from common.vicinal.tuning import tuned_scores
-from common.wire import offload_pb2 as wire
-from common.wire.messages import neighborhood_to_wire
 from server.data.datasets import load_dataset
 from server.recommending.recommender import Recommender
 from server.training.bases import base_training
@@ -90,17 +88,11 @@ def compared(dataset: str, *, budget: float) -> tuple[dict[str, Any], dict[str, 
         {
             "dataset": dataset, "preset": name, "k": asked[name].neighbors,
             "device": float(tuned), "server": float(answered),
-            "package": float(np.mean([_bytes(place) for place in places[name].values()])),
+            "package": float(np.mean([shipped(each).ByteSize() for each in places[name].values()])),
         }
         for name, tuned, answered in sides
     )  # fmt: skip
     return before, today
-
-
-def _bytes(place: Neighborhood) -> int:
-    return wire.OffloadPackage(
-        version="0" * 64, neighborhood=neighborhood_to_wire(place)
-    ).ByteSize()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
+from common.wire.sealing import OtherRatingsError, OwnRow
 from common.wire.service import PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
 
@@ -131,14 +132,17 @@ class Connection:
         description: Description,
         user: int,
         preset: str,
+        own: OwnRow,
         *,
         slim: bool = False,
         shared: Tables | None = None,
     ) -> Package:
         """One user's neighborhood; with `slim` also the part of the model that it touches.
 
-        `shared` is what an earlier slim package of the version brought; without it it is asked for.
-        Raises InputError for an unknown user or preset, VersionRefusedError, VicinalError.
+        `own` is the user's row, which is not sent, and the key to what was sealed. `shared` is
+        what an earlier slim package of the version brought; without it it is asked for.
+        Raises InputError for an unknown user or preset, OtherRatingsError where the server has
+        other ratings of the user, VersionRefusedError, VicinalError.
         """
         request = wire.PackageRequest(
             version=description.version,
@@ -148,12 +152,18 @@ class Connection:
             shared=slim and shared is None,
         )
         message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
-        neighborhood = self._checked(lambda: checked_package(message, description, preset))
+        neighborhood, opened = self._checked(
+            lambda: checked_package(message, description, preset, own)
+        )
         part = None
         if slim:
             part = self._checked(
                 lambda: slim_from_wire(
-                    message.model, description.manifest, neighborhood.ratings, shared=shared
+                    message.model,
+                    opened.rows,
+                    description.manifest,
+                    neighborhood.ratings,
+                    shared=shared,
                 )
             )
         return Package(neighborhood, message.ByteSize(), message, part)
@@ -249,6 +259,8 @@ class Connection:
         """What `decode` gives; a bad answer is the server's fault, not the user's input."""
         try:
             return decode()
+        except OtherRatingsError:
+            raise
         except InputError as error:
             self._fail(one_line(str(error)))
 

@@ -8,18 +8,28 @@ from common.vicinal.neighborhood import Neighborhood
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.messages import neighborhood_from_wire
+from common.wire.sealing import OwnRow
 
 
 def checked_package(
-    message: wire.OffloadPackage, description: Description, preset: str
-) -> Neighborhood:
-    """A package's neighborhood. Raises InputError when it is not what was asked for."""
-    neighborhood = neighborhood_from_wire(message.neighborhood, description.manifest)
+    message: wire.OffloadPackage, description: Description, preset: str, own: OwnRow
+) -> tuple[Neighborhood, wire.Own]:
+    """A package's neighborhood, and what was sealed in it.
+
+    Raises OtherRatingsError for one that was made of other ratings of the user, InputError when it
+    is not what was asked for.
+    """
+    settings = description.preset(preset)
     if message.version != description.version:
         raise InputError("the package is of another model version")
-    if len(neighborhood) != description.preset(preset).neighbors:
-        raise InputError(f"the package has {len(neighborhood)} rows, which are not k")
-    return neighborhood
+    if 1 + len(message.neighborhood.row_lengths) != settings.neighbors:
+        rows = len(message.neighborhood.row_lengths)
+        raise InputError(f"the package has {rows} rows of others, which are not k less one")
+    opened = own.unseal(message.neighborhood.sealed, description.version)
+    neighborhood = neighborhood_from_wire(
+        message.neighborhood, description.manifest, opened, own.ratings, settings
+    )
+    return neighborhood, opened
 
 
 def checked_items(message: wire.Recommendation, description: Description) -> list[int]:

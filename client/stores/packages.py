@@ -4,7 +4,8 @@
 
 SERVER is a digest of its address. The header holds a SHA-256 over whose package it is, which
 server's, when it came, and all that follows: a file that was damaged, cut off or renamed is
-deleted and never read further. What it holds is parsed and checked as if it came from the server.
+deleted and never read further. What it holds is checked where it is used, as if it came from the
+server; it opens only for the user's own key and ratings.
 Many processes may share a folder.
 """
 
@@ -19,10 +20,8 @@ from typing import Final, NamedTuple, final
 
 from google.protobuf.message import DecodeError
 
-from client.link.replies import checked_package
 from common.errors import InputError
 from common.files import write_file
-from common.vicinal.neighborhood import Neighborhood
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_from_wire, description_to_wire
 
@@ -44,7 +43,7 @@ class KeptPackage(NamedTuple):
     """
 
     description: Description
-    neighborhood: Neighborhood
+    message: wire.OffloadPackage
     age: float
 
 
@@ -108,7 +107,7 @@ class PackageStore:
             if path.stat().st_size > self._cap:
                 raise InputError("package: larger than all may be")
             data = path.read_bytes()
-            came, description, neighborhood = _read(data, self._whose(user, preset), preset)
+            came, description, message = _read(data, self._whose(user, preset))
         except OSError:
             return None
         except InputError:
@@ -119,7 +118,7 @@ class PackageStore:
         # A clock that was set back by a moment is none that is wrong.
         if not -60.0 <= age <= MAX_AGE_SECONDS:
             return None
-        return KeptPackage(description, neighborhood, max(age, 0.0))
+        return KeptPackage(description, message, max(age, 0.0))
 
     def latest(self, preset: str) -> KeptPackage | None:
         """The package that came last, of any user; None when there is none that is good."""
@@ -162,8 +161,8 @@ class PackageStore:
                 excess -= size
 
 
-def _read(data: bytes, whose: bytes, preset: str) -> tuple[float, Description, Neighborhood]:
-    """When a package came, the description, and the neighborhood. Raises InputError."""
+def _read(data: bytes, whose: bytes) -> tuple[float, Description, wire.OffloadPackage]:
+    """When a package came, the description, and the package. Raises InputError."""
     if len(data) < _HEADER.size:
         raise InputError("package: cut off")
     digest, came, length = _HEADER.unpack_from(data)
@@ -175,8 +174,7 @@ def _read(data: bytes, whose: bytes, preset: str) -> tuple[float, Description, N
         message = wire.OffloadPackage.FromString(body[length:])
     except DecodeError as error:
         raise InputError("package: not a message") from error
-    description = description_from_wire(described)
-    return came, description, checked_package(message, description, preset)
+    return came, description_from_wire(described), message
 
 
 def _digest(whose: bytes, came: float, length: int, body: bytes) -> bytes:

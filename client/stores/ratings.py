@@ -1,9 +1,14 @@
 """What a device knows of its own user; none of it is ever sent.
 
-Shapes: U users on this device file, I items.
+A folder of device files has one user in each, FOLDER/USER.safetensors, to be handed out one by
+one; a simulation, whose users are all on one machine, has many in a file.
+
+Shapes: U users of one or several device files, I items.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +21,13 @@ from common.errors import InputError
 from common.files import write_file
 from common.ranking import HeldOutItem
 from common.ratings import RatingMatrix, RatingScale
+from common.wire.sealing import KEY_BYTES, OwnRow, device_key
 
 MAX_BYTES: Final = 4 << 30
+_SUFFIX: Final = ".safetensors"
 _DTYPES: Final = {
+    "users": np.int64,
+    "keys": np.uint8,
     "indptr": np.int64,
     "items": np.int32,
     "levels": np.uint8,
@@ -36,49 +45,169 @@ class LocalRatings:
     train           U × I ratings, row u the user's own; the items are masked when ranking
     held_out        int32 [U], the item that evaluation hid, −1 where none
     held_out_liked  bool [U], whether its rating reaches the threshold
+    users           int64 [U], whose rows they are, ascending; None: 0 … U − 1
+    keys            uint8 [U, 32], which open what servers seal; None where nobody is asked
     """
 
     train: RatingMatrix
     held_out: NDArray[np.int32]
     held_out_liked: NDArray[np.bool_]
+    users: NDArray[np.int64] | None = None
+    keys: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        users = self.train.user_count
-        if self.held_out.shape != (users,) or self.held_out_liked.shape != (users,):
+        count = self.train.user_count
+        if self.held_out.shape != (count,) or self.held_out_liked.shape != (count,):
             raise InputError("device ratings: not one held-out item per user")
-        if users and not (-1 <= self.held_out.min() <= self.held_out.max() < self.train.item_count):
+        if count and not (-1 <= self.held_out.min() <= self.held_out.max() < self.train.item_count):
             raise InputError("device ratings: a held-out item is out of range")
+        if self.users is not None and (
+            self.users.shape != (count,)
+            or (np.diff(self.users) <= 0).any()
+            or (count and self.users[0] < 0)
+        ):
+            raise InputError("device ratings: their users do not ascend, one a row")
+        if self.keys is not None and self.keys.shape != (count, KEY_BYTES):
+            raise InputError("device ratings: not one key per user")
+
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        users = np.arange(self.train.user_count) if self.users is None else self.users
+        return {user: row for row, user in enumerate(users.tolist())}
+
+    def _row(self, user: int) -> int:
+        if user not in self._rows:
+            raise InputError(f"device ratings: they are not of user {user}")
+        return self._rows[user]
+
+    def items_of(self, user: int) -> NDArray[np.int32]:
+        """What a user has rated, ascending. Raises InputError for a user who is not there."""
+        return self.train.items_of(self._row(user))
 
     def held_out_of(self, user: int) -> HeldOutItem | None:
-        if self.held_out[user] < 0:
+        """Raises InputError for a user who is not there."""
+        row = self._row(user)
+        if self.held_out[row] < 0:
             return None
-        return HeldOutItem(int(self.held_out[user]), bool(self.held_out_liked[user]))
+        return HeldOutItem(int(self.held_out[row]), bool(self.held_out_liked[row]))
+
+    def own(self, user: int) -> OwnRow:
+        """A user's ratings and key. Raises InputError for a user who is not there."""
+        row = self._row(user)
+        if self.keys is None:
+            raise InputError("device ratings: they have no keys")
+        return OwnRow(self.train.rows([row]), self.keys[row].tobytes())
+
+    def of(self, users: Sequence[int]) -> "LocalRatings":
+        """Those of some users, ascending. Raises InputError for a user who is not there."""
+        ascending = sorted(users)
+        rows = np.array([self._row(user) for user in ascending], dtype=np.int64)
+        return LocalRatings(
+            self.train.rows(rows),
+            self.held_out[rows],
+            self.held_out_liked[rows],
+            np.array(ascending, dtype=np.int64),
+            None if self.keys is None else self.keys[rows],
+        )
+
+    def with_keys(self, secret: bytes) -> "LocalRatings":
+        """The same, to be given to devices of a server that has this secret."""
+        keys = b"".join(device_key(secret, user) for user in self._rows)
+        return LocalRatings(
+            self.train,
+            self.held_out,
+            self.held_out_liked,
+            self.users,
+            np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
+        )
+
+
+def write_device_files(folder: Path, local: LocalRatings) -> None:
+    """Write a file for each user; one that would not change stays as it is. Raises OSError."""
+    for user in local._rows:
+        path = folder / f"{user}{_SUFFIX}"
+        data = _encoded(local.of([user]))
+        if not path.exists() or path.read_bytes() != data:
+            write_file(path, data, durable=False)
 
 
 def write_local_ratings(path: Path, local: LocalRatings) -> None:
-    """Write a device file (safetensors), whole or not at all; read_local_ratings reads it.
+    """Write one device file (safetensors) of all users, whole or not at all. Raises OSError."""
+    write_file(path, _encoded(local))
 
-    Raises OSError.
+
+def _encoded(local: LocalRatings) -> bytes:
+    """Raises InputError without keys."""
+    if local.keys is None:
+        raise InputError("device ratings: they have no keys")
+    scale, users = local.train.scale, local.users
+    data: bytes = save(
+        {
+            "users": np.arange(local.train.user_count) if users is None else users,
+            "keys": local.keys.reshape(-1),
+            "indptr": local.train.indptr,
+            "items": local.train.items,
+            "levels": local.train.levels,
+            "held_out": local.held_out.astype(np.int32),
+            "held_out_liked": local.held_out_liked.astype(np.uint8),
+            "scale": np.array([scale.minimum, scale.maximum, scale.step], dtype=np.float64),
+            "item_count": np.array([local.train.item_count], dtype=np.int64),
+        }
+    )
+    return data
+
+
+def read_local_ratings(path: Path, users: Iterable[int] | None = None) -> LocalRatings:
+    """Of a device file, or of a folder of them; of `users` alone where they are named.
+
+    Raises InputError when something else is there, or not every user.
     """
-    scale = local.train.scale
-    write_file(
-        path,
-        save(
-            {
-                "indptr": local.train.indptr,
-                "items": local.train.items,
-                "levels": local.train.levels,
-                "held_out": local.held_out.astype(np.int32),
-                "held_out_liked": local.held_out_liked.astype(np.uint8),
-                "scale": np.array([scale.minimum, scale.maximum, scale.step], dtype=np.float64),
-                "item_count": np.array([local.train.item_count], dtype=np.int64),
-            }
+    if not path.is_dir():
+        found = _read(path)
+        return found if users is None else found.of(list(users))
+    if users is None:
+        names = (each.stem for each in path.glob(f"*{_SUFFIX}"))
+        users = (int(name) for name in names if name.isascii() and name.isdecimal())
+    parts = []
+    for user in sorted(users):
+        if not (path / f"{user}{_SUFFIX}").exists():
+            raise InputError(f"{path}: no device file of user {user}")
+        part = _read(path / f"{user}{_SUFFIX}")
+        if part.users is None or part.users.tolist() != [user]:
+            raise InputError(f"{path / f'{user}{_SUFFIX}'}: not the device file of user {user}")
+        parts.append(part)
+    if not parts:
+        raise InputError(
+            f"{path}: no device files; `vicinal serve --device-ratings {path}` writes them"
+        )
+    return _joined(parts)
+
+
+def _joined(parts: list[LocalRatings]) -> LocalRatings:
+    """Those of several files. Raises InputError when they are over different items or scales."""
+    first = parts[0].train
+    if any(
+        (each.train.item_count, each.train.scale) != (first.item_count, first.scale)
+        for each in parts
+    ):
+        raise InputError("device ratings: over different items or scales")
+    lengths = np.concatenate([np.diff(each.train.indptr) for each in parts])
+    return LocalRatings(
+        RatingMatrix(
+            np.concatenate([[0], np.cumsum(lengths)]),
+            np.concatenate([each.train.items for each in parts]),
+            np.concatenate([each.train.levels for each in parts]),
+            first.item_count,
+            first.scale,
         ),
+        np.concatenate([each.held_out for each in parts]),
+        np.concatenate([each.held_out_liked for each in parts]),
+        np.concatenate([each.users for each in parts if each.users is not None]),
+        np.concatenate([each.keys for each in parts if each.keys is not None]),
     )
 
 
-def read_local_ratings(path: Path) -> LocalRatings:
-    """Raises InputError when the file is not a device file."""
+def _read(path: Path) -> LocalRatings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
@@ -95,7 +224,13 @@ def read_local_ratings(path: Path) -> LocalRatings:
             int(tables["item_count"][0]),
             RatingScale(*tables["scale"].tolist()),
         )
-        return LocalRatings(train, tables["held_out"], tables["held_out_liked"].astype(bool))
+        return LocalRatings(
+            train,
+            tables["held_out"],
+            tables["held_out_liked"].astype(bool),
+            tables["users"],
+            tables["keys"].reshape(-1, KEY_BYTES),
+        )
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:

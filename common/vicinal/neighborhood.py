@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
+from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,22 @@ class Neighborhood:
 
     def __len__(self) -> int:
         return self.ratings.user_count
+
+
+def own_row(ratings: RatingMatrix, others: RatingMatrix, settings: VicinalSettings) -> RatingMatrix:
+    """Row 0 of a neighborhood, 1 × I, of a user's ratings and the others' rows.
+
+    It is never sent: a device makes it of the ratings that it has.
+    """
+    if settings.min_support > 1:
+        # Of these items some other row must have a rating, and all are sent that have enough.
+        sent = np.zeros(ratings.item_count, dtype=bool)
+        sent[others.items] = True
+        ratings = ratings.of_items(sent)
+    return without_levels(ratings) if settings.step_rule == CLOSED_FORM_RULE else ratings
+
+
+def without_levels(ratings: RatingMatrix) -> RatingMatrix:
+    """Who rated what, and not how highly: what is not needed does not leave the server."""
+    levels = np.zeros_like(ratings.levels)
+    return RatingMatrix(ratings.indptr, ratings.items, levels, ratings.item_count, ratings.scale)

@@ -44,7 +44,6 @@ class Description:
 
     version         name of the model version: the SHA-256 of its bytes
     version_bytes   their number
-    ratings_digest  SHA-256 of the real users' training ratings
     user_count      real users: 0 … user_count − 1 can be asked for
     list_length     K, the items in a recommendation
     watched         items whose hit ratio is measured
@@ -52,12 +51,12 @@ class Description:
     forms           in which the version can be fetched, beside its own bytes
     transfers       smaller ways to one of the forms
     experiment      what is not served as it is, in words; empty for a server that is none
+    publication     larger than that of every version that the server published before
     """
 
     version: str
     version_bytes: int
     manifest: Manifest
-    ratings_digest: str
     user_count: int
     list_length: int
     watched: tuple[int, ...]
@@ -65,6 +64,7 @@ class Description:
     forms: tuple[Form, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     experiment: str = ""
+    publication: int = 0
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -73,7 +73,6 @@ class Description:
 
         manifest = self.manifest
         require(is_digest(self.version), "the version's name is not a SHA-256")
-        require(is_digest(self.ratings_digest), "the ratings' digest is not a SHA-256")
         forms = self.all_forms
         require(len({form.encoding for form in forms}) == len(forms), "two forms of one encoding")
         for form in forms:
@@ -139,7 +138,6 @@ def description_to_wire(description: Description) -> wire.Description:
         version=description.version,
         version_bytes=description.version_bytes,
         manifest=description.manifest.to_json(),
-        ratings_digest=description.ratings_digest,
         user_count=description.user_count,
         list_length=description.list_length,
         watched_items=description.watched,
@@ -150,6 +148,7 @@ def description_to_wire(description: Description) -> wire.Description:
         ],
         transfers=[transfer_to_wire(transfer) for transfer in description.transfers],
         experiment=description.experiment,
+        publication=description.publication,
     )
 
 
@@ -168,7 +167,6 @@ def description_from_wire(message: wire.Description) -> Description:
         message.version,
         message.version_bytes,
         Manifest.from_json(message.manifest),
-        message.ratings_digest,
         message.user_count,
         message.list_length,
         tuple(message.watched_items),
@@ -180,4 +178,5 @@ def description_from_wire(message: wire.Description) -> Description:
             Transfer(one.form, one.base or None, one.digest, one.bytes) for one in message.transfers
         ),
         message.experiment,
+        message.publication,
     )

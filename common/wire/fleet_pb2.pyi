@@ -84,14 +84,11 @@ class Work(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
-    RATINGS_DIGEST_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
     LIST_LENGTH_FIELD_NUMBER: _builtins.int
     WATCHED_ITEMS_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    ratings_digest: _builtins.str
-    """SHA-256 of the ratings of all users of this client"""
     list_length: _builtins.int
     """K"""
     @_builtins.property
@@ -106,7 +103,6 @@ class Work(_message.Message):
         self,
         *,
         version: _builtins.str = ...,
-        ratings_digest: _builtins.str = ...,
         preset: _offload_pb2.Preset | None = ...,
         list_length: _builtins.int = ...,
         watched_items: _abc.Iterable[_builtins.int] | None = ...,
@@ -114,7 +110,7 @@ class Work(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_length", b"list_length", "preset", b"preset", "ratings_digest", b"ratings_digest", "users", b"users", "version", b"version", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_length", b"list_length", "preset", b"preset", "users", b"users", "version", b"version", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,21 +120,20 @@ Global___Work: _TypeAlias = Work  # noqa: Y015
 class UserWork(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    ROW_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     NEIGHBORHOOD_FIELD_NUMBER: _builtins.int
-    row: _builtins.int
-    """which of the client's own users, counted from 0"""
+    user: _builtins.int
     @_builtins.property
     def neighborhood(self) -> _offload_pb2.Neighborhood: ...
     def __init__(
         self,
         *,
-        row: _builtins.int = ...,
+        user: _builtins.int = ...,
         neighborhood: _offload_pb2.Neighborhood | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["neighborhood", b"neighborhood"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["neighborhood", b"neighborhood", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["neighborhood", b"neighborhood", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,8 @@
 Decoders raise InputError for anything that an encoder would not have written.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from common.errors import InputError
 from common.ranking import Counts
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest
-from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.neighborhood import Neighborhood, own_row
 from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.packing import MAX_VARINT, decode_varints, encode_varints, pack, unpack
@@ -25,27 +27,45 @@ MAX_RATINGS = 1 << 24
 
 
 def neighborhood_to_wire(neighborhood: Neighborhood) -> wire.Neighborhood:
-    """User parameters are rounded, unless they have been (common.wire.rounding)."""
-    ratings = neighborhood.ratings
+    """All but row 0, which is the user's own, and of which own_to_wire() has the rest.
+
+    User parameters are rounded, unless they have been (common.wire.rounding).
+    """
+    others = neighborhood.ratings.rows(np.arange(1, len(neighborhood)))
     return wire.Neighborhood(
-        row_lengths=np.diff(ratings.indptr).tolist(),
-        items=pack(encode_varints(_gaps(ratings))),
-        levels=pack(ratings.levels.tobytes()),
+        row_lengths=np.diff(others.indptr).tolist(),
+        items=pack(encode_varints(_gaps(others))),
+        levels=pack(others.levels.tobytes()),
         user_parameters={
-            name: encode_rows(rows) for name, rows in neighborhood.user_parameters.items()
+            name: encode_rows(rows[1:]) for name, rows in neighborhood.user_parameters.items()
         },
     )
 
 
-def neighborhood_from_wire(message: wire.Neighborhood, manifest: Manifest) -> Neighborhood:
+def own_to_wire(neighborhood: Neighborhood) -> wire.Own:
+    """Row 0's user parameters; its ratings are never sent."""
+    own = neighborhood.user_parameters
+    return wire.Own(user_parameters={name: encode_rows(rows[:1]) for name, rows in own.items()})
+
+
+def neighborhood_from_wire(
+    message: wire.Neighborhood,
+    manifest: Manifest,
+    own: wire.Own,
+    own_ratings: RatingMatrix,
+    settings: VicinalSettings,
+) -> Neighborhood:
+    """The neighborhood of which `own` and the user's ratings [1, I] are row 0."""
     rows = len(message.row_lengths)
-    if not 1 <= rows <= MAX_NEIGHBORS:
-        raise InputError(f"offload package: {rows} neighbors, not 1–{MAX_NEIGHBORS}")
+    if rows >= MAX_NEIGHBORS:
+        raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
+    if (own_ratings.item_count, own_ratings.scale) != (manifest.items, manifest.scale):
+        raise InputError("the device's ratings are over other items or another scale")
     lengths = np.fromiter(message.row_lengths, dtype=np.int64, count=rows)
     count = int(lengths.sum())
-    if lengths.max() > manifest.items or count > MAX_RATINGS:
+    if lengths.max(initial=0) > manifest.items or count > MAX_RATINGS:
         raise InputError("offload package: a row has more ratings than items, or all too many")
-    if rows * min(count, manifest.items) > MAX_ENTRIES:
+    if (1 + rows) * min(count + len(own_ratings), manifest.items) > MAX_ENTRIES:
         raise InputError(
             f"offload package: {rows} neighbors with {count} ratings "
             f"need tables of more than {MAX_ENTRIES} entries"
@@ -63,14 +83,19 @@ def neighborhood_from_wire(message: wire.Neighborhood, manifest: Manifest) -> Ne
     items = running[1:] - 1 - np.repeat(running[indptr[:-1]], lengths)
     if len(items) and items.max() >= manifest.items:
         raise InputError("offload package: an item id is out of range")
-    ratings = RatingMatrix(
+    others = RatingMatrix(
         indptr,
         items.astype(np.int32),
         np.frombuffer(levels, dtype=np.uint8),
         manifest.items,
         manifest.scale,
     )
-    return Neighborhood(ratings, _user_parameters(message, manifest, rows))
+    first = _user_parameters(own.user_parameters, manifest, 1)
+    rest = _user_parameters(message.user_parameters, manifest, rows)
+    return Neighborhood(
+        own_row(own_ratings, others, settings).stack(others),
+        {name: np.concatenate([first[name], rest[name]]) for name in first},
+    )
 
 
 def _gaps(ratings: RatingMatrix) -> NDArray[np.int64]:
@@ -83,14 +108,12 @@ def _gaps(ratings: RatingMatrix) -> NDArray[np.int64]:
 
 
 def _user_parameters(
-    message: wire.Neighborhood, manifest: Manifest, rows: int
+    data: Mapping[str, bytes], manifest: Manifest, rows: int
 ) -> dict[str, NDArray[np.float32]]:
     shapes = manifest.user_shapes(rows)
-    if set(message.user_parameters) != set(shapes):
+    if set(data) != set(shapes):
         raise InputError("offload package: the user parameters are not the model's")
-    return {
-        name: decode_rows(message.user_parameters[name], shape) for name, shape in shapes.items()
-    }
+    return {name: decode_rows(data[name], shape) for name, shape in shapes.items()}
 
 
 def counts_to_wire(counts: Counts) -> wire.Counts:

@@ -57,7 +57,6 @@ class Description(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     VERSION_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
-    RATINGS_DIGEST_FIELD_NUMBER: _builtins.int
     USER_COUNT_FIELD_NUMBER: _builtins.int
     LIST_LENGTH_FIELD_NUMBER: _builtins.int
     WATCHED_ITEMS_FIELD_NUMBER: _builtins.int
@@ -71,8 +70,6 @@ class Description(_message.Message):
     version_bytes: _builtins.int
     manifest: _builtins.str
     """JSON, the same as inside the version's file"""
-    ratings_digest: _builtins.str
-    """SHA-256 of the real users' training ratings"""
     user_count: _builtins.int
     """real users, who can be asked for"""
     list_length: _builtins.int
@@ -101,7 +98,6 @@ class Description(_message.Message):
         version: _builtins.str = ...,
         version_bytes: _builtins.int = ...,
         manifest: _builtins.str = ...,
-        ratings_digest: _builtins.str = ...,
         user_count: _builtins.int = ...,
         list_length: _builtins.int = ...,
         watched_items: _abc.Iterable[_builtins.int] | None = ...,
@@ -113,7 +109,7 @@ class Description(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "ratings_digest", b"ratings_digest", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

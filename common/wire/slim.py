@@ -16,26 +16,51 @@ from common.wire import offload_pb2 as wire
 Tables = Mapping[str, NDArray[np.float32]]
 
 
-def slim_to_wire(slim: SlimModel, *, shared: bool) -> wire.SlimModel:
-    """`shared` says whether the receiver lacks what all packages of the version share."""
-    return wire.SlimModel(rows=_data(slim.rows), shared=_data(slim.shared) if shared else {})
+def slim_to_wire(
+    slim: SlimModel, ratings: RatingMatrix, *, shared: bool
+) -> tuple[wire.SlimModel, dict[str, bytes]]:
+    """The part for anybody to see, and the rows of items that row 0 alone rated, to be sealed.
+
+    `shared` says whether the receiver lacks what all packages of the version share.
+    """
+    mine = _mine(ratings)
+    rows = _data({name: table[~mine] for name, table in slim.rows.items()})
+    own = _data({name: table[mine] for name, table in slim.rows.items()})
+    return wire.SlimModel(rows=rows, shared=_data(slim.shared) if shared else {}), own
 
 
 def slim_from_wire(
-    message: wire.SlimModel, manifest: Manifest, ratings: RatingMatrix, *, shared: Tables | None
+    message: wire.SlimModel,
+    own: Mapping[str, bytes],
+    manifest: Manifest,
+    ratings: RatingMatrix,
+    *,
+    shared: Tables | None,
 ) -> SlimModel:
-    """The part of a model that a neighborhood's ratings touch.
+    """The part of a model that a neighborhood's ratings touch, of which `own` was sealed.
 
     `shared` is what the device has of the version already; None where it asked for it. Raises
     InputError for parts that are missing, unknown, of another size or not finite.
     """
-    model = model_named(manifest.model)
-    rows, others = slim_shapes(model, len(touched_items(ratings)), manifest.width)
+    model, mine = model_named(manifest.model), _mine(ratings)
+    theirs, others = slim_shapes(model, int((~mine).sum()), manifest.width)
     if shared is None:
         shared = _tables(message.shared, others)
     elif message.shared:
         raise InputError("slim package: it carries tables that were not asked for")
-    return SlimModel(_tables(message.rows, rows), shared)
+    sealed, _ = slim_shapes(model, int(mine.sum()), manifest.width)
+    rows = {}
+    for name, table in _tables(message.rows, theirs).items():
+        rows[name] = np.empty((len(mine), *table.shape[1:]), dtype=np.float32)
+        rows[name][~mine] = table
+    for name, table in _tables(own, sealed).items():
+        rows[name][mine] = table
+    return SlimModel(rows, shared)
+
+
+def _mine(ratings: RatingMatrix) -> NDArray[np.bool_]:
+    """Which of the touched items no row but row 0 has."""
+    return ~np.isin(touched_items(ratings), ratings.items[ratings.indptr[1] :])
 
 
 def _data(tables: Tables) -> dict[str, bytes]:

@@ -8,10 +8,9 @@ Shapes: U users, n clients; client p plays the users u with u mod n = p.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from flwr.serverapp import Grid
 
@@ -20,7 +19,13 @@ from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import INSTALL, MODEL, RECOMMEND, parse
-from common.wire.messages import counts_from_wire, neighborhood_to_wire, preset_to_wire
+from common.wire.messages import (
+    counts_from_wire,
+    neighborhood_to_wire,
+    own_to_wire,
+    preset_to_wire,
+)
+from common.wire.sealing import OwnRow, device_key
 from server.fleet.messages import POLL_SECONDS, exchange, message_to, payload_of, sender
 from server.recommending.recommender import Recommender
 from server.reports.tally import Tally
@@ -42,6 +47,7 @@ class FleetJob:
     clients        how many must be connected
     reply_timeout  seconds without any reply (or any further client) after which to give up
     source_digest  of the code that clients must run
+    secret         of which users' devices have a key each
     """
 
     preset: str
@@ -51,6 +57,7 @@ class FleetJob:
     clients: int
     reply_timeout: float
     source_digest: str
+    secret: bytes = field(repr=False)
 
 
 def serve_fleet(grid: Grid, recommender: Recommender, job: FleetJob, *, report: Report) -> Counts:
@@ -159,18 +166,20 @@ def _batches(
 def _client_batches(
     recommender: Recommender, job: FleetJob, partition: int, partitions: int, node: int
 ) -> Iterator[tuple[Message, int]]:
-    users = range(partition, recommender.user_count, partitions)
+    users, version = range(partition, recommender.user_count, partitions), recommender.version
     work = wire.Work(
-        version=recommender.version.digest,
-        ratings_digest=recommender.ratings.rows(np.array(users, dtype=np.int64)).digest(),
+        version=version.digest,
         preset=preset_to_wire(job.preset, job.settings),
         list_length=job.list_length,
         watched_items=job.watched,
     )
     size = 0
-    for row, user in enumerate(users):
-        neighborhood = neighborhood_to_wire(recommender.neighborhood(user, job.settings))
-        work.users.add(row=row, neighborhood=neighborhood)
+    for user in users:
+        found = recommender.neighborhood(user, job.settings)
+        neighborhood = neighborhood_to_wire(found)
+        own = OwnRow(recommender.ratings.rows([user]), device_key(job.secret, user))
+        neighborhood.sealed = own.seal(own_to_wire(found), version.digest)
+        work.users.add(user=user, neighborhood=neighborhood)
         size += neighborhood.ByteSize()
         if size >= BATCH_BYTES or user + partitions >= recommender.user_count:
             yield message_to(node, f"query.{RECOMMEND}", work.SerializeToString()), size

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
-from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.neighborhood import Neighborhood, without_levels
 from common.vicinal.settings import CLOSED_FORM_RULE, Space, VicinalSettings
 from common.wire.rounding import rounded
 from server.recommending.admission import Admission
@@ -171,12 +171,6 @@ def order_by_content(
         return int(end - start), items.tobytes(), levels.tobytes(), *own
 
     return np.array([0, *sorted(range(1, ratings.user_count), key=content)], dtype=np.int64)
-
-
-def without_levels(ratings: RatingMatrix) -> RatingMatrix:
-    """Who rated what, and not how highly: what is not needed does not leave the server."""
-    levels = np.zeros_like(ratings.levels)
-    return RatingMatrix(ratings.indptr, ratings.items, levels, ratings.item_count, ratings.scale)
 
 
 def supported(ratings: RatingMatrix, min_support: int) -> RatingMatrix:

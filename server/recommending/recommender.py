@@ -63,7 +63,6 @@ class Recommender:
         self.user_count = user_count
         self.search = search
         self._answered: tuple[int, VicinalSettings, Neighborhood] | None = None
-        self.ratings_digest = ratings.rows(np.arange(user_count)).digest()
         self._offloader = Offloader(
             ratings,
             stored.user_parameters,

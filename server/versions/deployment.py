@@ -3,6 +3,7 @@
     FOLDER/model.safetensors    the model version's bytes
     FOLDER/server.safetensors   user parameters and training ratings, which never leave, and how
                                 neighbors are searched
+    FOLDER/devices.key          the secret of which users' devices have a key each
 
 A model store belongs to one process at a time and holds no ratings; this is one version with
 them. The files are mapped, not copied, by all who read them: nothing changes them in place.
@@ -10,6 +11,7 @@ them. The files are mapped, not copied, by all who read them: nothing changes th
 Shapes: U users (real ones first), N ratings.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import read_secret, write_file, write_secret
 from common.ratings import RatingMatrix
 from common.tables import map_tables
 from common.versions.version import map_version
@@ -28,11 +30,15 @@ from server.recommending.recommender import Recommender
 
 MODEL_FILE: Final = "model.safetensors"
 SERVER_FILE: Final = "server.safetensors"
+DEVICES_FILE: Final = "devices.key"
 _USER: Final = "user."
 
 
-def write_deployment(folder: Path, recommender: Recommender) -> None:
-    """Write all that read_deployment needs. Raises OSError; each file is whole or absent."""
+def write_deployment(folder: Path, recommender: Recommender, secret: bytes) -> None:
+    """Write all that read_deployment needs, and the devices' secret.
+
+    Raises OSError; each file is whole or absent.
+    """
     stored, ratings = recommender.stored, recommender.ratings
     users_own = {
         _USER + name: np.ascontiguousarray(table)
@@ -49,6 +55,14 @@ def write_deployment(folder: Path, recommender: Recommender) -> None:
     }
     write_file(folder / MODEL_FILE, stored.path.read_bytes())
     write_file(folder / SERVER_FILE, save(server))
+    # It is there already when a training came to a version that is served.
+    with suppress(FileExistsError):
+        write_secret(folder / DEVICES_FILE, secret)
+
+
+def deployed_secret(folder: Path) -> bytes:
+    """The secret of a folder's devices. Raises InputError."""
+    return read_secret(folder / DEVICES_FILE)
 
 
 def read_deployment(folder: Path) -> Recommender:

@@ -13,6 +13,7 @@ once, whatever the number of workers; and what is mapped stays whole when its fo
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ from server.recommending.recommender import Recommender
 from server.versions.deployment import read_deployment, write_deployment
 
 CURRENT_FILE: Final = "current"
+PUBLICATION_FILE: Final = "publication"
 DESCRIPTION_FILE: Final = "description"
 ELIGIBLE_FILE: Final = "eligible"
 FORMS_FOLDER: Final = "forms"
@@ -51,19 +53,20 @@ def describe(
     watched: tuple[int, ...],
     list_length: int,
     experiment: str = "",
+    publication: int = 0,
 ) -> Description:
     """The description that a server sends of a recommender.
 
     presets     what a call may name
     watched     items whose hit ratio is measured; `list_length` is K
     experiment  what is not served as it is, in words
+    publication  next_publication()
     """
     fetched = list(_fetched(recommender.version))
     return Description(
         recommender.version.digest,
         recommender.path.stat().st_size,
         recommender.version.manifest,
-        recommender.ratings_digest,
         recommender.user_count,
         list_length,
         watched,
@@ -71,7 +74,24 @@ def describe(
         tuple(form for form, *_ in fetched if form.encoding != "float32"),
         tuple(way for _, _, way, _ in fetched if way is not None),
         experiment,
+        publication,
     )
+
+
+def next_publication(store: Path) -> int:
+    """A number above all that a store's servers gave to versions before; kept in its folder.
+
+    It is the second of publication, or one more than the last: a store that was lost, and a clock
+    that was set back, give no smaller ones. Raises OSError.
+    """
+    path = store / PUBLICATION_FILE
+    try:
+        last = int(path.read_text()[:20])
+    except (OSError, ValueError):
+        last = 0
+    number = max(last + 1, int(time.time()))
+    write_file(path, f"{number}\n".encode())
+    return number
 
 
 def _fetched(version: ModelVersion) -> Iterator[tuple[Form, bytes, Transfer | None, bytes]]:
@@ -93,30 +113,39 @@ def eligible_users(recommender: Recommender, watched: tuple[int, ...]) -> tuple[
 
 @contextmanager
 def written_serving(
-    folder: Path, recommender: Recommender, description: Description
+    folder: Path, recommender: Recommender, description: Description, secret: bytes
 ) -> Iterator[Path]:
     """The folder, with one version in it, while the block runs; then it is gone.
 
     Raises OSError.
     """
     try:
-        write_serving(folder, recommender, description)
+        write_serving(folder, recommender, description, secret)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_serving(folder: Path, recommender: Recommender, description: Description) -> None:
-    """Write a folder with one version, which is the current one. Raises OSError."""
+def write_serving(
+    folder: Path, recommender: Recommender, description: Description, secret: bytes
+) -> None:
+    """Write a folder with one version, which is the current one.
+
+    secret  of which users' devices have a key each
+
+    Raises OSError.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    write_version(folder, recommender, description)
+    write_version(folder, recommender, description, secret)
     make_current(folder, description.version)
 
 
-def write_version(folder: Path, recommender: Recommender, description: Description) -> None:
+def write_version(
+    folder: Path, recommender: Recommender, description: Description, secret: bytes
+) -> None:
     """Add a version, whose description comes last. Raises OSError."""
     own = folder / description.version
-    write_deployment(own, recommender)
+    write_deployment(own, recommender, secret)
     for form, data, way, packed in _fetched(recommender.version):
         write_file(folder / FORMS_FOLDER / form.digest, data)
         if way is not None:

@@ -27,9 +27,11 @@ from common.vicinal.slim import check_slim, slim_model
 from common.vicinal.tuning import tuned_scores
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
-from common.wire.messages import neighborhood_to_wire
+from common.wire.messages import neighborhood_to_wire, own_to_wire
+from common.wire.sealing import OwnRow, device_key
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender, Tune
+from server.versions.deployment import deployed_secret
 from server.versions.folder import current_version, read_serving
 from server.workers.frames import (
     COMPILED,
@@ -86,7 +88,9 @@ class FolderHandler:
             if not is_digest(version):
                 raise InputError("not the name of a version")
             self._mapped[version] = VersionHandler(
-                *read_serving(self._folder, version), tune=self._tune
+                *read_serving(self._folder, version),
+                deployed_secret(self._folder / version),
+                tune=self._tune,
             )
             if len(self._mapped) > MAX_MAPPED:
                 self._mapped.popitem(last=False)
@@ -98,16 +102,23 @@ class FolderHandler:
 class VersionHandler:
     """Handles requests for one version; whatever a request says, its reply is of that version.
 
-    `tune` is how recommendations are fine-tuned (server.recommending.recommender).
+    `secret` is that of which users' devices have a key each (common.wire.sealing), `tune` how
+    recommendations are fine-tuned (server.recommending.recommender).
     """
 
     def __init__(
-        self, recommender: Recommender, description: Description, *, tune: Tune = tuned_scores
+        self,
+        recommender: Recommender,
+        description: Description,
+        secret: bytes,
+        *,
+        tune: Tune = tuned_scores,
     ) -> None:
         recommender.version.served.warm()
         for settings in description.presets.values():
             recommender.neighbor_search(settings.neighbors_by)
         self._tune = tune
+        self._secret = secret
         self._recommender = recommender
         self._description = description
 
@@ -130,12 +141,20 @@ class VersionHandler:
         if request.slim:
             check_slim(served.model, settings)
         neighborhood = self._recommender.neighborhood(request.user, settings)
+        version, own = self._description.version, own_to_wire(neighborhood)
         package = wire.OffloadPackage(
-            version=self._description.version, neighborhood=neighborhood_to_wire(neighborhood)
+            version=version, neighborhood=neighborhood_to_wire(neighborhood)
         )
         if request.slim:
             part = slim_model(served, neighborhood.ratings)
-            package.model.CopyFrom(slim_to_wire(part, shared=request.shared))
+            rows = neighborhood.ratings
+            model, own_rows = slim_to_wire(part, rows, shared=request.shared)
+            package.model.CopyFrom(model)
+            own.rows.update(own_rows)
+        asked = OwnRow(
+            self._recommender.ratings.rows([request.user]), device_key(self._secret, request.user)
+        )
+        package.neighborhood.sealed = asked.seal(own, version)
         # Found a moment ago, so that this is a look into the cache.
         nearest = self._recommender.nearest(
             np.array([request.user]), settings.neighbors, settings.neighbors_by

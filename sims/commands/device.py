@@ -27,28 +27,14 @@ def device(
     ] = "127.0.0.1:50551",
     preset: options.PresetOption = "vicinal",
     ratings: Annotated[
-        Path | None,
+        Path,
         typer.Option(
             "--ratings",
-            help="What the devices know: a file of `vicinal serve --device-ratings`.",
-            metavar="FILE",
+            help="What the devices know: a file, or the folder, of `vicinal serve "
+            "--device-ratings`.",
+            metavar="PATH",
         ),
-    ] = None,
-    dataset: Annotated[
-        str,
-        typer.Option(
-            "--dataset",
-            help="Without --ratings: the server's data set, loaded again here.",
-            metavar="NAME",
-        ),
-    ] = "ml-100k",
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="With --dataset: the seed of the server.")
-    ] = 0,
-    hold_out: Annotated[
-        bool,
-        typer.Option("--hold-out", help="With --dataset: when the server was started with it."),
-    ] = False,
+    ] = Path("runs/devices"),
     store: Annotated[
         Path,
         typer.Option(
@@ -136,8 +122,6 @@ def device(
     """
     import json
     import os
-    from contextlib import ExitStack
-    from tempfile import TemporaryDirectory
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
@@ -157,12 +141,7 @@ def device(
     chosen = parse_users(users)
     fetched_as = encoding_named(encoding)
     limit = None if store_bytes is None else parse_size(store_bytes)
-    with ExitStack() as stack:
-        if ratings is None:
-            folder = stack.enter_context(TemporaryDirectory(prefix="vicinal-device-"))
-            ratings = Path(folder) / "ratings.safetensors"
-            _rebuild(dataset, seed, ratings, hold_out=hold_out)
-        progress = stack.enter_context(shown())
+    with shown() as progress:
         outcome = answer_users(
             DeviceRun(
                 server,
@@ -184,14 +163,3 @@ def device(
     if json_file is not None:
         text = json.dumps(device_json(outcome, preset), indent=2)
         write_file(json_file, f"{text}\n".encode())
-
-
-def _rebuild(dataset: str, seed: int, path: Path, *, hold_out: bool) -> None:
-    """Write the device file that the server would write; needs what a server needs."""
-    from client.stores.ratings import write_local_ratings
-    from sims.evaluation.experiment import NO_ATTACK, Experiment
-    from sims.serving.ratings import load_ratings
-
-    experiment = Experiment(dataset, attack=NO_ATTACK, seed=seed)
-    _, local = load_ratings(experiment, hold_out=hold_out)
-    write_local_ratings(path, local)

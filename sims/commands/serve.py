@@ -173,8 +173,9 @@ def serve(
         Path | None,
         typer.Option(
             "--device-ratings",
-            help="Write what the users' devices know: `vicinal device --ratings` reads it.",
-            metavar="FILE",
+            help="Write what each user's device knows into a folder, a file for each: `vicinal "
+            "device --ratings` reads them.",
+            metavar="FOLDER",
         ),
     ] = None,
 ) -> None:

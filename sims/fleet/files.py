@@ -6,15 +6,15 @@ FOLDER/run-config.toml             the server app's run config, for `flwr run --
 FOLDER/result.json                 where the server app writes what it counted
 """
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tomli_w
 
 from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import InputError
-from common.files import write_file
+from common.files import SECRET_BYTES, write_file
 from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
 from server.recommending.recommender import Recommender
@@ -57,15 +57,13 @@ def write_fleet_files(
         raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
     recommender.neighborhood(0, settings)  # refuses now what every client would be refused
     files = FleetFiles(folder.resolve())
-    write_deployment(files.folder / "deployment", recommender)
+    secret = secrets.token_bytes(SECRET_BYTES)
+    write_deployment(files.folder / "deployment", recommender, secret)
     for partition in range(clients):
-        own = np.arange(partition, users, clients)
+        own = local.of(range(partition, users, clients)).with_keys(secret)
         path = files.folder / "devices" / partition_file_name(partition, clients)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_local_ratings(
-            path,
-            LocalRatings(local.train.rows(own), local.held_out[own], local.held_out_liked[own]),
-        )
+        write_local_ratings(path, own)
     config = {
         "deployment": str(files.folder / "deployment"),
         "device-ratings": str(files.folder / "devices"),

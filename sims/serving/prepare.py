@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from client.stores.ratings import write_local_ratings
+from client.stores.ratings import write_device_files
 from common.errors import InputError
 from common.files import write_file
 from common.models import SERVED_AS, architecture
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
 from server.importing.imported import imported_model
 from server.model_store import ModelStore
-from server.preparing import prepare
+from server.preparing import device_secret, prepare
 from server.recommending.offload import search_named
 from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE
@@ -38,7 +38,7 @@ class Serving:
     study            the preset that it names is changed as it says; all presets can be asked for
     hold_out         withhold one rating of every user, so that devices can measure accuracy
     neighbor_search  server.recommending.offload
-    device_ratings   where to write what the users' devices know
+    device_ratings   folder for what the users' devices know
     retrained        whether new versions are to be trained again and again
     """
 
@@ -89,7 +89,8 @@ class Serving:
                 search=search,
                 progress=partial(progress, "train"),
             )
-        again = Spec(experiment, self.hold_out, self.device_ratings, fresh if cold else None)
+        training = fresh if cold else None
+        again = Spec(experiment, store.folder, self.hold_out, self.device_ratings, training)
         command = write_spec(folder, again)
         notes = {
             "neighbors": [
@@ -105,7 +106,7 @@ class Serving:
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
-            write_local_ratings(self.device_ratings, local)
+            write_device_files(self.device_ratings, local.with_keys(device_secret(store)))
 
 
 def _tolerated_notes(

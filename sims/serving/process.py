@@ -29,7 +29,7 @@ class ServeProcess:
     ) -> None:
         self.folder = folder
         self.store = folder / "store"
-        self.ratings = folder / "devices.safetensors"
+        self.ratings = folder / "devices"
         self.port = 0
         self._port_file = folder / "port"
         self._children = children

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from client.stores.ratings import write_local_ratings
+from client.stores.ratings import write_device_files
 from common.errors import VicinalError
 from common.files import write_file
 from common.processes import end_with, module_command
 from common.threads import limit_threads
 from server.preparing import renew
 from server.training.train import TrainingSettings
-from server.versions.folder import current_version, read_description
+from server.versions.deployment import deployed_secret
+from server.versions.folder import current_version, next_publication, read_description
 from sims.evaluation.experiment import Experiment
 from sims.serving.ratings import load_ratings
 
@@ -32,11 +33,13 @@ SPEC_FILE: Final = "retraining"
 class Spec:
     """What to train on again, and how.
 
-    device_ratings  rewritten when the ratings have changed
+    store           of the server, which counts what is published
+    device_ratings  a folder, whose files are rewritten where ratings have changed
     training        of every new version, anew; None goes on from the version that is served
     """
 
     experiment: Experiment
+    store: Path
     hold_out: bool = False
     device_ratings: Path | None = None
     training: TrainingSettings | None = None
@@ -45,6 +48,7 @@ class Spec:
 def write_spec(folder: Path, spec: Spec) -> list[str]:
     """Write it into a serving folder; gives the command that retrains. Raises OSError."""
     table: dict[str, Any] = asdict(spec)
+    table["store"] = str(spec.store)
     table["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
     table["training"] = None if spec.training is None else spec.training.model_dump()
     write_file(folder / SPEC_FILE, json.dumps(table).encode())
@@ -58,7 +62,11 @@ def read_spec(folder: Path) -> Spec:
         named["targets"] = tuple(named["targets"])
     training = None if table["training"] is None else TrainingSettings(**table["training"])
     return Spec(
-        Experiment(**named), table["hold_out"], None if path is None else Path(path), training
+        Experiment(**named),
+        Path(table["store"]),
+        table["hold_out"],
+        None if path is None else Path(path),
+        training,
     )
 
 
@@ -79,10 +87,11 @@ def retrain(folder: Path) -> str:
         dataset=experiment.dataset,
         seed=experiment.seed,
         training=spec.training,
+        publication=next_publication(spec.store),
     )
-    changed = local.train.digest() != description.ratings_digest
-    if spec.device_ratings is not None and changed:
-        write_local_ratings(spec.device_ratings, local)
+    if spec.device_ratings is not None:
+        secret = deployed_secret(folder / version)
+        write_device_files(spec.device_ratings, local.with_keys(secret))
     return version
 
 

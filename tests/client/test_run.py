@@ -15,7 +15,7 @@ import pytest
 
 from client.link.connection import Connection
 from client.run import DeviceRun, answer_users, parse_users
-from client.stores.ratings import read_local_ratings, write_local_ratings
+from client.stores.ratings import read_local_ratings, write_device_files, write_local_ratings
 from common.errors import InputError, VicinalError
 from tests.support.child_processes import children_of
 from tests.support.serving import USERS, Endpoint, Misbehaving, make_scene
@@ -67,6 +67,29 @@ def test_what_is_no_device_file_is_refused(tmp_path: Path, data: bytes) -> None:
         read_local_ratings(tmp_path / "ratings")
 
 
+def test_a_folder_has_a_file_for_each_user(tmp_path: Path) -> None:
+    local = make_scene(tmp_path).local
+    folder = tmp_path / "devices"
+    write_device_files(folder, local)
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(written) == USERS
+    write_device_files(folder, local)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+    everybody, two = read_local_ratings(folder), read_local_ratings(folder, (31, 7))
+    assert everybody.train.digest() == local.train.digest()
+    for user in (7, 31):
+        assert two.own(user).key == local.own(user).key
+        assert two.items_of(user).tolist() == local.items_of(user).tolist()
+        assert two.held_out_of(user) == local.held_out_of(user)
+    with pytest.raises(InputError, match="not of user 8"):
+        two.own(8)
+    with pytest.raises(InputError, match="no device file of user 40"):
+        read_local_ratings(folder, (7, 40))
+    (folder / "8.safetensors").rename(folder / "9.safetensors")
+    with pytest.raises(InputError, match="not the device file of user 9"):
+        read_local_ratings(folder, (9,))
+
+
 def test_processes_share_the_users_and_count_the_same(run: DeviceRun) -> None:
     seen: list[tuple[int, int]] = []
     alone = answer_users(run, progress=lambda done, total: seen.append((done, total)))
@@ -81,7 +104,7 @@ def test_processes_share_the_users_and_count_the_same(run: DeviceRun) -> None:
 
 
 def test_what_is_wrong_is_said_before_any_process_starts(run: DeviceRun) -> None:
-    with pytest.raises(InputError, match="unknown user 40"):
+    with pytest.raises(InputError, match="not of user 40"):
         answer_users(replace(run, users=(40,)), processes=2)
     with pytest.raises(InputError, match="cannot be read"):
         answer_users(replace(run, ratings=run.store / "none"), processes=2)

@@ -171,11 +171,15 @@ def test_other_ratings_than_the_servers_are_refused(tmp_path: Path, scene: Scene
     levels = train.levels.copy()
     levels[0] ^= 1
     changed = type(train)(train.indptr, train.items, levels, train.item_count, train.scale)
-    local = LocalRatings(changed, scene.local.held_out, scene.local.held_out_liked)
+    local = LocalRatings(
+        changed, scene.local.held_out, scene.local.held_out_liked, None, scene.local.keys
+    )
     store = VersionStore(tmp_path / "device")
     with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
+        session = Session(connection, store, local, preset="paper")
         with pytest.raises(InputError, match="not those of this device"):
-            Session(connection, store, local, preset="paper")
+            session.answer_one(0)
+        assert session.answer_one(1).items
         with pytest.raises(InputError, match="unknown preset 'x': the server offers paper"):
             Session(connection, store, scene.local, preset="x")
         with pytest.raises(InputError, match="unknown user 40: choose 0–39"):

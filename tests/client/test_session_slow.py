@@ -13,7 +13,7 @@ from server.metrics import Metrics
 from server.workers.crew import SaturatedError
 from server.workers.frames import Call, WorkerResult
 from server.workers.worker import VersionHandler
-from tests.support.serving import USERS, Endpoint, InProcess, Scene, make_scene
+from tests.support.serving import SECRET, USERS, Endpoint, InProcess, Scene, make_scene
 
 
 class NoTimeToRecommend:
@@ -54,7 +54,9 @@ def test_a_slow_device_asks_the_server_and_says_so(tmp_path: Path, scene: Scene)
 
 def test_a_saturated_server_is_asked_once_and_then_left_alone(tmp_path: Path, scene: Scene) -> None:
     description = scene.description()
-    workers = NoTimeToRecommend(InProcess(VersionHandler(scene.recommender, description), 0), 60.0)
+    workers = NoTimeToRecommend(
+        InProcess(VersionHandler(scene.recommender, description, SECRET), 0), 60.0
+    )
     service = OffloadService(scene.catalog(), scene.tally(), workers, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         session = Session(

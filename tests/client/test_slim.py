@@ -52,7 +52,7 @@ def test_a_preset_that_needs_the_whole_model_is_refused_by_both_sides(
             Session(connection, store, scene.local, preset="paper", slim=True)
         description = connection.describe()
         with pytest.raises(InputError, match=r"server .*: a slim device needs .* support above 1"):
-            connection.package(description, 3, "paper", slim=True)
+            connection.package(description, 3, "paper", scene.local.own(3), slim=True)
 
 
 def without_model(made: wire.OffloadPackage) -> wire.OffloadPackage:

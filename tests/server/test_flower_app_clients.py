@@ -149,7 +149,7 @@ def remove_devices(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (swap_devices, "client 1001: .*not the ones that the server trained on"),
+        (swap_devices, "client 1001: .*they are not of user 1"),
         (remove_devices, "client 1005: .*5-of-12.safetensors: cannot be read"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.preparing import Source, load_source, prepare, renew
 from server.training.train import TrainingSettings
+from server.versions.deployment import deployed_secret
 from server.versions.folder import current_version, read_serving
 from tests.support.modules import ENVIRONMENT, ROOT
 
@@ -19,6 +21,7 @@ DATASET = "synthetic:80x120"
 
 
 def test_what_is_served_is_the_ratings_as_they_are(tmp_path: Path) -> None:
+    begun = int(time.time())
     ratings = load_dataset(DATASET).ratings
     training = TrainingSettings.on(DATASET, model="mf")
     with ModelStore(tmp_path / "store") as store:
@@ -33,7 +36,8 @@ def test_what_is_served_is_the_ratings_as_they_are(tmp_path: Path) -> None:
     recommender, description = read_serving(
         tmp_path / "serving", current_version(tmp_path / "serving")
     )
-    assert recommender.ratings_digest == ratings.digest() == description.ratings_digest
+    assert recommender.ratings.digest() == ratings.digest()
+    assert description.publication >= begun
     assert (description.user_count, description.watched) == (80, (3,))
     # 90 are asked for, 80 are there.
     assert description.presets["vicinal"].neighbors == 80
@@ -50,16 +54,19 @@ def test_a_renewed_version_keeps_what_may_be_asked_and_fits_the_new_ratings(
     with ModelStore(tmp_path / "store") as store:
         prepare(folder, store, source, training, PRESETS["mf"], list_length=20)
     old = current_version(folder)
-    name = renew(folder, Source(other, 70, experiment="another one"), dataset=DATASET, seed=0)
+    changed = Source(other, 70, experiment="another one")
+    name = renew(folder, changed, dataset=DATASET, seed=0, publication=1 << 40)
     assert current_version(folder) == old != name
     (_, before), (recommender, after) = read_serving(folder, old), read_serving(folder, name)
     assert recommender.ratings.digest() == other.digest()
     assert (after.presets, after.watched, after.list_length) == (
         (before.presets, before.watched, before.list_length)
     )
+    assert before.publication < after.publication == 1 << 40
+    assert deployed_secret(folder / old) == deployed_secret(folder / name)
     assert (before.experiment, after.experiment) == ("an experiment", "another one")
     with pytest.raises(InputError, match="retraining: 69 users × 120 items"):
-        renew(folder, Source(other, 69), dataset=DATASET, seed=0)
+        renew(folder, Source(other, 69), dataset=DATASET, seed=0, publication=1 << 41)
 
 
 def test_a_watched_item_must_be_one() -> None:

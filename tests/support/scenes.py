@@ -32,6 +32,7 @@ PRESETS = {
     "vicinal": VicinalSettings(12, 0.2, 5, min_support=2),
     "crowd": VicinalSettings(USERS + FAKES + 1, 0.2, 5),
 }
+SECRET = bytes(range(32))
 # Eight chunks.
 LARGE_ITEMS = 8 * CHUNK_BYTES // (4 * WIDTH)
 
@@ -55,7 +56,7 @@ class Scene:
     def catalog(self) -> Catalog:
         """The one version, in `folder`."""
         description = self.description()
-        write_version(self.folder, self.recommender, description)
+        write_version(self.folder, self.recommender, description, SECRET)
         make_current(self.folder, description.version)
         return Catalog(self.folder)
 
@@ -65,7 +66,7 @@ class Scene:
     def service(self, *, refusals: int = 0) -> OffloadService:
         """The calls, computed by threads of this process: most tests are of something else."""
         description = self.description()
-        workers = InProcess(VersionHandler(self.recommender, description), refusals)
+        workers = InProcess(VersionHandler(self.recommender, description, SECRET), refusals)
         return OffloadService(self.catalog(), self.tally(), workers, Metrics(description))
 
 
@@ -129,7 +130,8 @@ def make_scene(
     )
     held_out[0] = -1
     liked = (rng.random(USERS) < 0.5) & (held_out >= 0)
-    return Scene(recommender, data, LocalRatings(ratings.rows(np.arange(USERS)), held_out, liked))
+    local = LocalRatings(ratings.rows(np.arange(USERS)), held_out, liked).with_keys(SECRET)
+    return Scene(recommender, data, local)
 
 
 def _table(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from server.trust.gate import Gate
 from tests.support.scenes import (
     LARGE_ITEMS,
     PRESETS,
+    SECRET,
     USERS,
     WATCHED,
     WIDTH,
@@ -37,6 +38,7 @@ from tests.support.scenes import (
 __all__ = [
     "LARGE_ITEMS",
     "PRESETS",
+    "SECRET",
     "USERS",
     "WATCHED",
     "WIDTH",

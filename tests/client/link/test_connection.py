@@ -146,7 +146,6 @@ def changed(said: wire.Description, **values: object) -> wire.Description:
         {"user_count": 0},
         {"user_count": 4_000_000_000},
         {"list_length": 0},
-        {"ratings_digest": ""},
     ],
 )
 def test_a_description_that_cannot_be_is_the_servers_fault(
@@ -203,13 +202,14 @@ def other_version(made: wire.OffloadPackage) -> wire.OffloadPackage:
 def test_a_package_that_cannot_be_is_the_servers_fault(
     tmp_path: Path, change: Callable[[wire.OffloadPackage], wire.OffloadPackage], text: str
 ) -> None:
-    server = Misbehaving(make_scene(tmp_path).service(), package=change)
+    scene = make_scene(tmp_path)
+    server = Misbehaving(scene.service(), package=change)
     with (
         Endpoint(server) as endpoint,
         Connection(endpoint.address) as connection,
         pytest.raises(VicinalError, match=text) as caught,
     ):
-        connection.package(connection.describe(), 0, "paper")
+        connection.package(connection.describe(), 0, "paper", scene.local.own(0))
     assert not isinstance(caught.value, InputError)
 
 
@@ -218,11 +218,12 @@ def test_an_answer_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         made.neighborhood.items = bytes(MAX_ANSWER_BYTES)
         return made
 
-    server = Misbehaving(make_scene(tmp_path).service(), package=huge)
+    scene = make_scene(tmp_path)
+    server = Misbehaving(scene.service(), package=huge)
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         description = connection.describe()
         with pytest.raises(VicinalError, match=r"RESOURCE_EXHAUSTED: .*larger than max") as caught:
-            connection.package(description, 0, "paper")
+            connection.package(description, 0, "paper", scene.local.own(0))
         assert caught.value.exit_code == 1
         assert len(connection.recommend(description, 0, "paper")) == 10
 
@@ -256,13 +257,14 @@ def test_a_dead_server_is_given_up_in_time() -> None:
 
 
 def test_a_silent_server_is_given_up_in_time(tmp_path: Path) -> None:
-    server = Misbehaving(make_scene(tmp_path).service(), before=lambda: time.sleep(2))
+    scene = make_scene(tmp_path)
+    server = Misbehaving(scene.service(), before=lambda: time.sleep(2))
     with (
         Endpoint(server) as endpoint,
         Connection(endpoint.address, patience=0.5) as connection,
         pytest.raises(VicinalError, match="no answer"),
     ):
-        connection.package(connection.describe(), 0, "paper")
+        connection.package(connection.describe(), 0, "paper", scene.local.own(0))
 
 
 def test_a_saturated_server_is_asked_again_when_it_says(tmp_path: Path) -> None:
@@ -275,13 +277,13 @@ def test_a_saturated_server_is_asked_again_when_it_says(tmp_path: Path) -> None:
 
 
 def test_a_server_that_stays_saturated_is_given_up_in_time(tmp_path: Path) -> None:
-    service = make_scene(tmp_path).service(refusals=1000)
+    scene = make_scene(tmp_path)
     with (
-        Endpoint(service) as endpoint,
+        Endpoint(scene.service(refusals=1000)) as endpoint,
         Connection(endpoint.address, patience=1) as connection,
         pytest.raises(VicinalError, match="saturated, 7 requests wait: try again in 150 ms"),
     ):
-        connection.package(connection.describe(), 0, "paper")
+        connection.package(connection.describe(), 0, "paper", scene.local.own(0))
 
 
 def test_a_strangers_text_becomes_one_short_line() -> None:

@@ -18,6 +18,7 @@ from server.versions.catalog import Catalog
 from server.versions.folder import write_version
 from tests.support.serving import (
     LARGE_ITEMS,
+    SECRET,
     Chunks,
     Endpoint,
     Misbehaving,
@@ -173,5 +174,5 @@ def test_a_version_that_is_replaced_before_it_is_fetched_is_described_again(
 
 def publish(catalog: Catalog, scene: Scene, near: Scene) -> None:
     """Another version from the folder of the first."""
-    write_version(scene.folder, near.recommender, near.description())
+    write_version(scene.folder, near.recommender, near.description(), SECRET)
     catalog.publish(near.recommender.version.digest)

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.link.replies import checked_package
 from client.stores.packages import MAX_AGE_SECONDS, PackageStore
 from common.errors import InputError
 from common.wire import offload_pb2 as wire
-from common.wire.messages import neighborhood_to_wire
+from common.wire.messages import neighborhood_to_wire, own_to_wire
+from common.wire.sealing import OtherRatingsError
 from tests.support.serving import Scene, make_scene
 
 SERVER = "127.0.0.1:50551"
@@ -24,7 +26,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def package_of(scene: Scene, user: int) -> wire.OffloadPackage:
     description = scene.description()
     made = scene.recommender.neighborhood(user, description.preset("paper"))
-    return wire.OffloadPackage(version=description.version, neighborhood=neighborhood_to_wire(made))
+    package = wire.OffloadPackage(
+        version=description.version, neighborhood=neighborhood_to_wire(made)
+    )
+    sealed = scene.local.own(user).seal(own_to_wire(made), description.version)
+    package.neighborhood.sealed = sealed
+    return package
 
 
 def test_a_package_comes_back_with_its_age(tmp_path: Path, scene: Scene) -> None:
@@ -37,11 +44,14 @@ def test_a_package_comes_back_with_its_age(tmp_path: Path, scene: Scene) -> None
     assert kept is not None
     assert (kept.description, kept.age) == (description, 90.5)
     made = scene.recommender.neighborhood(7, description.preset("paper"))
-    assert kept.neighborhood.ratings.digest() == made.ratings.digest()
+    own = scene.local.own(7)
+    found, _ = checked_package(kept.message, kept.description, "paper", own)
+    assert found.ratings.digest() == made.ratings.digest()
     assert np.array_equal(
-        kept.neighborhood.user_parameters["user_embedding"],
-        made.user_parameters["user_embedding"],
+        found.user_parameters["user_embedding"], made.user_parameters["user_embedding"]
     )
+    with pytest.raises(OtherRatingsError, match="not those of this device"):
+        checked_package(kept.message, kept.description, "paper", scene.local.own(8))
     assert store.load(8, "paper") is None and store.load(7, "vicinal") is None
     assert PackageStore(tmp_path, "127.0.0.1:1").load(7, "paper") is None
 
@@ -83,13 +93,19 @@ def test_damage_anywhere_is_seen(
     assert not path.exists()
 
 
-def test_a_package_that_does_not_fit_its_description_is_none(tmp_path: Path, scene: Scene) -> None:
+def test_a_package_that_does_not_fit_its_description_is_of_no_use(
+    tmp_path: Path, scene: Scene
+) -> None:
     store = PackageStore(tmp_path, SERVER)
     other = package_of(scene, 7)
     other.version = "f" * 64
     store.keep(7, "paper", scene.description(), other)
     store.keep(8, "vicinal", scene.description(), package_of(scene, 8))  # of another k
-    assert store.load(7, "paper") is None and store.load(8, "vicinal") is None
+    for user, preset in ((7, "paper"), (8, "vicinal")):
+        kept = store.load(user, preset)
+        assert kept is not None
+        with pytest.raises(InputError, match=r"another model version|rows of others"):
+            checked_package(kept.message, kept.description, preset, scene.local.own(user))
 
 
 def test_the_oldest_leave_when_all_are_too_many(tmp_path: Path, scene: Scene) -> None:

@@ -56,8 +56,9 @@ def manifest(name: str) -> Manifest:
 
 
 def received(name: str, sent: SlimModel, ratings: RatingMatrix) -> SlimModel:
-    data = slim_to_wire(sent, shared=True).SerializeToString()
-    return slim_from_wire(wire.SlimModel.FromString(data), manifest(name), ratings, shared=None)
+    message, own = slim_to_wire(sent, ratings, shared=True)
+    message = wire.SlimModel.FromString(message.SerializeToString())
+    return slim_from_wire(message, own, manifest(name), ratings, shared=None)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -109,9 +110,9 @@ def test_what_is_shared_is_sent_once() -> None:
     whole, rows = served("autorec", 0), neighborhood("autorec", 0, 2)
     sent = slim_model(whole, rows.ratings)
     first = received("autorec", sent, rows.ratings)
-    message = slim_to_wire(sent, shared=False)
+    message, own = slim_to_wire(sent, rows.ratings, shared=False)
     assert not message.shared
-    second = slim_from_wire(message, manifest("autorec"), rows.ratings, shared=first.shared)
+    second = slim_from_wire(message, own, manifest("autorec"), rows.ratings, shared=first.shared)
     assert second.shared is first.shared
 
 
@@ -126,14 +127,14 @@ def test_what_is_shared_is_sent_once() -> None:
 )
 def test_what_is_wrong_is_named(change: object, text: str) -> None:
     whole, rows = served("autorec", 0), neighborhood("autorec", 0, 2)
-    message = slim_to_wire(slim_model(whole, rows.ratings), shared=True)
+    message, own = slim_to_wire(slim_model(whole, rows.ratings), rows.ratings, shared=True)
     assert callable(change)
     change(message)
     with pytest.raises(InputError, match=text):
-        slim_from_wire(message, manifest("autorec"), rows.ratings, shared=None)
+        slim_from_wire(message, own, manifest("autorec"), rows.ratings, shared=None)
     shared = slim_model(whole, rows.ratings).shared
     with pytest.raises(InputError, match="not asked for"):
-        slim_from_wire(message, manifest("autorec"), rows.ratings, shared=shared)
+        slim_from_wire(message, own, manifest("autorec"), rows.ratings, shared=shared)
 
 
 @given(
@@ -144,5 +145,19 @@ def test_hostile_parts_are_refused(rows: dict[str, bytes], shared: dict[str, byt
     ratings = neighborhood("mf", 0, 2).ratings
     with pytest.raises(InputError):
         slim_from_wire(
-            wire.SlimModel(rows=rows, shared=shared), manifest("mf"), ratings, shared=None
+            wire.SlimModel(rows=rows, shared=shared), rows, manifest("mf"), ratings, shared=None
         )
+
+
+def test_what_only_the_user_rated_is_in_the_sealed_part_alone() -> None:
+    whole, found = served("mf", 0), neighborhood("mf", 0, 1)
+    # The user with most ratings and two others.
+    order = [int(np.diff(found.ratings.indptr).argmax()), 0, 1]
+    rows = Neighborhood(found.ratings.rows(order), {})
+    alone = np.setdiff1d(rows.ratings.items_of(0), rows.ratings.items[rows.ratings.indptr[1] :])
+    assert len(alone) > 0
+    message, own = slim_to_wire(slim_model(whole, rows.ratings), rows.ratings, shared=True)
+    table = whole.parameters["item_embedding"]
+    assert own["item_embedding"] == table[alone].tobytes()
+    for item in alone:
+        assert table[item].tobytes() not in message.rows["item_embedding"]

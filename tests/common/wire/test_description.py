@@ -22,7 +22,6 @@ DESCRIPTION = Description(
     version="0123456789abcdef" * 4,
     version_bytes=4 * 50 * 8 + 500,
     manifest=Manifest("mf", 20, 50, 8, 1.0, 5.0, 1.0, "a" * 64, "b" * 64),
-    ratings_digest="c" * 64,
     user_count=18,
     list_length=10,
     watched=(3, 49),
@@ -54,7 +53,6 @@ def test_hostile_changes_are_refused_or_sound(data: st.DataObject) -> None:
     ("change", "text"),
     [
         ({"version": "../" + "a" * 61}, "not a SHA-256"),
-        ({"ratings_digest": "C" * 64}, "not a SHA-256"),
         ({"version_bytes": 4 * 50 * 8}, "do not fit"),
         ({"version_bytes": 4 * 50 * 8 + (1 << 20) + 1}, "do not fit"),
         ({"user_count": 0}, "0 users"),

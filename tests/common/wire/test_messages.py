@@ -23,8 +23,11 @@ from common.wire.messages import (
 )
 from common.wire.packing import encode_varints, pack
 from common.wire.rounding import rounded
+from tests.support.crossing import crossed
 
 SCALE = RatingScale(0.5, 4.0, 0.5)
+# Nothing is cut from the user's own row.
+ALL = VicinalSettings(2, 0.1, 1)
 
 
 def manifest(items: int, width: int = 3) -> Manifest:
@@ -54,22 +57,30 @@ def neighborhoods(draw: st.DrawFn) -> tuple[Neighborhood, Manifest]:
 @given(neighborhoods())
 def test_a_neighborhood_comes_back_as_it_was(case: tuple[Neighborhood, Manifest]) -> None:
     sent, described = case
-    data = neighborhood_to_wire(sent).SerializeToString()
-    received = neighborhood_from_wire(wire.Neighborhood.FromString(data), described)
+    received = crossed(sent, described, ALL)
     assert received.ratings.digest() == sent.ratings.digest()
     assert np.array_equal(
         received.user_parameters["user_embedding"], sent.user_parameters["user_embedding"]
     )
 
 
+def decoded(message: wire.Neighborhood, described: Manifest) -> Neighborhood:
+    """As a device with one rating does it."""
+    own = RatingMatrix.from_triples(
+        [0], [0], [7], user_count=1, item_count=described.items, scale=SCALE
+    )
+    sealed = wire.Own(user_parameters={"user_embedding": bytes(1 + described.width)})
+    return neighborhood_from_wire(message, described, sealed, own, ALL)
+
+
 def accepted(message: wire.Neighborhood, described: Manifest) -> Neighborhood | None:
     """The neighborhood, checked to be sound; None where it was refused as it should be."""
     try:
-        received = neighborhood_from_wire(message, described)
+        received = decoded(message, described)
     except InputError:
         return None
     ratings = received.ratings
-    assert ratings.user_count == len(message.row_lengths)
+    assert ratings.user_count == 1 + len(message.row_lengths)
     assert ratings.item_count == described.items
     assert np.isfinite(received.user_parameters["user_embedding"]).all()
     dense = ratings.dense()
@@ -117,7 +128,7 @@ def test_hostile_changes_of_a_good_message_are_refused_or_sound(
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"row_lengths": []}, "0 neighbors"),
+        ({"row_lengths": []}, "larger than 0 bytes"),
         ({"row_lengths": [3]}, "row lengths"),
         ({"row_lengths": [1]}, "larger than 1 bytes"),
         ({"row_lengths": [11]}, "more ratings than items"),
@@ -147,7 +158,7 @@ def test_what_is_wrong_is_named(change: dict[str, object], text: str) -> None:
         part |= {name: pack(data) for name, data in part.items() if isinstance(data, bytes)}
     assert accepted(wire.Neighborhood(**good), described) is not None  # type: ignore[arg-type]
     with pytest.raises(InputError, match=text):
-        neighborhood_from_wire(wire.Neighborhood(**fields), described)  # type: ignore[arg-type]
+        decoded(wire.Neighborhood(**fields), described)  # type: ignore[arg-type]
 
 
 def test_a_message_cannot_ask_for_more_memory_than_it_is_large() -> None:
@@ -160,10 +171,10 @@ def test_a_message_cannot_ask_for_more_memory_than_it_is_large() -> None:
         user_parameters={"user_embedding": bytes(4 * rows)},
     )
     with pytest.raises(InputError, match="60000 neighbors with 60000 ratings"):
-        neighborhood_from_wire(message, manifest(100_000))
+        decoded(message, manifest(100_000))
     bomb = wire.Neighborhood(row_lengths=[2**31 - 1], levels=pack(bytes(2**20)))
     with pytest.raises(InputError, match="all too many"):
-        neighborhood_from_wire(bomb, manifest(2**31 - 1, width=1))
+        decoded(bomb, manifest(2**31 - 1, width=1))
 
 
 LARGE = st.integers(0, 2**64 - 1) | st.integers(0, 3)

@@ -32,6 +32,7 @@ from common.wire.messages import (
     counts_to_wire,
     neighborhood_from_wire,
     neighborhood_to_wire,
+    own_to_wire,
 )
 from common.wire.packing import decode_varints, pack, unpack
 from common.wire.slim import slim_from_wire, slim_to_wire
@@ -151,25 +152,43 @@ def _packages(scene: Scene, said: Description) -> Iterator[Decoder]:
     preset = "vicinal"
     rows = [scene.recommender.neighborhood(user, PRESETS[preset]) for user in (0, 7)]
     slims = [slim_model(scene.recommender.version.served, one.ratings) for one in rows]
-    sent = [neighborhood_to_wire(one) for one in rows]
+    slim_parts = [
+        slim_to_wire(slim, one.ratings, shared=True) for slim, one in zip(slims, rows, strict=True)
+    ]
+    sent, owned = [neighborhood_to_wire(one) for one in rows], [own_to_wire(one) for one in rows]
     yield Decoder(
         "Neighborhood",
         [message.SerializeToString() for message in sent],
-        lambda data: neighborhood_from_wire(wire.Neighborhood.FromString(data), said.manifest),
+        lambda data: _put_together(scene, said, wire.Neighborhood.FromString(data), owned[0]),
+    )
+    yield Decoder(
+        "Own",
+        [own.SerializeToString() for own in owned],
+        lambda data: _put_together(scene, said, sent[0], wire.Own.FromString(data)),
+    )
+    opened = scene.local.own(0)
+    yield Decoder(
+        "sealed part",
+        [opened.seal(own, said.version) for own in owned],
+        lambda data: opened.unseal(data, said.version),
     )
     for name in ("items", "levels"):
         yield Decoder(
             f"Neighborhood, inside {name}",
             [unpack(getattr(message, name), most=1 << 20) for message in sent],
-            lambda data, name=name: neighborhood_from_wire(  # type: ignore[misc]
-                _with(sent[0], name, pack(data)), said.manifest
+            lambda data, name=name: _put_together(  # type: ignore[misc]
+                scene, said, _with(sent[0], name, pack(data)), owned[0]
             ),
         )
     yield Decoder(
         "slim model",
-        [slim_to_wire(slim, shared=True).SerializeToString() for slim in slims],
+        [message.SerializeToString() for message, _ in slim_parts],
         lambda data: slim_from_wire(
-            wire.SlimModel.FromString(data), said.manifest, rows[0].ratings, shared=None
+            wire.SlimModel.FromString(data),
+            slim_parts[0][1],
+            said.manifest,
+            rows[0].ratings,
+            shared=None,
         ),
     )
     yield Decoder("packed part", [pack(bytes(range(200)))], lambda data: unpack(data, most=200))
@@ -179,7 +198,14 @@ def _packages(scene: Scene, said: Description) -> Iterator[Decoder]:
     kept = description_to_wire(said).SerializeToString()
     package = wire.OffloadPackage(version=said.version, neighborhood=sent[0]).SerializeToString()
     whole = struct.pack("<I", len(kept)) + kept + package
-    yield Decoder("kept package", [whole], lambda data: _kept(data, preset))
+    yield Decoder("kept package", [whole], _kept)
+
+
+def _put_together(
+    scene: Scene, said: Description, message: wire.Neighborhood, own: wire.Own
+) -> object:
+    ratings = scene.local.own(0).ratings
+    return neighborhood_from_wire(message, said.manifest, own, ratings, PRESETS["vicinal"])
 
 
 def _texts(folder: Path) -> Iterator[Decoder]:
@@ -243,12 +269,12 @@ def _files(folder: Path, scene: Scene, said: Description) -> Iterator[Decoder]:
     )
 
 
-def _kept(data: bytes, preset: str) -> object:
+def _kept(data: bytes) -> object:
     """A kept package whose digest is right, whatever it holds."""
     length = int.from_bytes(data[:4], "little")
     body, whose = data[4:], b"whose"
     header = _HEADER.pack(_digest(whose, 1.0, length, body), 1.0, length)
-    return _read(header + body, whose, preset)
+    return _read(header + body, whose)
 
 
 def _with(message: wire.Neighborhood, name: str, value: bytes) -> wire.Neighborhood:

@@ -108,7 +108,7 @@ def device_items(
     local: LocalRatings,
     user: int,
 ) -> list[int]:
-    package = connection.package(description, user, "vicinal")
+    package = connection.package(description, user, "vicinal", local.own(user))
     items, _ = answer(
         version,
         package.neighborhood,
@@ -183,7 +183,7 @@ def test_a_version_is_refused_after_its_grace_and_reports_are_answered_again(
         deadline = time.monotonic() + 30
         with pytest.raises(VersionRefusedError, match=second.version):
             while time.monotonic() < deadline:
-                connection.package(first, 0, "vicinal")
+                connection.package(first, 0, "vicinal", local.own(0))
         while (tmp_path / "store" / "serving" / first.version).exists():
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -27,7 +27,7 @@ from server.front.run import FrontOptions, serve_front
 from server.versions.folder import describe, written_serving
 from server.workers.crew import QueueLimits
 from tests.support.child_processes import children_of
-from tests.support.serving import PRESETS, USERS, WATCHED, Scene, make_scene
+from tests.support.serving import PRESETS, SECRET, USERS, WATCHED, Scene, make_scene
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     presets = {**PRESETS, "slow": SLOW}
     description = describe(scene.recommender, presets=presets, watched=WATCHED, list_length=10)
     path = tmp_path_factory.mktemp("serving") / "folder"
-    with written_serving(path, scene.recommender, description) as folder:
+    with written_serving(path, scene.recommender, description, SECRET) as folder:
         yield Served(scene, description, folder)
 
 

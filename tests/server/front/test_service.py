@@ -44,7 +44,7 @@ def test_device_and_server_give_the_same_answer_for_every_user(
     fetched = connection.fetch_model(description)
     assert fetched.data == scene.data and 0 < fetched.received < len(scene.data)
     for user in range(USERS):
-        package = connection.package(description, user, preset)
+        package = connection.package(description, user, preset, scene.local.own(user))
         own = scene.local.train.items_of(user)
         items, _ = answer(
             fetched.version,
@@ -69,7 +69,7 @@ def test_what_requests_share_is_there_before_the_first(scene: Scene) -> None:
 
 def test_a_package_carries_the_asked_user_first(scene: Scene, connection: Connection) -> None:
     description = connection.describe()
-    neighborhood = connection.package(description, 7, "paper").neighborhood
+    neighborhood = connection.package(description, 7, "paper", scene.local.own(7)).neighborhood
     assert neighborhood.ratings.items_of(0).tolist() == scene.local.train.items_of(7).tolist()
 
 
@@ -162,12 +162,14 @@ def test_an_impossible_report_is_refused(scene: Scene, connection: Connection) -
     assert connection.tally(description, "paper") == (0, Counts.none(2))
 
 
-def test_faults_reach_a_device_as_its_own_errors(connection: Connection) -> None:
+def test_faults_reach_a_device_as_its_own_errors(connection: Connection, scene: Scene) -> None:
     description = connection.describe()
     with pytest.raises(InputError, match="unknown user 40: choose 0–39"):
-        connection.package(description, 40, "vicinal")
+        connection.package(description, 40, "vicinal", scene.local.own(0))
     with pytest.raises(InputError, match="k = 45 neighbors asked of 44 users"):
-        connection.package(description, 0, "crowd")
+        connection.package(description, 0, "crowd", scene.local.own(0))
     with pytest.raises(VersionRefusedError, match="another version is served"):
-        connection.package(replace(description, version="a" * 64, transfers=()), 0, "paper")
+        connection.package(
+            replace(description, version="a" * 64, transfers=()), 0, "paper", scene.local.own(0)
+        )
     assert description.presets == PRESETS

@@ -9,13 +9,12 @@ import pytest
 from client.device import answer
 from common.models import MODELS, model_named
 from common.vicinal.settings import PRESETS, VicinalSettings, preset
-from common.wire import offload_pb2 as wire
-from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
 from server.data.synthetic import synthetic
 from server.model_store import ModelStore
 from server.recommending.recommender import USERS_PER_CHUNK, Recommender, embeddings
 from server.training.train import TrainingSettings, train
 from server.versions.deployment import read_deployment, write_deployment
+from tests.support.crossing import crossed
 
 USERS = USERS_PER_CHUNK + 10
 
@@ -41,11 +40,10 @@ def test_a_device_answers_what_the_server_would(served: Recommender) -> None:
     version = served.version
     for settings in settings_of(version.manifest.model):
         for user in (0, USERS - 1):
-            shipped = neighborhood_to_wire(served.neighborhood(user, settings))
-            message = wire.Neighborhood.FromString(shipped.SerializeToString())
+            own = served.ratings.rows([user])
             found = answer(
                 version,
-                neighborhood_from_wire(message, version.manifest),
+                crossed(served.neighborhood(user, settings), version.manifest, settings, own),
                 settings,
                 rated=served.ratings.items_of(user),
                 held_out=None,
@@ -56,7 +54,7 @@ def test_a_device_answers_what_the_server_would(served: Recommender) -> None:
 
 
 def test_a_deployment_answers_the_same(served: Recommender, tmp_path: Path) -> None:
-    write_deployment(tmp_path, served)
+    write_deployment(tmp_path, served, bytes(32))
     deployed = read_deployment(tmp_path)
     for settings in settings_of(served.version.manifest.model):
         assert deployed.recommend(5, settings, 10).tolist() == (

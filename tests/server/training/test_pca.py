@@ -140,7 +140,7 @@ def test_a_suspect_is_nobodys_neighbor_and_is_answered(model: str, tmp_path: Pat
         again = store.load(stored.version.digest)
     assert again.left_out.tolist() == stored.left_out.tolist() != []
     recommender = Recommender(again, ratings(), 40)
-    write_deployment(tmp_path / "served", recommender)
+    write_deployment(tmp_path / "served", recommender, bytes(32))
     settings = VicinalSettings(12, 0.4, 2, min_support=2)
     for each in (recommender, read_deployment(tmp_path / "served")):
         assert each.neighbors == 33

@@ -91,7 +91,10 @@ def test_a_device_sends_its_token_and_says_when_it_is_not_taken(
     with Endpoint(scene.service(), gates=[make_gate(scene, keys)]) as endpoint:
         with Connection(endpoint.address, access=Access(token=path)) as connection:
             description = connection.describe()
-            assert len(connection.package(description, 5, "paper").neighborhood) == 6
+            assert (
+                len(connection.package(description, 5, "paper", scene.local.own(5)).neighborhood)
+                == 6
+            )
             assert connection.report(description, "paper", "key", Counts.none(2))
             with pytest.raises(AccessRefusedError, match=OTHER_USER_TEXT):
                 connection.recommend(description, 4, "paper")
@@ -99,7 +102,7 @@ def test_a_device_sends_its_token_and_says_when_it_is_not_taken(
             Connection(endpoint.address) as connection,
             pytest.raises(AccessRefusedError, match=UNAUTHENTICATED_TEXT),
         ):
-            connection.package(description, 5, "paper")
+            connection.package(description, 5, "paper", scene.local.own(5))
     secret = path.read_text().strip()
     assert secret not in caplog.text and SECRET not in caplog.text
 

@@ -17,7 +17,17 @@ from server.trust.limits import BUDGET_TEXT, BudgetedWorkers, NeighborBudget, Ra
 from server.trust.tokens import TokenKeys
 from server.workers.worker import VersionHandler
 from tests.support.gates import bearer, make_gate, requests, status, stub_of
-from tests.support.serving import USERS, Endpoint, InProcess, Misbehaving, Scene, make_scene
+from tests.support.serving import (
+    SECRET as DEVICE_SECRET,
+)
+from tests.support.serving import (
+    USERS,
+    Endpoint,
+    InProcess,
+    Misbehaving,
+    Scene,
+    make_scene,
+)
 
 SECRET = "s" * 64
 NOW = 1_800_000_000.0
@@ -73,7 +83,7 @@ def test_a_device_waits_as_long_as_the_rate_says(scene: Scene) -> None:
         description = connection.describe()
         begun = time.monotonic()
         for _ in range(22):
-            connection.package(description, 7, "paper")
+            connection.package(description, 7, "paper", scene.local.own(7))
         assert time.monotonic() - begun > 0.4
 
 
@@ -113,21 +123,23 @@ def test_a_reader_who_stalls_is_cut_off(tmp_path: Path) -> None:
 def test_a_budget_ends_a_device_in_one_line(scene: Scene) -> None:
     description = scene.description()
     workers = BudgetedWorkers(
-        InProcess(VersionHandler(scene.recommender, description), 0), NeighborBudget(12)
+        InProcess(VersionHandler(scene.recommender, description, DEVICE_SECRET), 0),
+        NeighborBudget(12),
     )
     service = OffloadService(scene.catalog(), scene.tally(), workers, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         # 11 neighbors of one user, and among them the 5 of the smaller preset.
         for preset in ("vicinal", "paper", "vicinal"):
-            connection.package(description, 7, preset)
+            connection.package(description, 7, preset, scene.local.own(7))
     spent = BudgetedWorkers(
-        InProcess(VersionHandler(scene.recommender, description), 0), NeighborBudget(10)
+        InProcess(VersionHandler(scene.recommender, description, DEVICE_SECRET), 0),
+        NeighborBudget(10),
     )
     service = OffloadService(scene.catalog(), scene.tally(), spent, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
-        connection.package(description, 7, "paper")
+        connection.package(description, 7, "paper", scene.local.own(7))
         with pytest.raises(VicinalError, match=BUDGET_TEXT) as caught:
-            connection.package(description, 7, "vicinal")
+            connection.package(description, 7, "vicinal", scene.local.own(7))
         assert caught.value.exit_code == 1
-        connection.package(description, 7, "paper")
+        connection.package(description, 7, "paper", scene.local.own(7))
         assert len(connection.recommend(description, 7, "vicinal")) == 10

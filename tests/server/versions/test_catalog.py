@@ -13,7 +13,7 @@ from common.wire.description import description_from_wire
 from server.versions import catalog as module
 from server.versions.catalog import Catalog, VersionGoneError
 from server.versions.folder import make_current, write_version
-from tests.support.serving import Scene, make_scene
+from tests.support.serving import SECRET, Scene, make_scene
 
 
 class Clock:
@@ -34,7 +34,7 @@ def scenes(tmp_path: Path) -> list[Scene]:
 def catalog(folder: Path, scenes: list[Scene], clock: Clock) -> Catalog:
     """Serves the first; the others lie in the folder."""
     for scene in scenes:
-        write_version(folder, scene.recommender, scene.description())
+        write_version(folder, scene.recommender, scene.description(), SECRET)
     make_current(folder, name(scenes[0]))
     return Catalog(folder, grace=10, clock=clock)
 

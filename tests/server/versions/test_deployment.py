@@ -9,8 +9,16 @@ from common.errors import InputError
 from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.versions.deployment import MODEL_FILE, SERVER_FILE, read_deployment, write_deployment
+from server.versions.deployment import (
+    DEVICES_FILE,
+    MODEL_FILE,
+    SERVER_FILE,
+    deployed_secret,
+    read_deployment,
+    write_deployment,
+)
 from sims.evaluation.experiment import Experiment, prepare
+from tests.support.scenes import SECRET
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +28,12 @@ def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
 
 
 def test_it_answers_as_before(recommender: Recommender, tmp_path: Path) -> None:
-    write_deployment(tmp_path, recommender)
+    write_deployment(tmp_path, recommender, SECRET)
     again = read_deployment(tmp_path)
     assert again.version.digest == recommender.version.digest
     assert again.user_count == 60 < again.ratings.user_count
-    assert again.ratings_digest == recommender.ratings_digest
+    assert again.ratings.digest() == recommender.ratings.digest()
+    assert deployed_secret(tmp_path) == SECRET
     assert again.search == recommender.search == "borrowed"
     settings = preset("vicinal", neighbors=20)
     for user in (0, 31, 59):
@@ -42,7 +51,7 @@ def test_it_answers_as_before(recommender: Recommender, tmp_path: Path) -> None:
 def test_a_damaged_one_is_refused(
     name: str, damage: str, recommender: Recommender, tmp_path: Path
 ) -> None:
-    write_deployment(tmp_path, recommender)
+    write_deployment(tmp_path, recommender, SECRET)
     path = tmp_path / name
     data = bytearray(path.read_bytes())
     if damage == "gone":
@@ -55,3 +64,22 @@ def test_a_damaged_one_is_refused(
         path.write_bytes(bytes(data[: len(data) // 2 if damage == "cut" else 0]))
     with pytest.raises(InputError):
         read_deployment(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["open to others", "short", "a link", "gone"])
+def test_a_secret_that_is_none_is_refused(
+    damage: str, recommender: Recommender, tmp_path: Path
+) -> None:
+    write_deployment(tmp_path, recommender, SECRET)
+    path = tmp_path / DEVICES_FILE
+    assert path.stat().st_mode & 0o777 == 0o600
+    if damage == "open to others":
+        path.chmod(0o640)
+    elif damage == "short":
+        path.write_bytes(SECRET[:-1])
+    else:
+        path.rename(tmp_path / "elsewhere")
+    if damage == "a link":
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=DEVICES_FILE):
+        deployed_secret(tmp_path)

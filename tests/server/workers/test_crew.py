@@ -17,7 +17,7 @@ from server.versions.folder import current_version, describe, written_serving
 from server.workers.crew import Crew, QueueLimits, SaturatedError
 from server.workers.frames import Status, WorkerLostError, WorkerResult
 from server.workers.hung import LEAST_SECONDS
-from tests.support.serving import PRESETS, USERS, WATCHED, Scene, make_scene
+from tests.support.serving import PRESETS, SECRET, USERS, WATCHED, Scene, make_scene
 
 # So many steps that an answer takes a good part of a second.
 SLOW = VicinalSettings(USERS, 0.2, 5000)
@@ -37,7 +37,7 @@ def folder(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         scene.recommender, presets={**PRESETS, "slow": SLOW}, watched=WATCHED, list_length=10
     )
     path = tmp_path_factory.mktemp("serving") / "folder"
-    with written_serving(path, scene.recommender, description) as written:
+    with written_serving(path, scene.recommender, description, SECRET) as written:
         yield written
     assert not path.exists()
 
