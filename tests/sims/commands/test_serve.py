@@ -96,10 +96,12 @@ def test_what_listens_holds_no_torch(server: ServeProcess) -> None:
     assert "grpc" in mapped.read_text()
 
 
-def test_a_device_can_split_the_data_set_itself(server: ServeProcess, tmp_path: Path) -> None:
+def test_a_device_needs_its_own_file_alone(server: ServeProcess, tmp_path: Path) -> None:
     at = ("--server", server.address, "--store", tmp_path / "device", "--users", "3")
-    done = run("device", *at, "--dataset", DATASET)
+    done = run("device", *at, "--ratings", server.ratings / "3.safetensors")
     assert done.returncode == 0, done.stderr
+    other = run("device", *at, "--ratings", server.ratings / "4.safetensors")
+    assert other.returncode == 2 and "they are not of user 3" in other.stderr
 
 
 def test_a_server_serves_the_ratings_as_they_are(server: ServeProcess) -> None:
@@ -131,7 +133,7 @@ def test_a_rating_of_every_user_is_withheld_without_an_attack(tmp_path: Path) ->
         with Connection(experiment.address) as connection:
             description = connection.describe()
         at = ("--server", experiment.address, "--store", tmp_path / "device", "--users", "0-4")
-        done = run("device", *at, *arguments, "--json", tmp_path / "json")
+        done = run(*("device", *at, "--ratings", experiment.ratings, "--json", tmp_path / "json"))
     finally:
         experiment.drain()
     assert description.experiment == "one rating of every user is withheld"
@@ -148,8 +150,6 @@ def test_an_experiment_that_serves_says_so(tmp_path: Path) -> None:
             description = connection.describe()
         at = ("--server", experiment.address, "--store", tmp_path / "device", "--users", "0-4")
         table = run("device", *at, "--ratings", experiment.ratings, "--json", tmp_path / "json")
-        again = run("device", *at, "--dataset", DATASET, "--hold-out")
-        whole = run("device", *at, "--dataset", DATASET)
     finally:
         experiment.drain()
     assert description.experiment == about
@@ -159,8 +159,6 @@ def test_an_experiment_that_serves_says_so(tmp_path: Path) -> None:
     assert "preset vicinal: k = 250 is more than the 200 users there are: k = 200" in experiment.log
     assert f"The server is an experiment: {about}" in " ".join(table.stdout.split())
     assert json.loads((tmp_path / "json").read_text())["experiment"] == about
-    assert again.returncode == 0, again.stderr
-    assert whole.returncode == 2 and "--hold-out" in whole.stderr
 
 
 def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) -> None:
@@ -169,7 +167,7 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
     ratings = ("--ratings", server.ratings)
     serve = ("serve", "--dataset", DATASET)
     cases: list[tuple[tuple[str | Path, ...], int, str]] = [
-        (("device", "--users", "199-200", *at, *ratings), 2, "unknown user 200: choose 0–199"),
+        (("device", "--users", "199-200", *at, *ratings), 2, "no device file of user 200"),
         (("device", "--users", "0", "--preset", "x", *at, *ratings), 2, "unknown preset 'x'"),
         (("device", "--users", "0-", *at, *ratings), 2, "indices and ranges"),
         (("device", "--users", "0", *at, "--ratings", tmp_path / "no"), 2, "cannot be read"),
