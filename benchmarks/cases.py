@@ -104,10 +104,13 @@ def some_users(count: int, users: int) -> NDArray[np.int64]:
 
 
 def shipped(
-    neighborhood: Neighborhood, own_rows: Mapping[str, bytes] | None = None
+    neighborhood: Neighborhood,
+    hidden: NDArray[np.bool_] | None = None,
+    own_rows: Mapping[str, bytes] | None = None,
 ) -> wire.OffloadPackage:
-    """As a server packs it, with the rows of a slim package that only the user needs."""
-    message, sealed = neighborhood_to_wire(neighborhood), own_to_wire(neighborhood)
+    """As a server packs it, with the rows of a slim package that are sealed."""
+    message = neighborhood_to_wire(neighborhood, hidden)
+    sealed = own_to_wire(neighborhood, hidden)
     sealed.rows.update(own_rows or {})
     own = OwnRow(neighborhood.ratings.rows([0]), bytes(KEY_BYTES))
     message.sealed = own.seal(sealed, "0" * 64)

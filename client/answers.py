@@ -166,7 +166,7 @@ class DeviceRecommender:
         if kept is None or version is None:
             raise error
         try:
-            neighborhood, _ = checked_package(
+            (neighborhood, _), _ = checked_package(
                 kept.message, kept.description, self._preset, self._local.own(user)
             )
         except InputError:  # as when the user has rated more since

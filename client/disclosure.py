@@ -12,7 +12,7 @@ import math
 import random
 import secrets
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from common.errors import InputError
 from common.ranking import Counts
@@ -77,7 +77,7 @@ def randomized(
     return message
 
 
-def true_answer(counts: Counts, question: int) -> Literal[0, 1, 2]:
+def true_answer(counts: Counts, question: int) -> int:
     """Of one user's counts. Question q asks for watched item q, the last for the held-out item."""
     if question < len(counts.eligible):
         asked, hit = counts.eligible[question], counts.hits[question]

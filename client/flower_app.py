@@ -85,7 +85,9 @@ def _answer_all(work: wire.Work, version: ModelVersion, local: LocalRatings) -> 
             ) from None
         counts += answer(
             version,
-            neighborhood_from_wire(each.neighborhood, manifest, opened, own.ratings, settings),
+            neighborhood_from_wire(
+                each.neighborhood, manifest, opened, own.ratings, settings
+            ).neighborhood,
             settings,
             rated=own.ratings.items,
             held_out=local.held_out_of(each.user),

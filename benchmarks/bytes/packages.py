@@ -27,6 +27,7 @@ from common.versions.version import encode_version
 from common.vicinal.settings import VicinalSettings, preset
 from common.vicinal.slim import check_slim, slim_model
 from common.wire import offload_pb2 as wire
+from common.wire.messages import open_items
 from common.wire.packing import encode_varints
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender
@@ -78,9 +79,10 @@ def sizes_of(shape: str, model: str, name: str, settings: VicinalSettings) -> di
 
 def _parts(server: Recommender, user: int, settings: VicinalSettings, slim: bool) -> dict[str, int]:
     neighborhood = server.neighborhood(user, settings)
-    ratings, package = neighborhood.ratings, shipped(neighborhood)
+    hidden = server.hidden(user, settings, neighborhood)
+    ratings, package = neighborhood.ratings, shipped(neighborhood, hidden)
     message = package.neighborhood
-    others = ratings.rows(np.arange(1, len(neighborhood)))
+    others = ratings.rows(np.arange(1, len(neighborhood))).of_items(~hidden)
     rows = [others.items_of(row) for row in range(others.user_count)]
     gaps = np.concatenate([np.diff(items, prepend=-1) for items in rows])
     lengths = wire.Neighborhood(row_lengths=message.row_lengths).ByteSize()
@@ -89,11 +91,12 @@ def _parts(server: Recommender, user: int, settings: VicinalSettings, slim: bool
     parts = {"ratings": len(others), "raw": raw, "zstd": packed, "package": package.ByteSize()}
     if slim:
         part = slim_model(server.version.served, ratings)
-        model, own = slim_to_wire(part, ratings, shared=False)
-        package = shipped(neighborhood, own)
+        seen = open_items(neighborhood, hidden)
+        model, own = slim_to_wire(part, ratings, seen, shared=False)
+        package = shipped(neighborhood, hidden, own)
         package.model.CopyFrom(model)
         parts["slim"] = package.ByteSize()
-        model, _ = slim_to_wire(part, ratings, shared=True)
+        model, _ = slim_to_wire(part, ratings, seen, shared=True)
         package.model.CopyFrom(model)
         parts["shared"] = package.ByteSize() - parts["slim"]
     return parts

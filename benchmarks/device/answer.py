@@ -71,7 +71,8 @@ def measure(shape_name: str, model: str, preset: str, *, short: bool) -> dict[st
             found = server.neighborhood(user, settings)
             made, own = neighborhood_to_wire(found), own_to_wire(found)
             rated = server.ratings.rows([user])
-            yield user, neighborhood_from_wire(made, version.manifest, own, rated, settings)
+            received = neighborhood_from_wire(made, version.manifest, own, rated, settings)
+            yield user, received.neighborhood
 
     timed = in_turn([on_device], packages(), budget=1 if short else 20)
     seconds = timed.seconds[0]

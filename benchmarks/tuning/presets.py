@@ -82,13 +82,20 @@ def compared(dataset: str, *, budget: float) -> tuple[dict[str, Any], dict[str, 
     def tune(name: str, user: int) -> None:
         tuned_scores(servers[name].version.served, places[name][user], asked[name])
 
+    sizes = {
+        name: [
+            shipped(place, servers[name].hidden(user, asked[name], place)).ByteSize()
+            for user, place in places[name].items()
+        ]
+        for name in names
+    }
     device = in_turn([partial(tune, name) for name in names], users, budget=budget)
     sides = zip(names, device.medians, server.medians, strict=True)
     before, today = (
         {
             "dataset": dataset, "preset": name, "k": asked[name].neighbors,
             "device": float(tuned), "server": float(answered),
-            "package": float(np.mean([shipped(each).ByteSize() for each in places[name].values()])),
+            "package": float(np.mean(sizes[name])),
         }
         for name, tuned, answered in sides
     )  # fmt: skip

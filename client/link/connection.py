@@ -152,7 +152,7 @@ class Connection:
             shared=slim and shared is None,
         )
         message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
-        neighborhood, opened = self._checked(
+        (neighborhood, open_items), opened = self._checked(
             lambda: checked_package(message, description, preset, own)
         )
         part = None
@@ -163,6 +163,7 @@ class Connection:
                     opened.rows,
                     description.manifest,
                     neighborhood.ratings,
+                    open_items,
                     shared=shared,
                 )
             )

@@ -4,16 +4,15 @@ The checks are here because a package is read twice: when it arrives, and again 
 """
 
 from common.errors import InputError
-from common.vicinal.neighborhood import Neighborhood
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
-from common.wire.messages import neighborhood_from_wire
+from common.wire.messages import Received, neighborhood_from_wire
 from common.wire.sealing import OwnRow
 
 
 def checked_package(
     message: wire.OffloadPackage, description: Description, preset: str, own: OwnRow
-) -> tuple[Neighborhood, wire.Own]:
+) -> tuple[Received, wire.Own]:
     """A package's neighborhood, and what was sealed in it.
 
     Raises OtherRatingsError for one that was made of other ratings of the user, InputError when it
@@ -26,10 +25,10 @@ def checked_package(
         rows = len(message.neighborhood.row_lengths)
         raise InputError(f"the package has {rows} rows of others, which are not k less one")
     opened = own.unseal(message.neighborhood.sealed, description.version)
-    neighborhood = neighborhood_from_wire(
+    received = neighborhood_from_wire(
         message.neighborhood, description.manifest, opened, own.ratings, settings
     )
-    return neighborhood, opened
+    return received, opened
 
 
 def checked_items(message: wire.Recommendation, description: Description) -> list[int]:

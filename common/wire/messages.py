@@ -4,6 +4,7 @@ Decoders raise InputError for anything that an encoder would not have written.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +27,64 @@ MAX_ENTRIES = 1 << 28
 MAX_RATINGS = 1 << 24
 
 
-def neighborhood_to_wire(neighborhood: Neighborhood) -> wire.Neighborhood:
+class Received(NamedTuple):
+    """A neighborhood that came over the wire, and which items its open rows have, [I]."""
+
+    neighborhood: Neighborhood
+    open_items: NDArray[np.bool_]
+
+
+def neighborhood_to_wire(
+    neighborhood: Neighborhood, hidden: NDArray[np.bool_] | None = None
+) -> wire.Neighborhood:
     """All but row 0, which is the user's own, and of which own_to_wire() has the rest.
+
+    hidden  items [I] whose ratings are sealed; None: of none
 
     User parameters are rounded, unless they have been (common.wire.rounding).
     """
-    others = neighborhood.ratings.rows(np.arange(1, len(neighborhood)))
+    others = _others(neighborhood)
+    rows = _rows(others if hidden is None else others.of_items(~hidden))
     return wire.Neighborhood(
-        row_lengths=np.diff(others.indptr).tolist(),
-        items=pack(encode_varints(_gaps(others))),
-        levels=pack(others.levels.tobytes()),
+        row_lengths=rows.row_lengths,
+        items=rows.items,
+        levels=rows.levels,
         user_parameters={
             name: encode_rows(rows[1:]) for name, rows in neighborhood.user_parameters.items()
         },
     )
 
 
-def own_to_wire(neighborhood: Neighborhood) -> wire.Own:
-    """Row 0's user parameters; its ratings are never sent."""
+def own_to_wire(neighborhood: Neighborhood, hidden: NDArray[np.bool_] | None = None) -> wire.Own:
+    """Row 0's user parameters, and the others' ratings of hidden items [I].
+
+    Row 0's ratings are never sent.
+    """
     own = neighborhood.user_parameters
-    return wire.Own(user_parameters={name: encode_rows(rows[:1]) for name, rows in own.items()})
+    message = wire.Own(user_parameters={name: encode_rows(rows[:1]) for name, rows in own.items()})
+    if hidden is not None and hidden.any():
+        message.hidden.CopyFrom(_rows(_others(neighborhood).of_items(hidden)))
+    return message
+
+
+def open_items(
+    neighborhood: Neighborhood, hidden: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Which items the rows have that neighborhood_to_wire() writes, [I]."""
+    found = _others(neighborhood).item_counts() > 0
+    return found if hidden is None else found & ~hidden
+
+
+def _others(neighborhood: Neighborhood) -> RatingMatrix:
+    return neighborhood.ratings.rows(np.arange(1, len(neighborhood)))
+
+
+def _rows(ratings: RatingMatrix) -> wire.Rows:
+    return wire.Rows(
+        row_lengths=np.diff(ratings.indptr).tolist(),
+        items=pack(encode_varints(_gaps(ratings))),
+        levels=pack(ratings.levels.tobytes()),
+    )
 
 
 def neighborhood_from_wire(
@@ -54,18 +93,38 @@ def neighborhood_from_wire(
     own: wire.Own,
     own_ratings: RatingMatrix,
     settings: VicinalSettings,
-) -> Neighborhood:
+) -> Received:
     """The neighborhood of which `own` and the user's ratings [1, I] are row 0."""
     rows = len(message.row_lengths)
     if rows >= MAX_NEIGHBORS:
         raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
     if (own_ratings.item_count, own_ratings.scale) != (manifest.items, manifest.scale):
         raise InputError("the device's ratings are over other items or another scale")
+    others = _ratings(message, manifest, len(own_ratings))
+    seen = np.zeros(manifest.items, dtype=bool)
+    seen[others.items] = True
+    if own.HasField("hidden"):
+        hidden = _ratings(own.hidden, manifest, len(own_ratings))
+        if hidden.user_count != rows or seen[hidden.items].any():
+            raise InputError("offload package: its hidden ratings do not fit its rows")
+        others = _merged(others, hidden)
+    first = _user_parameters(own.user_parameters, manifest, 1)
+    rest = _user_parameters(message.user_parameters, manifest, rows)
+    neighborhood = Neighborhood(
+        own_row(own_ratings, others, settings).stack(others),
+        {name: np.concatenate([first[name], rest[name]]) for name in first},
+    )
+    return Received(neighborhood, seen)
+
+
+def _ratings(message: wire.Neighborhood | wire.Rows, manifest: Manifest, more: int) -> RatingMatrix:
+    """Rows of ratings, to be beside a row of `more`. Raises InputError."""
+    rows = len(message.row_lengths)
     lengths = np.fromiter(message.row_lengths, dtype=np.int64, count=rows)
     count = int(lengths.sum())
     if lengths.max(initial=0) > manifest.items or count > MAX_RATINGS:
         raise InputError("offload package: a row has more ratings than items, or all too many")
-    if (1 + rows) * min(count + len(own_ratings), manifest.items) > MAX_ENTRIES:
+    if (1 + rows) * min(count + more, manifest.items) > MAX_ENTRIES:
         raise InputError(
             f"offload package: {rows} neighbors with {count} ratings "
             f"need tables of more than {MAX_ENTRIES} entries"
@@ -83,18 +142,24 @@ def neighborhood_from_wire(
     items = running[1:] - 1 - np.repeat(running[indptr[:-1]], lengths)
     if len(items) and items.max() >= manifest.items:
         raise InputError("offload package: an item id is out of range")
-    others = RatingMatrix(
+    return RatingMatrix(
         indptr,
         items.astype(np.int32),
         np.frombuffer(levels, dtype=np.uint8),
         manifest.items,
         manifest.scale,
     )
-    first = _user_parameters(own.user_parameters, manifest, 1)
-    rest = _user_parameters(message.user_parameters, manifest, rows)
-    return Neighborhood(
-        own_row(own_ratings, others, settings).stack(others),
-        {name: np.concatenate([first[name], rest[name]]) for name in first},
+
+
+def _merged(one: RatingMatrix, other: RatingMatrix) -> RatingMatrix:
+    """Rows of both, of different items, one beside the other."""
+    return RatingMatrix.from_triples(
+        np.concatenate([one.users, other.users]),
+        np.concatenate([one.items, other.items]),
+        np.concatenate([one.levels, other.levels]),
+        user_count=one.user_count,
+        item_count=one.item_count,
+        scale=one.scale,
     )
 
 

@@ -353,6 +353,34 @@ class OffloadPackage(_message.Message):
 Global___OffloadPackage: _TypeAlias = OffloadPackage  # noqa: Y015
 
 @_typing.final
+class Rows(_message.Message):
+    """Rows of ratings, as in Neighborhood."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_LENGTHS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    items: _builtins.bytes
+    levels: _builtins.bytes
+    @_builtins.property
+    def row_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        row_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        items: _builtins.bytes = ...,
+        levels: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "levels", b"levels", "row_lengths", b"row_lengths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rows: _TypeAlias = Rows  # noqa: Y015
+
+@_typing.final
 class Neighborhood(_message.Message):
     """k − 1 rows, in an order that their content decides. The user's own row is not among them."""
 
@@ -462,23 +490,29 @@ class Own(_message.Message):
 
     USER_PARAMETERS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user_parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """as in Neighborhood, of one row"""
 
     @_builtins.property
     def rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """of a slim package: rows of items that only the user rated"""
+        """of a slim package: rows of items that no open row has"""
+
+    @_builtins.property
+    def hidden(self) -> Global___Rows:
+        """ratings of the same neighbors that are there because the user rated the item"""
 
     def __init__(
         self,
         *,
         user_parameters: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
         rows: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        hidden: Global___Rows | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hidden", b"hidden"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "user_parameters", b"user_parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden", b"hidden", "rows", b"rows", "user_parameters", b"user_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

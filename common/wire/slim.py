@@ -17,13 +17,13 @@ Tables = Mapping[str, NDArray[np.float32]]
 
 
 def slim_to_wire(
-    slim: SlimModel, ratings: RatingMatrix, *, shared: bool
+    slim: SlimModel, ratings: RatingMatrix, open_items: NDArray[np.bool_], *, shared: bool
 ) -> tuple[wire.SlimModel, dict[str, bytes]]:
-    """The part for anybody to see, and the rows of items that row 0 alone rated, to be sealed.
+    """The part for anybody to see, and the rows of items that no open row has, to be sealed.
 
     `shared` says whether the receiver lacks what all packages of the version share.
     """
-    mine = _mine(ratings)
+    mine = ~open_items[touched_items(ratings)]
     rows = _data({name: table[~mine] for name, table in slim.rows.items()})
     own = _data({name: table[mine] for name, table in slim.rows.items()})
     return wire.SlimModel(rows=rows, shared=_data(slim.shared) if shared else {}), own
@@ -34,6 +34,7 @@ def slim_from_wire(
     own: Mapping[str, bytes],
     manifest: Manifest,
     ratings: RatingMatrix,
+    open_items: NDArray[np.bool_],
     *,
     shared: Tables | None,
 ) -> SlimModel:
@@ -42,7 +43,7 @@ def slim_from_wire(
     `shared` is what the device has of the version already; None where it asked for it. Raises
     InputError for parts that are missing, unknown, of another size or not finite.
     """
-    model, mine = model_named(manifest.model), _mine(ratings)
+    model, mine = model_named(manifest.model), ~open_items[touched_items(ratings)]
     theirs, others = slim_shapes(model, int((~mine).sum()), manifest.width)
     if shared is None:
         shared = _tables(message.shared, others)
@@ -56,11 +57,6 @@ def slim_from_wire(
     for name, table in _tables(own, sealed).items():
         rows[name][mine] = table
     return SlimModel(rows, shared)
-
-
-def _mine(ratings: RatingMatrix) -> NDArray[np.bool_]:
-    """Which of the touched items no row but row 0 has."""
-    return ~np.isin(touched_items(ratings), ratings.items[ratings.indptr[1] :])
 
 
 def _data(tables: Tables) -> dict[str, bytes]:

@@ -176,9 +176,10 @@ def _client_batches(
     size = 0
     for user in users:
         found = recommender.neighborhood(user, job.settings)
-        neighborhood = neighborhood_to_wire(found)
+        hidden = recommender.hidden(user, job.settings, found)
+        neighborhood = neighborhood_to_wire(found, hidden)
         own = OwnRow(recommender.ratings.rows([user]), device_key(job.secret, user))
-        neighborhood.sealed = own.seal(own_to_wire(found), version.digest)
+        neighborhood.sealed = own.seal(own_to_wire(found, hidden), version.digest)
         work.users.add(user=user, neighborhood=neighborhood)
         size += neighborhood.ByteSize()
         if size >= BATCH_BYTES or user + partitions >= recommender.user_count:

@@ -148,6 +148,23 @@ class Offloader:
             ratings.rows(order), {name: rows[order] for name, rows in tables.items()}
         )
 
+    def hidden(
+        self, user: int, settings: VicinalSettings, neighborhood: Neighborhood
+    ) -> NDArray[np.bool_]:
+        """Items of a user's neighborhood that are there because the user rated them, [I].
+
+        Too few others rated them to have them shown to anybody else: that a package has them says
+        what the user rated.
+        """
+        own = self.ratings.items_of(user)
+        hidden = np.zeros(self.ratings.item_count, dtype=bool)
+        if settings.min_support > 1:
+            others = neighborhood.ratings.rows(np.arange(1, len(neighborhood))).item_counts()
+            hidden[own] = others[own] < settings.min_support
+        if settings.assumed_fakes > 0:
+            hidden[own] |= ~self.admission.admitted(user, settings)[own]
+        return hidden
+
     def _shown(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
         """Items whose ratings a neighborhood has: what is admitted, and what the user rated."""
         shown = self.admission.admitted(user, settings)

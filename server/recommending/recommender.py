@@ -98,6 +98,12 @@ class Recommender:
         self._check_user(user)
         return self._offloader.neighborhood(user, settings)
 
+    def hidden(
+        self, user: int, settings: VicinalSettings, neighborhood: Neighborhood
+    ) -> NDArray[np.bool_]:
+        """Items of a neighborhood that say what its user rated, [I]."""
+        return self._offloader.hidden(user, settings, neighborhood)
+
     def recommend(
         self,
         user: int,

@@ -27,7 +27,7 @@ from common.vicinal.slim import check_slim, slim_model
 from common.vicinal.tuning import tuned_scores
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
-from common.wire.messages import neighborhood_to_wire, own_to_wire
+from common.wire.messages import neighborhood_to_wire, open_items, own_to_wire
 from common.wire.sealing import OwnRow, device_key
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender, Tune
@@ -141,14 +141,15 @@ class VersionHandler:
         if request.slim:
             check_slim(served.model, settings)
         neighborhood = self._recommender.neighborhood(request.user, settings)
-        version, own = self._description.version, own_to_wire(neighborhood)
+        hidden = self._recommender.hidden(request.user, settings, neighborhood)
+        version, own = self._description.version, own_to_wire(neighborhood, hidden)
         package = wire.OffloadPackage(
-            version=version, neighborhood=neighborhood_to_wire(neighborhood)
+            version=version, neighborhood=neighborhood_to_wire(neighborhood, hidden)
         )
         if request.slim:
-            part = slim_model(served, neighborhood.ratings)
             rows = neighborhood.ratings
-            model, own_rows = slim_to_wire(part, rows, shared=request.shared)
+            part, seen = slim_model(served, rows), open_items(neighborhood, hidden)
+            model, own_rows = slim_to_wire(part, rows, seen, shared=request.shared)
             package.model.CopyFrom(model)
             own.rows.update(own_rows)
         asked = OwnRow(

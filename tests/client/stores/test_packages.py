@@ -45,7 +45,7 @@ def test_a_package_comes_back_with_its_age(tmp_path: Path, scene: Scene) -> None
     assert (kept.description, kept.age) == (description, 90.5)
     made = scene.recommender.neighborhood(7, description.preset("paper"))
     own = scene.local.own(7)
-    found, _ = checked_package(kept.message, kept.description, "paper", own)
+    (found, _), _ = checked_package(kept.message, kept.description, "paper", own)
     assert found.ratings.digest() == made.ratings.digest()
     assert np.array_equal(
         found.user_parameters["user_embedding"], made.user_parameters["user_embedding"]

@@ -79,7 +79,10 @@ def test_a_slim_device_needs_no_part_of_a_model() -> None:
     part = slim_model(SERVED, rows.ratings)
     assert not part.rows and not part.shared
     assert slim_shapes(SERVED.model, 20, 1) == ({}, {})
-    assert slim_to_wire(part, rows.ratings, shared=True) == (wire.SlimModel(), {})
+    assert slim_to_wire(part, rows.ratings, np.ones(20, dtype=bool), shared=True) == (
+        wire.SlimModel(),
+        {},
+    )
     np.testing.assert_array_equal(
         slim_scores(SERVED.model, part, rows, PRESET), tuned_scores(SERVED, rows, PRESET)
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.models import MODELS
@@ -56,9 +57,17 @@ def manifest(name: str) -> Manifest:
 
 
 def received(name: str, sent: SlimModel, ratings: RatingMatrix) -> SlimModel:
-    message, own = slim_to_wire(sent, ratings, shared=True)
+    seen = seen_in(ratings)
+    message, own = slim_to_wire(sent, ratings, seen, shared=True)
     message = wire.SlimModel.FromString(message.SerializeToString())
-    return slim_from_wire(message, own, manifest(name), ratings, shared=None)
+    return slim_from_wire(message, own, manifest(name), ratings, seen, shared=None)
+
+
+def seen_in(ratings: RatingMatrix) -> NDArray[np.bool_]:
+    """Which items rows but the first have; every third of them is sealed all the same."""
+    seen = ratings.rows(np.arange(1, ratings.user_count)).item_counts() > 0
+    seen[::3] = False
+    return seen
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -110,9 +119,12 @@ def test_what_is_shared_is_sent_once() -> None:
     whole, rows = served("autorec", 0), neighborhood("autorec", 0, 2)
     sent = slim_model(whole, rows.ratings)
     first = received("autorec", sent, rows.ratings)
-    message, own = slim_to_wire(sent, rows.ratings, shared=False)
+    seen = seen_in(rows.ratings)
+    message, own = slim_to_wire(sent, rows.ratings, seen, shared=False)
     assert not message.shared
-    second = slim_from_wire(message, own, manifest("autorec"), rows.ratings, shared=first.shared)
+    second = slim_from_wire(
+        message, own, manifest("autorec"), rows.ratings, seen, shared=first.shared
+    )
     assert second.shared is first.shared
 
 
@@ -127,14 +139,15 @@ def test_what_is_shared_is_sent_once() -> None:
 )
 def test_what_is_wrong_is_named(change: object, text: str) -> None:
     whole, rows = served("autorec", 0), neighborhood("autorec", 0, 2)
-    message, own = slim_to_wire(slim_model(whole, rows.ratings), rows.ratings, shared=True)
+    seen = seen_in(rows.ratings)
+    message, own = slim_to_wire(slim_model(whole, rows.ratings), rows.ratings, seen, shared=True)
     assert callable(change)
     change(message)
     with pytest.raises(InputError, match=text):
-        slim_from_wire(message, own, manifest("autorec"), rows.ratings, shared=None)
+        slim_from_wire(message, own, manifest("autorec"), rows.ratings, seen, shared=None)
     shared = slim_model(whole, rows.ratings).shared
     with pytest.raises(InputError, match="not asked for"):
-        slim_from_wire(message, own, manifest("autorec"), rows.ratings, shared=shared)
+        slim_from_wire(message, own, manifest("autorec"), rows.ratings, seen, shared=shared)
 
 
 @given(
@@ -145,7 +158,12 @@ def test_hostile_parts_are_refused(rows: dict[str, bytes], shared: dict[str, byt
     ratings = neighborhood("mf", 0, 2).ratings
     with pytest.raises(InputError):
         slim_from_wire(
-            wire.SlimModel(rows=rows, shared=shared), rows, manifest("mf"), ratings, shared=None
+            wire.SlimModel(rows=rows, shared=shared),
+            rows,
+            manifest("mf"),
+            ratings,
+            seen_in(ratings),
+            shared=None,
         )
 
 
@@ -156,7 +174,8 @@ def test_what_only_the_user_rated_is_in_the_sealed_part_alone() -> None:
     rows = Neighborhood(found.ratings.rows(order), {})
     alone = np.setdiff1d(rows.ratings.items_of(0), rows.ratings.items[rows.ratings.indptr[1] :])
     assert len(alone) > 0
-    message, own = slim_to_wire(slim_model(whole, rows.ratings), rows.ratings, shared=True)
+    seen = ~np.isin(np.arange(ITEMS), alone)
+    message, own = slim_to_wire(slim_model(whole, rows.ratings), rows.ratings, seen, shared=True)
     table = whole.parameters["item_embedding"]
     assert own["item_embedding"] == table[alone].tobytes()
     for item in alone:

@@ -54,10 +54,14 @@ def neighborhoods(draw: st.DrawFn) -> tuple[Neighborhood, Manifest]:
     return Neighborhood(ratings, {"user_embedding": table}), manifest(items)
 
 
-@given(neighborhoods())
-def test_a_neighborhood_comes_back_as_it_was(case: tuple[Neighborhood, Manifest]) -> None:
+@given(neighborhoods(), st.integers(1, 5))
+def test_a_neighborhood_comes_back_as_it_was(
+    case: tuple[Neighborhood, Manifest], every: int
+) -> None:
     sent, described = case
-    received = crossed(sent, described, ALL)
+    hidden = np.zeros(described.items, dtype=bool)
+    hidden[sent.ratings.items[::every]] = True
+    received = crossed(sent, described, ALL, hidden=hidden)
     assert received.ratings.digest() == sent.ratings.digest()
     assert np.array_equal(
         received.user_parameters["user_embedding"], sent.user_parameters["user_embedding"]
@@ -70,7 +74,7 @@ def decoded(message: wire.Neighborhood, described: Manifest) -> Neighborhood:
         [0], [0], [7], user_count=1, item_count=described.items, scale=SCALE
     )
     sealed = wire.Own(user_parameters={"user_embedding": bytes(1 + described.width)})
-    return neighborhood_from_wire(message, described, sealed, own, ALL)
+    return neighborhood_from_wire(message, described, sealed, own, ALL).neighborhood
 
 
 def accepted(message: wire.Neighborhood, described: Manifest) -> Neighborhood | None:

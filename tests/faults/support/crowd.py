@@ -108,7 +108,9 @@ async def device(shared: Shared, user: int) -> AnswerRecord:
         def computed() -> tuple[tuple[int, ...], Counts]:
             found = answer(
                 shared.version,
-                checked_package(message, description, PRESET, shared.local.own(user))[0],
+                checked_package(message, description, PRESET, shared.local.own(user))[
+                    0
+                ].neighborhood,
                 description.preset(PRESET),
                 rated=shared.local.train.items_of(user),
                 held_out=shared.local.held_out_of(user),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from backports import zstd
 from google.protobuf.message import DecodeError
 
@@ -32,6 +33,7 @@ from common.wire.messages import (
     counts_to_wire,
     neighborhood_from_wire,
     neighborhood_to_wire,
+    open_items,
     own_to_wire,
 )
 from common.wire.packing import decode_varints, pack, unpack
@@ -153,9 +155,12 @@ def _packages(scene: Scene, said: Description) -> Iterator[Decoder]:
     rows = [scene.recommender.neighborhood(user, PRESETS[preset]) for user in (0, 7)]
     slims = [slim_model(scene.recommender.version.served, one.ratings) for one in rows]
     slim_parts = [
-        slim_to_wire(slim, one.ratings, shared=True) for slim, one in zip(slims, rows, strict=True)
+        slim_to_wire(slim, one.ratings, open_items(one), shared=True)
+        for slim, one in zip(slims, rows, strict=True)
     ]
-    sent, owned = [neighborhood_to_wire(one) for one in rows], [own_to_wire(one) for one in rows]
+    hidden = np.arange(said.manifest.items) % 3 == 0
+    sent = [neighborhood_to_wire(one, hidden) for one in rows]
+    owned = [own_to_wire(one, hidden) for one in rows]
     yield Decoder(
         "Neighborhood",
         [message.SerializeToString() for message in sent],
@@ -188,6 +193,7 @@ def _packages(scene: Scene, said: Description) -> Iterator[Decoder]:
             slim_parts[0][1],
             said.manifest,
             rows[0].ratings,
+            open_items(rows[0]),
             shared=None,
         ),
     )

@@ -40,10 +40,11 @@ def test_a_device_answers_what_the_server_would(served: Recommender) -> None:
     version = served.version
     for settings in settings_of(version.manifest.model):
         for user in (0, USERS - 1):
-            own = served.ratings.rows([user])
+            own, sent = served.ratings.rows([user]), served.neighborhood(user, settings)
+            hidden = served.hidden(user, settings, sent)
             found = answer(
                 version,
-                crossed(served.neighborhood(user, settings), version.manifest, settings, own),
+                crossed(sent, version.manifest, settings, own, hidden),
                 settings,
                 rated=served.ratings.items_of(user),
                 held_out=None,
