@@ -38,6 +38,7 @@ class AnswerRecord:
     required_raters  M: how many accounts rated every item of the list that is there for its raters
     comparable  whether version, settings and K are those that the server was last seen with
     reported    whether the server has the counts
+    receipt     names the answer in a report; empty: it was reported before, as a stale one
     """
 
     user: int
@@ -52,6 +53,7 @@ class AnswerRecord:
     required_raters: int = 0
     comparable: bool = True
     reported: bool = False
+    receipt: bytes = b""
 
 
 @final
@@ -119,6 +121,7 @@ class DeviceRecommender:
             package.received,
             tolerated_fakes=settings.tolerated_fakes(description.manifest.users),
             required_raters=settings.required_raters(description.manifest.users),
+            receipt=package.message.receipt,
         )
 
     def _scores(
@@ -136,7 +139,9 @@ class DeviceRecommender:
         """The answer of the server's fine-tune, asked for once. Raises as recommend() does."""
         settings = description.preset(self._preset)
         start = time.perf_counter()
-        recommended = self._connection.recommend(description, user, self._preset, insist=False)
+        recommended, receipt = self._connection.recommended(
+            description, user, self._preset, insist=False
+        )
         waited = time.perf_counter() - start
         items, rated = np.array(recommended, dtype=np.int64), self._local.items_of(user)
         if np.isin(items, rated).any():
@@ -153,6 +158,7 @@ class DeviceRecommender:
             0,
             tolerated_fakes=settings.tolerated_fakes(description.manifest.users),
             required_raters=settings.required_raters(description.manifest.users),
+            receipt=receipt,
         )
 
     def stale(self, current: Description, user: int, error: NoAnswerError) -> AnswerRecord:
@@ -194,7 +200,13 @@ class DeviceRecommender:
             tolerated_fakes=settings.tolerated_fakes(kept.description.manifest.users),
             required_raters=settings.required_raters(kept.description.manifest.users),
             comparable=self._measured(kept.description) == self._measured(current),
+            receipt=kept.message.receipt,
         )
+
+    def spent(self, user: int) -> None:
+        """A stale answer of the user's last package is in a report: the next one is not."""
+        if self._packages is not None:
+            self._packages.spend(user, self._preset)
 
     def _measured(self, description: Description) -> tuple[str, VicinalSettings, int]:
         """What counts depend on, beside the watched items."""

@@ -146,13 +146,30 @@ class Session:
         Sums of one version say nothing of another: answers of an older one stay here.
         """
         total = Counts.none(len(self.description.watched))
-        mine = [one.comparable and one.version == self.description.version for one in answered]
+        mine: list[bool] = []
+        seen: set[int] = set()
+        for one in answered:
+            current = one.comparable and one.version == self.description.version
+            # A report has one answer of a user, and a package one stale answer.
+            mine.append(current and bool(one.receipt) and one.user not in seen)
+            seen.update([one.user] if mine[-1] else ())
         for one in compress(answered, mine):
             total += one.counts
         if not total.answered:
             return answered
+        sent = list(compress(answered, mine))
         # The key is random, so that it says nothing of the users, and one for all retries.
-        report = report_of(self.description, self._preset, uuid.uuid4().hex, total)
+        report = report_of(
+            self.description,
+            self._preset,
+            uuid.uuid4().hex,
+            total,
+            [one.receipt for one in sent if not one.counts.stale],
+            [one.receipt for one in sent if one.counts.stale],
+        )
+        for one in sent:
+            if one.counts.stale:
+                self._recommender.spent(one.user)
         if self._away is not None:
             self._pending.keep(report)
             return answered

@@ -72,10 +72,7 @@ class Counts:
             (self.users, self.liked),
             (self.user_hits, self.liked_hits),
         ]
-        ways = (self.on_device, self.stale, self.by_server)
-        pairs += [(way, 0) for way in ways]
-        if self.answered:
-            pairs += [(self.answered, most) for most in (self.users, *self.eligible)]
+        pairs += [(way, 0) for way in (self.on_device, self.stale, self.by_server)]
         if any(part < 0 or part > whole for whole, part in pairs):
             raise ValueError(f"impossible counts: {self}")
 
@@ -100,6 +97,13 @@ class Counts:
     def answered(self) -> int:
         """Users, where it is known how each was answered; 0 where it is not."""
         return self.on_device + self.stale + self.by_server
+
+    def of_at_most(self, users: int) -> bool:
+        """Whether so many users can have come to these counts.
+
+        Not asked of `answered` here: in a sum some say how they were answered and some do not.
+        """
+        return max(self.users, self.answered, *self.eligible) <= users
 
     @property
     def hit_ratio_per_item(self) -> tuple[float, ...]:

@@ -14,8 +14,13 @@ from prometheus_client import (
     start_http_server,
 )
 
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from common.errors import InputError
+from common.ranking import Counts
 from common.wire.description import Description
+from server.reports.tally import Tally
 from server.workers.crew import Crew
 from server.workers.frames import STAGES, WorkerResult
 
@@ -56,6 +61,15 @@ class Metrics:
             ["call"],
             registry=registry,
         )
+        self._answered = Counter(
+            "vicinal_answered",
+            "Users whose answers were reported, by how they were answered.",
+            ["how"],
+            registry=registry,
+        )
+        self._reports_refused = Counter(
+            "vicinal_reports_refused", "Reports not counted, by reason.", ["why"], registry=registry
+        )
         self._version = Info(
             "vicinal_version", "The model version that is served.", registry=registry
         )
@@ -73,6 +87,22 @@ class Metrics:
             ("queue_depth", "Requests that wait for a worker.", lambda: crew.depth),
         ):
             Gauge(f"vicinal_{name}", text, registry=self.registry).set_function(value)
+
+    def watch_tally(self, tally: Tally) -> None:
+        """Tell hit ratio and accuracy at every scrape, as they are published.
+
+        Not the sums of the moment: whoever scrapes often would see single reports come in, and
+        what was scraped is kept by others.
+        """
+        self.registry.register(_Published(tally))
+
+    def reported(self, counts: Counts) -> None:
+        """A report was counted."""
+        for how in ("on_device", "stale", "by_server"):
+            self._answered.labels(how).inc(getattr(counts, how))
+
+    def report_refused(self, why: str) -> None:
+        self._reports_refused.labels(why).inc()
 
     def ended(self, call: str, status: str, seconds: float) -> None:
         self._requests.labels(call, status).inc()
@@ -110,3 +140,27 @@ class Metrics:
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+@final
+class _Published(Collector):
+    """What a tally tells of each version and preset; both change every hundred reports."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = ("version", "preset")
+        ratio = GaugeMetricFamily(
+            "vicinal_hit_ratio", "Mean hit ratio of the watched items, as reported.", labels=labels
+        )
+        accuracy = GaugeMetricFamily(
+            "vicinal_accuracy", "Share of held-out items in the lists, as reported.", labels=labels
+        )
+        for about, sums in self._tally.latest.items():
+            if any(sums.counts.eligible):
+                ratio.add_metric(about, sums.counts.hit_ratio)
+            if sums.counts.users:
+                accuracy.add_metric(about, sums.counts.accuracy)
+        yield ratio
+        yield accuracy

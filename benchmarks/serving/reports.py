@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from benchmarks.report import Section, progress, run, table
 from common.ranking import Counts
+from server.reports.report import Report
 from server.reports.tally import Tally
 
 TOGETHER: Final = (1, 16, 256)
@@ -47,7 +48,7 @@ def measure(mode: str, together: int, *, seconds: float) -> dict[str, Any]:
         while time.perf_counter() < begun + seconds:
             waiting: list[Future[bool]] = []
             for _ in range(together):
-                waiting.append(tally.submit("version", "preset", f"{sent:064}", COUNTS))
+                waiting.append(tally.submit(Report("version", "preset", f"{sent:064}", COUNTS)))
                 sent += 1
             if not all(future.result() for future in waiting):
                 raise AssertionError("a report was not counted")

@@ -54,6 +54,13 @@ class NoAnswerError(VicinalError):
         self.seconds = seconds
 
 
+class Recommended(NamedTuple):
+    """The server's own answer, best first, and what names it in a report."""
+
+    items: list[int]
+    receipt: bytes
+
+
 class FetchedModel(NamedTuple):
     """A verified version, its form and bytes, and the bytes received for it, repeats included."""
 
@@ -172,17 +179,34 @@ class Connection:
     def recommend(
         self, description: Description, user: int, preset: str, *, insist: bool = True
     ) -> list[int]:
-        """The server's own answer, best first. Raises as package() does.
+        """The items of recommended()."""
+        return self.recommended(description, user, preset, insist=insist).items
+
+    def recommended(
+        self, description: Description, user: int, preset: str, *, insist: bool = True
+    ) -> Recommended:
+        """The server's own answer. Raises as package() does.
 
         insist  ask a saturated server again; without, NoAnswerError says when to
         """
         request = wire.RecommendRequest(version=description.version, user=user, preset=preset)
         message: wire.Recommendation = self._call(self._stub.Recommend, request, insist=insist)
-        return self._checked(lambda: checked_items(message, description))
+        items = self._checked(lambda: checked_items(message, description))
+        return Recommended(items, message.receipt)
 
-    def report(self, description: Description, preset: str, key: str, counts: Counts) -> bool:
-        """Report counts; False when the key was counted before. Raises as package() does."""
-        return self.send_report(report_of(description, preset, key, counts))
+    def report(
+        self,
+        description: Description,
+        preset: str,
+        key: str,
+        counts: Counts,
+        receipts: Sequence[bytes] = (),
+    ) -> bool:
+        """Report counts of fresh answers; False when the key was counted before.
+
+        Raises as package() does.
+        """
+        return self.send_report(report_of(description, preset, key, counts, receipts))
 
     def send_report(self, report: wire.ReportRequest) -> bool:
         """As report(), of a report that was made before."""
@@ -270,11 +294,21 @@ class Connection:
 
 
 def report_of(
-    description: Description, preset: str, key: str, counts: Counts
+    description: Description,
+    preset: str,
+    key: str,
+    counts: Counts,
+    receipts: Sequence[bytes] = (),
+    stale_receipts: Sequence[bytes] = (),
 ) -> wire.ReportRequest:
-    """The report of the summed counts of some users."""
+    """The report of the summed counts of some users, with the receipts of their answers."""
     return wire.ReportRequest(
-        version=description.version, preset=preset, key=key, counts=counts_to_wire(counts)
+        version=description.version,
+        preset=preset,
+        key=key,
+        counts=counts_to_wire(counts),
+        receipts=receipts,
+        stale_receipts=stale_receipts,
     )
 
 

@@ -39,7 +39,8 @@ _PRESET: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
 class KeptPackage(NamedTuple):
     """A user's last package, and the server's description when it came.
 
-    age  seconds since then
+    age      seconds since then
+    message  its receipt is empty once a stale answer of it was reported
     """
 
     description: Description
@@ -85,8 +86,26 @@ class PackageStore:
         A disk that is full or not to be written on is no reason to fail an answer: nothing is
         kept then.
         """
+        self._write(user, preset, description, package, self._clock())
+
+    def spend(self, user: int, preset: str) -> None:
+        """Take the receipt out of the user's last package: one stale answer of it is reported."""
+        with suppress(OSError, InputError):
+            data = self.path(user, preset).read_bytes()
+            came, description, message = _read(data, self._whose(user, preset))
+            message.receipt = b""
+            self._write(user, preset, description, message, came)
+
+    def _write(
+        self,
+        user: int,
+        preset: str,
+        description: Description,
+        package: wire.OffloadPackage,
+        now: float,
+    ) -> None:
         description_data = description_to_wire(description).SerializeToString()
-        body, now = description_data + package.SerializeToString(), self._clock()
+        body = description_data + package.SerializeToString()
         digest = _digest(self._whose(user, preset), now, len(description_data), body)
         data = _HEADER.pack(digest, now, len(description_data)) + body
         if len(data) > self._cap:

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from common.addresses import is_loopback
 from server.front.endpoint import Endpoint, Listening
+from server.front.parsing import Parsing
 from server.front.rotation import Retraining, Rotation
 from server.front.service import OffloadService
 from server.metrics import Metrics
 from server.reports.tally import Tally
 from server.trust.guard import Guard
+from server.trust.receipts import Receipts
 from server.versions.catalog import GRACE_SECONDS, Catalog, Served
 from server.workers.crew import Crew, QueueLimits
 
@@ -38,6 +41,7 @@ class FrontOptions:
     grace         seconds for which a version that was replaced is still answered for
     listening     on which address, with which encryption
     guard         who may ask, and how much
+    receipt_key   of the receipts of answers; None: a new one each time
     compiled      whether workers fine-tune in compiled loops (server.recommending.compiled)
     """
 
@@ -48,6 +52,7 @@ class FrontOptions:
     grace: float = GRACE_SECONDS
     listening: Listening = field(default_factory=Listening)
     guard: Guard = field(default_factory=Guard)
+    receipt_key: bytes | None = None
     compiled: bool = False
 
 
@@ -74,12 +79,18 @@ async def serve_front(
     crew = Crew(folder, workers=options.workers, limits=options.limits, compiled=options.compiled)
     metrics.watch(crew)
     workers = options.guard.limited(crew)
-    service = OffloadService(versions, tally, workers, metrics)
+    metrics.watch_tally(tally)
+    receipts = Receipts(options.receipt_key, clock=tally.now)
+    service = OffloadService(versions, tally, workers, metrics, receipts)
+    loopback = is_loopback(options.listening.host)
     endpoint = Endpoint(
         service,
         port=options.port,
         listening=options.listening,
-        gates=[options.guard.gate(versions.current.description, metrics)],
+        gates=[
+            options.guard.gate(versions.current.description, metrics, loopback=loopback),
+            Parsing(metrics),
+        ],
     )
 
     def published(served: Served) -> None:

@@ -15,13 +15,18 @@ from typing import Final, NoReturn, final
 import grpc
 
 from common.errors import InputError
+from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from common.wire.messages import counts_from_wire, counts_to_wire
+from common.wire.messages import counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadServicer
 from common.wire.service import pushback
 from server.metrics import Metrics
-from server.reports.tally import Tally
+from server.reports.report import ReportRefusedError, check_size, checked_report
+from server.reports.sums import Sums
+from server.reports.tally import SHARDS, Tally, TallyError
+from server.trust.gate import ALLOWED_USERS
 from server.trust.limits import BUDGET_TEXT, BudgetSpentError
+from server.trust.receipts import Receipts
 from server.versions.catalog import Catalog, Served, VersionGoneError
 from server.workers.crew import SaturatedError
 from server.workers.frames import Call, Status, WorkerLostError, Workers
@@ -29,6 +34,7 @@ from server.workers.frames import Call, Status, WorkerLostError, Workers
 # A reader who stalls holds several of them in memory (docs/reliability.md).
 CHUNK_BYTES: Final = 64 << 10
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
+TALLY_TEXT: Final = "reports cannot be counted now, keep them: the server's log says more"
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +55,8 @@ class OffloadService(OffloadServicer):
     """The versions of a catalog for many devices; for the use of one event loop.
 
     A request is answered for the version that it names, or refused with the current one's name.
+
+    receipts  of answers; without them of a key that is forgotten when this ends
     """
 
     def __init__(
@@ -57,8 +65,10 @@ class OffloadService(OffloadServicer):
         tally: Tally,
         workers: Workers,
         metrics: Metrics,
+        receipts: Receipts | None = None,
     ) -> None:
         self.tally = tally
+        self.receipts = receipts or Receipts(clock=tally.now)
         self.versions = versions
         self._workers = workers
         self._metrics = metrics
@@ -96,34 +106,62 @@ class OffloadService(OffloadServicer):
         self, request: wire.PackageRequest, context: grpc.aio.ServicerContext
     ) -> wire.OffloadPackage:
         async with self._statuses("GetPackage", context):
-            return wire.OffloadPackage.FromString(await self._ask("GetPackage", request))
+            package = wire.OffloadPackage.FromString(await self._ask("GetPackage", request))
+            package.receipt = self._receipt(request)
+            return package
 
     async def Recommend(
         self, request: wire.RecommendRequest, context: grpc.aio.ServicerContext
     ) -> wire.Recommendation:
         async with self._statuses("Recommend", context):
-            return wire.Recommendation.FromString(await self._ask("Recommend", request))
+            answer = wire.Recommendation.FromString(await self._ask("Recommend", request))
+            answer.receipt = self._receipt(request)
+            return answer
 
     async def Report(
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:
         async with self._statuses("Report", context):
-            await self._check_countable(request)
-            counts = counts_from_wire(request.counts)
-            counted = await asyncio.wrap_future(
-                self.tally.submit(request.version, request.preset, request.key, counts)
-            )
-            return wire.ReportReply(counted=counted)
+            try:
+                return wire.ReportReply(counted=await self._counted(request))
+            except ReportRefusedError as error:
+                self._metrics.report_refused(error.reason)
+                raise
+            except TallyError:
+                # The tally has said it in the log, once and not for each report.
+                self._metrics.report_refused("disk")
+                raise _RefusedError(grpc.StatusCode.INTERNAL, TALLY_TEXT) from None
 
     async def GetTally(
         self, request: wire.TallyRequest, context: grpc.aio.ServicerContext
     ) -> wire.TallyReply:
         async with self._statuses("GetTally", context):
             self._checked(request)
-            reports, counts = await asyncio.wrap_future(
-                self.tally.submit_total(request.version, request.preset)
-            )
-            return wire.TallyReply(reports=reports, counts=counts_to_wire(counts))
+            sums = self.tally.submit_published(request.version, request.preset)
+            try:
+                return sums_to_wire(await asyncio.wrap_future(sums))
+            except TallyError:
+                raise _RefusedError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT) from None
+
+    def _receipt(self, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
+        return self.receipts.issue(request.version, request.preset, request.user)
+
+    async def _counted(self, request: wire.ReportRequest) -> bool:
+        """Whether a report is new. Raises ReportRefusedError, TallyError, _RefusedError."""
+        await self._check_countable(request)
+        check_size(request)
+        about, allowed = (request.version, request.preset), ALLOWED_USERS.get()
+        fresh = self.receipts.verified(request.receipts, *about)
+        stale = self.receipts.verified(request.stale_receipts, *about)
+        # Whoever has a token is one device; without tokens the user of its first answer is.
+        least = min(receipt.user for receipt in (*fresh, *stale))
+        whose = f"{allowed}" if allowed is not None else f"user {least}"
+        shard = self.receipts.shard(whose, SHARDS)
+        report = checked_report(request, fresh, stale, allowed=allowed, shard=shard)
+        counted = await asyncio.wrap_future(self.tally.submit(report))
+        if counted:
+            self._metrics.reported(report.counts)
+        return counted
 
     async def _check_countable(self, request: wire.ReportRequest) -> None:
         """A version that is served, or one that was: its sum is in the tally.
@@ -217,3 +255,20 @@ class OffloadService(OffloadServicer):
             self._metrics.ended(call, status.name, time.perf_counter() - begun)
         if refusal is not None:
             await context.abort(refusal.code, str(refusal), refusal.trailing)
+
+
+def sums_to_wire(sums: Sums) -> wire.TallyReply:
+    """Shards in order, those without a report too; none when none are told."""
+    nothing = Counts.none(len(sums.counts.eligible))
+    shards = [sums.shards.get(shard, (0, nothing)) for shard in range(SHARDS if sums.shards else 0)]
+    return wire.TallyReply(
+        reports=sums.reports,
+        counts=counts_to_wire(sums.counts),
+        shards=[
+            wire.Shard(reports=reports, counts=counts_to_wire(part)) for reports, part in shards
+        ],
+        randomized=[
+            wire.RandomizedSum(epsilon=epsilon, answers=answers)
+            for epsilon, answers in sums.randomized.items()
+        ],
+    )

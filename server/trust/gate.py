@@ -7,7 +7,8 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, Final, final
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar, final
 
 import grpc
 
@@ -17,13 +18,19 @@ from server.trust.limits import RateLimit
 from server.trust.tokens import TokenKeys, TokenRefusedError
 
 # What anybody may ask; whatever is added to the contract needs a token until it is named here.
-OPEN_CALLS: Final = frozenset({"Describe", "FetchModel", "GetTally"})
+OPEN_CALLS: Final = frozenset({"Describe", "FetchModel"})
+OPERATOR_CALLS: Final = frozenset({"GetTally"})
 UNAUTHENTICATED_TEXT: Final = "a valid bearer token is needed"
 OTHER_USER_TEXT: Final = "the bearer token is not for this user"
+OPERATOR_TEXT: Final = "this needs an operator's token: `vicinal token --operator` prints one"
 RATE_TEXT: Final = "too many calls for this user"
 DEADLINE_TEXT: Final = "the call took longer than any may"
 
+# Users of the bearer token of the call that is being answered; None: it needed none.
+ALLOWED_USERS: Final[ContextVar[range | None]] = ContextVar("allowed users", default=None)
+
 Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
+Said = TypeVar("Said")
 
 
 class _RefusedError(Exception):
@@ -41,6 +48,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
     users         who can be asked for: indices below it
     keys          of tokens; None asks nobody for one
+    loopback      whether nobody but this machine is listened to: the tally needs no token then,
+                  unless there are keys
     rate          of each user's calls, reports apart; None does not limit them
     call_seconds  after which a call is ended, whatever deadline it has; `stream_seconds` is
                   the same for a stream
@@ -52,6 +61,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         *,
         users: int,
         keys: TokenKeys | None = None,
+        loopback: bool = True,
         rate: RateLimit | None = None,
         call_seconds: float,
         stream_seconds: float,
@@ -59,6 +69,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         self._metrics = metrics
         self._users = users
         self._keys = keys
+        self._loopback = loopback
         self._rate = rate
         self._call_seconds = call_seconds
         self._stream_seconds = stream_seconds
@@ -127,10 +138,14 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
     def _admit(self, call: str, request: object, context: grpc.aio.ServicerContext) -> None:
         """Raises _RefusedError."""
+        if call in OPERATOR_CALLS:
+            self._admit_operator(context)
+            return
         user = getattr(request, "user", None)
         caller: Hashable = user
         if self._keys is not None:
             allowed = self._allowed(self._keys, context)
+            ALLOWED_USERS.set(allowed)
             if user is not None and not (user in allowed and user < self._users):
                 raise _RefusedError(grpc.StatusCode.PERMISSION_DENIED, OTHER_USER_TEXT)
             caller = user if user is not None else (call, allowed)
@@ -140,13 +155,25 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         if pause := self._rate.wait(caller):
             raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, RATE_TEXT, pause)
 
+    def _admit_operator(self, context: grpc.aio.ServicerContext) -> None:
+        if self._keys is None:
+            good = self._loopback
+        else:
+            good = self._shown(self._keys.of_operator, context)
+        if not good:
+            raise _RefusedError(grpc.StatusCode.PERMISSION_DENIED, OPERATOR_TEXT)
+
     def _allowed(self, keys: TokenKeys, context: grpc.aio.ServicerContext) -> range:
+        return self._shown(keys.users, context)
+
+    def _shown(self, read: Callable[[str], Said], context: grpc.aio.ServicerContext) -> Said:
+        """What the token of a call says. Raises _RefusedError."""
         metadata = context.invocation_metadata() or ()
         given = [str(value) for key, value in metadata if key == TOKEN_KEY]
         try:
             # Two of them could mean one thing here and another to a proxy in between.
             if len(given) != 1 or not given[0].lower().startswith(TOKEN_SCHEME.lower()):
                 raise TokenRefusedError
-            return keys.users(given[0][len(TOKEN_SCHEME) :])
+            return read(given[0][len(TOKEN_SCHEME) :])
         except TokenRefusedError:
             raise _RefusedError(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED_TEXT) from None

@@ -28,12 +28,13 @@ class Guard:
     daily_neighbors: int | None = None
     call_seconds: float = 60.0
 
-    def gate(self, description: Description, metrics: Metrics) -> Gate:
-        """For one server, with buckets of its own."""
+    def gate(self, description: Description, metrics: Metrics, *, loopback: bool = True) -> Gate:
+        """For one server, with buckets of its own; `loopback` as in Gate."""
         return Gate(
             metrics,
             users=description.user_count,
             keys=self.keys,
+            loopback=loopback,
             rate=None if self.user_rate is None else RateLimit(self.user_rate),
             call_seconds=self.call_seconds,
             stream_seconds=self.call_seconds + description.version_bytes / LEAST_BYTES_PER_SECOND,

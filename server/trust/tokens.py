@@ -1,8 +1,8 @@
 """Bearer tokens that bind a device to its users: JSON Web Tokens with HMAC-SHA256.
 
 A secret file holds one key a line, `KEYID SECRET`; the first signs, all verify, so that a new key
-can be added before an old one is taken away. A token says `sub` (a user, 7, or a range, 0-99)
-and `exp`, and names its key.
+can be added before an old one is taken away. A token says `sub` (a user, 7, a range, 0-99, or
+`operator`, who gets no package and may read the tally) and `exp`, and names its key.
 """
 
 import os
@@ -21,6 +21,7 @@ from common.wire.service import MAX_TOKEN_LENGTH
 ALGORITHM: Final = "HS256"
 # As long as the digest: a shorter key would be the easier thing to guess.
 LEAST_SECRET_LENGTH: Final = 32
+OPERATOR: Final = "operator"
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\s+(\S+)")
 _USERS: Final = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 
@@ -47,16 +48,33 @@ class TokenKeys:
         """
         if not users or users.start < 0:
             raise InputError("a token needs users")
+        subject = f"{users[0]}" if len(users) == 1 else f"{users[0]}-{users[-1]}"
+        return self._signed(subject, days)
+
+    def operator_token(self, *, days: float) -> str:
+        """A token for whoever runs the server. Raises as token()."""
+        return self._signed(OPERATOR, days)
+
+    def _signed(self, subject: str, days: float) -> str:
         expiry = int(self._clock() + 86_400 * days)
         if not 0 < expiry < 1 << 40:
             raise InputError(f"a token of {days:g} days cannot be made")
         name, key = next(iter(self._keys.items()))
-        subject = f"{users[0]}" if len(users) == 1 else f"{users[0]}-{users[-1]}"
         payload = {"sub": subject, "exp": expiry}
         return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": name})
 
     def users(self, token: str) -> range:
-        """The users whom a token is for. Raises TokenRefusedError."""
+        """The users whom a token is for. Raises TokenRefusedError, for an operator's too."""
+        try:
+            return user_range(self._subject(token))
+        except InputError:
+            raise TokenRefusedError from None
+
+    def of_operator(self, token: str) -> bool:
+        """Whether a good token is the operator's. Raises TokenRefusedError for one that is not."""
+        return self._subject(token) == OPERATOR
+
+    def _subject(self, token: str) -> str:
         if not 0 < len(token) <= MAX_TOKEN_LENGTH:
             raise TokenRefusedError
         try:
@@ -73,10 +91,8 @@ class TokenKeys:
         expiry = payload["exp"]
         if not isinstance(expiry, int | float) or not expiry > self._clock():
             raise TokenRefusedError
-        try:
-            return user_range(payload["sub"])
-        except InputError:
-            raise TokenRefusedError from None
+        subject: str = payload["sub"]
+        return subject
 
 
 def user_range(text: str) -> range:

@@ -13,6 +13,7 @@ from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from common.wire.service import REPORT_KEY_SECONDS
 from server.reports import tally as module
+from server.reports.report import Report
 from server.reports.tally import MAX_KEY_LENGTH, Tally, measured_by
 
 ONE = Counts((1, 0), (1, 0), 1, 1, 1, 1)
@@ -45,7 +46,7 @@ def test_what_waits_is_written_before_the_end_in_few_commits(tmp_path: Path) -> 
     tally = Tally(users=10, eligible=(9, 8), path=path)
     held = threading.Event()
     tally._ask(lambda: held.wait(10))
-    waiting = [tally.submit("v", "p", str(number), ONE) for number in range(500)]
+    waiting = [tally.submit(Report("v", "p", str(number), ONE)) for number in range(500)]
     held.set()
     tally.close()
     assert all(future.result() for future in waiting)
@@ -91,22 +92,24 @@ def test_a_key_has_a_length(key: str) -> None:
 
 
 def test_keys_are_kept_for_their_time_and_no_longer(tmp_path: Path) -> None:
-    now = 1_000_000.0
-    with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", clock=lambda: now) as tally:
+    now = 0.0
+    with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", passed=lambda: now) as tally:
         assert tally.add("v", "p", "a", ONE)
         now += REPORT_KEY_SECONDS - 1
         assert not tally.add("v", "p", "a", ONE)
-        now += module._FORGET_SECONDS
+        now += 2
+        # With the next report that is counted it is forgotten.
+        assert tally.add("v", "p", "b", ONE)
         assert tally.add("v", "p", "a", ONE)
-        assert tally.total("v", "p")[0] == 2
+        assert tally.total("v", "p")[0] == 3
 
 
 def test_the_number_of_keys_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 3)
     now = 0.0
-    with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", clock=lambda: now) as tally:
+    with Tally(users=10, eligible=(9, 8), path=tmp_path / "t", passed=lambda: now) as tally:
         for key in "abcde":
-            now += module._FORGET_SECONDS
+            now += 1
             assert tally.add("v", "p", key, ONE)
         assert tally.add("v", "p", "a", ONE)
         assert not tally.add("v", "p", "d", ONE)
@@ -115,7 +118,7 @@ def test_the_number_of_keys_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
 def damaged_in_the_middle(path: Path) -> None:
     with Tally(users=10, eligible=(9, 8), path=path) as tally:
         for number in range(2000):
-            tally.submit("v", "p", f"{number:064}", ONE)
+            tally.submit(Report("v", "p", f"{number:064}", ONE))
     data = bytearray(path.read_bytes())
     data[5000:60000] = b"\xa5" * 55000
     path.write_bytes(data)
@@ -124,7 +127,7 @@ def damaged_in_the_middle(path: Path) -> None:
 def impossible_sum(path: Path) -> None:
     Tally(users=10, eligible=(9, 8), path=path).close()
     with sqlite3.connect(path) as database:
-        values = ("v", "p", "", 1, "[[1],[2],0,0,0,0]")
+        values = ("v", "p", "", 1, "[[1],[2],0,0,0,0,0,0,0]")
         database.execute("INSERT INTO totals VALUES (?,?,?,?,?)", values)
     database.close()
 

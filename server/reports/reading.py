@@ -1,0 +1,52 @@
+"""A tally file, read beside the server that writes it; nothing in it is changed."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from common.errors import InputError
+from common.ranking import Counts
+from server.reports.sums import Sums, counts_from_text
+from server.reports.tally_file import APPLICATION_ID, FORMAT, Whose, sums_now
+
+
+def read_tally(path: Path) -> dict[Whose, Sums]:
+    """All that was counted so far, as of one moment. Raises InputError."""
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
+            database.execute("BEGIN")
+            return _read(database)
+    except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"tally {path}: cannot be read ({reason})") from error
+
+
+def read_counts(path: Path, version: str, preset: str) -> tuple[int, Counts]:
+    """Reports and counts of a version and preset, if they were measured in one way only.
+
+    Zeros without watched items when there are none. Raises InputError.
+    """
+    found = [
+        sums
+        for whose, sums in read_tally(path).items()
+        if (whose.version, whose.preset) == (version, preset)
+    ]
+    if len(found) > 1:
+        raise InputError(f"tally {path}: version {version[:12]} was measured in several ways")
+    return (found[0].reports, found[0].counts) if found else (0, Counts.none(0))
+
+
+def _read(database: sqlite3.Connection) -> dict[Whose, Sums]:
+    (identity,) = database.execute("PRAGMA application_id").fetchone()
+    (form,) = database.execute("PRAGMA user_version").fetchone()
+    if identity != APPLICATION_ID or form not in (1, FORMAT):
+        raise ValueError("not a tally of this program")
+    rows = database.execute("SELECT version, preset, measured, reports, counts FROM totals")
+    totals = {
+        Whose(*whose): Sums(int(reports), counts_from_text(text))
+        for *whose, reports, text in rows.fetchall()
+    }
+    if form == 1:
+        return totals
+    return {whose: sums_now(database, whose) or total for whose, total in totals.items()}
