@@ -13,7 +13,6 @@ from prometheus_client import (
     ProcessCollector,
     start_http_server,
 )
-
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 

@@ -89,7 +89,8 @@ def _answer_all(
             asked = len(parse(wire.Work, payload_of(sent)).users)
             _check_source(reply, answered.source_digest, job)
             counts = counts_from_wire(answered.counts)
-            if (answered.version, answered.users) != (digest, asked) or not counts.of_at_most(asked):
+            fits = counts.of_at_most(asked)
+            if (answered.version, answered.users) != (digest, asked) or not fits:
                 raise VicinalError(f"{sender(reply)} answered something that it was not asked")
             tally.add(digest, job.preset, sent.metadata.message_id[:64], counts)
             done += asked

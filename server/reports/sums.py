@@ -13,7 +13,8 @@ Shards = dict[int, tuple[int, Counts]]
 @dataclass(frozen=True)
 class Sums:
     """reports: how many; counts: their sum; shards: the same of each that has any, by number;
-    randomized: by ε, three numbers a question, how often each was answered."""
+    randomized: by ε, three numbers a question, how often each was answered.
+    """
 
     reports: int
     counts: Counts

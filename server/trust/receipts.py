@@ -36,9 +36,7 @@ class Receipts:
     clock  seconds since 1970; the tally's, by which receipts expire
     """
 
-    def __init__(
-        self, key: bytes | None = None, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, key: bytes | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._key = secrets.token_bytes(KEY_BYTES) if key is None else key
         self._clock = clock
 

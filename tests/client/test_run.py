@@ -13,7 +13,6 @@ from threading import Event
 
 import pytest
 
-from client.link.connection import Connection
 from client.run import DeviceRun, answer_users, parse_users
 from client.stores.ratings import read_local_ratings, write_device_files, write_local_ratings
 from common.errors import InputError, VicinalError
@@ -23,11 +22,15 @@ from tests.support.serving import USERS, Endpoint, Misbehaving, make_scene
 ROOT = Path(__file__).resolve().parents[2]
 
 
+endpoints: dict[str, Endpoint] = {}
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[DeviceRun]:
     scene = make_scene(tmp_path)
     write_local_ratings(tmp_path / "ratings", scene.local)
     with Endpoint(scene.service()) as endpoint:
+        endpoints[endpoint.address] = endpoint
         yield DeviceRun(
             endpoint.address,
             tmp_path / "ratings",
@@ -98,8 +101,7 @@ def test_processes_share_the_users_and_count_the_same(run: DeviceRun) -> None:
     assert alone.cold_bytes > 0 and together.cold_bytes == 0
     assert together.counts == alone.counts
     assert [one.user for one in together.answered] == list(range(USERS))
-    with Connection(run.server) as connection:
-        reports, counts = connection.tally(connection.describe(), "vicinal")
+    reports, counts = endpoints[run.server].counted("vicinal")
     assert (reports, counts) == (4, alone.counts + together.counts)
 
 

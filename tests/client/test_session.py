@@ -56,7 +56,7 @@ def test_devices_the_servers_tally_and_one_process_count_the_same(
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         session = Session(connection, VersionStore(tmp_path / "device"), scene.local, preset=preset)
         batches = list(session.answer(range(USERS)))
-        tally = connection.tally(session.description, preset)
+        tally = endpoint.counted(preset)
     assert [len(batch) for batch in batches] == [USERS_PER_REPORT, USERS - USERS_PER_REPORT]
     answered = [one for batch in batches for one in batch]
     assert [one.user for one in answered] == list(range(USERS))
@@ -81,6 +81,7 @@ def test_a_report_says_nothing_but_counts(tmp_path: Path, scene: Scene) -> None:
         "preset",
         "key",
         "counts",
+        "receipts",
     }
 
 
@@ -133,11 +134,11 @@ def test_users_are_answered_again_with_the_version_that_replaced_theirs(
         first = next(batches)
         cold = packed_bytes(session)
         endpoint.drain()
-        with Endpoint(other.service(), port=endpoint.port):
+        with Endpoint(other.service(), port=endpoint.port) as later:
             second = next(batches)
             assert session.version is not None
             assert session.version.digest == other.recommender.version.digest
-            tally = connection.tally(session.description, "paper")
+            tally = later.counted("paper")
     assert session.cold_bytes == cold + packed_bytes(session)
     assert [one.user for one in first + second] == list(range(USERS))
     assert tally == (1, added(second))

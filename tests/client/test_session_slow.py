@@ -42,7 +42,7 @@ def test_a_slow_device_asks_the_server_and_says_so(tmp_path: Path, scene: Scene)
         here = [one for batch in session.answer(range(USERS)) for one in batch]
         slow = Session(connection, store, scene.local, preset="vicinal", slower_than=0.0)
         answered = [one for batch in slow.answer(range(USERS)) for one in batch]
-        reports, counts = connection.tally(session.description, "vicinal")
+        reports, counts = endpoint.counted("vicinal")
     by_server = [one.counts.by_server for one in answered]
     # Three are needed to judge; one of 25 is made here again, to judge anew.
     assert by_server == [0] * 3 + [1] * 24 + [0] + [1] * (USERS - 28)

@@ -17,6 +17,7 @@ from client.stores.packages import PackageStore
 from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.wire import offload_pb2 as wire
+from server.reports.reading import read_counts
 from tests.support.modules import ENVIRONMENT, ROOT, command
 from tests.support.serving import LARGE_ITEMS, Endpoint, Misbehaving, Scene, make_scene
 
@@ -107,9 +108,10 @@ def test_a_killed_server_leaves_the_last_answers_and_counts_again_when_it_is_bac
         session._ask_again = 0.0
         session._connection = session._recommender._connection = connection
         (again,) = session.answer([*users, 7])
-        reports, counts = connection.tally(connection.describe(), "paper")
+        version = connection.describe().version
+    reports, counts = read_counts(tmp_path / "tally.sqlite", version, "paper")
     assert ways(again) == [(1, 0, 0)] * 4 and all(one.reported for one in again)
-    assert (reports, counts.on_device, counts.stale) == (1, 4, 0)
+    assert (reports, counts.on_device, counts.stale) == (2, 7, 0)
 
 
 def test_stale_answers_before_the_server_is_back_are_counted_as_such(
@@ -122,10 +124,10 @@ def test_stale_answers_before_the_server_is_back_are_counted_as_such(
         endpoint.drain()
         with no_server(connection):
             stale = session.answer_one(4)
-        with Endpoint(scene.service(), port=endpoint.port):
+        with Endpoint(scene.service(), port=endpoint.port) as later:
             session._ask_again = 0.0
             reported = session._report([stale, session.answer_one(5)])
-            tally = connection.tally(session.description, "paper")
+            tally = later.counted("paper")
     assert ways(reported) == [(0, 1, 0), (1, 0, 0)] and all(one.reported for one in reported)
     assert (tally[0], tally[1].stale, tally[1].on_device) == (1, 1, 1)
 
@@ -163,11 +165,11 @@ def test_stale_answers_of_other_settings_are_not_reported(tmp_path: Path, scene:
         with no_server(connection):
             (stale,) = session.answer([4])
         assert not stale[0].comparable and len(stale[0].items) == changed.list_length
-        with Endpoint(scene.service(), port=endpoint.port):
+        with Endpoint(scene.service(), port=endpoint.port) as later:
             session._away = None
             (answered,) = session._report(stale)
             assert not answered.reported
-            assert connection.tally(changed, "paper")[0] == 0
+            assert later.counted("paper")[0] == 0
 
 
 @pytest.mark.parametrize("what", ["package", "version", "nothing"])

@@ -16,6 +16,7 @@ from client.stores.reports import PendingReports
 from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.ranking import Counts
+from server.reports.reading import read_counts
 from tests.faults.support.served import ServedProcess
 from tests.support.child_processes import children_of
 
@@ -68,7 +69,8 @@ def test_a_report_that_the_servers_disk_does_not_take_is_counted_once_it_does(
             assert connection.describe() == session.description
         assert session.send_pending() == 1 and list(owed) == []
         (last,) = session.answer([5])
-        reports, total = connection.tally(session.description, "vicinal")
+        tally = server.store / "tally.sqlite"
+        reports, total = read_counts(tally, session.description.version, "vicinal")
     expected = Counts.none(len(session.description.watched))
     for one in (*first, *last):
         expected += one.counts

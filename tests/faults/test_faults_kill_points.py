@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from client.link.connection import Connection
 from client.stores.ratings import write_local_ratings
 from client.stores.versions import VersionStore
 from common.ranking import Counts
@@ -52,8 +51,7 @@ def test_a_device_killed_at_any_change_of_its_disk_is_whole_afterwards(tmp_path:
             assert list((folder / "store").glob("reports/*.report")) == []
             if code == 0:
                 break
-        with Connection(endpoint.address) as connection:
-            reports, total = connection.tally(connection.describe(), PRESET)
+        reports, total = endpoint.counted(PRESET)
     # At the least: a version, two packages and a report, each opened and renamed; one deleted.
     assert code == 0 and point > 2 * (2 + len(USERS)) + 1
     # A key that was made and not kept was never sent: its device was killed while it wrote.

@@ -1,19 +1,20 @@
 """Gates before a served scene, and calls through them."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
-from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from common.wire.messages import counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.metrics import Metrics
 from server.trust.gate import Gate
 from server.trust.limits import RateLimit
+from server.trust.receipts import Receipts
 from server.trust.tokens import TokenKeys
+from tests.support.receipts import KEY, report_request
 from tests.support.serving import USERS, Endpoint, Scene
 
 
@@ -50,11 +51,11 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 def requests(scene: Scene, user: int) -> dict[str, object]:
     """One of each call that needs a token."""
     version = scene.description().version
-    counts = counts_to_wire(Counts.none(2))
+    receipts = Receipts(KEY)
     return {
         "GetPackage": wire.PackageRequest(version=version, user=user, preset="paper"),
         "Recommend": wire.RecommendRequest(version=version, user=user, preset="paper"),
-        "Report": wire.ReportRequest(version=version, preset="paper", key="k", counts=counts),
+        "Report": report_request(receipts, version, "paper", secrets.token_hex(8), [user]),
     }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ from server.metrics import Metrics
 from server.model_store import StoredModel, tables_digest
 from server.recommending.recommender import Recommender
 from server.reports.tally import Tally
+from server.trust.receipts import Receipts
 from server.versions.catalog import Catalog
 from server.versions.folder import describe, eligible_users, make_current, write_version
 from server.workers.crew import SaturatedError
 from server.workers.frames import Call, WorkerResult
 from server.workers.worker import VersionHandler
+from tests.support.receipts import KEY
 
 USERS, FAKES, ITEMS, WIDTH = 40, 4, 60, 8
 WATCHED = (3, 17)
@@ -60,14 +62,17 @@ class Scene:
         make_current(self.folder, description.version)
         return Catalog(self.folder)
 
-    def tally(self) -> Tally:
-        return Tally(users=USERS, eligible=eligible_users(self.recommender, WATCHED))
+    def tally(self, path: Path | None = None, **how: Any) -> Tally:
+        eligible = eligible_users(self.recommender, WATCHED)
+        return Tally(users=USERS, eligible=eligible, path=path, **how)
 
-    def service(self, *, refusals: int = 0) -> OffloadService:
+    def service(self, *, refusals: int = 0, tally: Tally | None = None) -> OffloadService:
         """The calls, computed by threads of this process: most tests are of something else."""
         description = self.description()
         workers = InProcess(VersionHandler(self.recommender, description, SECRET), refusals)
-        return OffloadService(self.catalog(), self.tally(), workers, Metrics(description))
+        counting = tally or self.tally()
+        receipts = Receipts(KEY, clock=counting.now)
+        return OffloadService(self.catalog(), counting, workers, Metrics(description), receipts)
 
 
 @final

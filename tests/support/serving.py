@@ -17,12 +17,12 @@ from typing import Any, Self, TypeVar, final
 
 import grpc
 
+from common.ranking import Counts
 from common.versions.version import Manifest
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadServicer
 from server.front import endpoint
 from server.front.service import OffloadService
-from server.trust.gate import Gate
 from tests.support.scenes import (
     LARGE_ITEMS,
     PRESETS,
@@ -66,8 +66,9 @@ class Endpoint:
         *,
         port: int = 0,
         listening: endpoint.Listening | None = None,
-        gates: Sequence[Gate] = (),
+        gates: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
+        self._service = service
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -83,10 +84,18 @@ class Endpoint:
         service: OffloadServicer,
         port: int,
         listening: endpoint.Listening | None,
-        gates: Sequence[Gate],
+        gates: Sequence[grpc.aio.ServerInterceptor],
     ) -> endpoint.Endpoint:
         opened = endpoint.Endpoint(service, port=port, listening=listening, gates=gates)
         return await opened.__aenter__()
+
+    def counted(self, preset: str, version: str | None = None) -> tuple[int, Counts]:
+        """Reports counted so far, and their sum: GetTally tells whole hundreds only."""
+        inner = self._service
+        service = inner._service if isinstance(inner, Misbehaving) else inner
+        assert isinstance(service, OffloadService)
+        current = service.versions.current.description.version
+        return service.tally.total(version or current, preset)
 
     def drain(self, grace: float = 10.0) -> None:
         if not self._loop.is_closed():
@@ -199,7 +208,8 @@ def serve_slowly(folder: Path, port: int, pause: float) -> None:
             (folder / "chunks").write_text(str(count))
             time.sleep(pause)
 
-    service = make_scene(folder, items=LARGE_ITEMS).service()
+    scene = make_scene(folder, items=LARGE_ITEMS)
+    service = scene.service(tally=scene.tally(folder / "tally.sqlite"))
     with Endpoint(Misbehaving(service, mangle=mangle), port=port) as endpoint:
         ready = folder / "ready.part"
         ready.write_text(str(endpoint.port))

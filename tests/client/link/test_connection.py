@@ -12,6 +12,7 @@ from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.packing import pack
 from common.wire.service import MAX_ANSWER_BYTES
+from tests.support.receipts import receipts_for
 from tests.support.serving import (
     LARGE_ITEMS,
     WIDTH,
@@ -229,13 +230,15 @@ def test_an_answer_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_report_whose_reply_was_lost_counts_once(tmp_path: Path) -> None:
-    server = Misbehaving(make_scene(tmp_path).service())
+    service = make_scene(tmp_path).service()
+    server = Misbehaving(service)
     server.lose_first_reply()
-    counts = Counts((1, 0), (1, 0), 1, 1, 0, 0)
+    counts = Counts((1, 0), (1, 0), 1, 1, 0, 0, on_device=1)
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         description = connection.describe()
-        assert not connection.report(description, "paper", "key", counts)
-        assert connection.tally(description, "paper") == (1, counts)
+        receipts = receipts_for(service.receipts, description.version, "paper", [7])
+        assert not connection.report(description, "paper", "key", counts, receipts)
+        assert endpoint.counted("paper") == (1, counts)
     assert [request.key for request in server.reports] == ["key", "key"]
 
 

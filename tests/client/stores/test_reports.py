@@ -18,9 +18,11 @@ from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.service import MAX_REPORT_AGE_SECONDS
 from server.reports.tally import Tally
+from server.trust.receipts import Receipts
+from tests.support.receipts import KEY, receipts_for
 from tests.support.serving import Endpoint, Misbehaving, Scene, make_scene
 
-ONE = Counts((1, 1), (0, 1), 1, 1)
+ONE = Counts((1, 1), (0, 1), 1, 1, on_device=1)
 
 
 @pytest.fixture
@@ -29,7 +31,8 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def report(scene: Scene, key: str = "a" * 32) -> wire.ReportRequest:
-    return report_of(scene.description(), "paper", key, ONE)
+    receipts = receipts_for(Receipts(KEY), scene.description().version, "paper", [7])
+    return report_of(scene.description(), "paper", key, ONE, receipts)
 
 
 def test_what_is_kept_is_found_again_until_it_is_dropped(tmp_path: Path, scene: Scene) -> None:
@@ -116,8 +119,9 @@ def test_a_report_of_a_version_that_the_server_has_forgotten_joins_its_sum(
         tally.add(old, "paper", "c" * 32, ONE)
         new.tally = tally
         with Endpoint(new) as endpoint, Connection(endpoint.address) as connection:
-            assert connection.send_report(report(scene))
-            assert not connection.send_report(report(scene))
+            mine = report(scene)
+            assert connection.send_report(mine)
+            assert not connection.send_report(mine)
             other = report(scene, "b" * 32)
             other.preset = "vicinal"
             with pytest.raises(VersionRefusedError, match="another version is served"):
@@ -132,4 +136,4 @@ def test_a_report_is_on_the_disk_before_it_is_sent(tmp_path: Path, scene: Scene)
         (folder / "reports").write_text("in the way")
         with pytest.raises(VicinalError, match="cannot write a report"):
             list(session.answer([1]))
-        assert connection.tally(session.description, "paper")[0] == 0
+        assert endpoint.counted("paper")[0] == 0

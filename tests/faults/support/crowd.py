@@ -35,6 +35,7 @@ from common.versions.version import ModelVersion
 from common.wire import offload_pb2 as wire
 from common.wire.description import description_from_wire
 from common.wire.offload_pb2_grpc import OffloadStub
+from server.reports.reading import read_counts
 from tests.faults.support.figures import Oracle, percentile
 from tests.faults.support.served import ServedProcess
 
@@ -121,7 +122,8 @@ async def device(shared: Shared, user: int) -> AnswerRecord:
 
         loop = asyncio.get_running_loop()
         items, counts = await loop.run_in_executor(shared.pool, computed)
-        report = report_of(description, PRESET, uuid.uuid4().hex, counts)
+        key = uuid.uuid4().hex
+        report = report_of(description, PRESET, key, counts, [message.receipt])
         assert (await ask(shared, stub.Report, report)).counted
     seconds = time.monotonic() - begun
     return AnswerRecord(user, items, counts, description.version, seconds, 0.0, message.ByteSize())
@@ -158,7 +160,8 @@ def serve_crowd(folder: Path, count: int) -> Crowd:
         answered = asyncio.run(all_devices(shared, count))
         crowd.whole = time.monotonic() - begun
         crowd.after = server.resident_mib()
-        crowd.reports, total = connection.tally(description, PRESET)
+        tally = server.store / "tally.sqlite"
+        crowd.reports, total = read_counts(tally, description.version, PRESET)
         assert server.drain() == 0
         oracle = Oracle(server.versions, PRESET)
     crowd.seconds = [one.waited for one in answered]

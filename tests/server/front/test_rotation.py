@@ -20,6 +20,7 @@ from client.stores.versions import VersionStore
 from common.versions.version import ModelVersion
 from common.wire.description import Description
 from server.recommending.recommender import Recommender
+from server.reports.reading import read_counts
 from server.versions.folder import read_serving
 from sims.attacks.profiles import write_profiles
 from sims.evaluation.experiment import Experiment, prepare
@@ -190,7 +191,8 @@ def test_a_version_is_refused_after_its_grace_and_reports_are_answered_again(
         rest = [one.user for batch in batches for one in batch]
         assert rest == list(range(25, 60))
         assert session.version is not None and session.version.digest == second.version
-        assert connection.tally(session.description, "vicinal")[0] == 2
+        tally = tmp_path / "store" / "tally.sqlite"
+        assert read_counts(tally, second.version, "vicinal")[0] == 2
         # What changed since the version that was here is less than the whole.
         size = second.form("int8").size
         assert session.cold_bytes < first.form("int8").size + 0.9 * size

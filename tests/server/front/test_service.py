@@ -14,8 +14,11 @@ from client.link.connection import Connection, VersionRefusedError
 from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
+from common.wire.messages import counts_from_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.front.service import INTERNAL_TEXT
+from server.trust.receipts import Receipts
+from tests.support.receipts import KEY, report_request
 from tests.support.serving import PRESETS, USERS, Endpoint, Scene, make_scene
 
 
@@ -25,9 +28,14 @@ def scene(tmp_path: Path) -> Scene:
 
 
 @pytest.fixture
-def address(scene: Scene) -> Iterator[str]:
+def endpoint(scene: Scene) -> Iterator[Endpoint]:
     with Endpoint(scene.service()) as endpoint:
-        yield endpoint.address
+        yield endpoint
+
+
+@pytest.fixture
+def address(endpoint: Endpoint) -> str:
+    return endpoint.address
 
 
 @pytest.fixture
@@ -132,34 +140,18 @@ def test_a_request_of_megabytes_is_refused(scene: Scene, address: str) -> None:
     assert status(address, "GetPackage", request)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_repeated_key_counts_once(connection: Connection) -> None:
-    description = connection.describe()
-    counts = Counts((2, 1), (1, 0), 2, 1, 1, 0)
-    assert connection.report(description, "paper", "one", counts)
-    assert not connection.report(description, "paper", "one", counts)
-    assert connection.tally(description, "paper") == (1, counts)
-    assert connection.report(description, "paper", "two", counts)
-    assert connection.tally(description, "paper") == (2, counts + counts)
-    assert connection.tally(description, "vicinal") == (0, Counts.none(2))
-
-
-def test_an_impossible_report_is_refused(scene: Scene, connection: Connection) -> None:
-    description = connection.describe()
-    with pytest.raises(InputError, match="41 users, but there are 40"):
-        connection.report(description, "paper", "key", Counts((0, 0), (0, 0), 41))
-    with pytest.raises(InputError, match="1 watched items, not 2"):
-        connection.report(description, "paper", "key", Counts((0,), (0,)))
-    with grpc.insecure_channel(connection.address) as channel:
-        request = wire.ReportRequest(
-            version=description.version,
-            preset="paper",
-            key="key",
-            counts=wire.Counts(eligible=[1, 1], hits=[2, 1], users=1),
-        )
-        with pytest.raises(grpc.RpcError) as caught:
-            OffloadStub(channel).Report(request)
-        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert connection.tally(description, "paper") == (0, Counts.none(2))
+def test_a_repeated_key_counts_once(endpoint: Endpoint, connection: Connection) -> None:
+    version = connection.describe().version
+    first, second = (
+        report_request(Receipts(KEY), version, "paper", key, [3, 4], hits=1) for key in ("a", "b")
+    )
+    counts = counts_from_wire(first.counts)
+    assert connection.send_report(first)
+    assert not connection.send_report(first)
+    assert endpoint.counted("paper") == (1, counts)
+    assert connection.send_report(second)
+    assert endpoint.counted("paper") == (2, counts + counts)
+    assert endpoint.counted("vicinal") == (0, Counts.none(2))
 
 
 def test_faults_reach_a_device_as_its_own_errors(connection: Connection, scene: Scene) -> None:

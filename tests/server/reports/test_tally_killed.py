@@ -7,10 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from client.link.connection import Connection
+from client.link.connection import Connection, report_of
 from common.errors import VicinalError
 from common.ranking import Counts
+from server.reports.reading import read_counts
+from server.trust.receipts import Receipts
 from tests.support.modules import ENVIRONMENT, ROOT, command
+from tests.support.receipts import KEY, receipts_for
 from tests.support.serving import WATCHED
 
 REPORTS, SENDERS, KILLS = 240, 4, 3
@@ -33,7 +36,7 @@ def start(folder: Path, port: int) -> tuple[subprocess.Popen[bytes], int]:
 
 def counts_of(number: int) -> Counts:
     """Of two users, different for different reports."""
-    return Counts((2, 1), (number % 3, number % 2), 2, number % 3)
+    return Counts((2, 1), (number % 3, number % 2), 2, number % 3, on_device=2)
 
 
 def test_no_report_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path: Path) -> None:
@@ -42,6 +45,18 @@ def test_no_report_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path: 
     deadline = time.monotonic() + 120
     with Connection(f"127.0.0.1:{port}") as first:
         description = first.describe()
+
+    receipts = Receipts(KEY)
+    reports = [
+        report_of(
+            description,
+            "paper",
+            f"{number:032x}",
+            counts_of(number),
+            receipts_for(receipts, description.version, "paper", [3, 4]),
+        )
+        for number in range(REPORTS)
+    ]
 
     def send(numbers: range) -> None:
         """Repeat every report, as a device does, until the server says that it has it."""
@@ -56,7 +71,7 @@ def test_no_report_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path: 
 
     def acknowledged_after(connection: Connection, number: int) -> bool:
         try:
-            connection.report(description, "paper", f"{number:032x}", counts_of(number))
+            connection.send_report(reports[number])
         except VicinalError:
             return False
         return True
@@ -75,13 +90,13 @@ def test_no_report_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path: 
                 process, _ = start(tmp_path, port)
             for sender in senders:
                 sender.result(timeout=60)
-        with Connection(f"127.0.0.1:{port}") as connection:
-            reports, total = connection.tally(connection.describe(), "paper")
+        path = tmp_path / "tally.sqlite"
+        counted, total = read_counts(path, description.version, "paper")
     finally:
         process.kill()
         process.wait()
     expected = Counts.none(len(WATCHED))
     for number in range(REPORTS):
         expected += counts_of(number)
-    assert len(acknowledged) == reports == REPORTS
+    assert len(acknowledged) == counted == REPORTS
     assert total == expected

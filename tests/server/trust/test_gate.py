@@ -12,7 +12,6 @@ from client.link.channel import Access
 from client.link.connection import AccessRefusedError, Connection
 from client.session import Session
 from client.stores.versions import VersionStore
-from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from server.trust.gate import OTHER_USER_TEXT, UNAUTHENTICATED_TEXT
 from server.trust.tokens import TokenKeys
@@ -95,7 +94,7 @@ def test_a_device_sends_its_token_and_says_when_it_is_not_taken(
                 len(connection.package(description, 5, "paper", scene.local.own(5)).neighborhood)
                 == 6
             )
-            assert connection.report(description, "paper", "key", Counts.none(2))
+            assert connection.send_report(requests(scene, 5)["Report"])
             with pytest.raises(AccessRefusedError, match=OTHER_USER_TEXT):
                 connection.recommend(description, 4, "paper")
         with (
@@ -130,7 +129,7 @@ def test_a_report_that_its_token_did_not_outlive_is_sent_with_the_next(
         path.write_text(keys.token(range(7, 8), days=1))
         with Connection(endpoint.address, access=Access(token=path)) as connection:
             assert session(connection).send_pending() == 1
-            assert connection.tally(connection.describe(), "paper")[0] == 1
+            assert endpoint.counted("paper")[0] == 1
 
 
 def test_a_call_that_nothing_guards_does_not_exist(scene: Scene) -> None:

@@ -19,6 +19,7 @@ from client.link.connection import Connection
 from client.stores.ratings import read_local_ratings
 from common.ranking import Counts
 from server.data.datasets import load_dataset
+from server.reports.reading import read_counts
 from sims.processes.children import Children
 from sims.serving.process import ServeProcess
 from tests.support.child_processes import children_of
@@ -82,7 +83,7 @@ def test_devices_report_what_the_server_counts(server: ServeProcess, tmp_path: P
     assert second["counts"] == first["counts"]
     with Connection(server.address) as connection:
         description = connection.describe()
-        _, total = connection.tally(description, "vicinal")
+    _, total = read_counts(server.store / "tally.sqlite", description.version, "vicinal")
     assert (description.presets["vicinal"].neighbors, description.user_count) == (30, 200)
     counts = first["counts"] | {name: tuple(first["counts"][name]) for name in ("eligible", "hits")}
     assert total == Counts(**counts) + Counts(**counts)
