@@ -74,8 +74,8 @@ def trimmed_range(values: Sequence[float], share: float) -> Range | None:
 def honest_range(ratio: float, share: float) -> Range:
     """In which the honest users' ratio is, when a share of the users is lied about.
 
-    >>> honest_range(0.06, 0.05)
-    (0.010526315789473675, 0.06315789473684211)
+    >>> honest_range(0.5, 0.5), honest_range(0.2, 0.5)
+    ((0.0, 1.0), (0.0, 0.4))
     """
     return max(0.0, (ratio - share) / (1 - share)), min(1.0, ratio / (1 - share))
 

@@ -15,7 +15,6 @@ counted, and with less a power failure could take back what was told.
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -255,7 +254,7 @@ class TallyFile:
             return
         for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
             try:
-                status = os.stat(path)
+                status = path.stat()
             except OSError:
                 if path in self._files:
                     raise TallyLostError(f"{path} is gone") from None

@@ -238,9 +238,8 @@ def serve(
             from server.front.rotation import Retraining
             from server.front.run import FrontOptions, core_count, serve_front
             from server.reports.tally import FILE_NAME, Tally, measured_by
+            from server.trust import receipts
             from server.trust.guard import Guard
-            from server.trust.receipts import FILE_NAME as RECEIPTS_FILE
-            from server.trust.receipts import receipt_key
             from server.versions.folder import NOTES_FILE, current_version, read_description
             from server.workers.crew import QueueLimits
             from sims.terminal import notes_wanted
@@ -279,7 +278,7 @@ def serve(
                 grace,
                 Listening(host, tls, max_calls, max_calls),
                 Guard(keys, user_rate, daily_neighbors, call_seconds),
-                receipt_key(store / RECEIPTS_FILE),
+                receipts.receipt_key(store / receipts.FILE_NAME),
                 compiled,
             )
             with tally:
