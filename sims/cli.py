@@ -87,7 +87,12 @@ COMMANDS = {
         "server",
     ),
     "token": Command(
-        "sims.commands.token", "Print a token that binds a device to its users.", "server"
+        "sims.commands.token",
+        "Print a token that binds a device to its users, or an operator's.",
+        "server",
+    ),
+    "tally": Command(
+        "sims.commands.tally", "Say what devices reported, and what liars can move.", "server"
     ),
     "simulate": Command("sims.commands.simulate", "Run a fleet of clients in Flower's simulation."),
     "latency": Command(

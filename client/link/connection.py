@@ -214,10 +214,15 @@ class Connection:
         return message.counted
 
     def tally(self, description: Description, preset: str) -> tuple[int, Counts]:
-        """Reports so far, and their sum. Raises as package() does."""
+        """Reports that the operator is told of, and their sum. Raises as package() does."""
+        message = self.published(description, preset)
+        return message.reports, self._checked(lambda: counts_from_wire(message.counts))
+
+    def published(self, description: Description, preset: str) -> wire.TallyReply:
+        """All that the operator is told. Raises as package() does."""
         request = wire.TallyRequest(version=description.version, preset=preset)
         message: wire.TallyReply = self._call(self._stub.GetTally, request)
-        return message.reports, self._checked(lambda: counts_from_wire(message.counts))
+        return message
 
     def close(self) -> None:
         self._channel.grpc.close()

@@ -15,15 +15,13 @@ from typing import Final, NoReturn, final
 import grpc
 
 from common.errors import InputError
-from common.ranking import Counts
 from common.wire import offload_pb2 as wire
-from common.wire.messages import counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadServicer
 from common.wire.service import pushback
 from server.metrics import Metrics
 from server.reports.report import ReportRefusedError, check_size, checked_report
-from server.reports.sums import Sums
-from server.reports.tally import SHARDS, Tally, TallyError
+from server.reports.sums import SHARDS, sums_to_wire
+from server.reports.tally import Tally, TallyError
 from server.trust.gate import ALLOWED_USERS
 from server.trust.limits import BUDGET_TEXT, BudgetSpentError
 from server.trust.receipts import Receipts
@@ -255,20 +253,3 @@ class OffloadService(OffloadServicer):
             self._metrics.ended(call, status.name, time.perf_counter() - begun)
         if refusal is not None:
             await context.abort(refusal.code, str(refusal), refusal.trailing)
-
-
-def sums_to_wire(sums: Sums) -> wire.TallyReply:
-    """Shards in order, those without a report too; none when none are told."""
-    nothing = Counts.none(len(sums.counts.eligible))
-    shards = [sums.shards.get(shard, (0, nothing)) for shard in range(SHARDS if sums.shards else 0)]
-    return wire.TallyReply(
-        reports=sums.reports,
-        counts=counts_to_wire(sums.counts),
-        shards=[
-            wire.Shard(reports=reports, counts=counts_to_wire(part)) for reports, part in shards
-        ],
-        randomized=[
-            wire.RandomizedSum(epsilon=epsilon, answers=answers)
-            for epsilon, answers in sums.randomized.items()
-        ],
-    )

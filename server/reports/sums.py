@@ -1,10 +1,17 @@
-"""What was counted for one model version and preset, and as text for the tally file."""
+"""What was counted for one model version and preset; as text for a file, and as a message."""
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from common.errors import InputError
 from common.ranking import Counts
+from common.wire import offload_pb2 as wire
+from common.wire.messages import counts_from_wire, counts_to_wire
+from server.reports.report import ANSWERS
+
+# Into so many reports are dealt, by whose they are.
+SHARDS: Final = 32
 
 # A number of reports, and their sum.
 Shards = dict[int, tuple[int, Counts]]
@@ -50,6 +57,37 @@ def sums_from_text(text: str) -> Sums:
         {int(shard): (int(count), _counts(part)) for shard, count, part in shards},
         {float(epsilon): tuple(map(int, answers)) for epsilon, answers in randomized},
     )
+
+
+def sums_to_wire(sums: Sums) -> wire.TallyReply:
+    """Shards in order, those without a report too; none when none are told."""
+    nothing = Counts.none(len(sums.counts.eligible))
+    shards = [sums.shards.get(shard, (0, nothing)) for shard in range(SHARDS if sums.shards else 0)]
+    return wire.TallyReply(
+        reports=sums.reports,
+        counts=counts_to_wire(sums.counts),
+        shards=[
+            wire.Shard(reports=reports, counts=counts_to_wire(part)) for reports, part in shards
+        ],
+        randomized=[
+            wire.RandomizedSum(epsilon=epsilon, answers=answers)
+            for epsilon, answers in sums.randomized.items()
+        ],
+    )
+
+
+def sums_from_wire(message: wire.TallyReply) -> Sums:
+    """Raises InputError for what sums_to_wire() does not write."""
+    counts, watched = counts_from_wire(message.counts), len(message.counts.eligible)
+    if any(len(one.answers) != ANSWERS * (watched + 1) for one in message.randomized):
+        raise InputError("tally: randomized answers are not of as many questions as items")
+    shards = {
+        number: (shard.reports, counts_from_wire(shard.counts))
+        for number, shard in enumerate(message.shards)
+        if shard.reports
+    }
+    randomized = {one.epsilon: tuple(one.answers) for one in message.randomized}
+    return Sums(message.reports, counts, shards, randomized)
 
 
 def _listed(counts: Counts) -> list[Any]:

@@ -23,7 +23,7 @@ from common.vicinal.settings import VicinalSettings
 from common.wire.service import REPORT_KEY_SECONDS
 from server.reports.report import ANSWERS, RandomizedAnswers, Report, ReportRefusedError
 from server.reports.steady_clock import SteadyClock
-from server.reports.sums import Sums
+from server.reports.sums import SHARDS, Sums
 from server.reports.tally_file import TallyFile, TallyLostError, Whose
 
 FILE_NAME: Final = "tally.sqlite"
@@ -34,7 +34,6 @@ MAX_KEY_LENGTH: Final = 64
 MAX_SPENT: Final = 1 << 24
 # Sums are told as they stood at the last multiple, so that two of them differ by so many reports.
 STEP: Final = 100
-SHARDS: Final = 32
 # A hundred reports a shard, for the same reason.
 SHARD_STEP: Final = STEP * SHARDS
 _MAX_BATCH: Final = 1_024
@@ -197,11 +196,11 @@ class Tally:
             _log.warning("%s: reports are counted again", self._file)
         # A new dict: whoever reads it in another thread has the one before, whole.
         self.latest = {**self.latest, **self._published}
-        for (_, future), (result, error) in zip(batch, done, strict=True):
-            if error is None:
+        for (_, future), (result, refusal) in zip(batch, done, strict=True):
+            if refusal is None:
                 future.set_result(result)
             else:
-                future.set_exception(error)
+                future.set_exception(refusal)
 
     def _outcome(self, job: Callable[[], Any]) -> tuple[Any, Exception | None]:
         """A job's result or what it raised; a disk that fails fails them all."""

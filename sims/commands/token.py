@@ -1,4 +1,4 @@
-"""`vicinal token`: a bearer token that binds a device to its users."""
+"""`vicinal token`: a bearer token that binds a device to its users, or an operator's."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,25 +35,36 @@ def token(
             "--users", help="A range of users, as 0-99, instead of --user.", metavar="A-B"
         ),
     ] = None,
+    operator: Annotated[
+        bool,
+        typer.Option(
+            "--operator",
+            help="A token for whoever runs the server, instead: it opens the tally and no package.",
+        ),
+    ] = False,
     days: Annotated[
         float, typer.Option("--days", help="Days for which the token is valid, at most 3650.")
     ] = 30.0,
 ) -> None:
-    """Print a token for one user, or for a range of them."""
+    """Print a token for one user, for a range of them, or for the operator."""
     from common.errors import InputError
     from server.trust.tokens import add_token_key, read_token_keys, user_range
     from sims.terminal import notes_wanted
 
     if user is not None and users is not None:
         raise InputError("give --user or --users, not both")
-    if user is None and users is None and not new_key:
-        raise InputError("give --user, or --users for a range")
+    if operator and (user is not None or users is not None):
+        raise InputError("--operator is for no user: give it without --user and --users")
+    if user is None and users is None and not (new_key or operator):
+        raise InputError("give --user, --users for a range, or --operator")
     if not 0 < days <= 3650:
         raise InputError(f"--days {days:g}: more than 0 and at most 3650")
     if new_key:
         name = add_token_key(secret)
         if notes_wanted():
             typer.echo(f"key {name} stands first in {secret}", err=True)
+    if operator:
+        typer.echo(read_token_keys(secret).operator_token(days=days))
     if user is not None or users is not None:
         chosen = user_range(users if users is not None else str(user))
         typer.echo(read_token_keys(secret).token(chosen, days=days))

@@ -48,7 +48,7 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
 
-def requests(scene: Scene, user: int) -> dict[str, object]:
+def requests(scene: Scene, user: int) -> dict[str, Any]:
     """One of each call that needs a token."""
     version = scene.description().version
     receipts = Receipts(KEY)
