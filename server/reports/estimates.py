@@ -66,7 +66,8 @@ def ratio(answers: Sequence[int], epsilon: float) -> Estimate | None:
     """Of those whose list could hold an item, the share whose list did: shown / (shown + not).
 
     The error is that of the ratio to first order (delta method), from the multinomial covariance
-    of the shares of answers given.
+    of the shares of answers given; one more of each there, so that a few answers that happen to be
+    alike do not seem certain.
     """
     total = sum(answers)
     if total < 2:
@@ -81,7 +82,7 @@ def ratio(answers: Sequence[int], epsilon: float) -> Estimate | None:
     slopes = [0.0] * ANSWERS
     slopes[SHOWN] = estimated[NOT_SHOWN] / whole**2 / scale
     slopes[NOT_SHOWN] = -estimated[SHOWN] / whole**2 / scale
-    given = [count / total for count in answers]
+    given = [(count + 1) / (total + ANSWERS) for count in answers]
     mean = sum(slope * share for slope, share in zip(slopes, given, strict=True))
     squares = sum(slope**2 * share for slope, share in zip(slopes, given, strict=True))
     variance = max(0.0, squares - mean**2) / total

@@ -24,6 +24,8 @@ FILE_NAME: Final = "receipts.key"
 KEY_BYTES: Final = 32
 _SAYS: Final = struct.Struct("<IIq")
 _CODE_BYTES: Final = 16
+# Not through a link, and without waiting at a pipe.
+_CAREFULLY: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 RECEIPT_BYTES: Final = _SAYS.size + _CODE_BYTES
 _ADVICE: Final = "delete it, and a new one is made: reports of answers so far are then not counted"
 
@@ -102,7 +104,7 @@ def _make(path: Path) -> None:
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = os.open(path, os.O_RDONLY | _CAREFULLY)
     with os.fdopen(descriptor, "rb") as opened:
         status = os.fstat(opened.fileno())
         key = opened.read(KEY_BYTES + 1) if stat.S_ISREG(status.st_mode) else b""

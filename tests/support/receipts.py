@@ -1,5 +1,6 @@
 """Receipts for tests: of answers that nobody computed."""
 
+import time
 from collections.abc import Sequence
 from itertools import count
 from typing import Final
@@ -15,9 +16,9 @@ KEY: Final = b"k" * 32
 _nonces = count()
 
 
-def receipt(user: int, issued: float = 0.0) -> Receipt:
-    """One that was verified; never the same twice."""
-    return Receipt(user, int(issued), next(_nonces))
+def receipt(user: int) -> Receipt:
+    """One of now that was verified; never the same twice."""
+    return Receipt(user, int(time.time()), next(_nonces))
 
 
 def receipts_for(

@@ -85,7 +85,7 @@ def test_what_is_no_key_is_refused_in_one_line(tmp_path: Path) -> None:
     long.write_bytes(b"k" * 33)
     long.chmod(0o600)
     pipe = tmp_path / "pipe"
-    os.mkdir(pipe, 0o700)
+    os.mkfifo(pipe, 0o600)
     for wrong in (link, dangling, short, long, pipe):
         with pytest.raises(InputError, match="delete it") as refused:
             receipt_key(wrong)
