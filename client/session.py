@@ -15,7 +15,13 @@ from typing import Final, final
 
 from client.answers import AnswerRecord, DeviceRecommender
 from client.device import Pace
-from client.link.connection import Connection, NoAnswerError, VersionRefusedError, report_of
+from client.link.connection import (
+    Connection,
+    NoAnswerError,
+    ServerFailedError,
+    VersionRefusedError,
+    report_of,
+)
 from client.stores.packages import PackageStore
 from client.stores.publications import Publications
 from client.stores.ratings import LocalRatings
@@ -179,6 +185,9 @@ class Session:
             if not self._may_be_stale:
                 raise
             self._left(error)
+            return answered
+        except ServerFailedError:
+            # As when its disk is full: the report is on ours, and the answers are here.
             return answered
         return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
 

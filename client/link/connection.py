@@ -43,6 +43,10 @@ class AccessRefusedError(VicinalError):
     exit_code = 2
 
 
+class ServerFailedError(VicinalError):
+    """The server could not do it, for reasons of its own; it may later."""
+
+
 class NoAnswerError(VicinalError):
     """No server, or none with time for us, within the patience there was.
 
@@ -283,6 +287,8 @@ class Connection:
                 f"no answer from a server at {self.address} within {self._patience:g} s: "
                 "start `vicinal serve`, or name another --server"
             ) from None
+        if code == grpc.StatusCode.INTERNAL:
+            raise ServerFailedError(f"server {self.address}: {code.name}: {details}") from None
         self._fail(f"{code.name}: {details}")
 
     def _checked(self, decode: Callable[[], Reply]) -> Reply:

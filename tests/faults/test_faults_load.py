@@ -21,6 +21,7 @@ DEVICE = "device killed, started again"
 ORDER = (
     *(DEVICE, DEVICE, "network reset", "worker of the server killed", DEVICE),
     *("new version asked for (SIGHUP)", "server killed, started again", DEVICE),
+    *("reports that lie", "disk of the tally full", DEVICE),
     *("network silent for 1 s", "server drained under load, started again", DEVICE),
     *("new version asked for (SIGHUP)", DEVICE),
 )
@@ -38,4 +39,5 @@ def test_no_answer_is_wrong_and_no_report_is_lost_whatever_is_killed(tmp_path: P
     reports = figures.reports
     assert (reports.lost, reports.twice, reports.unknown) == (0, 0, 0)
     assert reports.counted > 0 and figures.sums_differ == []
+    assert field.lies > 0 and field.believed == []
     assert (field.drained, field.dropped) == (BURST, 0)

@@ -21,6 +21,7 @@ from server.reports.tally import STEP
 from server.trust.gate import OPERATOR_TEXT, UNAUTHENTICATED_TEXT, Gate
 from server.trust.receipts import Receipts
 from server.trust.tokens import TokenKeys
+from tests.faults.support.liars import LIES
 from tests.support.gates import bearer, status
 from tests.support.receipts import KEY, receipts_for, report_request
 from tests.support.serving import USERS, Endpoint, Scene, make_scene
@@ -85,40 +86,6 @@ def other_receipts(version: str, preset: str = PRESET, key: bytes = KEY) -> Any:
         request.receipts[:] = receipts_for(Receipts(key), version, preset, [5, 6])
 
     return change
-
-
-def swapped(request: wire.ReportRequest) -> None:
-    del request.stale_receipts[:]
-    request.stale_receipts.append(request.receipts.pop())
-    request.receipts.append(request.stale_receipts[0])
-
-
-LIES: dict[str, Callable[[wire.ReportRequest], object]] = {
-    "nobody says how it was answered": lambda one: (
-        one.counts.ClearField("on_device"),
-        one.counts.ClearField("stale"),
-    ),
-    "all were answered in two ways": lambda one: one.counts.MergeFrom(wire.Counts(by_server=2)),
-    "more users than receipts": lambda one: one.counts.MergeFrom(wire.Counts(users=40)),
-    "more eligible than receipts": lambda one: one.counts.eligible.__setitem__(0, 4),
-    "more hits than eligible": lambda one: one.counts.hits.__setitem__(0, 4),
-    "2**64 - 1 users": lambda one: one.counts.MergeFrom(wire.Counts(users=2**64 - 1)),
-    "stale counted as fresh": lambda one: one.counts.MergeFrom(wire.Counts(stale=0, on_device=3)),
-    "other watched items": lambda one: one.counts.eligible.append(1),
-    "no receipts": lambda one: (one.ClearField("receipts"), one.ClearField("stale_receipts")),
-    "a receipt of nothing": lambda one: one.receipts.__setitem__(0, b""),
-    "a receipt that is cut off": lambda one: one.receipts.__setitem__(0, one.receipts[0][:-1]),
-    "a receipt of another user": lambda one: one.receipts.__setitem__(
-        0, b"\1\0\0\0" + one.receipts[0][4:]
-    ),
-    "a receipt twice": lambda one: one.receipts.__setitem__(0, one.receipts[1]),
-    "a receipt as fresh and stale": swapped,
-    "a key of megabytes": lambda one: setattr(one, "key", "k" * 100_000),
-    "no key": lambda one: one.ClearField("key"),
-    "counts and randomized answers": lambda one: one.randomized.MergeFrom(
-        wire.Randomized(epsilon=1, questions=[0, 1, 2], answers=[0, 1, 2])
-    ),
-}
 
 
 @pytest.mark.parametrize("lie", LIES)

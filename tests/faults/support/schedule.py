@@ -18,7 +18,8 @@ from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from sims.load.network import Network, NetworkConditions
-from tests.faults.support.device_process import KINDS, Device
+from tests.faults.support.device_process import KINDS, PRESET, Device
+from tests.faults.support.disk import full_disk
 from tests.faults.support.figures import (
     Downtime,
     Figures,
@@ -27,7 +28,8 @@ from tests.faults.support.figures import (
     check_reports,
     requests_of,
 )
-from tests.faults.support.ledger import last_entries, read_ledger
+from tests.faults.support.ledger import Ledger, last_entries, read_ledger
+from tests.faults.support.liars import tell_lies
 from tests.faults.support.served import POLL_SECONDS, ServedProcess
 from tests.support.child_processes import children_of
 from tests.support.modules import ENVIRONMENT, ROOT, command
@@ -84,8 +86,11 @@ class Field:
         self.done: Counter[str] = Counter()
         self.drained = 0
         self.dropped = 0
+        self.lies = 0
+        self.believed: list[str] = []
         self.resident_mib = 0.0
         self._folder = folder
+        self._liar = folder / "liar.ledger"
         self._server = ServedProcess(folder / "server", plan.arguments)
         self._devices: list[Playing] = []
         self._away: list[Downtime] = []
@@ -216,6 +221,31 @@ class Field:
         self._server.start()
         self._away.append(Downtime(begin, monotonic()))
 
+    def lie(self) -> None:
+        """A device reports in every wrong way, beside those that play: nothing of it counts."""
+        ledger = Ledger(self._liar)
+        found = tell_lies(self._server.address, PRESET, ledger, seconds=self.plan.deadline)
+        assert found.told > 0
+        self.lies += found.told
+        self.believed += found.taken
+
+    def fill_tally_disk(self) -> None:
+        """No write of the process that listens succeeds, for long enough to answer for many."""
+        before = dict(self._ended_requests())
+        with full_disk(self._server.pid):
+            self.wait_for_all()
+            sleep(1.0)
+        # Answers came all the same; reports are owed, and sent later.
+        assert sum(self._ended_requests().values()) > sum(before.values())
+
+    def _ended_requests(self) -> Counter[str]:
+        return Counter(
+            one.device.name
+            for one in self._devices
+            for entry in read_ledger(one.device.ledger)
+            if entry["what"] == "ended"
+        )
+
     def finish(self) -> Figures:
         """End the devices, then the server, and compare everything."""
         for playing in self._devices:
@@ -236,7 +266,8 @@ class Field:
         owed = frozenset(
             path.stem for device in ledgers for path in device.store.glob("reports/*.report")
         )
-        check_reports(figures, ledgers.values(), self._server.store / "tally.sqlite", owed)
+        every = [*ledgers.values(), read_ledger(self._liar)]
+        check_reports(figures, every, self._server.store / "tally.sqlite", owed)
         return figures
 
     def _until(self, holds: Callable[[], bool]) -> None:
@@ -284,4 +315,6 @@ FAULTS: Final[dict[str, Callable[[Field], None]]] = {
     "new version asked for (SIGHUP)": Field.rotate,
     "network reset": Field.cut_network,
     "network silent for 1 s": Field.stall_network,
+    "reports that lie": Field.lie,
+    "disk of the tally full": Field.fill_tally_disk,
 }

@@ -30,7 +30,7 @@ FRESH = [receipt(1), receipt(2)]
 
 
 def randomized(**changes: Any) -> wire.ReportRequest:
-    parts = {"epsilon": 1.0, "questions": [0, 2], "answers": [2, 1]} | changes
+    parts: dict[str, Any] = {"epsilon": 1.0, "questions": [0, 2], "answers": [2, 1]} | changes
     return wire.ReportRequest(version="v", preset="p", key="k", randomized=wire.Randomized(**parts))
 
 
