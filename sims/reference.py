@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 from common.errors import InputError, VicinalError
 from server.flower_app import RunConfig
 from sims.cli import COMMANDS, INTERRUPTED, app
-from sims.commands import certify, data, device_report, model
+from sims.commands import certify, data, device_report, model, tally_report
 from sims.commands.demo import ROWS
 from sims.commands.help import Declared, declared, flowing
 from sims.evaluation import keys
@@ -214,6 +214,12 @@ def _results() -> Iterator[str]:
         "vicinal grid: runs.jsonl", _described(GridRun), "A line for each run of the command."
     )
     yield _keys("vicinal device --json", device_report.KEYS)
+    yield _keys(
+        "vicinal tally export, show --json",
+        tally_report.KEYS,
+        "CSV has a line for each number: `version`, `preset`, `what`, `item`, `epsilon`, `value`, "
+        "`error`, `of`.",
+    )
     yield _keys("COUNT", keys.COUNTS)
     yield _keys(
         "vicinal latency --json",

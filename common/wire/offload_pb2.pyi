@@ -819,7 +819,7 @@ Global___TallyRequest: _TypeAlias = TallyRequest  # noqa: Y015
 
 @_typing.final
 class TallyReply(_message.Message):
-    """Sums of the reports so far, cut down to a multiple of a hundred."""
+    """Sums of the reports so far, cut down to a multiple of a hundred; of the shards to one of 3,200."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -79,6 +79,7 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
             "device",
             "certs",
             "token",
+            "tally",
             "simulate",
             "latency",
         ]
