@@ -17,6 +17,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.front.service import INTERNAL_TEXT
+from server.reports.tally import STEP
 from server.trust.receipts import Receipts
 from tests.support.receipts import KEY, report_request
 from tests.support.serving import PRESETS, USERS, Endpoint, Scene, make_scene
@@ -165,3 +166,29 @@ def test_faults_reach_a_device_as_its_own_errors(connection: Connection, scene: 
             replace(description, version="a" * 64, transfers=()), 0, "paper", scene.local.own(0)
         )
     assert description.presets == PRESETS
+
+
+def test_reports_show_in_the_metrics_in_steps(scene: Scene) -> None:
+    service = scene.service()
+    metrics, version = service._metrics, scene.description().version
+    metrics.watch_tally(service.tally)
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, labels)
+
+    about = {"version": version, "preset": "paper"}
+    with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
+        for number in range(STEP):
+            assert value("vicinal_hit_ratio", **about) is None
+            request = report_request(
+                service.receipts, version, "paper", str(number), [1, 2], stale=[3], hits=number % 2
+            )
+            assert connection.send_report(request)
+        assert value("vicinal_hit_ratio", **about) == pytest.approx(1 / 6)
+        assert value("vicinal_accuracy", **about) == pytest.approx(1 / 6)
+        assert value("vicinal_answered_total", how="on_device") == 2 * STEP
+        assert value("vicinal_answered_total", how="stale") == STEP
+        request.key = "again"
+        with pytest.raises(InputError, match="counted before"):
+            connection.send_report(request)
+        assert value("vicinal_reports_refused_total", why="repeated") == 1
