@@ -1,6 +1,6 @@
 """Counters and timings of a server, for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, final
 
@@ -87,13 +87,13 @@ class Metrics:
         ):
             Gauge(f"vicinal_{name}", text, registry=self.registry).set_function(value)
 
-    def watch_tally(self, tally: Tally) -> None:
-        """Tell hit ratio and accuracy at every scrape, as they are published.
+    def watch_tally(self, tally: Tally, served: Callable[[str], bool]) -> None:
+        """Tell hit ratio and accuracy at every scrape, as published, of versions that are served.
 
         Not the sums of the moment: whoever scrapes often would see single reports come in, and
         what was scraped is kept by others.
         """
-        self.registry.register(_Published(tally))
+        self.registry.register(_Published(tally, served))
 
     def reported(self, counts: Counts) -> None:
         """A report was counted."""
@@ -145,8 +145,9 @@ class Metrics:
 class _Published(Collector):
     """What a tally tells of each version and preset; both change every hundred reports."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, served: Callable[[str], bool]) -> None:
         self._tally = tally
+        self._served = served
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         labels = ("version", "preset")
@@ -157,6 +158,8 @@ class _Published(Collector):
             "vicinal_accuracy", "Share of held-out items in the lists, as reported.", labels=labels
         )
         for about, sums in self._tally.latest.items():
+            if not self._served(about[0]):
+                continue
             if any(sums.counts.eligible):
                 ratio.add_metric(about, sums.counts.hit_ratio)
             if sums.counts.users:

@@ -79,7 +79,7 @@ async def serve_front(
     crew = Crew(folder, workers=options.workers, limits=options.limits, compiled=options.compiled)
     metrics.watch(crew)
     workers = options.guard.limited(crew)
-    metrics.watch_tally(tally)
+    metrics.watch_tally(tally, versions.serves)
     receipts = Receipts(options.receipt_key, clock=tally.now)
     service = OffloadService(versions, tally, workers, metrics, receipts)
     loopback = is_loopback(options.listening.host)

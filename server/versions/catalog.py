@@ -113,6 +113,14 @@ class Catalog:
             raise VersionGoneError
         return served
 
+    def serves(self, version: str) -> bool:
+        """Whether a version is answered for; from any thread."""
+        try:
+            self.find(version)
+        except VersionGoneError:
+            return False
+        return True
+
     def expire(self) -> None:
         """Drop what is past its grace period, and the oldest when there are too many."""
         now = self._clock()

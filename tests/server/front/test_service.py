@@ -17,6 +17,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.front.service import INTERNAL_TEXT
+from server.reports.sums import Sums
 from server.reports.tally import STEP
 from server.trust.receipts import Receipts
 from tests.support.receipts import KEY, report_request
@@ -171,7 +172,8 @@ def test_faults_reach_a_device_as_its_own_errors(connection: Connection, scene: 
 def test_reports_show_in_the_metrics_in_steps(scene: Scene) -> None:
     service = scene.service()
     metrics, version = service._metrics, scene.description().version
-    metrics.watch_tally(service.tally)
+    metrics.watch_tally(service.tally, service.versions.serves)
+    service.tally.latest["gone", "paper"] = Sums(100, Counts((9, 9), (1, 1)))
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, labels)
@@ -184,6 +186,7 @@ def test_reports_show_in_the_metrics_in_steps(scene: Scene) -> None:
                 service.receipts, version, "paper", str(number), [1, 2], stale=[3], hits=number % 2
             )
             assert connection.send_report(request)
+        assert value("vicinal_hit_ratio", version="gone", preset="paper") is None
         assert value("vicinal_hit_ratio", **about) == pytest.approx(1 / 6)
         assert value("vicinal_accuracy", **about) == pytest.approx(1 / 6)
         assert value("vicinal_answered_total", how="on_device") == 2 * STEP
