@@ -147,7 +147,8 @@ def _robust_table(told: Told) -> Table:
     caption = Text(
         "users lie: that share of the counted users is lied about in any way; their tokens and "
         "receipts keep liars to their share.\n"
-        f"shards lie: that share of the {SHARDS} shards, rounded up; one token is in one shard, "
+        f"shards lie: that share of the shards, rounded up, of which {len(told.sums.shards)} of "
+        f"{SHARDS} have reports; one token is in one shard, "
         "however much it reports. Liars with a token each reach more shards than their share."
     )
     table = Table(title="what liars can move", caption=caption, caption_justify="left")
