@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks.summary import summary
-from common.files import write_file
+from common.files import write_output
 from common.processes import module_command
 
 # Modules of this folder, in the page's order.
@@ -97,7 +97,7 @@ def section(part: str, *, short: bool, folder: Path | None) -> str:
         return kept.read_text(encoding="utf-8")
     text = printed(part, short=short)
     if kept is not None:
-        write_file(kept, text.encode())
+        write_output(kept, text.encode())
     return text
 
 

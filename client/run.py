@@ -22,6 +22,7 @@ from client.stores.packages import PackageStore
 from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
+from common.files import make_folder
 from common.processes import Pinned, end_with
 from common.ranking import Counts
 from common.threads import limit_threads
@@ -106,6 +107,7 @@ def answer_users(
     """
     local = read_local_ratings(run.ratings, run.users)
     with Connection(run.server, access=run.access) as connection:
+        make_folder(run.store)
         # Before any child starts: what is wrong is said once, and the version fetched once.
         session = _session(run, connection, local)
         late_reports = session.send_pending()

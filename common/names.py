@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from common.errors import InputError
+from common.text import one_line
 
 # A stranger's name may be long; lines are not.
 _SHOWN = 80
+_LISTED = 100
 
 
 def unknown(
@@ -25,13 +27,19 @@ def unknown(
     >>> print(unknown("model", "MFF", ["mf", "nsvd"], more=", or your own"))
     unknown model 'MFF': did you mean mf? choose one of mf, nsvd, or your own
     """
-    names = list(known)
+    # A server's names are a stranger's, too.
+    names = [one_line(each, _SHOWN) for each in known]
     near = nearest(name, names)
     hint = f"did you mean {near}? " if near else ""
     place = f"{where}: " if where else ""
     return InputError(
-        f"{place}unknown {kind} {name[:_SHOWN]!r}: {hint}{offer} {', '.join(names)}{more}"
+        f"{place}unknown {kind} {name[:_SHOWN]!r}: {hint}{offer} {_listed(names)}{more}"
     )
+
+
+def _listed(names: list[str]) -> str:
+    some = ", ".join(names[:_LISTED])
+    return some if len(names) <= _LISTED else f"{some} … ({len(names)} in all)"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
 from common.errors import InputError
+from common.files import require_secret
 
 Role = Literal["server", "device"]
 
@@ -25,8 +26,8 @@ class Identity(NamedTuple):
 def read_identity(certificate: Path, key: Path, role: Role) -> Identity:
     """A certificate that can be shown now by a server or a device.
 
-    Raises InputError when a file cannot be read, when they do not belong together, and for a
-    certificate that has expired, is not valid yet or is for another use.
+    Raises InputError when a file cannot be read, when everybody can read the key, when they do not
+    belong together, and for a certificate that has expired, is not valid yet or is for another use.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if role == "server" else _CLIENT)
     _show(context, certificate, key)
@@ -83,6 +84,7 @@ def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise InputError(f"{key}: is not the key of {certificate}") from error
         _refuse(certificate, error, f"holds no certificate, or {key} no key")
+    require_secret(key)
 
 
 def _read(path: Path) -> bytes:

@@ -1,6 +1,7 @@
 """A server's store of model versions: one folder each, named by digest.
 
     STORE/lock                                 held by the process that uses the store
+    STORE/serving/                             what a server serves while it runs
     STORE/versions/DIGEST/model.safetensors    what devices fetch; its SHA-256 is DIGEST
     STORE/versions/DIGEST/users.safetensors    user parameters, which never leave
     STORE/trained/TRAINING_DIGEST              the DIGEST that a training gave
@@ -22,7 +23,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import (
+    clear_parts,
+    make_folder,
+    open_lock,
+    read_file,
+    remove_folder,
+    write_file,
+)
 from common.tables import read_tables
 from common.versions.version import (
     MAX_BYTES,
@@ -113,9 +121,12 @@ class ModelStore:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        """Raises InputError when another process uses the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "lock").open("a+")
+        """Raises InputError when another process uses the folder, OSError.
+
+        What a process left that was killed in here is cleared away.
+        """
+        make_folder(self.folder)
+        lock = open_lock(self.folder / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -132,12 +143,24 @@ class ModelStore:
         lock.write(str(os.getpid()))
         lock.flush()
         self._lock = lock
+        self._clear()
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    @property
+    def serving(self) -> Path:
+        """Where a server puts what it serves; its content goes when the server ends."""
+        return self.folder / "serving"
+
+    def _clear(self) -> None:
+        """With the lock, whatever else is here is of a process that was killed."""
+        remove_folder(self.serving)
+        for folder in (self.folder, self.folder / "trained", *self.folder.glob("versions/*")):
+            clear_parts(folder)
 
     def save(self, trained: TrainedModel) -> StoredModel:
         """Store a trained model. Raises OSError, as for a full disk; `find` finds nothing then."""
@@ -196,6 +219,4 @@ class ModelStore:
 
 
 def _read(path: Path) -> bytes:
-    if path.stat().st_size > MAX_BYTES + _MAX_HEADER:
-        raise InputError(f"{path}: larger than a model version can be")
-    return path.read_bytes()
+    return read_file(path, most=MAX_BYTES + _MAX_HEADER)

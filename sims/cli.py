@@ -24,14 +24,17 @@ import typer
 from typer.core import TyperGroup
 
 from common.errors import VicinalError
+from common.text import one_line
 from common.threads import limit_threads
 from sims.commands.help import command_of
-from sims.terminal import QUIET, plain, set_quiet, write_anything
+from sims.terminal import QUIET, set_quiet, write_anything
 
 INTERRUPTED = 130
 OUR_PACKAGES = ("common", "server", "client", "sims")
 # What a shell sets when it asks for completions: the question, and the line so far.
 COMPLETE: Final = "_VICINAL_COMPLETE"
+# Of an error: a list of all columns of a file is long, too.
+MOST_OF_LINE: Final = 4000
 LINES: Final = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
 # What typer raises for a wrong command line, whichever click it comes from.
 _CommandLineError = cast(
@@ -204,7 +207,7 @@ def _system_line(error: OSError) -> str:
 def _fail(error: BaseException, line: str, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    typer.echo(f"vicinal: {plain(' '.join(line.split()))}", err=True)
+    typer.echo(f"vicinal: {one_line(line, MOST_OF_LINE)}", err=True)
     return code
 
 

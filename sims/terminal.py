@@ -37,15 +37,6 @@ def notes_wanted() -> bool:
     return QUIET not in os.environ
 
 
-def plain(text: str) -> str:
-    """Text in which what a terminal would obey is spelled out.
-
-    >>> plain("red" + chr(27) + "[31m") == "red" + chr(92) + "x1b[31m"
-    True
-    """
-    return "".join(map(_shown, text))
-
-
 def write_anything() -> None:
     """Let stdout and stderr take every character; one that they cannot encode is spelled out."""
     codecs.register_error("vicinal", _spelled)
@@ -60,13 +51,6 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
         raise error
     characters = error.object[error.start : error.end]
     return "".join(map(_one, characters)), error.end
-
-
-def _shown(character: str) -> str:
-    # Halves of surrogates stand for bytes of a file name, which `_one` spells out.
-    if character.isprintable() or "\ud800" <= character <= "\udfff":
-        return character
-    return character.encode("unicode_escape").decode()
 
 
 def _one(character: str) -> str:

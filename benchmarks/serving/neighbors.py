@@ -21,7 +21,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from common.files import write_file
+from common.files import write_output
 from common.threads import limit_threads
 from server.recommending.inverted_lists import LARGEST_SHARE, RECALL
 from server.recommending.neighbor_cache import NeighborCache
@@ -229,7 +229,7 @@ def main(
     console.print(f"\nA list of 200 neighbors from the cache: {cached:.1f} µs.")
     if json_file is not None:
         result = {"rows": [asdict(row) for row in rows], "cached_microseconds": cached}
-        write_file(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_output(json_file, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.serving.skewed_ratings import skewed_ratings
-from common.files import write_file
+from common.files import write_output
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
 from server.recommending.rated_loops import keep_largest
@@ -261,7 +261,7 @@ def main(
         console.print(bound)
     if json_file is not None:
         result = {"rows": [asdict(row) for row in rows], "pruning": bounds}
-        write_file(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_output(json_file, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

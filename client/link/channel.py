@@ -12,6 +12,7 @@ import grpc
 from client.link.handshake import Authority, refusal_of_plaintext, refusal_of_tls
 from common.addresses import is_loopback, join_address, split_address
 from common.errors import InputError
+from common.files import require_secret
 from common.tls_files import read_authority, read_identity
 from common.wire.service import (
     LEAST_PING_SECONDS,
@@ -58,6 +59,8 @@ class Channel:
         self._authority = _authority(access)
         token = None if access.token is None else read_token(access.token)
         _check(self._host, access)
+        if access.token is not None:
+            require_secret(access.token)
         self.metadata = () if token is None else ((TOKEN_KEY, TOKEN_SCHEME + token),)
         self._ask_again = -math.inf
         target = join_address(self._host, self._port)

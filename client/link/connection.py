@@ -16,6 +16,7 @@ from client.link.replies import checked_items, checked_package
 from client.link.retry import Retry
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
+from common.text import one_line
 from common.versions.encodings import Encoding, Form, decode_form
 from common.versions.version import ModelVersion
 from common.vicinal.neighborhood import Neighborhood
@@ -257,7 +258,7 @@ class Connection:
         not_found: type[VicinalError] = InputError,
     ) -> None:
         """Return after a pause when the call is worth repeating; raise a clear error else."""
-        code, details = error.code(), one_line(error.details())
+        code, details = error.code(), one_line(error.details() or "no details")
         refusals: dict[grpc.StatusCode, type[VicinalError]] = {
             grpc.StatusCode.INVALID_ARGUMENT: InputError,
             grpc.StatusCode.OUT_OF_RANGE: InputError,
@@ -329,9 +330,3 @@ def pushback(error: grpc.RpcError) -> float | None:
         if key == PUSHBACK_KEY and isinstance(value, str) and value.isdecimal():
             return int(value[:9]) / 1000
     return None
-
-
-def one_line(text: str | None) -> str:
-    """Text from an untrusted server, cut to one short printable line."""
-    words = " ".join((text or "no details").split())[:200]
-    return "".join(letter if letter.isprintable() else "?" for letter in words)

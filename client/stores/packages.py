@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, final
 from google.protobuf.message import DecodeError
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import BROKEN_OFF_SECONDS, clear_parts, read_file, write_file
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_from_wire, description_to_wire
 
@@ -112,7 +112,6 @@ class PackageStore:
             return
         with suppress(OSError):
             # Not durable: the digest tells what a power failure left.
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self.path(user, preset), data, durable=False)
             self._make_room(len(data))
 
@@ -123,9 +122,7 @@ class PackageStore:
         """
         path = self.path(user, preset)
         try:
-            if path.stat().st_size > self._cap:
-                raise InputError("package: larger than all may be")
-            data = path.read_bytes()
+            data = read_file(path, most=self._cap)
             came, description, message = _read(data, self._whose(user, preset))
         except OSError:
             return None
@@ -165,6 +162,7 @@ class PackageStore:
         if self._unseen < self._cap // 16:
             return
         self._unseen = 0
+        clear_parts(self.folder, age=BROKEN_OFF_SECONDS)
         found = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
             with suppress(OSError):

@@ -10,19 +10,22 @@ last used is its modification time.
 import fcntl
 import os
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
 from common.errors import InputError, VicinalError
-from common.files import write_file
+from common.files import (
+    BROKEN_OFF_SECONDS,
+    clear_parts,
+    open_file,
+    read_file,
+    write_file,
+)
 from common.versions.encodings import Form, decode_form
 from common.versions.version import MAX_BYTES, ModelVersion, is_digest, version_digest
 
 _SUFFIX: Final = ".safetensors"
-# No write takes so long: whoever began it is gone.
-BROKEN_OFF_SECONDS: Final = 3600.0
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -86,10 +89,11 @@ class VersionStore:
         try:
             if not path.exists():
                 return None
-            if path.stat().st_size <= MAX_BYTES:
-                data = path.read_bytes()
-                if version_digest(data) == digest:
-                    return data
+            data = read_file(path, most=MAX_BYTES)
+            if version_digest(data) == digest:
+                return data
+        except InputError:
+            pass  # larger than a version can be
         except OSError as error:
             raise self._failure("read", error) from error
         self._delete(digest)
@@ -109,7 +113,7 @@ class VersionStore:
                 "--encoding"
             )
         try:
-            self._clear_broken_off()
+            clear_parts(self.folder, age=BROKEN_OFF_SECONDS)
             self._make_room(len(data), path)
             write_file(path, data)
         except OSError as error:
@@ -127,19 +131,12 @@ class VersionStore:
         path = self.path(digest)
         # Another process may have deleted it meanwhile: what was read is in memory.
         with suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = open_file(path)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             os.utime(path)
             if digest in self._locks:
                 os.close(self._locks[digest])
             self._locks[digest] = descriptor
-
-    def _clear_broken_off(self) -> None:
-        """Delete what a device left that was killed while it wrote a version."""
-        for path in self.folder.glob(f".*{_SUFFIX}.*"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > BROKEN_OFF_SECONDS:
-                    path.unlink()
 
     def _make_room(self, size: int, place: Path) -> None:
         """Delete the least recently used files until `size` bytes more fit. Raises OSError."""
@@ -177,7 +174,7 @@ class VersionStore:
 def _delete_unused(path: Path) -> bool:
     """Whether the file is gone: nobody had it locked. Raises OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_file(path)
     except FileNotFoundError:
         return True
     try:

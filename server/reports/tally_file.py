@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from common.errors import InputError
+from common.files import make_folder, make_private
 from common.ranking import Counts
 from server.reports.report import Receipt
 from server.reports.sums import Sums, counts_from_text, counts_text, sums_from_text, sums_text
@@ -91,7 +92,9 @@ class TallyFile:
         self._keys_added = self._spent_added = 0
         try:
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
+                if not path.exists():
+                    make_private(path)
             self._database = sqlite3.connect(
                 ":memory:" if path is None else path,
                 timeout=_BUSY_SECONDS,
@@ -100,6 +103,7 @@ class TallyFile:
             )
             try:
                 self._open()
+                _tighten(path)
             except BaseException:
                 self._database.close()
                 raise
@@ -329,3 +333,12 @@ def sums_now(database: sqlite3.Connection, whose: Whose) -> Sums | None:
         for epsilon, text in database.execute(query, whose)
     }
     return Sums(int(found[0]), counts_from_text(found[1]), shards, randomized)
+
+
+def _tighten(path: Path | None) -> None:
+    """It says who reported what, and so do the files beside it: for their owner alone."""
+    if path is not None:
+        for suffix in ("", "-wal", "-shm"):
+            beside = path.with_name(path.name + suffix)
+            if beside.exists():
+                make_private(beside)

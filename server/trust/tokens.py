@@ -5,7 +5,6 @@ can be added before an old one is taken away. A token says `sub` (a user, 7, a r
 `operator`, who gets no package and may read the tally) and `exp`, and names its key.
 """
 
-import os
 import re
 import secrets
 import time
@@ -16,6 +15,7 @@ from typing import Final, final
 import jwt
 
 from common.errors import InputError
+from common.files import require_secret, write_file
 from common.wire.service import MAX_TOKEN_LENGTH
 
 ALGORITHM: Final = "HS256"
@@ -109,8 +109,10 @@ def user_range(text: str) -> range:
 
 
 def read_token_keys(path: Path, *, clock: Callable[[], float] = time.time) -> TokenKeys:
-    """Raises InputError for a file that cannot be read, or whose lines are not keys."""
-    return TokenKeys(_parse(path, _text(path)), clock=clock)
+    """Raises InputError for a file that cannot be read, or that others can; and for other lines."""
+    keys = _parse(path, _text(path))
+    require_secret(path)
+    return TokenKeys(keys, clock=clock)
 
 
 def add_token_key(path: Path) -> str:
@@ -123,11 +125,7 @@ def add_token_key(path: Path) -> str:
     name = secrets.token_hex(4)
     while name in known:
         name = secrets.token_hex(4)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write(f"{name} {secrets.token_urlsafe(LEAST_SECRET_LENGTH)}\n{before}")
-    os.replace(part, path)
+    write_file(path, f"{name} {secrets.token_urlsafe(LEAST_SECRET_LENGTH)}\n{before}".encode())
     return name
 
 

@@ -6,7 +6,6 @@ many newer ones there are; it is refused once its grace period is over.
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, final
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import remove_folder, write_file
 from common.versions.encodings import Encoding, Form, encoding_named
 from common.versions.transfers import pack
 from common.versions.version import version_digest
@@ -130,7 +129,7 @@ class Catalog:
         gone += spare[: max(0, len(spare) + 1 - MAX_VERSIONS)]
         for version in gone:
             del self._served[version]
-            shutil.rmtree(self._folder / version, ignore_errors=True)
+            remove_folder(self._folder / version)
             _log.info("version %s is no longer served", version[:12])
         for version in list(self._bases)[: max(0, len(self._bases) - MAX_BASES)]:
             if version not in self._served:

@@ -12,7 +12,6 @@ once, whatever the number of workers; and what is mapped stays whole when its fo
 """
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import make_folder, remove_folder, require_ours, write_file
 from common.versions.encodings import ENCODINGS, Form, encode_form, form_of
 from common.versions.transfers import pack
 from common.versions.version import ModelVersion, is_digest, version_digest
@@ -123,7 +122,7 @@ def written_serving(
         write_serving(folder, recommender, description, secret)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def write_serving(
@@ -133,9 +132,10 @@ def write_serving(
 
     secret  of which users' devices have a key each
 
-    Raises OSError.
+    One that is there is deleted. Raises OSError; InputError for one that this program did not make.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    require_ours(folder, "another --store")
+    remove_folder(folder)
     write_version(folder, recommender, description, secret)
     make_current(folder, description.version)
 
@@ -144,7 +144,9 @@ def write_version(
     folder: Path, recommender: Recommender, description: Description, secret: bytes
 ) -> None:
     """Add a version, whose description comes last. Raises OSError."""
+    make_folder(folder)
     own = folder / description.version
+    make_folder(own)
     write_deployment(own, recommender, secret)
     for form, data, way, packed in _fetched(recommender.version):
         write_file(folder / FORMS_FOLDER / form.digest, data)

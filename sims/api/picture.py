@@ -7,7 +7,7 @@ from typing import Any, final
 from matplotlib.figure import Figure
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import write_output
 from sims.api.model import Model
 from sims.evaluation.defenses import NO_DEFENSE, RVD
 from sims.evaluation.report import Evaluation
@@ -42,7 +42,7 @@ class Picture:
         """Into a .png file. Raises InputError for another, and OSError."""
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: name a file that ends in .png")
-        write_file(Path(path), self.png)
+        write_output(Path(path), self.png)
 
 
 def picture(drawn: Evaluation | Model, *, dpi: int = DPI) -> Picture:

@@ -27,21 +27,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import write_output
 from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
+from common.text import one_line
 from server.data.reading import read_file
 from sims.attacks.budget import Goal
 from sims.attacks.entries import MAX_RATINGS, refuse_more
 from sims.attacks.foreign import read_array, read_text
 from sims.attacks.foreign_json import read_json
-from sims.terminal import plain
 
 MAX_BYTES: Final = 256 << 20
 MAX_USER: Final = 2**63 - 1
 # A message names no more items than this.
 MOST_SUGGESTED: Final = 20
 MOST_COMMENTS: Final = 1000
+# Characters: lists of targets are among the notes.
+MOST_OF_NOTE: Final = 100_000
 # Where str.splitlines splits UTF-8.
 LINE_ENDS: Final = tuple(each.encode() for each in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _MAGIC: Final = "# vicinal profiles 1"
@@ -117,7 +119,7 @@ def write_profiles(path: Path, profiles: Profiles) -> None:
         "digest": hashlib.sha256(body.encode()).hexdigest(),
     }
     header = "".join(f"# {key}: {value}\n" for key, value in notes.items())
-    write_file(path, f"{_MAGIC}\n{header}{body}".encode())
+    write_output(path, f"{_MAGIC}\n{header}{body}".encode())
 
 
 def _body(ratings: RatingMatrix) -> str:
@@ -171,8 +173,8 @@ def _read(path: Path, item_count: int, scale: RatingScale) -> tuple[RatingMatrix
         if text.startswith(str(path)):
             raise
         raise InputError(f"{path}{'' if text.startswith(':') else ': '}{text}") from error
-    said = {key: plain(value) for key, value in read.said.items()}
-    return read.ratings, {**notes, **said, "read_as": plain(read.how)}
+    said = {key: one_line(value, MOST_OF_NOTE) for key, value in read.said.items()}
+    return read.ratings, {**notes, **said, "read_as": one_line(read.how)}
 
 
 def _is_json(path: Path, data: bytes) -> bool:
@@ -212,7 +214,7 @@ def _comments(path: Path, data: bytes) -> tuple[list[str], int, dict[str, str]]:
     for line in lines[:start]:
         key, colon, value = line.removeprefix("#").partition(":")
         if colon:
-            notes[plain(key.strip())] = plain(value.strip())
+            notes[one_line(key, 80)] = one_line(value, MOST_OF_NOTE)
     return lines, start, notes
 
 

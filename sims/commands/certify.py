@@ -93,7 +93,7 @@ def certify(
     import numpy as np
     from rich.console import Console
 
-    from common.files import write_file
+    from common.files import write_output
     from common.models import architecture
     from common.vicinal.settings import capped, space_named
     from common.vicinal.settings import preset as preset_named
@@ -144,7 +144,7 @@ def certify(
         "rows": rows,
     }
     if json_file is not None:
-        write_file(json_file, (json.dumps(found, indent=2) + "\n").encode())
+        write_output(json_file, (json.dumps(found, indent=2) + "\n").encode())
     Console().print(_table(found))
     Console().print(_cost_table(found))
 

@@ -39,7 +39,7 @@ def compare(
     from rich.console import Console
 
     from common.errors import InputError
-    from common.files import write_file
+    from common.files import write_output
     from sims.evaluation.pairing import paired
     from sims.evaluation.per_user import read_per_user, results_of
 
@@ -52,5 +52,5 @@ def compare(
     ]
     found = paired(*results, seed=seed)
     if json_file is not None:
-        write_file(json_file, (json.dumps(found.to_json(), indent=2) + "\n").encode())
+        write_output(json_file, (json.dumps(found.to_json(), indent=2) + "\n").encode())
     Console().print(found.table())

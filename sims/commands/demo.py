@@ -47,7 +47,7 @@ def demo(
     from rich.console import Console
     from rich.panel import Panel
 
-    from common.files import write_file
+    from common.files import write_output
     from common.vicinal.settings import PRESETS
     from sims.figures.bars import before_and_after, demo_outcomes
     from sims.figures.style import save
@@ -75,10 +75,10 @@ def demo(
         },
         "devices": DEVICES,
     }
-    write_file(folder / "config.toml", tomli_w.dumps(config).encode())
+    write_output(folder / "config.toml", tomli_w.dumps(config).encode())
     with shown() as report:
         results = run_demo(experiment, folder, report)
-    write_file(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_output(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     title = (
         f"{results['dataset']} · {results['model']} · {results['attack']} · "
         f"{results['users']} users · seed {results['seed']}"

@@ -131,7 +131,7 @@ def device(
     from client.run import DeviceRun, answer_users, parse_users
     from client.stores.versions import parse_size
     from common.errors import InputError
-    from common.files import write_file
+    from common.files import write_output
     from common.versions.encodings import encoding_named
     from sims.commands.device_report import device_json, device_table
     from sims.progress import shown
@@ -162,4 +162,4 @@ def device(
     Console().print(device_table(outcome, preset))
     if json_file is not None:
         text = json.dumps(device_json(outcome, preset), indent=2)
-        write_file(json_file, f"{text}\n".encode())
+        write_output(json_file, f"{text}\n".encode())

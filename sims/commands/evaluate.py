@@ -45,7 +45,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from common.files import write_file
+    from common.files import write_output
     from sims.evaluation.per_user import write_per_user
     from sims.evaluation.study import evaluate as evaluated
     from sims.progress import shown
@@ -58,7 +58,7 @@ def evaluate(
             progress=progress,
         )
     if json_file is not None:
-        write_file(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
+        write_output(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
     if per_user is not None:
         write_per_user(per_user, evaluation.per_user())
     Console().print(evaluation.table())

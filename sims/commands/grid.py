@@ -44,7 +44,7 @@ def grid(
     from rich.console import Console
 
     from common.errors import VicinalError
-    from common.files import write_file
+    from common.files import write_output
     from sims.grid.config import read_config
     from sims.grid.page import page_of
     from sims.grid.results import add_run, runs_in, write_parquet
@@ -69,7 +69,7 @@ def grid(
         add_run(folder, seconds=time.monotonic() - start, processes=processes)
     write_parquet(folder / "results.parquet", results)
     page = page_of(asked, results, command=f"vicinal grid {config}", runs=runs_in(folder))
-    write_file(folder / "tables.md", page.encode())
+    write_output(folder / "tables.md", page.encode())
     console = Console()
     for table in pages(asked, results):
         console.print(table.table(console.width))

@@ -102,7 +102,7 @@ def latency(
 
     from rich.console import Console
 
-    from common.files import write_file
+    from common.files import write_output
     from sims.latency.measure import run_plan
     from sims.latency.plan import plan_named, timed
     from sims.latency.report import as_json, setting_reports
@@ -141,7 +141,7 @@ def latency(
 
         apart = all(one.apart for one in results)
         command = shlex.join(["vicinal", *sys.argv[1:]])
-        write_file(page, page_of(parts, files, page, command=command, apart=apart).encode())
+        write_output(page, page_of(parts, files, page, command=command, apart=apart).encode())
     if json_file is not None:
         text = json.dumps(as_json(plan, parts), indent=1)
-        write_file(json_file, f"{text}\n".encode())
+        write_output(json_file, f"{text}\n".encode())

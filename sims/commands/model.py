@@ -150,7 +150,7 @@ def import_command(
     is brought in with the same --attack and --hold-out; `vicinal model ratings` writes those
     ratings. One name may have one of each.
     """
-    from common.files import write_file
+    from common.files import write_output
     from common.models import IMPORTED
     from server.importing.factors import checked_bias, read_factors, with_biases
     from server.importing.fit import fit_of
@@ -194,7 +194,7 @@ def import_command(
         "notes": notes,
     }
     if json_file is not None:
-        write_file(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_output(json_file, (json.dumps(result, indent=2) + "\n").encode())
     for note in notes:
         typer.echo(note, err=True)
     typer.echo(
@@ -229,10 +229,10 @@ def ratings_command(
     """
     if output.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{output}: its name must end in .csv or .parquet")
-    from common.files import write_file
+    from common.files import write_output
 
     source = ratings.source(dataset)
-    write_file(output, _written(source.ratings, output.suffix.lower()))
+    write_output(output, _written(source.ratings, output.suffix.lower()))
     typer.echo(f"{output}: {source.ratings.summary}")
 
 

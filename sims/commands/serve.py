@@ -193,12 +193,12 @@ def serve(
     Ctrl-C let calls under way finish, then end it.
     """
     import os
-    import shutil
 
     # gRPC's own lines about a port in use would stand before ours; read when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     from common.addresses import join_address
+    from common.files import remove_folder, require_ours
     from server.trust.tls import checked_tls
     from server.trust.tokens import read_token_keys
 
@@ -211,8 +211,6 @@ def serve(
     from server.model_store import ModelStore
     from sims.serving.in_child import in_child
 
-    folder = store / "serving"
-
     def prepare(opened: ModelStore) -> None:
         from sims.serving.prepare import Serving
 
@@ -222,9 +220,11 @@ def serve(
             neighbor_search,
             device_ratings,
             retrained=retrain_every is not None,
-        ).write(folder, opened)
+        ).write(opened.serving, opened)
 
     with ModelStore(store) as opened:
+        folder = opened.serving
+        require_ours(folder, "another --store")
         try:
             # Forked before anything else is loaded: what the front does not need never enters it.
             in_child(lambda: prepare(opened))
@@ -233,7 +233,7 @@ def serve(
 
             import uvloop
 
-            from common.files import write_file
+            from common.files import write_output
             from server.front.endpoint import Listening
             from server.front.rotation import Retraining
             from server.front.run import FrontOptions, core_count, serve_front
@@ -260,7 +260,7 @@ def serve(
                     typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
                 if port_file is not None:
                     # Last, because it tells a waiting process that all is there.
-                    write_file(port_file, f"{port}\n".encode())
+                    write_output(port_file, f"{port}\n".encode())
 
             tally = Tally(
                 users=description.user_count,
@@ -289,4 +289,4 @@ def serve(
                     serve_front(folder, tally, front, retraining=retraining, listening=listening)
                 )
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)

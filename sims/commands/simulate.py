@@ -44,7 +44,7 @@ def simulate(
     """
     from rich.console import Console
 
-    from common.files import write_file
+    from common.files import write_output
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
     from sims.evaluation.experiment import prepare
@@ -79,7 +79,7 @@ def simulate(
         )
     Console().print(fleet_table(prepared, result, defense.name))
     if json_file is not None:
-        write_file(
+        write_output(
             json_file,
             (json.dumps(fleet_json(prepared, result, defense.name), indent=2) + "\n").encode(),
         )

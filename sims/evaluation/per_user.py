@@ -19,14 +19,14 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import write_output
 from common.names import unknown
+from common.text import one_line
 from server.data.parquet import child, read_in_child
 from server.data.reading import MIB, first_line, read_file
 from sims.evaluation.metrics import Population
 from sims.evaluation.outcomes import NOTHING, Outcomes
 from sims.evaluation.pairing import UserResults
-from sims.terminal import plain
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 1024 * MIB
@@ -106,7 +106,7 @@ def write_per_user(path: Path, frame: pl.DataFrame) -> None:
     """Whole or not at all. Raises OSError."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
-    write_file(path, buffer.getvalue())
+    write_output(path, buffer.getvalue())
 
 
 def read_per_user(path: Path) -> pl.DataFrame:
@@ -169,7 +169,7 @@ def _asked(rows: pl.DataFrame, name: str) -> dict[str, Any]:
     if asked["goal"] not in ("promote", "demote") or asked["list_length"] < 1:
         raise _damaged(name, "its goal or list length is none")
     for key in ("dataset", "model", "attack", "defense", "preset"):
-        asked[key] = plain(" ".join(asked[key].split())[:80])
+        asked[key] = one_line(asked[key], 80)
     return asked
 
 

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import write_output
 
 KINDS: Final = ("png", "svg")
 
@@ -226,4 +226,4 @@ def save(figure: Figure, path: Path) -> None:
     with drawing():
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    write_file(path, buffer.getvalue())
+    write_output(path, buffer.getvalue())

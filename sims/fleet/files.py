@@ -14,7 +14,7 @@ import tomli_w
 
 from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import InputError
-from common.files import SECRET_BYTES, write_file
+from common.files import SECRET_BYTES, make_folder, write_file
 from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
 from server.recommending.recommender import Recommender
@@ -57,12 +57,12 @@ def write_fleet_files(
         raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
     recommender.neighborhood(0, settings)  # refuses now what every client would be refused
     files = FleetFiles(folder.resolve())
+    make_folder(files.folder)
     secret = secrets.token_bytes(SECRET_BYTES)
     write_deployment(files.folder / "deployment", recommender, secret)
     for partition in range(clients):
         own = local.of(range(partition, users, clients)).with_keys(secret)
         path = files.folder / "devices" / partition_file_name(partition, clients)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_local_ratings(path, own)
     config = {
         "deployment": str(files.folder / "deployment"),

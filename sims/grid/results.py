@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import open_lock, write_output
 from common.vicinal.settings import Space, StepRule
 from sims.attacks.budget import ATTACK_SIZE, Goal
 from sims.attacks.options import Value
@@ -251,7 +251,7 @@ def cell_path(folder: Path, cell: Cell) -> Path:
 
 def write_result(path: Path, result: CellResult) -> None:
     """Raises OSError."""
-    write_file(path, (result.model_dump_json(indent=1) + "\n").encode())
+    write_output(path, (result.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_result(path: Path) -> CellResult:
@@ -336,7 +336,7 @@ def write_parquet(path: Path, results: Sequence[CellResult]) -> None:
 
     buffer = io.BytesIO()
     pl.from_dicts([one.flat() for one in results], infer_schema_length=None).write_parquet(buffer)
-    write_file(path, buffer.getvalue())
+    write_output(path, buffer.getvalue())
 
 
 def add_run(folder: Path, *, seconds: float, processes: int) -> None:
@@ -361,7 +361,7 @@ def runs_in(folder: Path) -> list[GridRun]:
 def locked(folder: Path) -> Iterator[None]:
     """Raises InputError when another process works in the same folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
+    with open_lock(folder / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,6 @@ is the same for all attacks: tasks of their own make and measure those, and the 
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from common.errors import VicinalError
+from common.files import make_folder, remove_folder
 from common.threads import limit_threads
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
@@ -72,11 +72,12 @@ def run_grid(
             load_dataset(dataset, progress=notes_wanted())
         shown = _Shown(report, cells, todo)
         if todo:
+            make_folder(folder / STORES)
             with interruptible(), ray_session(processes=processes, address=address) as ray:
                 for cell, result in _run(ray, todo, folder.resolve() / STORES):
                     write_result(cell_path(folder, cell), result)
                     shown.done(cell)
-        shutil.rmtree(folder / STORES, ignore_errors=True)
+        remove_folder(folder / STORES)
         return [read_result(path) for path in paths]
 
 
@@ -162,7 +163,7 @@ def run_group(
                 yield result_of(cell.capped(prepared), evaluation.to_json())
             except Exception as error:  # noqa: BLE001 - as above
                 yield result_of(cell, None, _line(error))
-    shutil.rmtree(store.folder, ignore_errors=True)
+    remove_folder(store.folder)
 
 
 def _own(experiment: Experiment) -> OwnModel | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import write_output
 from sims.latency.headlines import headlines
 from sims.latency.report import SettingReport, machine
 from sims.latency.table import sheets, summary
@@ -84,4 +84,4 @@ def _linked(picture: Path, page: Path) -> str:
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    write_file(path, with_head(measured(path.read_text(encoding="utf-8"))).encode())
+    write_output(path, with_head(measured(path.read_text(encoding="utf-8"))).encode())

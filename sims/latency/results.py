@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import write_output
 from sims.grid.results import CELLS
 from sims.latency.plan import Kind, Scenario, Setting, SideName
 
@@ -127,7 +127,7 @@ def scenario_path(folder: Path, scenario: Scenario) -> Path:
 
 def write_scenario(folder: Path, scenario: Scenario, measured: ScenarioResult) -> None:
     """Raises OSError."""
-    write_file(scenario_path(folder, scenario), f"{measured.model_dump_json()}\n".encode())
+    write_output(scenario_path(folder, scenario), f"{measured.model_dump_json()}\n".encode())
 
 
 def read_scenario(folder: Path, scenario: Scenario) -> ScenarioResult | None:

@@ -6,6 +6,7 @@ An experiment adds an attack's profiles or withholds a rating of every user.
 from dataclasses import replace
 
 from client.stores.ratings import LocalRatings
+from common.text import one_line
 from server.preparing import Source, load_source
 from sims.attacks.profiles import Profiles
 from sims.evaluation.experiment import NO_ATTACK, Experiment, local_ratings, prepare
@@ -43,8 +44,7 @@ def _in_words(experiment: Experiment, profiles: Profiles | None, *, hold_out: bo
     parts = []
     if profiles is not None:
         # A path may hold characters that no line does.
-        name = label(experiment.attack)[:200]
-        attack = "".join(each if each.isprintable() else "?" for each in name)
+        attack = one_line(label(experiment.attack))
         parts.append(f"attack {attack} added {profiles.ratings.user_count} fake users")
     if hold_out:
         parts.append("one rating of every user is withheld")

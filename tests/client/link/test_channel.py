@@ -154,6 +154,7 @@ def test_nothing_goes_to_another_machine_in_the_clear(
 ) -> None:
     address = f"{host}:50551"
     (tmp_path / "token").write_text("abc.def.ghi\n")
+    (tmp_path / "token").chmod(0o600)
     with pytest.raises(InputError, match="nothing would be encrypted: give --ca"):
         Connection(address)
     for insecure in (False, True):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.link.connection import Connection, one_line
+from client.link.connection import Connection
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
@@ -287,9 +287,3 @@ def test_a_server_that_stays_saturated_is_given_up_in_time(tmp_path: Path) -> No
         pytest.raises(VicinalError, match="saturated, 7 requests wait: try again in 150 ms"),
     ):
         connection.package(connection.describe(), 0, "paper", scene.local.own(0))
-
-
-def test_a_strangers_text_becomes_one_short_line() -> None:
-    assert one_line("a\n\x1b[31m b" + "x" * 500).startswith("a ?[31m bxxx")
-    assert len(one_line("x" * 500)) == 200
-    assert one_line(None) == "no details"

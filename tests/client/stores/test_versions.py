@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from client.stores.versions import BROKEN_OFF_SECONDS, VersionStore, parse_size
+from client.stores.versions import VersionStore, parse_size
 from common.errors import InputError, VicinalError
+from common.files import BROKEN_OFF_SECONDS
 from common.versions.encodings import Form
 from common.versions.version import version_digest
 from tests.support.serving import Scene, make_scene
 
 ROOT = Path(__file__).resolve().parents[3]
+# Of files that are being written.
+ENDS = ("0a0a0a0a.part", "1b1b1b1b.part")
 
 
 def own_form(scene: Scene) -> Form:
@@ -39,7 +42,7 @@ def test_what_a_killed_writer_left_is_deleted_and_what_another_writes_is_not(
     scene = make_scene(tmp_path)
     store = VersionStore(tmp_path / "device")
     store.folder.mkdir()
-    left, written = (store.folder / f".{'a' * 64}.safetensors.{end}" for end in ("0a", "1b"))
+    left, written = (store.folder / f".{'a' * 64}.safetensors.{end}" for end in ENDS)
     for path in (left, written):
         path.write_bytes(b"the beginning of a version")
     old = left.stat().st_mtime - BROKEN_OFF_SECONDS - 60

@@ -86,6 +86,7 @@ def test_a_device_sends_its_token_and_says_when_it_is_not_taken(
     keys = TokenKeys({"k": SECRET})
     path = tmp_path / "token"
     path.write_text(keys.token(range(5, 10), days=1) + "\n")
+    path.chmod(0o600)
     caplog.set_level(logging.DEBUG)
     with Endpoint(scene.service(), gates=[make_gate(scene, keys)]) as endpoint:
         with Connection(endpoint.address, access=Access(token=path)) as connection:
@@ -122,11 +123,13 @@ def test_a_report_that_its_token_did_not_outlive_is_sent_with_the_next(
     service = Misbehaving(scene.service(), before=a_day_passes)
     with Endpoint(service, gates=[make_gate(scene, keys)]) as endpoint:
         path.write_text(keys.token(range(7, 8), days=1))
+        path.chmod(0o600)
         with Connection(endpoint.address, access=Access(token=path)) as connection:
             with pytest.raises(AccessRefusedError):
                 list(session(connection).answer([7]))
             assert session(connection).send_pending() == 0
         path.write_text(keys.token(range(7, 8), days=1))
+        path.chmod(0o600)
         with Connection(endpoint.address, access=Access(token=path)) as connection:
             assert session(connection).send_pending() == 1
             assert endpoint.counted("paper")[0] == 1

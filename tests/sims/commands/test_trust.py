@@ -76,6 +76,7 @@ def token(trusted: Trusted, users: str, *more: str) -> Path:
     assert done.returncode == 0, done.stderr
     path = trusted.server.folder / f"{users}.token"
     path.write_text(done.stdout)
+    path.chmod(0o600)
     return path
 
 
@@ -97,6 +98,7 @@ def test_without_a_token_or_with_anothers_a_device_ends_in_one_line(trusted: Tru
     assert "not for this user" in line(trusted.device("22", own), 2)
     spoilt = own.with_name("spoilt.token")
     spoilt.write_text(own.read_text()[:-6] + "AAAAA\n")
+    spoilt.chmod(0o600)
     assert "a valid bearer token is needed" in line(trusted.device("21", spoilt), 2)
     brief = token(trusted, "23", "--days", "0.00001")
     time.sleep(1)
