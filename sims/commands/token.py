@@ -42,12 +42,22 @@ def token(
             help="A token for whoever runs the server, instead: it opens the tally and no package.",
         ),
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the token into this file, which its owner alone may read.",
+            metavar="FILE",
+        ),
+    ] = None,
     days: Annotated[
         float, typer.Option("--days", help="Days for which the token is valid, at most 3650.")
     ] = 30.0,
 ) -> None:
     """Print a token for one user, for a range of them, or for the operator."""
     from common.errors import InputError
+    from common.files import write_file
     from server.trust.tokens import add_token_key, read_token_keys, user_range
     from sims.terminal import notes_wanted
 
@@ -63,8 +73,14 @@ def token(
         name = add_token_key(secret)
         if notes_wanted():
             typer.echo(f"key {name} stands first in {secret}", err=True)
+    made = []
     if operator:
-        typer.echo(read_token_keys(secret).operator_token(days=days))
+        made.append(read_token_keys(secret).operator_token(days=days))
     if user is not None or users is not None:
         chosen = user_range(users if users is not None else str(user))
-        typer.echo(read_token_keys(secret).token(chosen, days=days))
+        made.append(read_token_keys(secret).token(chosen, days=days))
+    for each in made:
+        if output is None:
+            typer.echo(each)
+        else:
+            write_file(output, f"{each}\n".encode())
