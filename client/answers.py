@@ -7,7 +7,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.device import answer, ranked
+from client.budget import OverBudgetError, require_answer
+from client.device import answer, careful, ranked
 from client.link.connection import Connection, NoAnswerError, Package
 from client.link.replies import checked_package
 from client.stores.packages import KeptPackage, PackageStore
@@ -101,8 +102,10 @@ class DeviceRecommender:
             shared=self._shared,
         )
         arrived = time.perf_counter()
+        with careful():
+            scores = self._scores(description, version, package)
         found = ranked(
-            self._scores(description, version, package),
+            scores,
             rated=self._local.items_of(user),
             held_out=self._local.held_out_of(user),
             watched=description.watched,
@@ -175,7 +178,10 @@ class DeviceRecommender:
             (neighborhood, _), _ = checked_package(
                 kept.message, kept.description, self._preset, self._local.own(user)
             )
-        except InputError:  # as when the user has rated more since
+            # It came when there was more to spend.
+            require_answer(self._connection.budget, kept.description, self._preset, neighborhood)
+        # As when the user has rated more since.
+        except (InputError, OverBudgetError):
             raise error from None
         settings = kept.description.preset(self._preset)
         start = time.perf_counter()

@@ -1,6 +1,8 @@
 """One user's answer on the device: fine-tune, rank, count; and whether that takes too long."""
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
 from typing import Final, NamedTuple, final
@@ -8,6 +10,7 @@ from typing import Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import VicinalError
 from common.ranking import Counts, HeldOutItem, count_user, top_items
 from common.versions.version import ModelVersion
 from common.vicinal.neighborhood import Neighborhood
@@ -38,8 +41,10 @@ def answer(
     list_length: int,
 ) -> Answer:
     """Recommend to one user and count what evaluation wants to know."""
+    with careful():
+        scores = tuned_scores(version.served, neighborhood, settings)
     return ranked(
-        tuned_scores(version.served, neighborhood, settings),
+        scores,
         rated=rated,
         held_out=held_out,
         watched=watched,
@@ -55,10 +60,28 @@ def ranked(
     watched: tuple[int, ...],
     list_length: int,
 ) -> Answer:
-    """Top K and counts from a fine-tuned copy's scores of all items, [I]."""
+    """Top K and counts from a fine-tuned copy's scores of all items, [I].
+
+    Raises VicinalError for scores that are not finite, or of too few items.
+    """
+    if len(rated) and rated[-1] >= len(scores):
+        raise VicinalError("the server's model has fewer items than this device knows")
     items = top_items(scores, rated, list_length)
     counts = count_user(items, rated, watched, held_out)
     return Answer(items, replace(counts, on_device=1))
+
+
+@contextmanager
+def careful() -> Iterator[None]:
+    """Arithmetic on a stranger's numbers: what they come to is seen in the scores.
+
+    Raises VicinalError where there is no solution.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except np.linalg.LinAlgError as error:
+        raise VicinalError(f"fine-tuning: the model's numbers have no solution ({error})") from None
 
 
 @final

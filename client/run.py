@@ -7,7 +7,7 @@ child ends when its parent does, however that ends.
 import multiprocessing
 import signal
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from client.answers import AnswerRecord
+from client.budget import Budget
 from client.link.channel import Access
 from client.link.connection import Connection
 from client.session import Session
@@ -44,6 +45,7 @@ class DeviceRun:
     slim         hold no model version, nor packages: each brings the part of a model it touches
     encoding     in which versions are fetched
     store_bytes  that all versions in the store may take; None sets no limit
+    budget       memory and time of one answer
     """
 
     server: str
@@ -57,6 +59,7 @@ class DeviceRun:
     slim: bool = False
     encoding: Encoding = "float32"
     store_bytes: int | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,10 @@ def answer_users(
     Raises InputError, VicinalError; no process is left behind, whatever happens.
     """
     local = read_local_ratings(run.ratings, run.users)
-    with Connection(run.server, access=run.access) as connection:
-        make_folder(run.store)
+    with Connection(run.server, access=run.access, budget=run.budget) as connection:
+        # A device that can write nothing can answer all the same.
+        with suppress(OSError):
+            make_folder(run.store)
         # Before any child starts: what is wrong is said once, and the version fetched once.
         session = _session(run, connection, local)
         late_reports = session.send_pending()
@@ -214,7 +219,7 @@ def _run_child(run: DeviceRun, pipe: Pipe) -> None:
     limit_threads()
     try:
         local: LocalRatings = read_local_ratings(run.ratings, run.users)
-        with Connection(run.server, access=run.access) as connection:
+        with Connection(run.server, access=run.access, budget=run.budget) as connection:
             session = _session(run, connection, local)
             for batch in session.answer(run.users):
                 pipe.send(batch)

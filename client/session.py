@@ -4,6 +4,7 @@ A server that cannot be reached is no reason to show nothing: the last package o
 an answer too, marked as stale. And a device that is too slow may ask for the server's answer.
 """
 
+import logging
 import time
 import uuid
 from collections import deque
@@ -44,6 +45,8 @@ REPORTS_FOLDER: Final = "reports"
 MAX_REFUSALS: Final = 3
 # A server that did not answer is left alone for so long, and users are answered without it.
 AWAY_SECONDS: Final = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -176,13 +179,13 @@ class Session:
         for one in sent:
             if one.counts.stale:
                 self._recommender.spent(one.user)
+        kept = self._kept(report)
         if self._away is not None:
-            self._pending.keep(report)
             return answered
         try:
             self._deliver(report)
         except NoAnswerError as error:
-            if not self._may_be_stale:
+            if not self._may_be_stale and kept:
                 raise
             self._left(error)
             return answered
@@ -191,9 +194,17 @@ class Session:
             return answered
         return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
 
+    def _kept(self, report: wire.ReportRequest) -> bool:
+        """Whether it is on the disk, until the server has it: a full disk withholds no answer."""
+        try:
+            self._pending.keep(report)
+        except VicinalError as error:
+            _log.warning("%s; this report is not kept", error)
+            return False
+        return True
+
     def _deliver(self, report: wire.ReportRequest) -> None:
-        """Kept on the disk until the server has it, or says that it will never take it."""
-        self._pending.keep(report)
+        """Raises as send_report(); what the server will never take is owed no more."""
         try:
             self._connection.send_report(report)
         except (InputError, VersionRefusedError):
@@ -236,6 +247,7 @@ class Session:
             check_slim(model_named(description.manifest.model), settings)
             return description, None
         form = description.form(self._encoding)
+        self._connection.require_version(description, self._encoding)
         self._store.release()
         version = self._store.load(form, description.version)
         if version is not None:

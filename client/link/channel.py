@@ -51,10 +51,12 @@ class Access:
 class Channel:
     """A gRPC channel to one server, and what goes with every call.
 
+    largest  bytes of a message that is taken
+
     Raises InputError for an address, a file or a combination that cannot be used.
     """
 
-    def __init__(self, address: str, access: Access) -> None:
+    def __init__(self, address: str, access: Access, *, largest: int = MAX_ANSWER_BYTES) -> None:
         self._host, self._port = split_address(address)
         self._authority = _authority(access)
         token = None if access.token is None else read_token(access.token)
@@ -64,10 +66,12 @@ class Channel:
         self.metadata = () if token is None else ((TOKEN_KEY, TOKEN_SCHEME + token),)
         self._ask_again = -math.inf
         target = join_address(self._host, self._port)
+        received = ("grpc.max_receive_message_length", min(largest, MAX_ANSWER_BYTES))
+        options = (received, *_OPTIONS)
         if self._authority is None:
-            self.grpc = grpc.insecure_channel(target, options=_OPTIONS)
+            self.grpc = grpc.insecure_channel(target, options=options)
         else:
-            self.grpc = grpc.secure_channel(target, _credentials(self._authority), options=_OPTIONS)
+            self.grpc = grpc.secure_channel(target, _credentials(self._authority), options=options)
 
     def refusal(self) -> str | None:
         """Why server and device do not understand each other, in a few words; None if they do.
@@ -85,7 +89,6 @@ class Channel:
 
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     # A proxy meant for the web must not see neighbors' ratings.
     ("grpc.enable_http_proxy", 0),
     # The channel's own pauses between attempts would outlast our patience.

@@ -10,6 +10,13 @@ from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
 
 import grpc
 
+from client.budget import (
+    Budget,
+    OverBudgetError,
+    require_answer,
+    require_unpacking,
+    require_version,
+)
 from client.link.channel import Access, Channel
 from client.link.model_fetch import Fetcher, FormLookup, NotServedError
 from client.link.replies import checked_items, checked_package
@@ -26,10 +33,12 @@ from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from common.wire.sealing import OtherRatingsError, OwnRow
-from common.wire.service import PUSHBACK_KEY
+from common.wire.service import MAX_ANSWER_BYTES, PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
 
 PATIENCE_SECONDS: Final = 8.0
+# How gRPC says it.
+_TOO_LARGE: Final = "larger than max"
 
 Reply = TypeVar("Reply")
 
@@ -49,7 +58,7 @@ class ServerFailedError(VicinalError):
 
 
 class NoAnswerError(VicinalError):
-    """No server, or none with time for us, within the patience there was.
+    """No server, none with time for us within the patience there was, or none we can afford.
 
     seconds  after which it wants to be asked again, where it said so; 0 else
     """
@@ -93,14 +102,21 @@ class Connection:
 
     address  HOST:PORT
     access   encryption, certificate and token (client.link.channel)
+    budget   what one answer may take of this device's memory and time (client.budget)
     """
 
     def __init__(
-        self, address: str, *, patience: float = PATIENCE_SECONDS, access: Access | None = None
+        self,
+        address: str,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        access: Access | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.address = address
+        self.budget = budget or Budget()
         self._patience = patience
-        self._channel = Channel(address, access or Access())
+        self._channel = Channel(address, access or Access(), largest=self.budget.message_bytes)
         self._stub = OffloadStub(self._channel.grpc)
         self._fetcher = Fetcher(
             self._stub.FetchModel,
@@ -128,8 +144,9 @@ class Connection:
         stored  gives the bytes of forms that are here already: what changed since is less
 
         Bytes that are not those of the name are thrown away and fetched anew, 3 times at
-        most. Raises VicinalError, VersionRefusedError.
+        most. Raises VicinalError, VersionRefusedError; NoAnswerError for more than the budget.
         """
+        self.require_version(description, encoding)
         form = self._checked(lambda: description.form(encoding))
         fetched = self._fetcher.form(description, form, stored)
         version = self._checked(
@@ -138,6 +155,10 @@ class Connection:
         if version.manifest != description.manifest:
             self._fail("the manifest it describes is not the one inside the model version")
         return FetchedModel(version, form, *fetched)
+
+    def require_version(self, description: Description, encoding: Encoding) -> None:
+        """Raises NoAnswerError for a version that is more than the budget."""
+        self._affordable(lambda: require_version(self.budget, description, encoding))
 
     def package(
         self,
@@ -154,7 +175,8 @@ class Connection:
         `own` is the user's row, which is not sent, and the key to what was sealed. `shared` is
         what an earlier slim package of the version brought; without it it is asked for.
         Raises InputError for an unknown user or preset, OtherRatingsError where the server has
-        other ratings of the user, VersionRefusedError, VicinalError.
+        other ratings of the user, VersionRefusedError, VicinalError, and NoAnswerError for a
+        package that would take more than the budget.
         """
         request = wire.PackageRequest(
             version=description.version,
@@ -164,8 +186,12 @@ class Connection:
             shared=slim and shared is None,
         )
         message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
+        self._affordable(lambda: require_unpacking(self.budget, message.neighborhood))
         (neighborhood, open_items), opened = self._checked(
             lambda: checked_package(message, description, preset, own)
+        )
+        self._affordable(
+            lambda: require_answer(self.budget, description, preset, neighborhood, slim=slim)
         )
         part = None
         if slim:
@@ -290,6 +316,12 @@ class Connection:
             ) from None
         if code == grpc.StatusCode.INTERNAL:
             raise ServerFailedError(f"server {self.address}: {code.name}: {details}") from None
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
+            most = min(self.budget.message_bytes, MAX_ANSWER_BYTES)
+            raise NoAnswerError(
+                f"server {self.address}: its answer is larger than the {most:,} bytes that this "
+                "device takes: --memory raises that, to 64 MiB at most"
+            ) from None
         self._fail(f"{code.name}: {details}")
 
     def _checked(self, decode: Callable[[], Reply]) -> Reply:
@@ -300,6 +332,13 @@ class Connection:
             raise
         except InputError as error:
             self._fail(one_line(str(error)))
+
+    def _affordable(self, require: Callable[[], None]) -> None:
+        """Raises NoAnswerError when the answer that was asked for is too much for this device."""
+        try:
+            require()
+        except OverBudgetError as error:
+            raise NoAnswerError(f"server {self.address}: {error}") from None
 
     def _fail(self, what: str) -> NoReturn:
         raise VicinalError(f"server {self.address}: {what}")

@@ -33,9 +33,10 @@ def checked_package(
 
 def checked_items(message: wire.Recommendation, description: Description) -> list[int]:
     """The items of a server's answer, best first. Raises InputError when it cannot be one."""
-    items = list(message.items)
     if message.version != description.version:
         raise InputError("the recommendation is of another model version")
+    # Counted before they are made Python's own: a message may hold millions.
+    items = list(message.items[: description.list_length + 1])
     if len(items) > description.list_length or len(set(items)) != len(items):
         raise InputError(f"the recommendation is not of {description.list_length} different items")
     if items and max(items) >= description.manifest.items:

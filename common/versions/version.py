@@ -27,6 +27,8 @@ from common.vicinal.tuning import ServedModel
 FORMAT: Final = 1
 MAX_BYTES: Final = 4 << 30
 MAX_COUNT: Final = 2**31 - 1
+# Trained weights lie within a few hundred; far beyond, squares of sums overflow.
+MAX_WEIGHT: Final = 1e6
 METADATA_KEY: Final = "vicinal"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -194,5 +196,14 @@ def check_tables(
                 f"model version: {name} is {tensor.dtype} {tensor.shape}, "
                 f"the manifest says float32 {shape}"
             )
-        if not np.isfinite(tensor).all():
-            raise InputError(f"model version: {name} has values that are not finite")
+        if not sane(tensor):
+            raise InputError(
+                f"model version: {name} has values that are not finite, or beyond "
+                f"±{MAX_WEIGHT:,.0f}"
+            )
+
+
+def sane(table: NDArray[Any], most: float = MAX_WEIGHT) -> bool:
+    """Whether all numbers are finite and none is beyond ±most."""
+    # Of NaN both are NaN, which is in no order.
+    return bool(-most <= table.min(initial=0) and table.max(initial=0) <= most)

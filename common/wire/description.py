@@ -1,5 +1,6 @@
 """A server's description: the version it serves and how devices are to use it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +8,14 @@ from typing import Final
 from common.errors import InputError
 from common.models import model_named
 from common.names import unknown
-from common.versions.encodings import MAX_HEADER_BYTES, Encoding, Form, encoding_named, tensor_bytes
+from common.versions.encodings import (
+    ENCODINGS,
+    MAX_HEADER_BYTES,
+    Encoding,
+    Form,
+    encoding_named,
+    tensor_bytes,
+)
 from common.versions.version import MAX_BYTES, Manifest, is_digest
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import check_rule
@@ -20,6 +28,11 @@ MAX_STEPS: Final = 10_000
 MAX_HELD: Final = 16
 # Of the line that says what an experiment is.
 MAX_EXPERIMENT: Final = 500
+MAX_PRESETS: Final = 64
+MAX_WATCHED: Final = 65_536
+MAX_TRANSFERS: Final = 64
+MAX_LIST: Final = 10_000
+_PRESET: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,19 @@ def transfer_to_wire(transfer: Transfer) -> wire.Transfer:
 
 def description_from_wire(message: wire.Description) -> Description:
     """Raises InputError for anything that no server would say."""
+    # Counted before anything is made of them: a message may hold millions.
+    for what, count, most in (
+        ("presets", len(message.presets), MAX_PRESETS),
+        ("watched items", len(message.watched_items), MAX_WATCHED),
+        ("forms", len(message.forms), len(ENCODINGS)),
+        ("transfers", len(message.transfers), MAX_TRANSFERS),
+        ("items in a list", message.list_length, MAX_LIST),
+    ):
+        if count > most:
+            raise InputError(f"server description: {count} {what}, more than {most}")
+    for preset in message.presets:
+        if not _PRESET.fullmatch(preset.name):
+            raise InputError(f"server description: {preset.name[:40]!r} cannot name a preset")
     presets = {preset.name: preset_from_wire(preset) for preset in message.presets}
     if len(presets) != len(message.presets):
         raise InputError("server description: two presets of one name")

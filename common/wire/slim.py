@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.models import model_named
 from common.ratings import RatingMatrix
-from common.versions.version import Manifest
+from common.versions.version import MAX_WEIGHT, Manifest, sane
 from common.vicinal.entries import touched_items
-from common.vicinal.slim import SlimModel, slim_shapes
+from common.vicinal.slim import ITEM_GRAM, SlimModel, slim_shapes
 from common.wire import offload_pb2 as wire
 
 Tables = Mapping[str, NDArray[np.float32]]
@@ -46,15 +46,15 @@ def slim_from_wire(
     model, mine = model_named(manifest.model), ~open_items[touched_items(ratings)]
     theirs, others = slim_shapes(model, int((~mine).sum()), manifest.width)
     if shared is None:
-        shared = _tables(message.shared, others)
+        shared = _tables(message.shared, others, manifest.items)
     elif message.shared:
         raise InputError("slim package: it carries tables that were not asked for")
     sealed, _ = slim_shapes(model, int(mine.sum()), manifest.width)
     rows = {}
-    for name, table in _tables(message.rows, theirs).items():
+    for name, table in _tables(message.rows, theirs, manifest.items).items():
         rows[name] = np.empty((len(mine), *table.shape[1:]), dtype=np.float32)
         rows[name][~mine] = table
-    for name, table in _tables(own, sealed).items():
+    for name, table in _tables(own, sealed, manifest.items).items():
         rows[name][mine] = table
     return SlimModel(rows, shared)
 
@@ -64,7 +64,7 @@ def _data(tables: Tables) -> dict[str, bytes]:
 
 
 def _tables(
-    data: Mapping[str, bytes], shapes: Mapping[str, tuple[int, ...]]
+    data: Mapping[str, bytes], shapes: Mapping[str, tuple[int, ...]], items: int
 ) -> dict[str, NDArray[np.float32]]:
     if set(data) != set(shapes):
         raise InputError("slim package: its tables are not the model's")
@@ -73,7 +73,9 @@ def _tables(
         if len(data[name]) != 4 * int(np.prod(shape)):
             raise InputError(f"slim package: {name} has {len(data[name])} bytes, not {shape}")
         table = np.frombuffer(data[name], dtype="<f4").astype(np.float32).reshape(shape)
-        if not np.isfinite(table).all():
-            raise InputError(f"slim package: {name} is not finite")
+        # A Gram matrix holds sums over all items, of products of two weights.
+        most = items * MAX_WEIGHT**2 if name == ITEM_GRAM else MAX_WEIGHT
+        if not sane(table, most):
+            raise InputError(f"slim package: {name} is not finite, or beyond ±{most:,.0f}")
         tables[name] = table
     return tables

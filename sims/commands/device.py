@@ -112,6 +112,24 @@ def device(
             help="Hold no model version: packages bring the rows that they need, nothing is kept.",
         ),
     ] = False,
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory",
+            help="What one answer may take of memory, as 500M; a server that asks for more is "
+            "refused.",
+            metavar="SIZE",
+        ),
+    ] = "1G",
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            min=0.001,
+            help="What one answer may take of time, computed beforehand for the worst case.",
+            metavar="SECONDS",
+        ),
+    ] = 10.0,
     json_file: options.JsonOption = None,
 ) -> None:
     """Answer for users as their own devices would, and report counts to the server.
@@ -127,6 +145,7 @@ def device(
 
     from rich.console import Console
 
+    from client.budget import Budget
     from client.link.channel import Access
     from client.run import DeviceRun, answer_users, parse_users
     from client.stores.versions import parse_size
@@ -140,6 +159,7 @@ def device(
         raise InputError(f"--when-unreachable {when_unreachable[:40]!r}: choose stale or fail")
     chosen = parse_users(users)
     fetched_as = encoding_named(encoding)
+    budget = Budget(parse_size(memory), seconds)
     limit = None if store_bytes is None else parse_size(store_bytes)
     with shown() as progress:
         outcome = answer_users(
@@ -155,6 +175,7 @@ def device(
                 slim=slim,
                 encoding=fetched_as,
                 store_bytes=limit,
+                budget=budget,
             ),
             processes=processes,
             progress=lambda done, total: progress("answer", done, total),

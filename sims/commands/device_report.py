@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.run import RunResult
+from common.text import one_line
 
 # Of a latency, in percent of requests.
 QUANTILES = {"p50": 50.0, "p99": 99.0}
@@ -97,9 +98,8 @@ def device_table(outcome: RunResult, preset: str) -> Table:
     size, seconds = report["bytes"], report["seconds"]
     title = f"preset {preset}, version {outcome.version[:12]}"
     # As text: what a server says may hold what rich takes for markup.
-    about = (
-        Text(f"The server is an experiment: {outcome.experiment}") if outcome.experiment else None
-    )
+    said = one_line(outcome.experiment, 500)
+    about = Text(f"The server is an experiment: {said}") if said else None
     table = Table(title=title, show_header=False, caption=about, caption_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
