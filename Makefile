@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench soak check wheel-check stubs clean
+.PHONY: help install demo test test-all bench soak check wheel-check stubs lock sbom clean
 
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
 MINUTES ?= 10
+# Of cyclonedx-bom, which is not installed here: `make sbom` fetches it.
+CYCLONEDX ?= 7.5.0
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -23,14 +25,15 @@ help: ## print these targets
 
 install: $(STAMP) ## make .venv with the command .venv/bin/vicinal
 
+# The lock is whole: nothing is looked up beside it, and `pip check` sees if something is missing.
 # The stamp comes last, so that what was broken off is done again.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "vicinal needs Python 3.11, 3.12 or 3.13: set PYTHON=python3.x")'
 	@rm -f $(VENV)/installed-*
 	@$(RUN) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing what requirements.lock pins into $(VENV), about 2 minutes"
-	@$(RUN) -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	@$(RUN) -m pip install -q --disable-pip-version-check -r requirements.lock
+	@$(RUN) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(RUN) -m pip install -q --disable-pip-version-check -r requirements-torch.lock
 	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(RUN) -m pip check
 	@touch $@
@@ -64,6 +67,15 @@ wheel-check: ## the wheel with each extra, without the lock, in fresh environmen
 
 stubs: install ## regenerate common/wire/ from proto/
 	@$(RUN) proto/generate.py
+
+lock: install ## write requirements.lock again, with the hashes of what it pins
+	@.ci/lock
+
+sbom: install ## a list of all that is installed (CycloneDX JSON): build/sbom.json
+	@mkdir -p build
+	@$(RUN) -m uv tool run --quiet --from cyclonedx-bom==$(CYCLONEDX) cyclonedx-py \
+	    environment $(VENV) --output-format JSON --output-file build/sbom.json
+	@echo "build/sbom.json"
 
 clean: ## remove .venv and every cache
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks *.egg-info

@@ -1,5 +1,6 @@
 """A fresh environment with `vicinal[device]` and nothing else, as a device has it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,12 @@ def make_environment(folder: Path) -> Path:
     wheel = _wheel(folder / "source", folder / "wheels")
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / "bin" / "python"
-    lock = ROOT / "requirements.lock"
-    _pip(python, "install", "--constraint", str(lock), f"vicinal[device] @ {wheel.as_uri()}")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pins = [line.split()[0] for line in lock.splitlines() if re.match(r"[\w.-]+==", line)]
+    # Without hashes, which our own wheel has none of.
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(pins))
+    _pip(python, "install", "--constraint", str(constraints), f"vicinal[device] @ {wheel.as_uri()}")
     return python
 
 
