@@ -52,6 +52,7 @@ def under_load(minutes: float, seed: int) -> tuple[str, bool]:
         progress("comparing")
         found = field.finish()
         rotations, every = field.rotations, field.plan.rotation
+    hostile = field.hostile
     lines = ["| fault | times |", "|---|---:|"]
     lines += [f"| {name} | {count} |" for name, count in sorted(field.done.items())]
     lines += [
@@ -66,10 +67,13 @@ def under_load(minutes: float, seed: int) -> tuple[str, bool]:
         f"| **of them counted** | {len(field.believed)} |",
         f"| most memory of the process that listens, MiB | {field.resident_mib:.0f} |",
         f"| seconds without a server, of all starts | {field.seconds_away:.0f} |",
+        f"| most memory of devices that a hostile server answers, MiB | {hostile.most_mib:.0f} |",
+        f"| **of these devices, not ended in one line and in bounds** | {len(hostile.bad)} |",
     ]
-    return "\n".join(lines), (
-        figures.good(found, LEAST_SHARE) and not (field.dropped or field.believed)
-    )
+    for name, told in hostile.bad:
+        progress(f"{name}: {told}")
+    broken = field.dropped or field.believed or hostile.bad
+    return "\n".join(lines), figures.good(found, LEAST_SHARE) and not broken
 
 
 def stalled() -> tuple[str, bool]:

@@ -23,7 +23,7 @@ ORDER = (
     *("new version asked for (SIGHUP)", "server killed, started again", DEVICE),
     *("reports that lie", "disk of the tally full", DEVICE),
     *("network silent for 1 s", "server drained under load, started again", DEVICE),
-    *("new version asked for (SIGHUP)", DEVICE),
+    *("hostile server", "new version asked for (SIGHUP)", DEVICE),
 )
 
 
@@ -41,3 +41,4 @@ def test_no_answer_is_wrong_and_no_report_is_lost_whatever_is_killed(tmp_path: P
     assert reports.counted > 0 and figures.sums_differ == []
     assert field.lies > 0 and field.believed == []
     assert (field.drained, field.dropped) == (BURST, 0)
+    assert len(field.hostile.told) == 1 and field.hostile.bad == []

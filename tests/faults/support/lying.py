@@ -8,6 +8,7 @@ when a device took more than it allows, said more than one line, or gave an answ
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -350,24 +351,56 @@ def tell(folder: Path, scene: Scene, honest: wire.Description, lie: Lie) -> Told
     )
 
 
+@final
+class Liar:
+    """Tells one lie after another, each to a new device process; files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._scene = make_scene(folder)
+        self._honest = honest_description(self._scene)
+        self._lies = lies(self._honest)
+        self.told: list[tuple[str, Told]] = []
+
+    def __len__(self) -> int:
+        """Different lies that there are."""
+        return len(self._lies)
+
+    def tell_next(self) -> None:
+        place = len(self.told)
+        name = list(self._lies)[place % len(self._lies)]
+        folder = self._folder / str(place)
+        told = tell(folder, self._scene, self._honest, self._lies[name])
+        shutil.rmtree(folder)
+        self.told.append((name, told))
+
+    @property
+    def bad(self) -> list[tuple[str, Told]]:
+        """What took more than a device allows, or ended in anything but one line."""
+        return [(name, told) for name, told in self.told if not told.good]
+
+    @property
+    def most_mib(self) -> float:
+        return max((told.memory for _, told in self.told), default=0) / (1 << 20)
+
+
 def honest_description(scene: Scene) -> wire.Description:
     return description_to_wire(scene.description())
 
 
 def main() -> None:
-    good = True
     rows = ["| lie | exit code | memory, MiB | s | line |", "|---|---:|---:|---:|---|"]
     with TemporaryDirectory() as folder:
-        scene = make_scene(Path(folder))
-        honest = honest_description(scene)
-        for place, (name, lie) in enumerate(lies(honest).items()):
-            told = tell(Path(folder) / str(place), scene, honest, lie)
-            good &= told.good
+        liar = Liar(Path(folder))
+        for _ in range(len(liar)):
+            liar.tell_next()
+            name, told = liar.told[-1]
             line = json.dumps(told.lines[0] if len(told.lines) == 1 else told.lines)
             mib = told.memory >> 20
             rows.append(f"| {name} | {told.code} | {mib} | {told.seconds:.1f} | {line} |")
     sys.stdout.write("\n".join(rows) + "\n")
-    sys.exit(not good)
+    sys.exit(bool(liar.bad))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from tests.faults.support.figures import (
 )
 from tests.faults.support.ledger import Ledger, last_entries, read_ledger
 from tests.faults.support.liars import tell_lies
+from tests.faults.support.lying import Liar
 from tests.faults.support.served import POLL_SECONDS, ServedProcess
 from tests.support.child_processes import children_of
 from tests.support.modules import ENVIRONMENT, ROOT, command
@@ -93,6 +94,7 @@ class Field:
         self._liar = folder / "liar.ledger"
         self._server = ServedProcess(folder / "server", plan.arguments)
         self._devices: list[Playing] = []
+        self.hostile = Liar(folder / "hostile")
         self._away: list[Downtime] = []
         self._stack = ExitStack()
 
@@ -187,6 +189,10 @@ class Field:
         self._network.stall()
         sleep(1.0)
         self._network.resume()
+
+    def answer_falsely(self) -> None:
+        """A device of its own, beside all that goes on (tests.faults.support.lying)."""
+        self.hostile.tell_next()
 
     def rotate(self) -> None:
         """Beside the trainings that come by themselves; until there is a new version."""
@@ -317,4 +323,5 @@ FAULTS: Final[dict[str, Callable[[Field], None]]] = {
     "network silent for 1 s": Field.stall_network,
     "reports that lie": Field.lie,
     "disk of the tally full": Field.fill_tally_disk,
+    "hostile server": Field.answer_falsely,
 }
