@@ -125,13 +125,13 @@ def machine_rates() -> Rates:
     return Rates(2 * side**3 / best[0], 3 * count / best[1])
 
 
-def require_unpacking(budget: Budget, message: wire.Neighborhood) -> None:
+def require_unpacking(budget: Budget, description: Description, message: wire.Neighborhood) -> None:
     """Raises OverBudgetError for rows that would take too much to unpack."""
-    rows = len(message.row_lengths)
+    rows, items = len(message.row_lengths), description.manifest.items
     if rows <= MAX_NEIGHBORS:  # more are refused for that
         ratings = sum(message.row_lengths)
-        what = f"a package of {rows:,} rows with {ratings:,} ratings"
-        budget.require(unpacking_cost(rows, ratings), what)
+        what = f"a package of {rows:,} rows with {ratings:,} ratings of {items:,} items"
+        budget.require(unpacking_cost(rows, ratings, items), what)
 
 
 def require_answer(
@@ -170,9 +170,12 @@ def require_version(budget: Budget, description: Description, encoding: Encoding
     budget.require(version_cost(manifest, size), what)
 
 
-def unpacking_cost(rows: int, ratings: int) -> Cost:
-    """Of a package's rows, from its message to ratings; ids of five bytes are possible."""
-    return Cost(memory=130 * ratings + 200 * rows, moves=300 * ratings)
+def unpacking_cost(rows: int, ratings: int, items: int) -> Cost:
+    """Of a package's rows, from its message to ratings; ids of five bytes are possible.
+
+    Which of the user's own items others have rated is looked up by item.
+    """
+    return Cost(memory=130 * ratings + 200 * rows + items, moves=300 * ratings)
 
 
 def version_cost(manifest: Manifest, form_bytes: int) -> Cost:

@@ -72,7 +72,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "front fleet",
         "flower_app",
     ),
-    "client": ("budget", "device disclosure link", "stores", "answers", "session", "flower_app run"),
+    "client": (
+        "budget",
+        "device disclosure link",
+        "stores",
+        "answers",
+        "session",
+        "flower_app run",
+    ),
     "sims": (
         "terminal processes load theory functions numbers rendering markdown_tables",
         "progress",

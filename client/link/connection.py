@@ -186,7 +186,7 @@ class Connection:
             shared=slim and shared is None,
         )
         message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
-        self._affordable(lambda: require_unpacking(self.budget, message.neighborhood))
+        self._affordable(lambda: require_unpacking(self.budget, description, message, own))
         (neighborhood, open_items), opened = self._checked(
             lambda: checked_package(message, description, preset, own)
         )

@@ -22,7 +22,8 @@ from common.vicinal.settings import VicinalSettings
 from common.vicinal.slim import slim_model, slim_scores
 from common.vicinal.tuning import ServedModel
 from common.wire import offload_pb2 as wire
-from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire
+from common.wire.messages import neighborhood_from_wire, neighborhood_to_wire, own_to_wire
+from tests.support.crossing import crossed
 
 
 def manifest_of(case: dict[str, Any]) -> Manifest:
@@ -82,6 +83,7 @@ def main() -> None:
     }
     version = ModelVersion("0" * 64, manifest, tables)
     message = neighborhood_to_wire(neighborhood).SerializeToString()
+    own = neighborhood.ratings.rows([0])
     slim = None
     if case["slim"]:
         slim = slim_model(ServedModel(model, tables), neighborhood.ratings)
@@ -90,13 +92,11 @@ def main() -> None:
     np.linalg.inv(np.eye(4))
     touched_items(neighborhood.ratings)
     if case["what"] == "unpack":
-        neighborhood_from_wire(
-            neighborhood_to_wire(neighborhood_of({**case, "ratings": case["k"]}, case["k"])),
-            manifest,
-        )
+        small_one = neighborhood_of({**case, "ratings": case["k"]}, case["k"])
+        crossed(small_one, manifest, settings)
         parsed = wire.Neighborhood.FromString(message)
         before, begun = resident(), time.process_time()
-        neighborhood_from_wire(parsed, manifest)
+        neighborhood_from_wire(parsed, manifest, own_to_wire(neighborhood), own, settings)
     elif slim is not None:
         before, begun = resident(), time.process_time()
         ranked(slim_scores(model, slim, neighborhood, settings), **options)

@@ -67,7 +67,7 @@ def test_what_is_too_much_is_answered_from_the_last_package(scene: Scene, tmp_pa
             Connection(endpoint.address, budget=Budget(seconds=1e-9)) as hurried,
             pytest.raises(NoAnswerError, match="--seconds raises it"),
         ):
-            hurried.package(session.description, 3, "vicinal")
+            hurried.package(session.description, 3, "vicinal", scene.local.own(3))
         server._package = _many
         after = session.answer_one(3)
     assert (before.counts.stale, after.counts.stale) == (0, 1)

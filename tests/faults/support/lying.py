@@ -25,11 +25,14 @@ import numpy as np
 from client.stores.ratings import write_local_ratings
 from common.ratings import RatingMatrix
 from common.versions.version import Manifest, encode_version, version_digest
-from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.neighborhood import Neighborhood, own_row
+from common.vicinal.slim import ITEM_GRAM, SlimModel
 from common.wire import offload_pb2 as wire
 from common.wire.description import description_to_wire
-from common.wire.messages import neighborhood_to_wire
+from common.wire.messages import neighborhood_to_wire, own_to_wire, preset_from_wire
 from common.wire.packing import pack
+from common.wire.sealing import OwnRow
+from common.wire.slim import slim_to_wire
 from tests.support.modules import ENVIRONMENT, ROOT, command
 from tests.support.scenes import SCALE, Scene, make_scene
 
@@ -40,6 +43,7 @@ WITHOUT_ANSWER: Final = 160 << 20
 # Of a whole process on a busy machine; a device's patience is 8 s.
 MOST_SECONDS: Final = 60.0
 PRESET: Final = "vicinal"
+USER: Final = 1
 _CHUNK: Final = 64 << 10
 
 
@@ -61,30 +65,48 @@ def preset_is(said: wire.Description, **fields: float | str) -> None:
 
 
 def package_of(
-    said: wire.Description, *, each: int = 3, weight: float = 0.1, gram: float = 1.0
+    said: wire.Description,
+    own: OwnRow,
+    *,
+    each: int = 3,
+    weight: float = 0.1,
+    gram: float = 1.0,
+    slim: bool = True,
 ) -> bytes:
-    """k rows of `each` ratings, and rows of a model, all of one number."""
+    """k − 1 rows of `each` ratings, and rows of a model, all of one number; sealed as it has to be.
+
+    slim  with the rows of the model
+    """
     manifest = Manifest.from_json(said.manifest)
-    (k,) = (one.neighbors for one in said.presets if one.name == PRESET)
+    (preset,) = (one for one in said.presets if one.name == PRESET)
+    others = preset.neighbors - 1
     # Rows overlap by half, so that some items have support.
-    starts = np.arange(k)[:, None] * max(each // 2, 1) % max(manifest.items - each, 1)
+    starts = np.arange(others)[:, None] * max(each // 2, 1) % max(manifest.items - each, 1)
     columns = (starts + np.arange(each)).astype(np.int32).ravel()
-    ratings = RatingMatrix(
-        np.arange(k + 1, dtype=np.int64) * each,
+    rest = RatingMatrix(
+        np.arange(others + 1, dtype=np.int64) * each,
         columns,
         np.ones(len(columns), dtype=np.uint8),
         manifest.items,
         SCALE,
     )
-    users = {name: np.full(shape, 0.1, "f4") for name, shape in manifest.user_shapes(k).items()}
+    ratings = own_row(own.ratings, rest, preset_from_wire(preset)).stack(rest)
+    shapes = manifest.user_shapes(preset.neighbors)
+    users = {name: np.full(shape, 0.1, "f4") for name, shape in shapes.items()}
+    neighborhood = Neighborhood(ratings, users)
     package = wire.OffloadPackage(
-        version=said.version, neighborhood=neighborhood_to_wire(Neighborhood(ratings, users))
+        version=said.version, neighborhood=neighborhood_to_wire(neighborhood)
     )
-    touched = len(np.unique(columns))
-    table = np.full((touched, manifest.width), weight, "<f4").tobytes()
-    package.model.rows["item_embedding"] = table
-    gram_table = gram * np.eye(manifest.width, dtype="<f4")
-    package.model.shared["item_gram"] = gram_table.tobytes()
+    sealed = own_to_wire(neighborhood)
+    if slim:
+        table = np.full((len(np.unique(ratings.items)), manifest.width), weight, "f4")
+        shared = {ITEM_GRAM: np.full((1, 1), gram, "f4") * np.eye(manifest.width, dtype="f4")}
+        model, rows = slim_to_wire(
+            SlimModel({"item_embedding": table}, shared), ratings, shared=True
+        )
+        package.model.CopyFrom(model)
+        sealed.rows.update(rows)
+    package.neighborhood.sealed = own.seal(sealed, said.version)
     return package.SerializeToString()
 
 
@@ -96,12 +118,14 @@ class Lie:
     package   the bytes of a package
     chunks    of a version
     slim      what kind of device it is told
+    known     items that the device has heard of; None: as many as there are said to be
     """
 
     describe: Callable[[wire.Description], None] = lambda _said: None
-    package: Callable[[wire.Description], bytes] = package_of
+    package: Callable[[wire.Description, OwnRow], bytes] = package_of
     chunks: Callable[[], Iterator[bytes]] = lambda: iter(())
     slim: bool = True
+    known: int | None = None
 
 
 def _many_items(said: wire.Description) -> None:
@@ -141,22 +165,24 @@ def _ease(said: wire.Description) -> None:
     )
 
 
-def _rows_only(said: wire.Description, each: int = 3) -> bytes:
-    package = wire.OffloadPackage.FromString(package_of(said, each=each))
-    package.ClearField("model")
-    return package.SerializeToString()
-
-
-def _endless_lengths(said: wire.Description) -> bytes:
+def _endless_lengths(said: wire.Description, own: OwnRow) -> bytes:
     """Row lengths that add up to billions of ratings, with hardly a byte of them."""
-    package = wire.OffloadPackage.FromString(package_of(said))
+    package = wire.OffloadPackage.FromString(package_of(said, own))
     lengths = package.neighborhood.row_lengths
     lengths[:] = [Manifest.from_json(said.manifest).items] * len(lengths)
     return package.SerializeToString()
 
 
-def _bomb(said: wire.Description) -> bytes:
-    package = wire.OffloadPackage.FromString(package_of(said))
+def _empty_rows(said: wire.Description, own: OwnRow) -> bytes:
+    package = wire.OffloadPackage(version=said.version)
+    (preset,) = (one for one in said.presets if one.name == PRESET)
+    package.neighborhood.row_lengths[:] = [0] * (preset.neighbors - 1)
+    package.neighborhood.sealed = own.seal(wire.Own(), said.version)
+    return package.SerializeToString()
+
+
+def _bomb(said: wire.Description, own: OwnRow) -> bytes:
+    package = wire.OffloadPackage.FromString(package_of(said, own))
     package.neighborhood.items = pack(bytes(64 << 20))
     return package.SerializeToString()
 
@@ -221,21 +247,31 @@ def lies(honest: wire.Description) -> dict[str, Lie]:
     return {
         "2²⁷ items in a slim package": Lie(_many_items),
         "2²⁷ items in a whole model": Lie(_many_items, slim=False),
-        "4,096 rows of other items each": Lie(_many_rows, lambda said: package_of(said, each=32)),
-        "10,000 steps": Lie(_many_steps, lambda said: package_of(said, each=32)),
-        "30,000 rows, whose table of pairs is 7 GB": Lie(_pairs, lambda said: _rows_only(said, 2)),
-        "a closed form of 8,000 rows": Lie(_ease, lambda said: _rows_only(said, 64)),
-        "a closed form without a solution": Lie(_singular, lambda said: _rows_only(said, 59)),
-        "fewer items than the user has rated": Lie(lambda said: items_are(said, 4)),
+        "4,096 rows of other items each": Lie(
+            _many_rows, lambda said, own: package_of(said, own, each=32)
+        ),
+        "10,000 steps": Lie(_many_steps, lambda said, own: package_of(said, own, each=32)),
+        "30,000 rows, whose table of pairs is 7 GB": Lie(
+            _pairs, lambda said, own: package_of(said, own, each=2, slim=False)
+        ),
+        "a closed form of 8,000 rows": Lie(
+            _ease, lambda said, own: package_of(said, own, each=64, slim=False)
+        ),
+        "a closed form without a solution": Lie(
+            _singular, lambda said, own: package_of(said, own, each=59, slim=False)
+        ),
+        "fewer items than the user has rated": Lie(
+            lambda said: items_are(said, 4), _empty_rows, known=60
+        ),
         "more ratings than bytes": Lie(package=_endless_lengths),
         "ids that unpack to 64 MiB": Lie(package=_bomb),
-        "noise": Lie(package=lambda _said: os.urandom(4096)),
-        "nothing": Lie(package=lambda _said: b""),
+        "noise": Lie(package=lambda _said, _own: os.urandom(4096)),
+        "nothing": Lie(package=lambda _said, _own: b""),
         "weights of 10¹⁹ in a slim package": Lie(
-            lambda said: items_are(said, 60), lambda said: package_of(said, weight=1e19)
+            lambda said: items_are(said, 60), lambda said, own: package_of(said, own, weight=1e19)
         ),
         "a Gram matrix of 10³⁰": Lie(
-            lambda said: items_are(said, 60), lambda said: package_of(said, gram=1e30)
+            lambda said: items_are(said, 60), lambda said, own: package_of(said, own, gram=1e30)
         ),
         "weights of 10¹⁹ in a model": Lie(
             _absurd_version, slim=False, chunks=lambda: chunks(absurd)
@@ -249,7 +285,7 @@ def lies(honest: wire.Description) -> dict[str, Lie]:
         "ten million watched items": Lie(_many_watched),
         "a list of 2³² items": Lie(_long_list),
         "a line of a megabyte": Lie(_experiment),
-        "an answer of 40 MB": Lie(package=lambda _said: bytes(40 << 20)),
+        "an answer of 40 MB": Lie(package=lambda _said, _own: bytes(40 << 20)),
     }
 
 
@@ -263,16 +299,12 @@ def chunks(data: bytes) -> Iterator[bytes]:
 class LyingServer:
     """Says what a lie says, in raw bytes; a context manager, on loopback."""
 
-    def __init__(self, honest: wire.Description, lie: Lie) -> None:
-        said = wire.Description()
-        said.CopyFrom(honest)
-        lie.describe(said)
-        self._said, self._lie = said, lie
+    def __init__(self, said: wire.Description, lie: Lie, own: OwnRow) -> None:
         largest = [("grpc.max_send_message_length", -1)]
         self._server = grpc.server(ThreadPoolExecutor(4), options=largest)
         calls = {
             "Describe": lambda _asked, _context: said.SerializeToString(),
-            "GetPackage": lambda _asked, _context: lie.package(said),
+            "GetPackage": lambda _asked, _context: lie.package(said, own),
             "Report": lambda _asked, _context: b"",
         }
         handlers = {name: grpc.unary_unary_rpc_method_handler(call) for name, call in calls.items()}
@@ -320,8 +352,16 @@ class Told:
 def tell(folder: Path, scene: Scene, honest: wire.Description, lie: Lie) -> Told:
     """A lie to a device process; files in `folder`."""
     folder.mkdir(exist_ok=True)
-    write_local_ratings(folder / "ratings", scene.local)
-    with LyingServer(honest, lie) as server:
+    said = wire.Description()
+    said.CopyFrom(honest)
+    lie.describe(said)
+    # A server that lies writes the devices' files too.
+    train = scene.local.train
+    items = lie.known or max(Manifest.from_json(said.manifest).items, train.item_count)
+    known = RatingMatrix(train.indptr, train.items, train.levels, items, train.scale)
+    local = replace(scene.local, train=known)
+    write_local_ratings(folder / "ratings", local)
+    with LyingServer(said, lie, local.own(USER)) as server:
         limits = ("--memory", str(MEMORY), "--seconds", str(SECONDS))
         files = ("--ratings", str(folder / "ratings"), "--store", str(folder / "store"))
         kind = ("--slim",) if lie.slim else ()
@@ -330,7 +370,7 @@ def tell(folder: Path, scene: Scene, honest: wire.Description, lie: Lie) -> Told
             command(
                 "tests.faults.support.measured_device",
                 str(folder / "memory"),
-                *("--users", "1", "--server", server.address),
+                *("--users", str(USER), "--server", server.address),
                 *(*files, *limits, *kind),
             ),
             cwd=ROOT,
