@@ -19,7 +19,8 @@ from sims.cli import COMMANDS, app
 
 ROOT = Path(__file__).resolve().parents[1]
 # Without the change log, which tells of what was.
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_ALL = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*OF_ALL, *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = ("", "sh")
 SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)

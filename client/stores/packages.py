@@ -34,6 +34,7 @@ _MARK: Final = b"vicinal package 1"
 # SHA-256; seconds since 1970 when it came; bytes of the description.
 _HEADER: Final = struct.Struct("<32sdI")
 _PRESET: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
+_NAME: Final = re.compile(rf"\d+-{_PRESET.pattern}-[0-9a-f]{{16}}{re.escape(_SUFFIX)}")
 
 
 class KeptPackage(NamedTuple):
@@ -165,6 +166,9 @@ class PackageStore:
         clear_parts(self.folder, age=BROKEN_OFF_SECONDS)
         found = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
+            # Whatever else has this suffix is not ours to delete.
+            if not _NAME.fullmatch(path.name):
+                continue
             with suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime_ns, status.st_size, path))

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.errors import InputError
-from common.files import write_file
+from common.files import require_secret, write_file
 from common.ranking import HeldOutItem
 from common.ratings import RatingMatrix, RatingScale
 from common.wire.sealing import KEY_BYTES, OwnRow, device_key
@@ -211,6 +211,7 @@ def _read(path: Path) -> LocalRatings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
+        require_secret(path)
         tables = load(path.read_bytes())
         for name, dtype in _DTYPES.items():
             if tables[name].dtype != dtype or tables[name].ndim != 1:

@@ -6,6 +6,7 @@ A device that is killed, or finds no server, sends them at its next start under 
 that a report whose answer was lost is not counted twice. Many processes may share a folder.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,8 @@ from common.wire.messages import counts_from_wire
 from common.wire.service import MAX_REPORT_AGE_SECONDS, MAX_REQUEST_BYTES
 
 _SUFFIX: Final = ".report"
+# As Session makes them.
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @final
@@ -54,7 +57,9 @@ class PendingReports:
             with suppress(OSError):
                 report = self._read(path)
                 if report is None:
-                    path.unlink()
+                    # Whatever else has this suffix is not ours to delete.
+                    if _KEY.fullmatch(path.stem):
+                        path.unlink()
                 else:
                     yield report
 
