@@ -179,13 +179,13 @@ class Session:
         for one in sent:
             if one.counts.stale:
                 self._recommender.spent(one.user)
-        kept = self._kept(report)
+        self._keep(report)
         if self._away is not None:
             return answered
         try:
             self._deliver(report)
         except NoAnswerError as error:
-            if not self._may_be_stale and kept:
+            if not self._may_be_stale:
                 raise
             self._left(error)
             return answered
@@ -194,14 +194,12 @@ class Session:
             return answered
         return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
 
-    def _kept(self, report: wire.ReportRequest) -> bool:
-        """Whether it is on the disk, until the server has it: a full disk withholds no answer."""
+    def _keep(self, report: wire.ReportRequest) -> None:
+        """On the disk, until the server has it; a full disk withholds no answer."""
         try:
             self._pending.keep(report)
         except VicinalError as error:
             _log.warning("%s; this report is not kept", error)
-            return False
-        return True
 
     def _deliver(self, report: wire.ReportRequest) -> None:
         """Raises as send_report(); what the server will never take is owed no more."""
