@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.models import Model, model_named
 from common.versions.encodings import Encoding
 from common.versions.version import Manifest
@@ -30,6 +30,7 @@ from common.vicinal.tuning import MAX_HALVINGS as MAX_RUNS
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.messages import MAX_NEIGHBORS
+from common.wire.sealing import OwnRow
 
 DEFAULT_MEMORY: Final = 1 << 30
 DEFAULT_SECONDS: Final = 10.0
@@ -125,13 +126,23 @@ def machine_rates() -> Rates:
     return Rates(2 * side**3 / best[0], 3 * count / best[1])
 
 
-def require_unpacking(budget: Budget, description: Description, message: wire.Neighborhood) -> None:
-    """Raises OverBudgetError for rows that would take too much to unpack."""
-    rows, items = len(message.row_lengths), description.manifest.items
-    if rows <= MAX_NEIGHBORS:  # more are refused for that
-        ratings = sum(message.row_lengths)
-        what = f"a package of {rows:,} rows with {ratings:,} ratings of {items:,} items"
-        budget.require(unpacking_cost(rows, ratings, items), what)
+def require_unpacking(
+    budget: Budget, description: Description, package: wire.OffloadPackage, own: OwnRow
+) -> None:
+    """Raises OverBudgetError for rows that would take too much to unpack, sealed ones included.
+
+    Raises InputError as OwnRow.unseal() does, and for more rows than there may be.
+    """
+    if package.version != description.version:
+        return  # refused for that
+    hidden = own.unseal(package.neighborhood.sealed, description.version).hidden
+    lengths = (package.neighborhood.row_lengths, hidden.row_lengths)
+    rows, items = max(map(len, lengths)), description.manifest.items
+    if rows >= MAX_NEIGHBORS:
+        raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
+    ratings = sum(map(sum, lengths))
+    what = f"a package of {rows:,} rows with {ratings:,} ratings of {items:,} items"
+    budget.require(unpacking_cost(rows, ratings, items, merged=len(hidden.row_lengths) > 0), what)
 
 
 def require_answer(
@@ -170,12 +181,13 @@ def require_version(budget: Budget, description: Description, encoding: Encoding
     budget.require(version_cost(manifest, size), what)
 
 
-def unpacking_cost(rows: int, ratings: int, items: int) -> Cost:
+def unpacking_cost(rows: int, ratings: int, items: int, *, merged: bool = False) -> Cost:
     """Of a package's rows, from its message to ratings; ids of five bytes are possible.
 
-    Which of the user's own items others have rated is looked up by item.
+    Which items are in which part is looked up by item. `merged` rows come in two parts.
     """
-    return Cost(memory=130 * ratings + 200 * rows + items, moves=300 * ratings)
+    each = 210 if merged else 130
+    return Cost(memory=each * ratings + 200 * rows + 3 * items, moves=300 * ratings + items)
 
 
 def version_cost(manifest: Manifest, form_bytes: int) -> Cost:

@@ -186,7 +186,11 @@ class Connection:
             shared=slim and shared is None,
         )
         message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
-        self._affordable(lambda: require_unpacking(self.budget, description, message, own))
+        self._checked(
+            lambda: self._affordable(
+                lambda: require_unpacking(self.budget, description, message, own)
+            )
+        )
         (neighborhood, open_items), opened = self._checked(
             lambda: checked_package(message, description, preset, own)
         )
@@ -320,7 +324,7 @@ class Connection:
             most = min(self.budget.message_bytes, MAX_ANSWER_BYTES)
             raise NoAnswerError(
                 f"server {self.address}: its answer is larger than the {most:,} bytes that this "
-                "device takes: --memory raises that, to 64 MiB at most"
+                "device takes: a sixteenth of --memory, and 64 MiB at most"
             ) from None
         self._fail(f"{code.name}: {details}")
 

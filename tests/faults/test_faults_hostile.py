@@ -12,7 +12,8 @@ from client.stores.versions import VersionStore
 from common.errors import InputError
 from common.wire import offload_pb2 as wire
 from common.wire.description import description_from_wire
-from tests.faults.support.lying import honest_description, lies, tell
+from tests.faults.support.lies import lies
+from tests.faults.support.lying import honest_description, tell
 from tests.support.serving import Endpoint, Misbehaving, Scene, make_scene
 
 NAMES = [
@@ -20,7 +21,8 @@ NAMES = [
     *("4,096 rows of other items each", "10,000 steps"),
     *("30,000 rows, whose table of pairs is 7 GB", "a closed form of 8,000 rows"),
     *("a closed form without a solution", "fewer items than the user has rated"),
-    *("more ratings than bytes", "ids that unpack to 64 MiB", "noise", "nothing"),
+    *("more ratings than bytes", "more sealed ratings than bytes"),
+    *("ids that unpack to 64 MiB", "noise", "nothing"),
     *("weights of 10¹⁹ in a slim package", "a Gram matrix of 10³⁰", "weights of 10¹⁹ in a model"),
     *("a version of 1 GiB", "a version that never ends"),
     *("names of presets that a terminal obeys", "another preset than is asked for"),

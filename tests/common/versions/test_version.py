@@ -26,7 +26,7 @@ def decoded(data: bytes) -> None:
     assert version.parameters["item_embedding"].shape == shape
 
 
-@given(arrays(np.float32, (4, 3), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
+@given(arrays(np.float32, (4, 3), elements=st.floats(-(2.0**19), 2.0**19, width=32)))
 def test_a_version_comes_back_as_it_was(
     table: np.ndarray[tuple[int, int], np.dtype[np.float32]],
 ) -> None:
