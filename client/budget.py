@@ -127,13 +127,18 @@ def machine_rates() -> Rates:
 
 
 def require_unpacking(
-    budget: Budget, description: Description, package: wire.OffloadPackage, own: OwnRow
+    budget: Budget,
+    description: Description,
+    preset: str,
+    package: wire.OffloadPackage,
+    own: OwnRow,
 ) -> None:
     """Raises OverBudgetError for rows that would take too much to unpack, sealed ones included.
 
     Raises InputError as OwnRow.unseal() does, and for more rows than there may be.
     """
-    if package.version != description.version:
+    asked = (description.version, description.preset(preset).neighbors)
+    if (package.version, 1 + len(package.neighborhood.row_lengths)) != asked:
         return  # refused for that
     hidden = own.unseal(package.neighborhood.sealed, description.version).hidden
     lengths = (package.neighborhood.row_lengths, hidden.row_lengths)

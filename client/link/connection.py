@@ -188,7 +188,7 @@ class Connection:
         message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
         self._checked(
             lambda: self._affordable(
-                lambda: require_unpacking(self.budget, description, message, own)
+                lambda: require_unpacking(self.budget, description, preset, message, own)
             )
         )
         (neighborhood, open_items), opened = self._checked(
