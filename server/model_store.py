@@ -29,6 +29,7 @@ from common.files import (
     open_lock,
     read_file,
     remove_folder,
+    require_ours,
     write_file,
 )
 from common.tables import read_tables
@@ -45,6 +46,7 @@ from common.versions.version import (
 # What safetensors puts before the tensors.
 _MAX_HEADER: Final = 1 << 20
 
+SERVING: Final = "serving"
 # Among the tables of users, beside parameters.
 LEFT_OUT: Final = "left_out"
 
@@ -151,14 +153,18 @@ class ModelStore:
             self._lock.close()
             self._lock = None
 
-    @property
     def serving(self) -> Path:
-        """Where a server puts what it serves; its content goes when the server ends."""
-        return self.folder / "serving"
+        """Where a server puts what it serves, which goes when the server ends.
+
+        Raises InputError for a folder that is there and that this program did not make.
+        """
+        folder = self.folder / SERVING
+        require_ours(folder, "another --store")
+        return folder
 
     def _clear(self) -> None:
         """With the lock, whatever else is here is of a process that was killed."""
-        remove_folder(self.serving)
+        remove_folder(self.folder / SERVING)
         for folder in (self.folder, self.folder / "trained", *self.folder.glob("versions/*")):
             clear_parts(folder)
 

@@ -198,7 +198,7 @@ def serve(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     from common.addresses import join_address
-    from common.files import remove_folder, require_ours
+    from common.files import remove_folder
     from server.trust.tls import checked_tls
     from server.trust.tokens import read_token_keys
 
@@ -220,11 +220,10 @@ def serve(
             neighbor_search,
             device_ratings,
             retrained=retrain_every is not None,
-        ).write(opened.serving, opened)
+        ).write(opened.serving(), opened)
 
     with ModelStore(store) as opened:
-        folder = opened.serving
-        require_ours(folder, "another --store")
+        folder = opened.serving()
         try:
             # Forked before anything else is loaded: what the front does not need never enters it.
             in_child(lambda: prepare(opened))

@@ -124,14 +124,14 @@ def show_command(
     """
     import json
 
-    from common.files import write_file
+    from common.files import write_output
     from sims.commands.tally_report import tally_json
 
     _quiet()
     told = source.read()
     _print(told, robust=robust)
     if json_file is not None:
-        write_file(json_file, f"{json.dumps(tally_json(told), indent=2)}\n".encode())
+        write_output(json_file, f"{json.dumps(tally_json(told), indent=2)}\n".encode())
 
 
 @app.command("watch")
@@ -175,7 +175,7 @@ def export_command(
     import json
 
     from common.errors import InputError
-    from common.files import write_file
+    from common.files import write_output
     from sims.commands.tally_report import tally_csv, tally_json
 
     if form not in ("json", "csv"):
@@ -186,4 +186,4 @@ def export_command(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_file(output, text.encode())
+        write_output(output, text.encode())
