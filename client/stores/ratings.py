@@ -211,7 +211,6 @@ def _read(path: Path) -> LocalRatings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
-        require_secret(path)
         tables = load(path.read_bytes())
         for name, dtype in _DTYPES.items():
             if tables[name].dtype != dtype or tables[name].ndim != 1:
@@ -225,13 +224,15 @@ def _read(path: Path) -> LocalRatings:
             int(tables["item_count"][0]),
             RatingScale(*tables["scale"].tolist()),
         )
-        return LocalRatings(
+        local = LocalRatings(
             train,
             tables["held_out"],
             tables["held_out_liked"].astype(bool),
             tables["users"],
             tables["keys"].reshape(-1, KEY_BYTES),
         )
+        require_secret(path)
+        return local
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:

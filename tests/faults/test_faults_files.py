@@ -128,6 +128,10 @@ def test_secrets_that_everybody_can_read_are_refused(tmp_path: Path) -> None:
     write_local_ratings(tmp_path / "ratings", make_scene(tmp_path).local)
     device = (*device[:4], tmp_path / "ratings", *device[5:])
     assert f"chmod 600 {token}" in line(run(*device), 2)
+    # It holds the device's key.
+    token.chmod(0o600)
+    (tmp_path / "ratings").chmod(0o644)
+    assert f"chmod 600 {tmp_path / 'ratings'}" in line(run(*device), 2)
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.link.connection import Connection, VersionRefusedError, report_of
+from client.link.connection import Connection, ServerFailedError, VersionRefusedError, report_of
 from client.run import DeviceRun, answer_users
 from client.session import Session
 from client.stores.ratings import write_local_ratings
 from client.stores.reports import PendingReports
 from client.stores.versions import VersionStore
-from common.errors import VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.service import MAX_REPORT_AGE_SECONDS
@@ -81,7 +80,7 @@ def test_a_report_whose_answer_was_lost_is_sent_again_and_counted_once(
 
             def cut_off(report: wire.ReportRequest) -> bool:
                 Connection.send_report(connection, report)
-                raise VicinalError("the answer was lost")
+                raise ServerFailedError("the answer was lost")
 
             monkeypatch.setattr(connection, "send_report", cut_off)
             [answered] = session.answer([1, 2])
