@@ -23,7 +23,7 @@ ORDER = (
     *("new version asked for (SIGHUP)", "server killed, started again", DEVICE),
     *("reports that lie", "disk of the tally full", DEVICE),
     *("network silent for 1 s", "server drained under load, started again", DEVICE),
-    *("new version asked for (SIGHUP)", DEVICE),
+    *("new version asked for (SIGHUP)", "flood by one peer", DEVICE),
 )
 
 
