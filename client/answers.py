@@ -138,12 +138,14 @@ class DeviceRecommender:
         model = model_named(description.manifest.model)
         return slim_scores(model, package.slim, package.neighborhood, settings)
 
-    def by_server(self, description: Description, user: int) -> AnswerRecord:
-        """The answer of the server's fine-tune, asked for once. Raises as recommend() does."""
+    def by_server(
+        self, description: Description, user: int, *, insist: bool = False
+    ) -> AnswerRecord:
+        """The answer of the server's fine-tune. Raises as recommend() does."""
         settings = description.preset(self._preset)
         start = time.perf_counter()
         recommended, receipt = self._connection.recommended(
-            description, user, self._preset, insist=False
+            description, user, self._preset, insist=insist
         )
         waited = time.perf_counter() - start
         items, rated = np.array(recommended, dtype=np.int64), self._local.items_of(user)

@@ -17,6 +17,7 @@ from typing import Final, final
 from client.answers import AnswerRecord, DeviceRecommender
 from client.device import Pace
 from client.link.connection import (
+    BudgetSpentError,
     Connection,
     NoAnswerError,
     ServerFailedError,
@@ -137,7 +138,10 @@ class Session:
             return self._recommender.stale(self.description, user, error)
 
     def _answer_fresh(self, user: int) -> AnswerRecord:
-        """By the server when the device is too slow and the server has time, here otherwise."""
+        """By the server when the device is too slow and the server has time, here otherwise.
+
+        A server that shows no more neighbors today is asked for its answer, too.
+        """
         if self._pace.too_slow() and time.monotonic() >= self._recommend_again:
             try:
                 return self._recommender.by_server(self.description, user)
@@ -145,7 +149,10 @@ class Session:
                 if not error.seconds:
                     raise
                 self._recommend_again = time.monotonic() + error.seconds
-        answered = self._recommender.here(self.description, self.version, user)
+        try:
+            answered = self._recommender.here(self.description, self.version, user)
+        except BudgetSpentError:
+            return self._recommender.by_server(self.description, user, insist=True)
         self._pace.note(answered.computed)
         return answered
 
@@ -184,13 +191,13 @@ class Session:
             return answered
         try:
             self._deliver(report)
+        except ServerFailedError:
+            # As when its disk is full: the report is on ours, and the answers are here.
+            return answered
         except NoAnswerError as error:
             if not self._may_be_stale:
                 raise
             self._left(error)
-            return answered
-        except ServerFailedError:
-            # As when its disk is full: the report is on ours, and the answers are here.
             return answered
         return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
 
@@ -222,6 +229,8 @@ class Session:
                 taken += 1
             except InputError:
                 pass
+            except ServerFailedError:
+                continue
             except NoAnswerError:
                 break
             except VicinalError:

@@ -1,7 +1,7 @@
 """Counters and timings of a server, for Prometheus."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, final
 
 from prometheus_client import (
@@ -11,14 +11,16 @@ from prometheus_client import (
     Histogram,
     Info,
     ProcessCollector,
-    start_http_server,
+    generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from common.errors import InputError
 from common.ranking import Counts
 from common.wire.description import Description
+from server.metrics_port import answered
 from server.reports.tally import Tally
 from server.workers.crew import Crew
 from server.workers.frames import STAGES, WorkerResult
@@ -68,6 +70,12 @@ class Metrics:
         )
         self._reports_refused = Counter(
             "vicinal_reports_refused", "Reports not counted, by reason.", ["why"], registry=registry
+        )
+        self._refused = Counter(
+            "vicinal_refused",
+            "Calls and connections that were refused, ended or made to wait, by reason.",
+            ["reason"],
+            registry=registry,
         )
         self._version = Info(
             "vicinal_version", "The model version that is served.", registry=registry
@@ -119,6 +127,11 @@ class Metrics:
 
     def rejected(self, call: str) -> None:
         self._rejected.labels(call).inc()
+        self.refused("queue")
+
+    def refused(self, reason: str) -> None:
+        """Whatever was refused, also before it was a call."""
+        self._refused.labels(reason).inc()
 
     @contextmanager
     def served(self, port: int) -> Iterator[int]:
@@ -126,19 +139,16 @@ class Metrics:
 
         Raises InputError when it is taken.
         """
-        try:
-            server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
-        except OSError as error:
-            raise InputError(
-                f"metrics port {port} on 127.0.0.1: {error.strerror}; "
-                "choose another --metrics-port, or 0 for any free one"
-            ) from error
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with ExitStack() as stack:
+            try:
+                opened = answered(port, lambda: generate_latest(self.registry), CONTENT_TYPE_LATEST)
+                given = stack.enter_context(opened)
+            except OSError as error:
+                raise InputError(
+                    f"metrics port {port} on 127.0.0.1: {error.strerror}; "
+                    "choose another --metrics-port, or 0 for any free one"
+                ) from error
+            yield given
 
 
 @final

@@ -67,6 +67,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "training recommending",
         "importing versions",
         "preparing workers",
+        "metrics_port",
         "metrics",
         "trust",
         "front fleet",

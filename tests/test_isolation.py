@@ -230,7 +230,7 @@ def test_serve_and_device(hostile: Path, monkeypatch: pytest.MonkeyPatch, path: 
     port = hostile / "port"
     files = ("--store", "store", "--device-ratings", "ratings", "--port-file", str(port))
     with Children(hostile) as children:
-        arguments = ("serve", "--dataset", DATASET, "--k", "8", "--port", "0", *files)
+        arguments = ("serve", "--open", "--dataset", DATASET, "--k", "8", "--port", "0", *files)
         server = children.start("sims.cli", *arguments, name="server", captured=False)
         server.until(port.exists, 120)
         at = ("--server", f"127.0.0.1:{port.read_text().strip()}", "--ratings", "ratings")

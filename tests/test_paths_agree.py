@@ -27,7 +27,7 @@ def device_result(folder: Path, experiment: list[str]) -> dict[str, Any]:
     port_file, ratings, output = folder / "port", folder / "ratings", folder / "device.json"
     server = subprocess.Popen(
         [*VICINAL, "serve", *experiment, "--attack", "mixrand", "--hold-out", "--port", "0"]
-        + ["--store", str(folder / "serve")]
+        + ["--open", "--store", str(folder / "serve")]
         + ["--port-file", str(port_file), "--device-ratings", str(ratings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

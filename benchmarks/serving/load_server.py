@@ -13,6 +13,8 @@ from sims.serving.process import ServeProcess
 
 _STAGES: Final = "vicinal_stage_seconds_bucket"
 _CALL: Final = "Recommend"
+# The generator stands for many devices, but has one address.
+ONE_ADDRESS: Final = ("--peer-calls", "4096", "--peer-bytes", "1e9")
 
 # Per stage: how many calls took no longer than each bound, in seconds.
 Histograms = dict[str, dict[float, float]]
@@ -79,6 +81,8 @@ def started(arguments: list[str], folder: Path) -> Iterator[Server]:
     """
     with (
         Children(folder) as children,
-        ServeProcess(children, folder, [*arguments, "--metrics-port", "0"]) as process,
+        ServeProcess(
+            children, folder, [*arguments, *ONE_ADDRESS, "--metrics-port", "0"]
+        ) as process,
     ):
         yield Server(process)

@@ -33,7 +33,7 @@ from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_from_wire, counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from common.wire.sealing import OtherRatingsError, OwnRow
-from common.wire.service import MAX_ANSWER_BYTES, PUSHBACK_KEY
+from common.wire.service import BUDGET_REFUSAL, MAX_ANSWER_BYTES, PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
 
 PATIENCE_SECONDS: Final = 8.0
@@ -53,10 +53,6 @@ class AccessRefusedError(VicinalError):
     exit_code = 2
 
 
-class ServerFailedError(VicinalError):
-    """The server could not do it, for reasons of its own; it may later."""
-
-
 class NoAnswerError(VicinalError):
     """No server, none with time for us within the patience there was, or none we can afford.
 
@@ -68,11 +64,19 @@ class NoAnswerError(VicinalError):
         self.seconds = seconds
 
 
+class ServerFailedError(NoAnswerError):
+    """The server could not do it, for reasons of its own; it may later."""
+
+
 class Recommended(NamedTuple):
     """The server's own answer, best first, and what names it in a report."""
 
     items: list[int]
     receipt: bytes
+
+
+class BudgetSpentError(VicinalError):
+    """The server shows this user's neighbors no more today; its own answer may still be had."""
 
 
 class FetchedModel(NamedTuple):
@@ -299,6 +303,8 @@ class Connection:
         }
         if code in refusals:
             raise refusals[code](f"server {self.address}: {details}") from None
+        if is_budget(error):
+            raise BudgetSpentError(f"server {self.address}: {details}") from None
         hint = pushback(error) if code == grpc.StatusCode.RESOURCE_EXHAUSTED else None
         if hint is not None:
             if retry.pause(hint):
@@ -318,15 +324,13 @@ class Connection:
                 f"no answer from a server at {self.address} within {self._patience:g} s: "
                 "start `vicinal serve`, or name another --server"
             ) from None
-        if code == grpc.StatusCode.INTERNAL:
-            raise ServerFailedError(f"server {self.address}: {code.name}: {details}") from None
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
             most = min(self.budget.message_bytes, MAX_ANSWER_BYTES)
             raise NoAnswerError(
                 f"server {self.address}: its answer is larger than the {most:,} bytes that this "
                 "device takes: a sixteenth of --memory, and 64 MiB at most"
             ) from None
-        self._fail(f"{code.name}: {details}")
+        raise ServerFailedError(f"server {self.address}: {code.name}: {details}") from None
 
     def _checked(self, decode: Callable[[], Reply]) -> Reply:
         """What `decode` gives; a bad answer is the server's fault, not the user's input."""
@@ -373,3 +377,8 @@ def pushback(error: grpc.RpcError) -> float | None:
         if key == PUSHBACK_KEY and isinstance(value, str) and value.isdecimal():
             return int(value[:9]) / 1000
     return None
+
+
+def is_budget(error: grpc.RpcError) -> bool:
+    """Whether a call was refused because a day's budget is spent."""
+    return BUDGET_REFUSAL in [(key, value) for key, value in error.trailing_metadata() or ()]

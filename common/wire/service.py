@@ -23,6 +23,9 @@ MAX_TOKEN_LENGTH: Final = 1024
 # Milliseconds after which a refused caller may try again; the name is gRPC's own.
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
+# Says with RESOURCE_EXHAUSTED that waiting is no use today, and that the server's own answer is.
+BUDGET_REFUSAL: Final = ("vicinal-refusal", "budget")
+
 # A fetch may take a second more for so many bytes: a slower stream is given up by both.
 LEAST_BYTES_PER_SECOND: Final = 64 << 10
 # Devices may ask at most so often whether the server is still there; who does it more often is

@@ -91,6 +91,7 @@ async def serve_front(
             options.guard.gate(versions.current.description, metrics, loopback=loopback),
             Parsing(metrics),
         ],
+        refused=metrics.refused,
     )
 
     def published(served: Served) -> None:

@@ -17,13 +17,13 @@ import grpc
 from common.errors import InputError
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadServicer
-from common.wire.service import pushback
+from common.wire.service import BUDGET_REFUSAL, pushback
 from server.metrics import Metrics
 from server.reports.report import ReportRefusedError, check_size, checked_report
 from server.reports.sums import SHARDS, sums_to_wire
 from server.reports.tally import Tally, TallyError
+from server.trust.budgets import BudgetSpentError
 from server.trust.gate import ALLOWED_USERS
-from server.trust.limits import BUDGET_TEXT, BudgetSpentError
 from server.trust.receipts import Receipts
 from server.versions.catalog import Catalog, Served, VersionGoneError
 from server.workers.crew import SaturatedError
@@ -194,8 +194,11 @@ class OffloadService(OffloadServicer):
                 f"saturated, {full.waiting} requests wait: try again in {pause[1]} ms",
                 (pause,),
             ) from None
-        except BudgetSpentError:
-            raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, BUDGET_TEXT) from None
+        except BudgetSpentError as spent:
+            self._metrics.refused("budget")
+            raise _RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, str(spent), (BUDGET_REFUSAL,)
+            ) from None
         except WorkerLostError:
             raise _RefusedError(
                 grpc.StatusCode.UNAVAILABLE, "the process that worked on this ended: try again"

@@ -1,13 +1,15 @@
-"""Access rules of a server: tokens, rates, daily neighbor budgets, deadlines."""
+"""Access rules of a server: tokens, rates, daily budgets, deadlines."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from common.wire.description import Description
 from common.wire.service import LEAST_BYTES_PER_SECOND
 from server.metrics import Metrics
+from server.trust.budgets import BudgetedWorkers, NeighborBudget
 from server.trust.gate import Gate
-from server.trust.limits import BudgetedWorkers, NeighborBudget, RateLimit
+from server.trust.limits import RateLimit
+from server.trust.places import CallLimits
 from server.trust.tokens import TokenKeys
 from server.workers.frames import Workers
 
@@ -17,22 +19,25 @@ from server.workers.frames import Workers
 class Guard:
     """Tokens that callers must show, and the limits of each caller.
 
-    keys             of the bearer tokens; None asks for none
-    user_rate        calls a second; None does not limit them
-    daily_neighbors  distinct neighbors that a user is shown in a day; None does not limit them
-    call_seconds     after which a call is ended, whatever deadline it has
+    keys          of the bearer tokens; None asks for none
+    user_rate     calls a second; None does not limit them
+    budget        of neighbors that are shown in a day; None does not limit them
+    call_seconds  after which a call is ended, whatever deadline it has
+    calls         that may be under way at a time
     """
 
     keys: TokenKeys | None = None
     user_rate: float | None = None
-    daily_neighbors: int | None = None
+    budget: NeighborBudget | None = None
     call_seconds: float = 60.0
+    calls: CallLimits = field(default_factory=lambda: CallLimits.of(4096))
 
     def gate(self, description: Description, metrics: Metrics, *, loopback: bool = True) -> Gate:
         """For one server, with buckets of its own; `loopback` as in Gate."""
         return Gate(
             metrics,
             users=description.user_count,
+            calls=self.calls,
             keys=self.keys,
             loopback=loopback,
             rate=None if self.user_rate is None else RateLimit(self.user_rate),
@@ -42,6 +47,4 @@ class Guard:
 
     def limited(self, workers: Workers) -> Workers:
         """The same workers; with a daily budget, packages above it are refused."""
-        if self.daily_neighbors is None:
-            return workers
-        return BudgetedWorkers(workers, NeighborBudget(self.daily_neighbors))
+        return workers if self.budget is None else BudgetedWorkers(workers, self.budget)

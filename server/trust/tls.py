@@ -31,29 +31,35 @@ class Tls:
 Files = tuple[Path | None, Path | None, Path | None]
 
 
-def checked_tls(host: str, files: Files, *, tokens: bool, insecure: bool) -> Tls | None:
+def checked_tls(host: str, files: Files, *, tokens: bool, open_to_all: bool) -> Tls | None:
     """What a server may listen on `host` with; None: without encryption.
 
-    files   certificate, key, and the authority of devices' certificates
-    tokens  are asked of devices
+    files        certificate, key, and the authority of devices' certificates
+    tokens       are asked of devices
+    open_to_all  whether callers of this machine may be whoever they say
 
-    Raises InputError for files that cannot be used together, and for what would cross a
-    network without encryption.
+    Raises InputError for files that cannot be used together, for what would cross a network
+    without encryption, and for a server that would give packages to everybody.
     """
     tls = _read_tls(*files)
-    if tls is not None or is_loopback(host):
-        return tls
-    if tokens:
+    if tokens and open_to_all:
+        raise InputError("give --token-secret or --open, not both")
+    if not tokens and not is_loopback(host):
+        raise InputError(
+            f"{host}: other machines reach it, and without tokens it gives everybody's packages "
+            "to anybody: give --token-secret (`vicinal token` makes keys and tokens)"
+        )
+    if not tokens and not open_to_all:
+        raise InputError(
+            "whose packages may a caller have? Give --token-secret (`vicinal token` makes keys "
+            "and tokens), or --open for everybody's, to anybody on this machine"
+        )
+    if tls is None and not is_loopback(host):
         raise InputError(
             f"{host}: tokens must not cross a network without encryption: "
             "give --tls-certificate and --tls-key (`vicinal certs` makes them)"
         )
-    if not insecure:
-        raise InputError(
-            f"{host}: other machines reach it, and nothing is encrypted: give --tls-certificate "
-            "and --tls-key (`vicinal certs` makes them), or say --insecure"
-        )
-    return None
+    return tls
 
 
 def _read_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:

@@ -2,22 +2,26 @@
 
 A request goes to an idle worker at once, or waits in a queue that is kept short: what could not
 be answered soon is refused at once, because a caller who is told to come back in 50 ms is served
-better than one who waits for seconds behind others.
+better than one who waits for seconds behind others. Callers take turns in it, and one who took
+little lately may always wait beside one who took much: if it were sent away, the other's next
+request would take the worker.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self, final
 
 from common.errors import VicinalError
+from server.workers.fair_queue import CALLER, FairQueue, Shares, Waiting
 from server.workers.frames import Call, WorkerLostError, WorkerResult
 from server.workers.hung import Watch, patience
 from server.workers.process import WorkerProcess, start_worker
+from server.workers.tarpit import Tarpit
 
 # How fast the expected time of a call follows the measured ones.
 SMOOTHING: Final = 0.1
@@ -44,19 +48,11 @@ class QueueLimits:
 
     length   requests that wait
     seconds  that a new one would wait, judged by how long calls like those under way and those
-             that wait took before; a call that takes longer itself may wait as long as it takes
+             before it took before; a call that takes longer itself may wait as long as it takes
     """
 
     length: int = 64
     seconds: float = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    """A request in the queue: its turn has come when it is given a worker."""
-
-    turn: "asyncio.Future[WorkerProcess]"
-    seconds: float
 
 
 @final
@@ -79,7 +75,9 @@ class Crew:
         self._limits = limits
         self._compiled = compiled
         self._idle: list[WorkerProcess] = []
-        self._queue: deque[_Waiting] = deque()
+        self._queue: FairQueue[WorkerProcess] = FairQueue()
+        self._shares = Shares()
+        self._tarpit = Tarpit()
         self._expected: dict[tuple[Call, str], float] = {}
         self._members: set[WorkerProcess] = set()
         # When those who work are expected to have answered.
@@ -126,17 +124,22 @@ class Crew:
         await self._end()
 
     async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
-        """A worker's answer. A caller who is canceled while waiting leaves the queue.
+        """A worker's answer to CALLER. One who is canceled while waiting leaves the queue.
 
         Raises SaturatedError, WorkerLostError.
         """
-        begun = time.perf_counter()
-        worker = await self._turn((call, preset))
+        begun, caller = time.perf_counter(), CALLER.get()
+        try:
+            worker = await self._turn((call, preset), caller)
+        except SaturatedError:
+            await self._tarpit.hold(caller)
+            raise
+        self._shares.begin(caller)
         queued = time.perf_counter() - begun
         expected = self._expected.get((call, preset))
         self._due[worker] = begun + queued + (expected or 0.0)
         # A task of its own: an answer must be read from the socket though its caller has left.
-        exchange = asyncio.create_task(self._exchange(worker, call, preset, request))
+        exchange = asyncio.create_task(self._exchange(worker, call, preset, request, caller))
         self._tasks.add(exchange)
         exchange.add_done_callback(self._forget)
         return replace(await asyncio.shield(exchange), queued=queued)
@@ -147,33 +150,41 @@ class Crew:
         if not exchange.cancelled():
             exchange.exception()
 
-    async def _turn(self, kind: tuple[Call, str]) -> WorkerProcess:
+    async def _turn(self, kind: tuple[Call, str], caller: Hashable) -> WorkerProcess:
         if self._idle:
             return self._idle.pop()
-        self._admit(kind)
-        turn: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(turn, self._expected.get(kind, 0.0))
+        self._admit(kind, caller)
+        waiting: Waiting[WorkerProcess] = Waiting(caller, self._expected.get(kind, 0.0))
         self._queue.append(waiting)
         try:
-            return await turn
+            return await waiting.turn
         except asyncio.CancelledError:
             with suppress(ValueError):
                 self._queue.remove(waiting)
-            if not turn.cancelled():
+            turn = waiting.turn
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._release(turn.result())
             raise
 
-    def _admit(self, kind: tuple[Call, str]) -> None:
+    def _admit(self, kind: tuple[Call, str], caller: Hashable) -> None:
         """Raises SaturatedError when a new request would wait too long."""
         now = time.perf_counter()
         under_way = sum(max(0.0, due - now) for due in self._due.values())
-        wait = (under_way + sum(one.seconds for one in self._queue)) / max(1, self.alive)
-        longest = max(self._limits.seconds, self._expected.get(kind, 0.0))
-        if len(self._queue) >= self._limits.length or wait > longest:
-            raise SaturatedError(len(self._queue), max(wait, LEAST_RETRY_SECONDS))
+        wait = (under_way + self._queue.seconds_before(caller)) / max(1, self.alive)
+        own = self._expected.get(kind, 0.0)
+        refusal = SaturatedError(len(self._queue), max(wait, LEAST_RETRY_SECONDS))
+        if wait > max(self._limits.seconds, own):
+            took = self._shares.recent(caller) + (self._queue.of(caller) + 1) * own
+            if not self._shares.greedy_beside(took, self._queue.callers):
+                raise refusal
+        if len(self._queue) >= self._limits.length:
+            last = self._queue.pushed_out(caller)
+            if last is None:
+                raise refusal
+            last.turn.set_exception(refusal)
 
     async def _exchange(
-        self, worker: WorkerProcess, call: Call, preset: str, request: bytes
+        self, worker: WorkerProcess, call: Call, preset: str, request: bytes, caller: Hashable
     ) -> WorkerResult:
         begun = time.perf_counter()
         watch = Watch(worker, patience(self._expected.get((call, preset))))
@@ -181,6 +192,7 @@ class Crew:
             answer = await worker.answer(call, request)
         finally:
             watch.end()
+            self._shares.end(caller, time.perf_counter() - begun)
             del self._due[worker]
             self._release(worker)
         took = time.perf_counter() - begun

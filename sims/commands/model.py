@@ -203,7 +203,7 @@ def import_command(
     )
     # A model of an experiment's ratings is there to be measured.
     if notes_wanted() and ratings.as_they_are:
-        typer.echo(f"serve it: vicinal serve --dataset {dataset} --model {IMPORTED}{name}")
+        typer.echo(f"serve it: vicinal serve --open --dataset {dataset} --model {IMPORTED}{name}")
 
 
 @app.command("ratings")

@@ -34,6 +34,14 @@ def serve(
             metavar="NAME",
         ),
     ] = "auto",
+    presets: Annotated[
+        str | None,
+        typer.Option(
+            "--presets",
+            help="What devices may ask for, as vicinal,paper; default: what --preset names.",
+            metavar="NAMES",
+        ),
+    ] = None,
     store: options.StoreOption = Path("runs/store"),
     tally_file: Annotated[
         Path | None,
@@ -112,8 +120,12 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen without encryption on another address too.")
+    open_to_all: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="Ask for no tokens: whoever is on this machine gets anybody's packages.",
+        ),
     ] = False,
     token_secret: Annotated[
         Path | None,
@@ -141,12 +153,44 @@ def serve(
             metavar="N",
         ),
     ] = None,
+    daily_exposure: Annotated[
+        int | None,
+        typer.Option(
+            "--daily-exposure",
+            min=1,
+            help="Distinct users whom one neighbor is shown to in a day (UTC); default: any "
+            "number.",
+            metavar="N",
+        ),
+    ] = None,
     max_calls: Annotated[
         int,
         typer.Option(
             "--max-calls", min=1, help="How many calls, and how many connections, at a time."
         ),
     ] = 4096,
+    peer_calls: Annotated[
+        int | None,
+        typer.Option(
+            "--peer-calls",
+            min=1,
+            help="How many calls of one address; default: a 32nd. Connections: a quarter.",
+        ),
+    ] = None,
+    token_calls: Annotated[
+        int | None,
+        typer.Option(
+            "--token-calls", min=1, help="How many calls with one token; default: a 64th."
+        ),
+    ] = None,
+    peer_bytes: Annotated[
+        float,
+        typer.Option(
+            "--peer-bytes",
+            min=1024,
+            help="Bytes a second that the server takes from one address.",
+        ),
+    ] = 131_072.0,
     call_seconds: Annotated[
         float,
         typer.Option("--call-seconds", min=0.1, help="Seconds after which the server ends a call."),
@@ -185,19 +229,18 @@ def serve(
     and says so: when it starts, in its log, and to every device that asks what it serves. --targets
     names items whose hit ratio devices measure.
 
-    Both presets can be asked for; --k, --steps, --unrated-weight and --min-support change the
-    one that --preset names. Without rvd in --defense devices rank with the model as it was
-    trained. One process listens, --workers others compute; when too many requests wait, more
-    are refused with a hint when to try again. At SIGHUP, and with --retrain-every, a child process
-    trains a new version on the ratings as they are then, from the one that is served. SIGTERM and
-    Ctrl-C let calls under way finish, then end it.
+    Devices can ask for the preset that --preset names, or for all that --presets names; --k,
+    --steps, --unrated-weight and --min-support change the one that --preset names. Without rvd in
+    --defense devices rank with the model as it was trained. One process listens, --workers others
+    compute; when too many requests wait, more are refused with a hint when to try again. At SIGHUP,
+    and with --retrain-every, a child process trains a new version on the ratings as they are then,
+    from the one that is served. SIGTERM and Ctrl-C let calls under way finish, then end it.
     """
     import os
 
     # gRPC's own lines about a port in use would stand before ours; read when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    from common.addresses import join_address
     from common.files import remove_folder
     from server.trust.tls import checked_tls
     from server.trust.tokens import read_token_keys
@@ -205,7 +248,10 @@ def serve(
     # Before anything is trained: what would be unsafe is refused at once.
     keys = None if token_secret is None else read_token_keys(token_secret)
     tls = checked_tls(
-        host, (tls_certificate, tls_key, client_ca), tokens=keys is not None, insecure=insecure
+        host,
+        (tls_certificate, tls_key, client_ca),
+        tokens=keys is not None,
+        open_to_all=open_to_all,
     )
 
     from server.model_store import ModelStore
@@ -219,6 +265,7 @@ def serve(
             hold_out,
             neighbor_search,
             device_ratings,
+            presets=None if presets is None else presets.split(","),
             retrained=retrain_every is not None,
         ).write(opened.serving(), opened)
 
@@ -228,64 +275,30 @@ def serve(
             # Forked before anything else is loaded: what the front does not need never enters it.
             in_child(lambda: prepare(opened))
 
-            import json
-
-            import uvloop
-
-            from common.files import write_output
-            from server.front.endpoint import Listening
-            from server.front.rotation import Retraining
-            from server.front.run import FrontOptions, core_count, serve_front
-            from server.reports.tally import FILE_NAME, Tally, measured_by
-            from server.trust import receipts
-            from server.trust.guard import Guard
-            from server.versions.folder import NOTES_FILE, current_version, read_description
+            from server.trust.places import CallLimits
             from server.workers.crew import QueueLimits
-            from sims.terminal import notes_wanted
+            from sims.serving.listening import Wanted, listen
 
-            description, eligible = read_description(folder, current_version(folder))
-            notes = json.loads((folder / NOTES_FILE).read_bytes())
-
-            if description.experiment:
-                typer.echo(f"EXPERIMENT: {description.experiment}", err=True)
-
-            def listening(port: int, metrics_port: int | None) -> None:
-                typer.echo(
-                    f"listening on {join_address(host, port)}  version {description.version[:12]}…"
-                )
-                for line in notes["neighbors"] if notes_wanted() else ():
-                    typer.echo(line)
-                if metrics_port is not None:
-                    typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
-                if port_file is not None:
-                    # Last, because it tells a waiting process that all is there.
-                    write_output(port_file, f"{port}\n".encode())
-
-            tally = Tally(
-                users=description.user_count,
-                eligible=eligible,
-                measured=measured_by(
-                    description.presets, description.watched, description.list_length
-                ),
-                path=tally_file or store / FILE_NAME,
+            wanted = Wanted(
+                host=host,
+                port=port,
+                port_file=port_file,
+                tls=tls,
+                keys=keys,
+                tally=tally_file,
+                workers=workers,
+                queue=QueueLimits(queue, queue_ms / 1000),
+                compiled=compiled,
+                metrics_port=metrics_port,
+                user_rate=user_rate,
+                daily_neighbors=daily_neighbors,
+                daily_exposure=daily_exposure,
+                calls=CallLimits.of(max_calls, peer_calls, token_calls),
+                peer_bytes=peer_bytes,
+                call_seconds=call_seconds,
+                grace=grace,
+                retrain_every=retrain_every,
             )
-            front = FrontOptions(
-                port,
-                workers or core_count(),
-                QueueLimits(queue, queue_ms / 1000),
-                metrics_port,
-                grace,
-                Listening(host, tls, max_calls, max_calls),
-                Guard(keys, user_rate, daily_neighbors, call_seconds),
-                receipts.receipt_key(store / receipts.FILE_NAME),
-                compiled,
-            )
-            with tally:
-                command = notes["retrain"]
-                retraining = None if command is None else Retraining(command, retrain_every)
-                # A call takes less processor time on uvloop than on asyncio's own loop.
-                uvloop.run(
-                    serve_front(folder, tally, front, retraining=retraining, listening=listening)
-                )
+            listen(folder, store, wanted)
         finally:
             remove_folder(folder)

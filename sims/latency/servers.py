@@ -97,6 +97,8 @@ def served(
         *("--k", str(settings.neighbors), "--seed", str(SEED)),
         *("--list-length", str(setting.list_length)),
         *("--workers", str(len(cores.server))),
+        # The generator stands for many devices, but has one address.
+        *("--peer-calls", "4096", "--peer-bytes", "1e9"),
     ]
     with ServeProcess(children, folder, arguments, cores.server) as process:
         with Connection(process.address) as connection:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple, final
 
+from common.wire.service import TOKEN_KEY, TOKEN_SCHEME
+
 _FRAME: Final = Struct(">BHBBI")
 _HEADER_BYTES: Final = 9
 _SETTING: Final = Struct(">HI")
@@ -51,16 +53,26 @@ class Ended(NamedTuple):
 class Calls:
     """One connection on which one method is called; never blocks after its construction.
 
+    source  the address to come from, where that matters; token: a bearer token
+
     Calls that the server's flow control holds back leave as soon as it lets them; `flush` and
     `receive` move bytes, and are to be called when `socket` is ready.
     """
 
-    def __init__(self, address: str, method: str, *, timeout_seconds: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        method: str,
+        *,
+        timeout_seconds: int,
+        source: str = "",
+        token: str = "",
+    ) -> None:
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)))
+        self.socket = socket.create_connection((host, int(port)), source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self._headers = _request_headers(address, method, timeout_seconds)
+        self._headers = request_headers(address, method, timeout_seconds, token)
         self._out = bytearray(_PREFACE)
         self._in = bytearray()
         self._window = _FIRST_WINDOW
@@ -173,8 +185,9 @@ def _reset_status(code: int) -> int:
     return _RESET_STATUS[code]
 
 
-def _request_headers(address: str, method: str, timeout_seconds: int) -> bytes:
-    pairs = (
+def request_headers(address: str, method: str, timeout_seconds: int, token: str = "") -> bytes:
+    """A block of headers that enters no table."""
+    pairs = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
         (b":path", method.encode()),
@@ -182,10 +195,27 @@ def _request_headers(address: str, method: str, timeout_seconds: int) -> bytes:
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
         (b"grpc-timeout", b"%dS" % timeout_seconds),
-    )
-    if any(len(text) > 126 for pair in pairs for text in pair):
-        raise ValueError("an address or a method is too long for headers of one length byte")
+    ]
+    if token:
+        pairs.append((TOKEN_KEY.encode(), (TOKEN_SCHEME + token).encode()))
+    return b"".join(_literal(name, value) for name, value in pairs)
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
     # 0: a literal that enters no table, then name and value with their lengths.
-    return b"".join(
-        bytes((0, len(name))) + name + bytes((len(value),)) + value for name, value in pairs
-    )
+    return bytes((0, len(name))) + name + _length(len(value)) + value
+
+
+def _length(size: int) -> bytes:
+    """HPACK's integers of 7 bits and more (RFC 7541, 5.1).
+
+    >>> _length(126).hex(), _length(1337 + 96).hex()
+    ('7e', '7f9a0a')
+    """
+    if size < 127:
+        return bytes((size,))
+    rest, octets = size - 127, [127]
+    while rest > 127:
+        octets.append(128 | rest & 127)
+        rest >>= 7
+    return bytes((*octets, rest))

@@ -8,7 +8,7 @@ adds an attack's profiles or withholds a rating of every user, and says so where
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from client.stores.ratings import write_device_files
 from common.errors import InputError
 from common.files import write_file
 from common.models import SERVED_AS, architecture
+from common.names import unknown
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
 from server.importing.imported import imported_model
 from server.model_store import ModelStore
@@ -35,10 +36,11 @@ from sims.serving.retraining import Spec, write_spec
 class Serving:
     """What to serve.
 
-    study            the preset that it names is changed as it says; all presets can be asked for
+    study            the preset that it names is changed as it says
     hold_out         withhold one rating of every user, so that devices can measure accuracy
     neighbor_search  server.recommending.offload
     device_ratings   folder for what the users' devices know
+    presets          what devices may ask for; None: the preset that the study names
     retrained        whether new versions are to be trained again and again
     """
 
@@ -46,6 +48,7 @@ class Serving:
     hold_out: bool
     neighbor_search: str
     device_ratings: Path | None
+    presets: Sequence[str] | None = None
     retrained: bool = False
 
     def write(self, folder: Path, store: ModelStore) -> None:
@@ -70,13 +73,12 @@ class Serving:
         )
         # Only plain training goes on from parameters that are there.
         cold = robust is not None or experiment.model in SERVED_AS
-        presets = {
-            name: cell.defense.settings(each)
-            for name, each in {
-                **PRESETS[architecture(experiment.model)],
-                cell.preset: cell.settings,
-            }.items()
-        }
+        known = {**PRESETS[architecture(experiment.model)], cell.preset: cell.settings}
+        presets = {}
+        for name in (cell.preset,) if self.presets is None else self.presets:
+            if name not in known:
+                raise unknown("preset", name, known)
+            presets[name] = cell.defense.settings(known[name])
         with shown() as progress:
             source, local = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
             recommender = prepare(

@@ -33,7 +33,8 @@ class ServeProcess:
         self.port = 0
         self._port_file = folder / "port"
         self._children = children
-        self._arguments = arguments
+        # On loopback, and whoever starts it is trusted with everybody's packages.
+        self._arguments = [*arguments, *(() if "--token-secret" in arguments else ("--open",))]
         self._cores = cores
         self._child: Child | None = None
 

@@ -117,6 +117,7 @@ def main(
     begun = time.monotonic()
     parts = {
         "load": under_load(minutes, seed),
+        "floods": printed("floods"),
         "stalled": stalled(),
         "crowd": printed("crowd", "--devices", str(devices)),
         "network": printed("bad_network", "--requests", str(requests)),

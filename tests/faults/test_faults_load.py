@@ -24,6 +24,7 @@ ORDER = (
     *("reports that lie", "disk of the tally full", DEVICE),
     *("network silent for 1 s", "server drained under load, started again", DEVICE),
     *("hostile server", "new version asked for (SIGHUP)", DEVICE),
+    *("new version asked for (SIGHUP)", "flood by one peer", DEVICE),
 )
 
 

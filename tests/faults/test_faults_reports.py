@@ -19,6 +19,7 @@ from server.front.service import TALLY_TEXT, OffloadService
 from server.metrics import Metrics
 from server.reports.tally import STEP
 from server.trust.gate import OPERATOR_TEXT, UNAUTHENTICATED_TEXT, Gate
+from server.trust.places import CallLimits
 from server.trust.receipts import Receipts
 from server.trust.tokens import TokenKeys
 from tests.faults.support.liars import LIES
@@ -63,7 +64,9 @@ def stub(endpoint: Endpoint) -> Iterator[Any]:
 def guarded(service: OffloadService, scene: Scene) -> Iterator[Any]:
     """As with tokens; `.metrics` is what it counts."""
     metrics = service._metrics
-    gate = Gate(metrics, users=USERS, keys=KEYS, call_seconds=60, stream_seconds=60)
+    gate = Gate(
+        metrics, calls=CallLimits.of(64), users=USERS, keys=KEYS, call_seconds=60, stream_seconds=60
+    )
     with (
         Endpoint(service, gates=[gate, Parsing(metrics)]) as opened,
         grpc.insecure_channel(opened.address) as channel,
@@ -238,7 +241,14 @@ def test_without_tokens_the_tally_stays_on_this_machine(service: OffloadService)
     metrics = service._metrics
     asked = wire.TallyRequest(version=service.versions.current.description.version, preset=PRESET)
     for loopback, code in ((True, CODE.OK), (False, CODE.PERMISSION_DENIED)):
-        gate = Gate(metrics, users=USERS, loopback=loopback, call_seconds=60, stream_seconds=60)
+        gate = Gate(
+            metrics,
+            calls=CallLimits.of(64),
+            users=USERS,
+            loopback=loopback,
+            call_seconds=60,
+            stream_seconds=60,
+        )
         with (
             Endpoint(service, gates=[gate]) as endpoint,
             grpc.insecure_channel(endpoint.address) as channel,

@@ -12,6 +12,7 @@ from common.wire.offload_pb2_grpc import OffloadStub
 from server.metrics import Metrics
 from server.trust.gate import Gate
 from server.trust.limits import RateLimit
+from server.trust.places import CallLimits
 from server.trust.receipts import Receipts
 from server.trust.tokens import TokenKeys
 from tests.support.receipts import KEY, report_request
@@ -24,10 +25,13 @@ def make_gate(
     rate: RateLimit | None = None,
     *,
     seconds: float = 60.0,
+    calls: CallLimits | None = None,
+    metrics: Metrics | None = None,
 ) -> Gate:
     return Gate(
-        Metrics(scene.description()),
+        metrics or Metrics(scene.description()),
         users=USERS,
+        calls=calls or CallLimits.of(4096),
         keys=keys,
         rate=rate,
         call_seconds=seconds,

@@ -46,7 +46,7 @@ def served(scene: Scene, tls: Tls | None, host: str = "127.0.0.1") -> Iterator[s
 
 def tls_of(folder: Path, client_ca: Path | None = None) -> Tls:
     files = (folder / "server.pem", folder / "server.key", client_ca)
-    tls = checked_tls("127.0.0.1", files, tokens=False, insecure=False)
+    tls = checked_tls("127.0.0.1", files, tokens=False, open_to_all=True)
     assert tls is not None
     return tls
 
@@ -169,19 +169,22 @@ NO_FILES = (None, None, None)
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "recommender.example", "::"])
 def test_no_server_listens_in_the_clear_for_other_machines(host: str, certs: Path) -> None:
-    with pytest.raises(InputError, match="or say --insecure"):
-        checked_tls(host, NO_FILES, tokens=False, insecure=False)
-    assert checked_tls(host, NO_FILES, tokens=False, insecure=True) is None
-    for insecure in (False, True):
-        with pytest.raises(InputError, match="tokens must not cross a network"):
-            checked_tls(host, NO_FILES, tokens=True, insecure=insecure)
     files = (certs / "server.pem", certs / "server.key", None)
-    assert checked_tls(host, files, tokens=True, insecure=False) is not None
+    for given in (NO_FILES, files):
+        for open_to_all in (False, True):
+            with pytest.raises(InputError, match="give --token-secret"):
+                checked_tls(host, given, tokens=False, open_to_all=open_to_all)
+    with pytest.raises(InputError, match="tokens must not cross a network"):
+        checked_tls(host, NO_FILES, tokens=True, open_to_all=False)
+    assert checked_tls(host, files, tokens=True, open_to_all=False) is not None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
 def test_loopback_needs_no_encryption(host: str) -> None:
-    assert checked_tls(host, NO_FILES, tokens=True, insecure=False) is None
+    assert checked_tls(host, NO_FILES, tokens=True, open_to_all=False) is None
+    assert checked_tls(host, NO_FILES, tokens=False, open_to_all=True) is None
+    with pytest.raises(InputError, match="--open"):
+        checked_tls(host, NO_FILES, tokens=False, open_to_all=False)
     Connection(f"{host}:50551").close()
 
 
@@ -200,7 +203,7 @@ def test_files_that_do_not_go_together_are_refused(certs: Path, tmp_path: Path) 
             Connection("127.0.0.1:50551", access=access)
     for files in ((pem, None, None), (None, key, None), (None, None, ca)):
         with pytest.raises(InputError, match="--tls-certificate and --tls-key together"):
-            checked_tls("127.0.0.1", files, tokens=False, insecure=False)
+            checked_tls("127.0.0.1", files, tokens=False, open_to_all=True)
 
 
 @pytest.mark.parametrize(

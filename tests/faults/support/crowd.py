@@ -143,7 +143,7 @@ def serve_crowd(folder: Path, count: int) -> Crowd:
     """Serve so many devices at once, and compare what they got and said."""
     _raise_open_files(4 * count + 256)
     crowd = Crowd()
-    arguments = ("--dataset", f"synthetic:{count}x500")
+    arguments = ("--dataset", f"synthetic:{count}x500", "--preset", PRESET)
     with (
         ServedProcess(folder / "server", arguments) as server,
         Connection(server.address) as connection,

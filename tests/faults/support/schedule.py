@@ -16,8 +16,10 @@ import grpc
 
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
+from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
 from sims.load.network import Network, NetworkConditions
+from tests.faults.support.attacker import EVERYTHING
 from tests.faults.support.device_process import KINDS, PRESET, Device
 from tests.faults.support.disk import full_disk
 from tests.faults.support.figures import (
@@ -28,6 +30,7 @@ from tests.faults.support.figures import (
     check_reports,
     requests_of,
 )
+from tests.faults.support.floods import attacked
 from tests.faults.support.ledger import Ledger, last_entries, read_ledger
 from tests.faults.support.liars import tell_lies
 from tests.faults.support.lying import Liar
@@ -38,8 +41,12 @@ from tests.support.modules import ENVIRONMENT, ROOT, command
 # Calls that a drain must not drop, each of so many steps that they wait for one another.
 BURST: Final = 12
 SLOW_PRESET: Final = "paper"
-SERVE: Final = ("--preset", SLOW_PRESET, "--k", "30", "--steps", "1500", "--queue-ms", "60000")
+SERVE: Final = (
+    *("--presets", "vicinal,paper", "--preset", SLOW_PRESET, "--k", "30", "--steps", "1500"),
+    *("--queue-ms", "60000"),
+)
 WORKERS: Final = 2
+FLOODED_ROUNDS: Final = 3
 # Between the newcomers and the server, so that a fetch takes long enough to be broken off.
 THIN: Final = NetworkConditions(0.05, 2e6, 2e6, 0.005)
 
@@ -194,6 +201,18 @@ class Field:
         """A device of its own, beside all that goes on (tests.faults.support.lying)."""
         self.hostile.tell_next()
 
+    def flood(self) -> None:
+        """One peer takes whatever it gets while every device goes on: more than one answer each."""
+        version = self._described().version
+        with attacked(self._server, EVERYTHING, version=version):
+            self._until(lambda: self._server.metric("vicinal_refused_total") > 0)
+            for _ in range(FLOODED_ROUNDS):
+                self.wait_for_all()
+
+    def _described(self) -> Description:
+        with Connection(self._server.address, patience=self.plan.deadline) as connection:
+            return connection.describe()
+
     def rotate(self) -> None:
         """Beside the trainings that come by themselves; until there is a new version."""
         with Connection(self._server.address, patience=self.plan.deadline) as connection:
@@ -324,4 +343,5 @@ FAULTS: Final[dict[str, Callable[[Field], None]]] = {
     "reports that lie": Field.lie,
     "disk of the tally full": Field.fill_tally_disk,
     "hostile server": Field.answer_falsely,
+    "flood by one peer": Field.flood,
 }

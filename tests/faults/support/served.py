@@ -81,6 +81,16 @@ class ServedProcess:
         named = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return sum(float(value) for key, _, value in named if key.partition("{")[0] == name)
 
+    def labeled(self, name: str) -> list[tuple[str, float]]:
+        """A metric's values, by the value of its only label."""
+        lines = self._process.metrics().splitlines()
+        named = (line.rpartition(" ") for line in lines if line.startswith(f"{name}{{"))
+        return [(key.split('"')[1], float(value)) for key, _, value in named]
+
+    @property
+    def metrics_port(self) -> int:
+        return int(self._process.log.rpartition("metrics on http://127.0.0.1:")[2].split("/")[0])
+
     def resident_mib(self) -> float:
         """Memory of the process that listens, in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()

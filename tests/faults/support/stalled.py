@@ -63,7 +63,7 @@ def stalled_streams(address: str, version: str) -> Iterator[list[Calls]]:
 
 def stall(folder: Path, dataset: str, call_seconds: float) -> Stalled:
     """Stall all streams, ask for other things meanwhile, and wait until they are cut."""
-    arguments = ("--dataset", dataset, "--call-seconds", str(call_seconds))
+    arguments = ("--dataset", dataset, "--preset", "paper", "--call-seconds", str(call_seconds))
     with ServedProcess(folder, arguments) as server, Connection(server.address) as connection:
         description = connection.describe()
         before = server.resident_mib()

@@ -13,7 +13,10 @@ from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from common.wire.service import MAX_REQUEST_BYTES
+from server.front.doorman import DoorLimits
 from server.front.endpoint import MAX_METADATA_BYTES, Listening
+from server.trust.places import CallLimits
+from tests.support.gates import make_gate
 from tests.support.serving import Endpoint, Misbehaving, Scene, make_scene
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -84,7 +87,7 @@ def test_calls_above_the_limit_are_refused_and_those_under_way_answered(scene: S
 
     service = Misbehaving(scene.service(), before=hold)
     with (
-        Endpoint(service, listening=Listening(calls=1)) as endpoint,
+        Endpoint(service, gates=[make_gate(scene, calls=CallLimits.of(1))]) as endpoint,
         Connection(endpoint.address, patience=30) as connection,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -99,7 +102,7 @@ def test_calls_above_the_limit_are_refused_and_those_under_way_answered(scene: S
 
 
 def test_connections_above_the_limit_are_closed(scene: Scene) -> None:
-    with Endpoint(scene.service(), listening=Listening(connections=3)) as endpoint:
+    with Endpoint(scene.service(), listening=Listening(door=DoorLimits(connections=3))) as endpoint:
         opened = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(30)]
         try:
             for stream in opened:

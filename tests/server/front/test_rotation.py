@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         write_fakes(tmp_path, 6)
         attack = f"file:{tmp_path / 'profiles.csv'}"
         files = ["--store", "store", "--device-ratings", "ratings", "--port-file", "port"]
-        options = ["--dataset", DATASET, "--attack", attack, "--k", "20", "--port", "0"]
+        options = ["--dataset", DATASET, "--attack", attack, "--k", "20", "--port", "0", "--open"]
         process = subprocess.Popen(
             [sys.executable, "-m", "sims.cli", "serve", *options, *files, *arguments],
             cwd=tmp_path,

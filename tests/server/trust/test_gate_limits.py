@@ -2,18 +2,21 @@
 
 import time
 from pathlib import Path
+from threading import Event
 
 import grpc
 import pytest
+from prometheus_client import generate_latest
 
-from client.link.connection import Connection
-from common.errors import VicinalError
+from client.link.connection import BudgetSpentError, Connection
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.front.service import OffloadService
 from server.metrics import Metrics
+from server.trust.budgets import BUDGET_TEXT, BudgetedWorkers, NeighborBudget
 from server.trust.gate import DEADLINE_TEXT, RATE_TEXT
-from server.trust.limits import BUDGET_TEXT, BudgetedWorkers, NeighborBudget, RateLimit
+from server.trust.limits import RateLimit
+from server.trust.places import CallLimits
 from server.trust.tokens import TokenKeys
 from server.workers.worker import VersionHandler
 from tests.support.gates import bearer, make_gate, requests, status, stub_of
@@ -59,6 +62,47 @@ def test_a_rate_is_each_users_own_and_names_the_pause(scene: Scene) -> None:
         for user in range(USERS, USERS + 50):
             status(stub, "GetPackage", requests(scene, user)["GetPackage"])
         assert len(rate) == 2
+
+
+def test_calls_of_a_token_and_of_an_address_are_limited_and_told_when_to_come_back(
+    scene: Scene,
+) -> None:
+    keys = TokenKeys({"k": SECRET})
+    first, second = (bearer(keys.token(range(user, user + 1), days=1)) for user in (1, 2))
+    released, metrics = Event(), Metrics(scene.description())
+    service = Misbehaving(scene.service(), before=lambda: assert_set(released))
+    gate = make_gate(scene, keys, calls=CallLimits(100, 2, 1), metrics=metrics)
+    with (
+        Endpoint(service, gates=[gate]) as endpoint,
+        grpc.insecure_channel(endpoint.address) as channel,
+    ):
+        stub = OffloadStub(channel)
+        held = []
+        for user, token in ((1, first), (2, second)):
+            asked = requests(scene, user)["GetPackage"]
+            held.append(stub.GetPackage.future(asked, timeout=60, metadata=token))
+            deadline = time.monotonic() + 30
+            while gate._places.count < user:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.GetPackage(asked, timeout=20, metadata=token)
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert ("grpc-retry-pushback-ms", "500") in caught.value.trailing_metadata()
+        # The address has no place either, not even for what needs no token.
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Describe(wire.DescribeRequest(), timeout=20)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        released.set()
+        assert all(one.result(timeout=30).version for one in held)
+        stub.Describe(wire.DescribeRequest(), timeout=20)
+    page = generate_latest(metrics.registry).decode()
+    assert 'vicinal_refused_total{reason="calls_token"} 2.0' in page
+    assert 'vicinal_refused_total{reason="calls_peer"} 1.0' in page
+
+
+def assert_set(released: Event) -> None:
+    assert released.wait(60)
 
 
 def test_reports_have_a_rate_of_their_own_by_token(scene: Scene) -> None:
@@ -120,7 +164,7 @@ def test_a_reader_who_stalls_is_cut_off(tmp_path: Path) -> None:
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_a_budget_ends_a_device_in_one_line(scene: Scene) -> None:
+def test_a_spent_budget_is_told_from_other_refusals(scene: Scene) -> None:
     description = scene.description()
     workers = BudgetedWorkers(
         InProcess(VersionHandler(scene.recommender, description, DEVICE_SECRET), 0),
@@ -138,8 +182,7 @@ def test_a_budget_ends_a_device_in_one_line(scene: Scene) -> None:
     service = OffloadService(scene.catalog(), scene.tally(), spent, Metrics(description))
     with Endpoint(service) as endpoint, Connection(endpoint.address) as connection:
         connection.package(description, 7, "paper", scene.local.own(7))
-        with pytest.raises(VicinalError, match=BUDGET_TEXT) as caught:
+        with pytest.raises(BudgetSpentError, match=BUDGET_TEXT):
             connection.package(description, 7, "vicinal", scene.local.own(7))
-        assert caught.value.exit_code == 1
         connection.package(description, 7, "paper", scene.local.own(7))
         assert len(connection.recommend(description, 7, "vicinal")) == 10

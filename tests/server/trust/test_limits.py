@@ -1,20 +1,8 @@
-"""Rates and budgets, with clocks of their own."""
+"""Rates, with clocks of their own."""
 
-import asyncio
-
-import numpy as np
 import pytest
 
-from common.wire import offload_pb2 as wire
-from server.trust.limits import (
-    BURST_SECONDS,
-    SECONDS_PER_DAY,
-    BudgetedWorkers,
-    BudgetSpentError,
-    NeighborBudget,
-    RateLimit,
-)
-from server.workers.frames import Call, Status, WorkerResult
+from server.trust.limits import BURST_SECONDS, RateLimit
 
 
 class Clock:
@@ -62,52 +50,3 @@ def test_who_has_been_away_is_forgotten() -> None:
         assert limit.wait(user) == 0
     # 10 seconds fill any bucket, and 1000 users came in the last 10.
     assert len(limit) <= 1001
-
-
-def test_neighbors_shown_before_are_free_and_midnight_forgets() -> None:
-    clock = Clock()
-    budget = NeighborBudget(5, clock=clock)
-
-    def show(user: int, *neighbors: int) -> None:
-        budget.show(user, np.array(neighbors, dtype=np.uint32))
-
-    show(1, 10, 11, 12)
-    show(1, 12, 11, 10)
-    with pytest.raises(BudgetSpentError):
-        show(1, 13, 14, 15)
-    # What was held back was not shown: two more fit.
-    show(1, 13, 14)
-    show(2, 15, 16)
-    with pytest.raises(BudgetSpentError):
-        show(1, 15)
-    show(1, 10, 14)
-    clock.now = SECONDS_PER_DAY - 0.5
-    with pytest.raises(BudgetSpentError):
-        show(1, 15)
-    clock.now = float(SECONDS_PER_DAY)
-    show(1, 15, 16, 17, 18, 19)
-
-
-def test_a_package_counts_the_neighbors_and_not_the_user() -> None:
-    class Fixed:
-        def __init__(self) -> None:
-            self.status = Status.ANSWERED
-
-        async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
-            neighbors = np.array([7, 20, 21], dtype="<u4").tobytes()
-            return WorkerResult(self.status, b"reply", neighbors=neighbors)
-
-    fixed = Fixed()
-    workers = BudgetedWorkers(fixed, NeighborBudget(2, clock=Clock()))
-
-    def ask(user: int, call: Call = "GetPackage") -> WorkerResult:
-        request = wire.PackageRequest(user=user).SerializeToString()
-        return asyncio.run(workers.ask(call, "paper", request))
-
-    assert ask(7).data == b"reply"
-    with pytest.raises(BudgetSpentError):
-        ask(8)
-    # Neither a list of items nor a refusal shows anybody.
-    assert ask(8, "Recommend").data == b"reply"
-    fixed.status = Status.REFUSED
-    assert ask(8).status is Status.REFUSED

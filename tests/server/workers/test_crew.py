@@ -15,12 +15,14 @@ from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from server.versions.folder import current_version, describe, written_serving
 from server.workers.crew import Crew, QueueLimits, SaturatedError
-from server.workers.frames import Status, WorkerLostError, WorkerResult
+from server.workers.fair_queue import CALLER
+from server.workers.frames import Call, Status, WorkerLostError, WorkerResult
 from server.workers.hung import LEAST_SECONDS
 from tests.support.serving import PRESETS, SECRET, USERS, WATCHED, Scene, make_scene
 
 # So many steps that an answer takes a good part of a second.
 SLOW = VicinalSettings(USERS, 0.2, 5000)
+KIND: tuple[Call, str] = ("Recommend", "paper")
 NO_LIMIT = QueueLimits(length=1000, seconds=math.inf)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -179,6 +181,57 @@ def test_callers_who_leave_do_not_hold_up_others(folder: Path) -> None:
         assert crew.lost == 0
 
     with_crew(folder, use, workers=1, limits=NO_LIMIT)
+
+
+def recommend_to(crew: Crew, caller: str, user: int) -> "asyncio.Task[WorkerResult]":
+    CALLER.set(caller)
+    return recommend(crew, user, "paper")
+
+
+@pytest.mark.slow
+def test_who_asks_for_much_waits_behind_itself(folder: Path) -> None:
+    async def use(crew: Crew) -> None:
+        ended: list[str] = []
+
+        def asked(caller: str) -> "asyncio.Task[WorkerResult]":
+            task = recommend_to(crew, caller, 0)
+            task.add_done_callback(lambda _task: ended.append(caller))
+            return task
+
+        flood = [asked("greedy") for _ in range(8)]
+        late = [asked("modest"), asked("other")]
+        await asyncio.gather(*flood, *late)
+        assert ended.index("modest") <= 2 and ended.index("other") <= 3
+
+    with_crew(folder, use, workers=1, limits=NO_LIMIT)
+
+
+@pytest.mark.slow
+def test_who_took_little_may_wait_beside_who_takes_all(folder: Path) -> None:
+    async def use(crew: Crew) -> None:
+        refused = answered = 0
+
+        async def greedy() -> None:
+            nonlocal refused
+            CALLER.set("greedy")
+            while True:
+                try:
+                    await recommend(crew, 0, "paper")
+                except SaturatedError:
+                    refused += 1
+                    await asyncio.sleep(0)
+
+        flood = [asyncio.create_task(greedy()) for _ in range(20)]
+        # Until it has taken far more than one call.
+        await until(lambda: crew._shares.recent("greedy") > 9 * crew._expected.get(KIND, 9.0))
+        for user in range(2):
+            answered += len(items(await recommend_to(crew, "modest", user))) == 10
+        for task in flood:
+            task.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+        assert answered == 2 and refused > 0
+
+    with_crew(folder, use, workers=1, limits=QueueLimits(length=4, seconds=0.001))
 
 
 @pytest.mark.slow

@@ -195,7 +195,16 @@ def test_what_it_cannot_be_asked_is_one_clear_line(
 
 def test_it_is_not_trained_again(folder: Path) -> None:
     assert bring() == 0
-    command = ["serve", "--dataset", DATASET, "--model", "imported:mine", "--store", "store"]
+    command = [
+        "serve",
+        "--open",
+        "--dataset",
+        DATASET,
+        "--model",
+        "imported:mine",
+        "--store",
+        "store",
+    ]
     done = subprocess.run(
         module_command("sims.cli", *command, "--retrain-every", "5"),
         cwd=folder,

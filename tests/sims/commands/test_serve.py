@@ -166,7 +166,7 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
     port = server.address.rpartition(":")[2]
     at = ("--server", server.address, "--store", tmp_path / "device")
     ratings = ("--ratings", server.ratings)
-    serve = ("serve", "--dataset", DATASET)
+    serve = ("serve", "--open", "--dataset", DATASET)
     cases: list[tuple[tuple[str | Path, ...], int, str]] = [
         (("device", "--users", "199-200", *at, *ratings), 2, "no device file of user 200"),
         (("device", "--users", "0", "--preset", "x", *at, *ratings), 2, "unknown preset 'x'"),
@@ -183,6 +183,11 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
             (*serve, "--store", tmp_path / "b", "--list-length", "0"),
             2,
             "list length 0: give a whole number",
+        ),
+        (
+            (*serve, "--store", tmp_path / "d", "--presets", "vicinal,papr"),
+            2,
+            "unknown preset 'papr'",
         ),
         (
             (*serve, "--store", tmp_path / "c", "--neighbor-search", "x"),

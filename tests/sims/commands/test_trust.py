@@ -1,5 +1,6 @@
 """Certificates, tokens and limits with the commands that a newcomer would use, as processes."""
 
+import json
 import os
 import signal
 import time
@@ -62,6 +63,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
         *("--tls-certificate", str(certs / "server.pem"), "--tls-key", str(certs / "server.key")),
         *("--client-ca", str(certs / "ca.pem"), "--token-secret", str(secret)),
         *("--user-rate", "0.01", "--daily-neighbors", "40", "--k", "60", "--workers", "1"),
+        *("--presets", "vicinal,paper"),
     )
     yield Trusted(server, certs, secret)
     server.drain()
@@ -117,9 +119,11 @@ def test_a_device_says_soon_why_it_does_not_trust_the_server(
     assert "it encrypts: give --ca" in line(run("device", "--users", "30", *plain), 1)
 
 
-def test_a_budget_of_neighbors_ends_in_one_line(trusted: Trusted) -> None:
-    done = trusted.device("40", token(trusted, "40"))
-    assert "as many neighbors as a day allows" in line(done, 1)
+def test_a_spent_budget_of_neighbors_means_the_servers_own_answer(trusted: Trusted) -> None:
+    path = trusted.server.folder / "spent.json"
+    done = trusted.device("40", token(trusted, "40"), "--json", path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(path.read_text())["counts"]["by_server"] == 1
 
 
 def test_limits_survive_the_worker(trusted: Trusted) -> None:
@@ -139,7 +143,9 @@ def test_what_cannot_be_served_safely_ends_in_one_line_before_any_training(tmp_p
     (tmp_path / "secret").write_text("short\n")
     pair = ("--tls-certificate", good / "server.pem", "--tls-key")
     cases: list[tuple[tuple[str | Path, ...], str]] = [
-        (("--host", "0.0.0.0"), "nothing is encrypted"),
+        ((), "or --open for everybody's"),
+        (("--host", "0.0.0.0"), "give --token-secret"),
+        (("--host", "0.0.0.0", "--open"), "give --token-secret"),
         (("--host", "192.0.2.7", "--client-ca", good / "ca.pem"), "--tls-key together"),
         ((*pair, tmp_path / "others" / "server.key"), "is not the key of"),
         ((*pair, tmp_path / "absent"), "cannot be read (No such file"),
@@ -150,15 +156,16 @@ def test_what_cannot_be_served_safely_ends_in_one_line_before_any_training(tmp_p
         ((*pair, good / "server.key", "--client-ca", old / "ca.pem"), "has expired"),
         (("--token-secret", tmp_path / "secret"), "line 1: give a key"),
         (("--token-secret", tmp_path / "absent"), "--new-key"),
+        (("--token-secret", tmp_path / "keys", "--open"), "not both"),
         (("--user-rate", "0"), "--user-rate"),
         (("--daily-neighbors", "0"), "--daily-neighbors"),
     ]
+    run("token", "--secret", tmp_path / "keys", "--new-key")
     store = ("--store", tmp_path / "store", "--port", "0")
     for arguments, text in cases:
         assert text in line(run("serve", "--dataset", DATASET, *store, *arguments), 2)
     assert not (tmp_path / "store").exists()
-    run("token", "--secret", tmp_path / "keys", "--new-key")
-    tokens = ("--token-secret", tmp_path / "keys", "--host", "0.0.0.0", "--insecure")
+    tokens = ("--token-secret", tmp_path / "keys", "--host", "0.0.0.0")
     assert "tokens must not cross" in line(run("serve", "--dataset", DATASET, *store, *tokens), 2)
 
 

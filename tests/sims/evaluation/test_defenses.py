@@ -212,7 +212,16 @@ def test_a_model_that_cannot_be_trained_so_is_refused_before_the_data(
         assert run([command, *options]) == 2
         assert "did you mean rmf" in capsys.readouterr().err.replace("\n", " ")
     # It forks, which a process with threads, as this one is, must not.
-    serve = [sys.executable, "-m", "sims.cli", "serve", *options, "--store", str(tmp_path)]
+    serve = [
+        sys.executable,
+        "-m",
+        "sims.cli",
+        "serve",
+        "--open",
+        *options,
+        "--store",
+        str(tmp_path),
+    ]
     done = subprocess.run(serve, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "did you mean rmf" in done.stderr
 

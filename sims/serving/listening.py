@@ -1,0 +1,102 @@
+"""What `vicinal serve` does once its folder is there: listen until it is told to stop.
+
+Loaded only after the child that trained has ended (sims.serving.in_child).
+"""
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+import uvloop
+
+from common.addresses import join_address
+from common.files import write_output
+from server.front.doorman import DoorLimits
+from server.front.endpoint import Listening
+from server.front.rotation import Retraining
+from server.front.run import FrontOptions, core_count, serve_front
+from server.reports.tally import FILE_NAME, Tally, measured_by
+from server.trust import receipts
+from server.trust.budget_file import FILE_NAME as BUDGETS_FILE
+from server.trust.budgets import kept_budget
+from server.trust.guard import Guard
+from server.trust.places import CallLimits
+from server.trust.tls import Tls
+from server.trust.tokens import TokenKeys
+from server.versions.folder import NOTES_FILE, current_version, read_description
+from server.workers.crew import QueueLimits
+from sims.terminal import notes_wanted
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of `vicinal serve` that say how it listens, under their names there."""
+
+    host: str
+    port: int
+    port_file: Path | None
+    tls: Tls | None
+    keys: TokenKeys | None
+    tally: Path | None
+    workers: int | None
+    queue: QueueLimits
+    compiled: bool
+    metrics_port: int | None
+    user_rate: float | None
+    daily_neighbors: int | None
+    daily_exposure: int | None
+    calls: CallLimits
+    peer_bytes: float
+    call_seconds: float
+    grace: float
+    retrain_every: float | None
+
+
+def listen(folder: Path, store: Path, wanted: Wanted) -> None:
+    """Serve a folder until SIGTERM or SIGINT. Raises InputError, VicinalError."""
+    description, eligible = read_description(folder, current_version(folder))
+    notes = json.loads((folder / NOTES_FILE).read_bytes())
+
+    if description.experiment:
+        typer.echo(f"EXPERIMENT: {description.experiment}", err=True)
+
+    def listening(port: int, metrics_port: int | None) -> None:
+        address = join_address(wanted.host, port)
+        typer.echo(f"listening on {address}  version {description.version[:12]}…")
+        for line in notes["neighbors"] if notes_wanted() else ():
+            typer.echo(line)
+        if metrics_port is not None:
+            typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
+        if wanted.port_file is not None:
+            # Last, because it tells a waiting process that all is there.
+            write_output(wanted.port_file, f"{port}\n".encode())
+
+    tally = Tally(
+        users=description.user_count,
+        eligible=eligible,
+        measured=measured_by(description.presets, description.watched, description.list_length),
+        path=wanted.tally or store / FILE_NAME,
+    )
+    command = notes["retrain"]
+    retraining = None if command is None else Retraining(command, wanted.retrain_every)
+    with ExitStack() as stack:
+        stack.enter_context(tally)
+        budget = stack.enter_context(
+            kept_budget(wanted.daily_neighbors, wanted.daily_exposure, store / BUDGETS_FILE)
+        )
+        calls = wanted.calls
+        front = FrontOptions(
+            wanted.port,
+            wanted.workers or core_count(),
+            wanted.queue,
+            wanted.metrics_port,
+            wanted.grace,
+            Listening(wanted.host, wanted.tls, DoorLimits.of(calls.total, wanted.peer_bytes)),
+            Guard(wanted.keys, wanted.user_rate, budget, wanted.call_seconds, calls),
+            receipts.receipt_key(store / receipts.FILE_NAME),
+            wanted.compiled,
+        )
+        # A call takes less processor time on uvloop than on asyncio's own loop.
+        uvloop.run(serve_front(folder, tally, front, retraining=retraining, listening=listening))
