@@ -39,6 +39,7 @@ class AnswerRecord:
     required_raters  M: how many accounts rated every item of the list that is there for its raters
     comparable  whether version, settings and K are those that the server was last seen with
     reported    whether the server has the counts
+    untold      why the device does not report it; empty where it does
     receipt     names the answer in a report; empty: it was reported before, as a stale one
     """
 
@@ -54,6 +55,7 @@ class AnswerRecord:
     required_raters: int = 0
     comparable: bool = True
     reported: bool = False
+    untold: str = ""
     receipt: bytes = b""
 
 

@@ -12,7 +12,8 @@ import math
 import random
 import secrets
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, final
 
 from common.errors import InputError
 from common.ranking import Counts
@@ -45,36 +46,58 @@ def batch_size(users: int) -> int:
     return math.ceil(users / math.ceil(users / USERS_PER_REPORT))
 
 
-def refusal(users: int, watched: int, *, randomized: bool) -> str | None:
-    """Why nothing is reported of so many users and watched items; None where it may be."""
-    if watched > MAX_WATCHED:
-        return f"the server watches {watched} items, and a device tells of {MAX_WATCHED} at most"
-    if users < LEAST_USERS and not randomized:
-        return (
-            f"a report is of {LEAST_USERS} users at least: --randomize 1 reports of fewer, in "
-            "randomized responses"
-        )
-    return None
+@final
+@dataclass(frozen=True)
+class Disclosure:
+    """What a device tells of its users.
 
-
-def randomized(
-    answered: Sequence[Counts], epsilon: float, rng: random.Random | None = None
-) -> wire.Randomized:
-    """For each user's counts a question drawn at random, and a randomized response to it.
-
-    The questions are those for the watched items, and one for the held-out item.
+    least_users  in a report of sums
+    epsilon      of randomized responses, in which fewer users are reported; None: they are not
     """
-    rng = secrets.SystemRandom() if rng is None else rng
-    truth = math.exp(epsilon) / (math.exp(epsilon) + _ANSWERS - 1)
-    message = wire.Randomized(epsilon=epsilon)
-    for counts in answered:
-        question = rng.randrange(len(counts.eligible) + 1)
-        answer = true_answer(counts, question)
-        if rng.random() >= truth:
-            answer = rng.choice([other for other in range(_ANSWERS) if other != answer])
-        message.questions.append(question)
-        message.answers.append(answer)
-    return message
+
+    least_users: int = LEAST_USERS
+    epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None:
+            object.__setattr__(self, "epsilon", checked_epsilon(self.epsilon))
+
+    def randomizes(self, users: int) -> bool:
+        """Whether so many users are reported in randomized responses."""
+        return self.epsilon is not None and users < self.least_users
+
+    def refusal(self, users: int, watched: int) -> str | None:
+        """Why nothing is reported of so many users and watched items; None where it is."""
+        if watched > MAX_WATCHED:
+            return (
+                f"the server watches {watched} items, and a device tells of {MAX_WATCHED} at most"
+            )
+        if users < self.least_users and self.epsilon is None:
+            return (
+                f"a report is of {self.least_users} users at least: --randomize 1 reports of "
+                "fewer, in randomized responses"
+            )
+        return None
+
+    def randomized(
+        self, answered: Sequence[Counts], rng: random.Random | None = None
+    ) -> wire.Randomized:
+        """For each user's counts a question drawn at random, and a randomized response to it.
+
+        The questions are those for the watched items, and one for the held-out item.
+        """
+        assert self.epsilon is not None
+        rng = secrets.SystemRandom() if rng is None else rng
+        truth = math.exp(self.epsilon) / (math.exp(self.epsilon) + _ANSWERS - 1)
+        message = wire.Randomized(epsilon=self.epsilon)
+        for counts in answered:
+            question = rng.randrange(len(counts.eligible) + 1)
+            answer = true_answer(counts, question)
+            if rng.random() >= truth:
+                answer = rng.choice([other for other in range(_ANSWERS) if other != answer])
+            message.questions.append(question)
+            message.answers.append(answer)
+        return message
 
 
 def true_answer(counts: Counts, question: int) -> int:

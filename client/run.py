@@ -16,6 +16,7 @@ from pathlib import Path
 
 from client.answers import AnswerRecord
 from client.budget import Budget
+from client.disclosure import Disclosure
 from client.link.channel import Access
 from client.link.connection import Connection
 from client.session import Session
@@ -44,6 +45,7 @@ class DeviceRun:
     access       encryption, certificate and token
     slim         hold no model version, nor packages: each brings the part of a model it touches
     encoding     in which versions are fetched
+    disclosure   what is told of the users (client.disclosure)
     store_bytes  that all versions in the store may take; None sets no limit
     budget       memory and time of one answer
     """
@@ -59,6 +61,7 @@ class DeviceRun:
     slim: bool = False
     encoding: Encoding = "float32"
     store_bytes: int | None = None
+    disclosure: Disclosure = field(default_factory=Disclosure)
     budget: Budget = field(default_factory=Budget)
 
 
@@ -123,6 +126,8 @@ def answer_users(
             batches = session.answer(run.users)
             answered = _collect(batches, len(run.users), progress)
             cold_bytes = session.cold_bytes
+    # So that no process has too few users for a report.
+    processes = min(processes, max(1, len(run.users) // run.disclosure.least_users))
     if processes > 1:
         answered = _collect(_answer_in_children(run, processes), len(run.users), progress)
     counts = Counts.none(watched)
@@ -143,6 +148,7 @@ def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Ses
         packages=PackageStore(run.store / "packages", run.server) if may_be_stale else None,
         slower_than=run.slower_than,
         slim=run.slim,
+        disclosure=run.disclosure,
     )
 
 

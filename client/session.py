@@ -16,6 +16,7 @@ from typing import Final, final
 
 from client.answers import AnswerRecord, DeviceRecommender
 from client.device import Pace
+from client.disclosure import Disclosure, batch_size
 from client.link.connection import (
     BudgetSpentError,
     Connection,
@@ -38,8 +39,6 @@ from common.vicinal.slim import check_slim
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 
-# Sums over many users say less about each of them, and cost fewer calls.
-USERS_PER_REPORT: Final = 25
 # Below the folder of model versions.
 REPORTS_FOLDER: Final = "reports"
 # A server that refuses the version that it has just described is left alone after this often.
@@ -57,6 +56,7 @@ class Session:
     packages     where last packages are kept; None: a server that does not answer is an error
     slower_than  seconds of fine-tuning above which the server is asked for its answer
     slim         no version is fetched: packages bring the part of the model that they touch
+    disclosure   what is told of the users (client.disclosure)
     version      None on a slim device
     cold_bytes   received for model versions so far; 0 when the store had them
     """
@@ -72,6 +72,7 @@ class Session:
         packages: PackageStore | None = None,
         slower_than: float | None = None,
         slim: bool = False,
+        disclosure: Disclosure | None = None,
     ) -> None:
         """Raises InputError for a model or preset that a slim device cannot use."""
         self._connection = connection
@@ -81,6 +82,7 @@ class Session:
         self._published = Publications(store.folder)
         self._preset = preset
         self._slim = slim
+        self._disclosure = disclosure or Disclosure()
         self._encoding = encoding
         self._may_be_stale = packages is not None
         self._pace = Pace(slower_than)
@@ -110,7 +112,7 @@ class Session:
         self.check(users)
         waiting, refusals = deque(users), 0
         while waiting:
-            batch = [waiting[place] for place in range(min(USERS_PER_REPORT, len(waiting)))]
+            batch = [waiting[place] for place in range(batch_size(len(waiting)))]
             try:
                 answered = self._report([self.answer_one(user) for user in batch])
             except VersionRefusedError:
@@ -161,7 +163,8 @@ class Session:
 
         Sums of one version say nothing of another: answers of an older one stay here.
         """
-        total = Counts.none(len(self.description.watched))
+        watched = len(self.description.watched)
+        total = Counts.none(watched)
         mine: list[bool] = []
         seen: set[int] = set()
         for one in answered:
@@ -174,6 +177,11 @@ class Session:
         if not total.answered:
             return answered
         sent = list(compress(answered, mine))
+        if why := self._disclosure.refusal(len(sent), watched):
+            return [
+                replace(one, untold=why) if known else one
+                for one, known in zip(answered, mine, strict=True)
+            ]
         # The key is random, so that it says nothing of the users, and one for all retries.
         report = report_of(
             self.description,
@@ -183,6 +191,11 @@ class Session:
             [one.receipt for one in sent if not one.counts.stale],
             [one.receipt for one in sent if one.counts.stale],
         )
+        if self._disclosure.randomizes(len(sent)):
+            # In the order of the receipts.
+            told = sorted(sent, key=lambda one: one.counts.stale)
+            report.counts.Clear()
+            report.randomized.CopyFrom(self._disclosure.randomized([one.counts for one in told]))
         for one in sent:
             if one.counts.stale:
                 self._recommender.spent(one.user)

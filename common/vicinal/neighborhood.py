@@ -45,9 +45,11 @@ def own_row(ratings: RatingMatrix, others: RatingMatrix, settings: VicinalSettin
     """
     if settings.min_support > 1:
         # Of these items some other row must have a rating, and all are sent that have enough.
-        sent = np.zeros(ratings.item_count, dtype=bool)
-        sent[others.items] = True
-        ratings = ratings.of_items(sent)
+        sent = np.isin(ratings.items, others.items)
+        indptr = np.array([0, np.count_nonzero(sent)])
+        ratings = RatingMatrix(
+            indptr, ratings.items[sent], ratings.levels[sent], ratings.item_count, ratings.scale
+        )
     return without_levels(ratings) if settings.step_rule == CLOSED_FORM_RULE else ratings
 
 

@@ -28,10 +28,10 @@ MAX_RATINGS = 1 << 24
 
 
 class Received(NamedTuple):
-    """A neighborhood that came over the wire, and which items its open rows have, [I]."""
+    """A neighborhood that came over the wire, and which items its open rows have, ascending."""
 
     neighborhood: Neighborhood
-    open_items: NDArray[np.bool_]
+    open_items: NDArray[np.int32]
 
 
 def neighborhood_to_wire(
@@ -69,10 +69,10 @@ def own_to_wire(neighborhood: Neighborhood, hidden: NDArray[np.bool_] | None = N
 
 def open_items(
     neighborhood: Neighborhood, hidden: NDArray[np.bool_] | None = None
-) -> NDArray[np.bool_]:
-    """Which items the rows have that neighborhood_to_wire() writes, [I]."""
-    found = _others(neighborhood).item_counts() > 0
-    return found if hidden is None else found & ~hidden
+) -> NDArray[np.int32]:
+    """Which items the rows have that neighborhood_to_wire() writes, ascending."""
+    found: NDArray[np.int32] = np.unique(_others(neighborhood).items)
+    return found if hidden is None else found[~hidden[found]]
 
 
 def _others(neighborhood: Neighborhood) -> RatingMatrix:
@@ -101,11 +101,10 @@ def neighborhood_from_wire(
     if (own_ratings.item_count, own_ratings.scale) != (manifest.items, manifest.scale):
         raise InputError("the device's ratings are over other items or another scale")
     others = _ratings(message, manifest, len(own_ratings))
-    seen = np.zeros(manifest.items, dtype=bool)
-    seen[others.items] = True
+    seen = np.unique(others.items)
     if own.HasField("hidden"):
         hidden = _ratings(own.hidden, manifest, len(own_ratings))
-        if hidden.user_count != rows or seen[hidden.items].any():
+        if hidden.user_count != rows or np.isin(hidden.items, seen).any():
             raise InputError("offload package: its hidden ratings do not fit its rows")
         others = _merged(others, hidden)
     first = _user_parameters(own.user_parameters, manifest, 1)

@@ -17,13 +17,13 @@ Tables = Mapping[str, NDArray[np.float32]]
 
 
 def slim_to_wire(
-    slim: SlimModel, ratings: RatingMatrix, open_items: NDArray[np.bool_], *, shared: bool
+    slim: SlimModel, ratings: RatingMatrix, open_items: NDArray[np.int32], *, shared: bool
 ) -> tuple[wire.SlimModel, dict[str, bytes]]:
     """The part for anybody to see, and the rows of items that no open row has, to be sealed.
 
     `shared` says whether the receiver lacks what all packages of the version share.
     """
-    mine = ~open_items[touched_items(ratings)]
+    mine = ~np.isin(touched_items(ratings), open_items)
     rows = _data({name: table[~mine] for name, table in slim.rows.items()})
     own = _data({name: table[mine] for name, table in slim.rows.items()})
     return wire.SlimModel(rows=rows, shared=_data(slim.shared) if shared else {}), own
@@ -34,7 +34,7 @@ def slim_from_wire(
     own: Mapping[str, bytes],
     manifest: Manifest,
     ratings: RatingMatrix,
-    open_items: NDArray[np.bool_],
+    open_items: NDArray[np.int32],
     *,
     shared: Tables | None,
 ) -> SlimModel:
@@ -43,7 +43,7 @@ def slim_from_wire(
     `shared` is what the device has of the version already; None where it asked for it. Raises
     InputError for parts that are missing, unknown, of another size or not finite.
     """
-    model, mine = model_named(manifest.model), ~open_items[touched_items(ratings)]
+    model, mine = model_named(manifest.model), ~np.isin(touched_items(ratings), open_items)
     theirs, others = slim_shapes(model, int((~mine).sum()), manifest.width)
     if shared is None:
         shared = _tables(message.shared, others, manifest.items)

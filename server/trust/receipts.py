@@ -8,26 +8,19 @@ preset. 2¹²⁸ guesses are far more than a server answers.
 """
 
 import hmac
-import os
 import secrets
-import stat
 import struct
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final, final
 
-from common.errors import InputError
 from server.reports.report import Receipt, ReportRefusedError
 
 FILE_NAME: Final = "receipts.key"
 KEY_BYTES: Final = 32
 _SAYS: Final = struct.Struct("<IIq")
 _CODE_BYTES: Final = 16
-# Not through a link, and without waiting at a pipe.
-_CAREFULLY: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 RECEIPT_BYTES: Final = _SAYS.size + _CODE_BYTES
-_ADVICE: Final = "delete it, and a new one is made: reports of answers so far are then not counted"
 
 
 @final
@@ -70,46 +63,3 @@ class Receipts:
     def _code(self, version: str, preset: str, says: bytes) -> bytes:
         about = b"\0".join((b"vicinal receipt 1", version.encode(), preset.encode(), says))
         return hmac.digest(self._key, about, "sha256")[:_CODE_BYTES]
-
-
-def receipt_key(path: Path) -> bytes:
-    """The key in a file, which is made when it is not there, for its owner alone.
-
-    Raises InputError for a link, for a file that others can read, and for one that holds no key.
-    """
-    try:
-        if not os.path.lexists(path):
-            _make(path)
-        return _read(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be used ({error.strerror}); {_ADVICE}") from error
-
-
-def _make(path: Path) -> None:
-    """Whole or not at all, and never in the place of another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(secrets.token_bytes(KEY_BYTES))
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            # Another server was faster: its key is ours too.
-            return
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | _CAREFULLY)
-    with os.fdopen(descriptor, "rb") as opened:
-        status = os.fstat(opened.fileno())
-        key = opened.read(KEY_BYTES + 1) if stat.S_ISREG(status.st_mode) else b""
-    if status.st_mode & 0o077:
-        raise InputError(f"{path}: others can read it; `chmod 600 {path}`, or {_ADVICE}")
-    if len(key) != KEY_BYTES:
-        raise InputError(f"{path}: not the key of a server's receipts; {_ADVICE}")
-    return key

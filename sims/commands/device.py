@@ -130,6 +130,25 @@ def device(
             metavar="SECONDS",
         ),
     ] = 10.0,
+    least_users: Annotated[
+        int,
+        typer.Option(
+            "--least-users",
+            min=1,
+            help="Users whom a report sums up at least; of fewer there is none, or it is "
+            "randomized.",
+            metavar="N",
+        ),
+    ] = 5,
+    randomize: Annotated[
+        float | None,
+        typer.Option(
+            "--randomize",
+            help="Report fewer users in randomized responses of this ε: 0.1 says little, 10 nearly "
+            "all; default: not at all.",
+            metavar="EPSILON",
+        ),
+    ] = None,
     json_file: options.JsonOption = None,
 ) -> None:
     """Answer for users as their own devices would, and report counts to the server.
@@ -146,6 +165,7 @@ def device(
     from rich.console import Console
 
     from client.budget import Budget
+    from client.disclosure import Disclosure
     from client.link.channel import Access
     from client.run import DeviceRun, answer_users, parse_users
     from client.stores.versions import parse_size
@@ -175,6 +195,7 @@ def device(
                 slim=slim,
                 encoding=fetched_as,
                 store_bytes=limit,
+                disclosure=Disclosure(least_users, randomize),
                 budget=budget,
             ),
             processes=processes,

@@ -26,6 +26,7 @@ KEYS: Final = {
     "late_reports": "reports of earlier runs that were delivered now",
     "counts.COUNT": "the sums that were reported",
     "oldest_package_seconds": "age of the oldest package that a stale answer came from",
+    "untold": "why the device does not report some of its users; empty where it reports all",
     "unreported_users": "users whose counts the server has not got yet",
     "hit_ratio": "share of the users who have not rated a watched item and see it in their list, "
     "mean over items; null where the server watches none",
@@ -71,6 +72,7 @@ def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
             "by_server": counts.by_server,
         },
         "oldest_package_seconds": max((one.age for one in outcome.answered), default=0.0),
+        "untold": next((one.untold for one in outcome.answered if one.untold), ""),
         "unreported_users": sum(not one.reported for one in outcome.answered),
         "hit_ratio": counts.hit_ratio if counts.eligible else None,
         "hit_ratio_per_target": list(counts.hit_ratio_per_item),
@@ -99,7 +101,9 @@ def device_table(outcome: RunResult, preset: str) -> Table:
     title = f"preset {preset}, version {outcome.version[:12]}"
     # As text: what a server says may hold what rich takes for markup.
     said = one_line(outcome.experiment, 500)
-    about = Text(f"The server is an experiment: {said}") if said else None
+    notes = [f"The server is an experiment: {said}"] if said else []
+    notes += [f"Not reported: {report['untold']}."] if report["untold"] else []
+    about = Text("\n".join(notes)) if notes else None
     table = Table(title=title, show_header=False, caption=about, caption_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -111,7 +115,7 @@ def device_table(outcome: RunResult, preset: str) -> Table:
         table.add_row("… from the last package (STALE)", str(report["counts"]["stale"]))
         table.add_row("… the oldest of these", f"{age} old")
     if report["unreported_users"]:
-        table.add_row("… not reported, no server", str(report["unreported_users"]))
+        table.add_row("… not reported", str(report["unreported_users"]))
     if report["tolerated_fakes"]:
         table.add_row("fakes tolerated", str(report["tolerated_fakes"]))
         table.add_row("… raters that an item needs", str(report["required_raters"]))

@@ -12,7 +12,7 @@ import typer
 import uvloop
 
 from common.addresses import join_address
-from common.files import write_output
+from common.files import stored_secret, write_output
 from server.front.doorman import DoorLimits
 from server.front.endpoint import Listening
 from server.front.rotation import Retraining
@@ -95,7 +95,7 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
             wanted.grace,
             Listening(wanted.host, wanted.tls, DoorLimits.of(calls.total, wanted.peer_bytes)),
             Guard(wanted.keys, wanted.user_rate, budget, wanted.call_seconds, calls),
-            receipts.receipt_key(store / receipts.FILE_NAME),
+            stored_secret(store / receipts.FILE_NAME),
             wanted.compiled,
         )
         # A call takes less processor time on uvloop than on asyncio's own loop.

@@ -15,10 +15,9 @@ from client.disclosure import (
     NONE,
     OUT,
     USERS_PER_REPORT,
+    Disclosure,
     batch_size,
     checked_epsilon,
-    randomized,
-    refusal,
     true_answer,
 )
 from common.errors import InputError
@@ -39,11 +38,13 @@ def test_no_report_is_of_few_users_where_there_are_many(users: int) -> None:
 
 
 def test_too_few_users_and_too_many_items_are_not_told_of() -> None:
-    assert refusal(LEAST_USERS, MAX_WATCHED, randomized=False) is None
-    assert "5 users at least" in str(refusal(LEAST_USERS - 1, 1, randomized=False))
-    assert refusal(1, MAX_WATCHED, randomized=True) is None
-    for randomly in (False, True):
-        assert "watches 17 items" in str(refusal(25, MAX_WATCHED + 1, randomized=randomly))
+    exact, random_ones = Disclosure(), Disclosure(epsilon=1.0)
+    assert exact.refusal(LEAST_USERS, MAX_WATCHED) is None
+    assert "5 users at least" in str(exact.refusal(LEAST_USERS - 1, 1))
+    assert random_ones.refusal(1, MAX_WATCHED) is None
+    assert random_ones.randomizes(LEAST_USERS - 1) and not random_ones.randomizes(LEAST_USERS)
+    for each in (exact, random_ones):
+        assert "watches 17 items" in str(each.refusal(25, MAX_WATCHED + 1))
 
 
 def test_true_answers() -> None:
@@ -54,7 +55,7 @@ def test_true_answers() -> None:
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
 def test_answers_are_true_as_often_as_epsilon_says(epsilon: float) -> None:
     draws = 20_000
-    message = randomized([USER] * draws, epsilon, random.Random(1))
+    message = Disclosure(epsilon=epsilon).randomized([USER] * draws, random.Random(1))
     assert message.epsilon == epsilon
     asked = Counter(message.questions)
     for question in range(4):
@@ -72,12 +73,12 @@ def test_answers_are_true_as_often_as_epsilon_says(epsilon: float) -> None:
 
 
 def test_nobody_can_foresee_an_answer() -> None:
-    first, second = (randomized([USER] * 200, 0.1) for _ in range(2))
+    first, second = (Disclosure(epsilon=0.1).randomized([USER] * 200) for _ in range(2))
     assert list(first.answers) != list(second.answers)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.05, 11.0, math.nan, math.inf, -1.0])
 def test_an_epsilon_that_hides_nothing_or_says_nothing_is_refused(epsilon: float) -> None:
     with pytest.raises(InputError, match=r"choose 0\.1–10"):
-        checked_epsilon(epsilon)
+        Disclosure(epsilon=epsilon)
     assert checked_epsilon(1.001) == 1.0

@@ -11,6 +11,7 @@ import pytest
 
 from client import session as module
 from client.answers import AnswerRecord
+from client.disclosure import Disclosure
 from client.link.connection import Connection, NoAnswerError
 from client.session import Session
 from client.stores.packages import PackageStore
@@ -61,6 +62,7 @@ def opened(connection: Connection, folder: Path, scene: Scene, preset: str = "pa
         scene.local,
         preset=preset,
         packages=PackageStore(folder / "packages", connection.address),
+        disclosure=Disclosure(least_users=1),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client.disclosure import Disclosure
 from client.link.connection import Connection
 from client.session import REPORTS_FOLDER, Session
 from client.stores.ratings import read_local_ratings
@@ -37,7 +38,13 @@ def test_a_report_that_the_servers_disk_does_not_take_is_counted_once_it_does(
         Connection(server.address, patience=60) as connection,
     ):
         store = VersionStore(tmp_path / "device")
-        session = Session(connection, store, read_local_ratings(server.ratings), preset="vicinal")
+        session = Session(
+            connection,
+            store,
+            read_local_ratings(server.ratings),
+            preset="vicinal",
+            disclosure=Disclosure(least_users=1),
+        )
         (first,) = session.answer([1, 2])
         owed = PendingReports(store.folder / REPORTS_FOLDER)
         with full_disk(server.pid):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.disclosure import Disclosure
 from client.link.connection import Connection, ServerFailedError, VersionRefusedError, report_of
 from client.run import DeviceRun, answer_users
 from client.session import Session
@@ -22,6 +23,9 @@ from tests.support.receipts import KEY, receipts_for
 from tests.support.serving import Endpoint, Misbehaving, Scene, make_scene
 
 ONE = Counts((1, 1), (0, 1), 1, 1, on_device=1)
+
+# Reports of few users, too.
+FEW = Disclosure(least_users=1)
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_a_report_whose_answer_was_lost_is_sent_again_and_counted_once(
     server = Misbehaving(service)
     with Endpoint(server) as endpoint:
         with Connection(endpoint.address) as connection:
-            session = Session(connection, store, scene.local, preset="paper")
+            session = Session(connection, store, scene.local, preset="paper", disclosure=FEW)
 
             def cut_off(report: wire.ReportRequest) -> bool:
                 Connection.send_report(connection, report)
@@ -102,7 +106,7 @@ def test_a_report_of_a_version_that_is_not_served_now_is_kept(tmp_path: Path, sc
     other.version = "c" * 64
     refused.counts.users = 1000
     with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
-        session = Session(connection, store, scene.local, preset="paper")
+        session = Session(connection, store, scene.local, preset="paper", disclosure=FEW)
         pending = PendingReports(store.folder / "reports")
         pending.keep(other)
         pending.keep(refused)
@@ -135,7 +139,7 @@ def test_a_report_is_on_the_disk_before_it_is_sent(
     kept = []
     with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
         store = VersionStore(tmp_path / "device")
-        session = Session(connection, store, scene.local, preset="paper")
+        session = Session(connection, store, scene.local, preset="paper", disclosure=FEW)
         monkeypatch.setattr(
             connection,
             "send_report",
@@ -152,7 +156,9 @@ def test_a_report_that_cannot_be_kept_withholds_no_answer(
 ) -> None:
     folder = tmp_path / "device"
     with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
-        session = Session(connection, VersionStore(folder), scene.local, preset="paper")
+        session = Session(
+            connection, VersionStore(folder), scene.local, preset="paper", disclosure=FEW
+        )
         (folder / "reports").write_text("in the way")
         [[answered]] = session.answer([1])
         assert answered.items and answered.reported

@@ -79,7 +79,7 @@ def test_a_slim_device_needs_no_part_of_a_model() -> None:
     part = slim_model(SERVED, rows.ratings)
     assert not part.rows and not part.shared
     assert slim_shapes(SERVED.model, 20, 1) == ({}, {})
-    assert slim_to_wire(part, rows.ratings, np.ones(20, dtype=bool), shared=True) == (
+    assert slim_to_wire(part, rows.ratings, np.arange(20, dtype=np.int32), shared=True) == (
         wire.SlimModel(),
         {},
     )

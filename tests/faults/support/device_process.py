@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from client.disclosure import Disclosure
 from client.link.connection import Connection, VersionRefusedError
 from client.session import Session
 from client.stores.packages import PackageStore
@@ -123,6 +124,8 @@ class Player:
                 preset=PRESET,
                 packages=packages if device.kind == "phone" else None,
                 slim=device.kind == "slim",
+                # Of few users each, so that much is under way.
+                disclosure=Disclosure(least_users=1),
             )
             recorded = RecordedReports(session._pending, self._ledger)
             session._pending = cast(PendingReports, recorded)

@@ -1,15 +1,11 @@
 """Receipts: only of what was answered, and the file with their key."""
 
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import InputError
 from server.reports.report import ReportRefusedError
-from server.trust.receipts import RECEIPT_BYTES, Receipts, receipt_key
+from server.trust.receipts import RECEIPT_BYTES, Receipts
 
 KEY = b"k" * 32
 
@@ -53,41 +49,3 @@ def test_shards_are_spread_and_depend_on_the_key() -> None:
     assert min(counts) > 50 and max(counts) < 170
     assert dealt == [mine.shard(f"user {number}", 32) for number in range(3200)]
     assert dealt != [other.shard(f"user {number}", 32) for number in range(3200)]
-
-
-def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    path = tmp_path / "store" / "receipts.key"
-    key = receipt_key(path)
-    assert len(key) == 32 and receipt_key(path) == key
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [one.name for one in path.parent.iterdir()] == ["receipts.key"]
-    assert receipt_key(tmp_path / "other.key") != key
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    path = tmp_path / "receipts.key"
-    receipt_key(path)
-    path.chmod(mode)
-    with pytest.raises(InputError, match="others can read it"):
-        receipt_key(path)
-
-
-def test_what_is_no_key_is_refused_in_one_line(tmp_path: Path) -> None:
-    path, link, short = tmp_path / "real", tmp_path / "link", tmp_path / "short"
-    receipt_key(path)
-    link.symlink_to(path)
-    dangling = tmp_path / "dangling"
-    dangling.symlink_to(tmp_path / "nowhere")
-    short.write_bytes(b"k" * 31)
-    short.chmod(0o600)
-    long = tmp_path / "long"
-    long.write_bytes(b"k" * 33)
-    long.chmod(0o600)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe, 0o600)
-    for wrong in (link, dangling, short, long, pipe):
-        with pytest.raises(InputError, match="delete it") as refused:
-            receipt_key(wrong)
-        assert "\n" not in str(refused.value)
-    assert not (tmp_path / "nowhere").exists()
