@@ -29,7 +29,7 @@ HANDSHAKE_SECONDS: Final = 10
 # Without a call for so long a connection is ended; a device opens another when it needs one.
 IDLE_SECONDS: Final = 300
 # Of one connection at a time; a client that needs more of them waits.
-MAX_STREAMS: Final = 16
+MAX_STREAMS: Final = 32
 # Files that a connection takes: its public side, and both ends behind the doorman.
 FILES_PER_CONNECTION: Final = 3
 OTHER_FILES: Final = 256

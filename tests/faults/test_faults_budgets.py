@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from client.link.connection import BudgetSpentError, Connection
+from client.session import Session
 from client.stores.ratings import read_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import InputError
 from tests.faults.support.served import ServedProcess
 
@@ -37,3 +39,7 @@ def test_who_was_shown_whom_is_known_after_a_kill(tmp_path: Path) -> None:
         server.kill()
         server.start()
         assert refused() == before
+        with Connection(server.address, patience=60) as connection:
+            store = VersionStore(tmp_path / "device")
+            session = Session(connection, store, local, preset="vicinal")
+            assert session.answer_one(min(before)).counts.by_server == 1

@@ -33,6 +33,8 @@ from tests.support.modules import ENVIRONMENT, ROOT, command
 
 DATASET: Final = "synthetic:320x1500"
 DEVICES: Final = 4
+# Between calls of a device, which would fine-tune meanwhile.
+PAUSE_SECONDS: Final = 0.1
 # The attacker's users come before the devices'.
 FIRST_USER: Final = 100
 ATTACKERS_USERS: Final = range(10)
@@ -176,7 +178,7 @@ class Flooded:
                 except VicinalError as error:
                     failed.append(str(error))
                 found.append(time.monotonic() - begun)
-                time.sleep(0.03)
+                time.sleep(PAUSE_SECONDS)
 
     def _token(self, user: int) -> Path:
         path = self._folder / f"{user}.token"

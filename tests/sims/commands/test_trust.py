@@ -1,6 +1,5 @@
 """Certificates, tokens and limits with the commands that a newcomer would use, as processes."""
 
-import json
 import os
 import signal
 import time
@@ -62,7 +61,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
         folder,
         *("--tls-certificate", str(certs / "server.pem"), "--tls-key", str(certs / "server.key")),
         *("--client-ca", str(certs / "ca.pem"), "--token-secret", str(secret)),
-        *("--user-rate", "0.01", "--daily-neighbors", "40", "--k", "60", "--workers", "1"),
+        *("--user-rate", "0.01", "--k", "60", "--workers", "1"),
         *("--presets", "vicinal,paper"),
     )
     yield Trusted(server, certs, secret)
@@ -117,13 +116,6 @@ def test_a_device_says_soon_why_it_does_not_trust_the_server(
     assert time.monotonic() - begun < 60
     plain = ("--server", trusted.server.address, "--ratings", trusted.server.ratings)
     assert "it encrypts: give --ca" in line(run("device", "--users", "30", *plain), 1)
-
-
-def test_a_spent_budget_of_neighbors_means_the_servers_own_answer(trusted: Trusted) -> None:
-    path = trusted.server.folder / "spent.json"
-    done = trusted.device("40", token(trusted, "40"), "--json", path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(path.read_text())["counts"]["by_server"] == 1
 
 
 def test_limits_survive_the_worker(trusted: Trusted) -> None:
