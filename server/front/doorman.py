@@ -23,6 +23,8 @@ BACKLOG: Final = 4096
 CONNECTION_BYTES: Final = 1024
 BURST_SECONDS: Final = 2.0
 BUSY_PAUSE_SECONDS: Final = 0.01
+# Before one who was turned away learns it: who comes again at once comes less often.
+HOLD_BACK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Doorman:
         self.greeting_seconds = limits.greeting_seconds
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._peers: dict[str, Peer] = {}
-        self._count = self._number = 0
+        self._count = self._number = self._held_back = 0
         self._servers: list[asyncio.Server] = []
         self._opening: set[asyncio.Task[None]] = set()
 
@@ -121,6 +123,19 @@ class Doorman:
         peer.bucket.spend(CONNECTION_BYTES, now, rate=self.peer_bytes, most=self.burst)
         return peer
 
+    def hold_back(self, transport: asyncio.Transport) -> None:
+        """End a connection that was turned away, in a moment; at once when there are too many."""
+        if self._held_back >= self._limits.connections:
+            transport.abort()
+            return
+        self._held_back += 1
+        transport.pause_reading()
+        asyncio.get_running_loop().call_later(HOLD_BACK_SECONDS, self._turned_away, transport)
+
+    def _turned_away(self, transport: asyncio.Transport) -> None:
+        self._held_back -= 1
+        transport.abort()
+
     def forget(self, guest: Guest, name: str) -> None:
         peer = self._peers[name]
         peer.guests.discard(guest)
@@ -167,7 +182,10 @@ def _send_away(peer: Peer, *, mute: bool) -> bool:
     last = min(peer.guests, key=lambda one: (one.greeted, one.last), default=None)
     if last is None or (mute and last.greeted):
         return False
-    last.leave()
+    if mute:
+        last.give_way()
+    else:
+        last.leave()
     return True
 
 

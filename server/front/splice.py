@@ -58,6 +58,7 @@ class Door(Protocol):
     def forget(self, guest: "Guest", name: str) -> None: ...
     def connect(self, guest: "Guest", name: str) -> None: ...
     def refused(self, reason: str) -> None: ...
+    def hold_back(self, transport: asyncio.Transport) -> None: ...
 
 
 @final
@@ -90,7 +91,7 @@ class Guest(asyncio.BufferedProtocol):
             self._name = peer_name(name[0])
             self._peer = self._door.admit(self, self._name)
         if self._peer is None:
-            transport.abort()
+            self._door.hold_back(transport)
             return
         _give_up_when_stalled(transport)
         rest = -self._peer.bucket.tokens / self._door.peer_bytes
@@ -162,6 +163,11 @@ class Guest(asyncio.BufferedProtocol):
             self._held.discard(why)
             if not self._held and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def give_way(self) -> None:
+        """End a connection that has not spoken yet, to let another in."""
+        self._forgotten()
+        self._door.hold_back(self.transport)
 
     def leave(self) -> None:
         """End the connection at once."""

@@ -92,7 +92,7 @@ def test_a_report_whose_answer_was_lost_is_sent_again_and_counted_once(
         assert len(list((store.folder / "reports").iterdir())) == 1
         ratings = tmp_path / "ratings"
         write_local_ratings(ratings, scene.local)
-        run = DeviceRun(endpoint.address, ratings, store.folder, "paper", (3,))
+        run = DeviceRun(endpoint.address, ratings, store.folder, "paper", (3,), disclosure=FEW)
         assert answer_users(run).late_reports == 1
         assert answer_users(run).late_reports == 0
     assert [one.key for one in server.reports[:2]] == [server.reports[0].key] * 2
