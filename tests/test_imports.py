@@ -347,6 +347,10 @@ def test_what_answers_a_request_loads_no_training() -> None:
     assert loaded_by(modules) & (HEAVY | {"sims", "pydantic"}) == {"faiss", "numba", "scipy"}
 
 
+def test_what_listens_loads_no_search() -> None:
+    assert loaded_by(["sims.serving.listening"]) & HEAVY == set()
+
+
 def test_the_command_line_loads_nothing_heavy() -> None:
     assert loaded_by(["sims.cli"]) & (HEAVY | {"numpy", "grpc", "server", "client"}) == set()
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -33,8 +33,10 @@ from common.wire.description import (
     description_from_wire,
     description_to_wire,
 )
-from server.recommending.recommender import Recommender
-from server.versions.deployment import read_deployment, write_deployment
+
+# The front reads descriptions alone: it does without compilers and indexes, which are large.
+if TYPE_CHECKING:
+    from server.recommending.recommender import Recommender
 
 CURRENT_FILE: Final = "current"
 PUBLICATION_FILE: Final = "publication"
@@ -46,7 +48,7 @@ NOTES_FILE: Final = "notes"
 
 
 def describe(
-    recommender: Recommender,
+    recommender: "Recommender",
     *,
     presets: dict[str, VicinalSettings],
     watched: tuple[int, ...],
@@ -103,7 +105,7 @@ def _fetched(version: ModelVersion) -> Iterator[tuple[Form, bytes, Transfer | No
         yield form, data, way if way.size < form.size else None, packed
 
 
-def eligible_users(recommender: Recommender, watched: tuple[int, ...]) -> tuple[int, ...]:
+def eligible_users(recommender: "Recommender", watched: tuple[int, ...]) -> tuple[int, ...]:
     """Per watched item, the real users who have not rated it."""
     real = recommender.ratings.rows(np.arange(recommender.user_count))
     raters = real.item_counts()
@@ -112,7 +114,7 @@ def eligible_users(recommender: Recommender, watched: tuple[int, ...]) -> tuple[
 
 @contextmanager
 def written_serving(
-    folder: Path, recommender: Recommender, description: Description, secret: bytes
+    folder: Path, recommender: "Recommender", description: Description, secret: bytes
 ) -> Iterator[Path]:
     """The folder, with one version in it, while the block runs; then it is gone.
 
@@ -126,7 +128,7 @@ def written_serving(
 
 
 def write_serving(
-    folder: Path, recommender: Recommender, description: Description, secret: bytes
+    folder: Path, recommender: "Recommender", description: Description, secret: bytes
 ) -> None:
     """Write a folder with one version, which is the current one.
 
@@ -141,10 +143,12 @@ def write_serving(
 
 
 def write_version(
-    folder: Path, recommender: Recommender, description: Description, secret: bytes
+    folder: Path, recommender: "Recommender", description: Description, secret: bytes
 ) -> None:
     """Add a version, whose description comes last. Raises OSError."""
     make_folder(folder)
+    from server.versions.deployment import write_deployment  # noqa: PLC0415
+
     own = folder / description.version
     make_folder(own)
     write_deployment(own, recommender, secret)
@@ -183,7 +187,9 @@ def read_description(folder: Path, version: str) -> tuple[Description, tuple[int
     return description_from_wire(message), tuple(eligible)
 
 
-def read_serving(folder: Path, version: str) -> tuple[Recommender, Description]:
+def read_serving(folder: Path, version: str) -> "tuple[Recommender, Description]":
     """Raises InputError when the version is not there, not whole, or does not fit."""
     description, _ = read_description(folder, version)
+    from server.versions.deployment import read_deployment  # noqa: PLC0415
+
     return read_deployment(folder / version), description
