@@ -28,6 +28,7 @@ from server.data.synthetic import synthetic
 from server.model_store import StoredModel, TrainedModel
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
+from server.trust.receipts import RECEIPT_BYTES
 from sims.grid import paper_tables
 
 WIDTH: Final = 64
@@ -114,4 +115,5 @@ def shipped(
     sealed.rows.update(own_rows or {})
     own = OwnRow(neighborhood.ratings.rows([0]), bytes(KEY_BYTES))
     message.sealed = own.seal(sealed, "0" * 64)
-    return wire.OffloadPackage(version="0" * 64, neighborhood=message)
+    receipt = bytes(RECEIPT_BYTES)
+    return wire.OffloadPackage(version="0" * 64, neighborhood=message, receipt=receipt)
