@@ -74,7 +74,7 @@ def test_ratings_and_reports_are_for_their_owner_and_a_kill_leaves_nothing(
     try:
         device = tmp_path / "device"
         own = ("--ratings", process.ratings, "--store", device)
-        done = run("device", "--users", "1-3", "--server", process.address, *own)
+        done = run("device", "--users", "1-6", "--server", process.address, *own)
         assert done.returncode == 0, done.stderr
         assert (process.store / "serving" / MARK).exists()
         assert (process.store / "tally.sqlite-wal").exists()
@@ -93,7 +93,7 @@ def test_a_folder_called_serving_that_is_not_ours_stays(tmp_path: Path) -> None:
     thesis = tmp_path / "serving" / "thesis.tex"
     thesis.parent.mkdir()
     thesis.write_text("years of work")
-    told = line(run("serve", "--store", tmp_path, *SERVE), 2)
+    told = line(run("serve", "--open", "--store", tmp_path, *SERVE), 2)
     assert "serving is there, and vicinal did not make it: move it away" in told
     assert thesis.read_text() == "years of work"
 
@@ -103,7 +103,7 @@ def test_a_link_at_the_lock_is_not_written_through(tmp_path: Path) -> None:
     target.write_text("years of work")
     (tmp_path / "store").mkdir(mode=0o700)
     (tmp_path / "store" / "lock").symlink_to(target)
-    assert "lock" in line(run("serve", "--store", tmp_path / "store", *SERVE), 1)
+    assert "lock" in line(run("serve", "--open", "--store", tmp_path / "store", *SERVE), 1)
     assert target.read_text() == "years of work"
 
 
@@ -143,7 +143,7 @@ def test_a_full_disk_of_a_device_withholds_no_answer(scene: Scene, tmp_path: Pat
     write_local_ratings(tmp_path / "ratings", scene.local)
     with Endpoint(scene.service()) as endpoint:
         common = ("--server", endpoint.address, "--ratings", tmp_path / "ratings")
-        device = ("device", "--users", "1-3", *common, "--store", tmp_path / "store")
+        device = ("device", "--users", "1-6", *common, "--store", tmp_path / "store")
         assert run(*device).returncode == 0
         done = run(*device, limit=0)
     assert done.returncode == 0, done.stderr

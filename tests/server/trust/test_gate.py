@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from client.disclosure import Disclosure
 from client.link.channel import Access
 from client.link.connection import AccessRefusedError, Connection
 from client.session import Session
@@ -115,7 +116,13 @@ def test_a_report_that_its_token_did_not_outlive_is_sent_with_the_next(
     path = tmp_path / "token"
 
     def session(connection: Connection) -> Session:
-        return Session(connection, VersionStore(tmp_path / "device"), scene.local, preset="paper")
+        return Session(
+            connection,
+            VersionStore(tmp_path / "device"),
+            scene.local,
+            preset="paper",
+            disclosure=Disclosure(least_users=1),
+        )
 
     def a_day_passes() -> None:
         clock[0] += 86_400

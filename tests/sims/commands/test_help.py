@@ -75,7 +75,7 @@ def test_a_command_has_one_function_that_says_what_it_takes() -> None:
     serve = import_module("sims.commands.serve").app.registered_commands[0].callback
     options = {one.name: one for one in declared(serve)}
     assert options["tls_key"].spellings == ["--tls-key"]
-    assert options["seed"].metavar == "N" and options["insecure"].metavar == ""
+    assert options["seed"].metavar == "N" and options["compiled"].metavar == ""
 
 
 def test_paragraphs_are_joined() -> None:
