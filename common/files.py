@@ -170,14 +170,19 @@ def read_file(path: Path, *, most: int) -> bytes:
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file for its owner alone, or tighten one of ours. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    """Make an empty file for its owner alone, or tighten one of ours. Raises OSError.
+
+    One that is there is not opened: whoever closes a file takes away all locks that this process
+    has on it, and SQLite's are such. Another process then cut off what was mapped here.
+    """
     try:
-        found = os.fstat(descriptor)
-        if found.st_uid == os.geteuid():
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+        flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(path, flags, 0o600))
+    except FileExistsError:
+        pass
+    found = os.lstat(path)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        path.chmod(0o600)
 
 
 def require_secret(path: Path) -> None:

@@ -7,7 +7,6 @@ a killed process loses nothing, a power failure the last moments. Rows of other 
 """
 
 import logging
-import os
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from threading import Thread
 from typing import Final, NamedTuple, final
 
 from common.errors import InputError
+from common.files import make_private
 
 FILE_NAME: Final = "budgets.sqlite"
 # "Vicb", in the header of every such file; other SQLite files have another number there.
@@ -121,7 +121,9 @@ def _opened(path: Path) -> sqlite3.Connection:
     """Raises sqlite3.Error, OSError, ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # It says who is like whom: for the owner alone, and never through a link.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    make_private(path)
+    if path.is_symlink():
+        raise ValueError("it is a link")
     database = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
