@@ -37,7 +37,7 @@ from common.wire.description import description_from_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from server.reports.reading import read_counts
 from tests.faults.support.figures import Oracle, percentile
-from tests.faults.support.served import ServedProcess
+from tests.faults.support.served import ONE_ADDRESS, ServedProcess
 
 PRESET: Final = "paper"
 THREADS: Final = 2
@@ -145,7 +145,7 @@ def serve_crowd(folder: Path, count: int) -> Crowd:
     crowd = Crowd()
     arguments = ("--dataset", f"synthetic:{count}x500", "--preset", PRESET)
     with (
-        ServedProcess(folder / "server", arguments) as server,
+        ServedProcess(folder / "server", (*arguments, *ONE_ADDRESS)) as server,
         Connection(server.address) as connection,
         ThreadPoolExecutor(THREADS) as pool,
     ):

@@ -19,6 +19,8 @@ from sims.serving.process import ServeProcess
 # Against hanging only; a start loads torch and, the first time, trains.
 START_SECONDS: Final = 240.0
 POLL_SECONDS: Final = 0.05
+# All callers of these tests share an address.
+ONE_ADDRESS: Final = ("--peer-calls", "4096", "--peer-bytes", "1e9")
 
 
 @final

@@ -11,7 +11,7 @@ from typing import Final
 from client.link.connection import Connection
 from common.wire import offload_pb2 as wire
 from sims.load.http2 import Calls
-from tests.faults.support.served import ServedProcess
+from tests.faults.support.served import ONE_ADDRESS, ServedProcess
 
 STREAMS: Final = 200
 # Against hanging only.
@@ -64,7 +64,10 @@ def stalled_streams(address: str, version: str) -> Iterator[list[Calls]]:
 def stall(folder: Path, dataset: str, call_seconds: float) -> Stalled:
     """Stall all streams, ask for other things meanwhile, and wait until they are cut."""
     arguments = ("--dataset", dataset, "--preset", "paper", "--call-seconds", str(call_seconds))
-    with ServedProcess(folder, arguments) as server, Connection(server.address) as connection:
+    with (
+        ServedProcess(folder, (*arguments, *ONE_ADDRESS)) as server,
+        Connection(server.address) as connection,
+    ):
         description = connection.describe()
         before = server.resident_mib()
         begun = monotonic()
