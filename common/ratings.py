@@ -23,7 +23,8 @@ class RatingScale:
     """A grid of ratings: minimum, minimum + step, …, maximum, in the data set's own units.
 
     A rating is stored as its *level* (0 for the minimum) and used as a fraction of the
-    maximum, so that every rating lies in (0, 1].
+    maximum, so that every rating lies in (0, 1]. A scale of one level says that somebody met an
+    item and nothing more: implicit feedback.
 
     >>> RatingScale(1, 5, 1).fractions.tolist()
     [0.20000000298023224, 0.4000000059604645, 0.6000000238418579, 0.800000011920929, 1.0]
@@ -34,9 +35,9 @@ class RatingScale:
     step: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.minimum < self.maximum <= MAX_RATING and 0 < self.step <= MAX_RATING):
+        if not (0 < self.minimum <= self.maximum <= MAX_RATING and 0 < self.step <= MAX_RATING):
             raise InputError(
-                f"rating scale: needs 0 < minimum < maximum ≤ {MAX_RATING:g} and a positive step"
+                f"rating scale: needs 0 < minimum ≤ maximum ≤ {MAX_RATING:g} and a positive step"
             )
         # Before dividing, which a tiny step would make overflow.
         if self.maximum - self.minimum >= MAX_LEVELS * self.step:
@@ -78,6 +79,8 @@ class RatingScale:
         return np.clip(np.rint(exact), 0, self.level_count - 1).astype(np.uint8)
 
     def __str__(self) -> str:
+        if self.level_count == 1:
+            return f"{self.minimum:g} alone"
         return f"{self.minimum:g}–{self.maximum:g} in steps of {self.step:g}"
 
 

@@ -1,137 +1,142 @@
-"""Parsers of rating files: csv, tsv, dat, inter, parquet and Yelp's reviews, plain or gzipped.
+"""Rating files of every kind: text with separators, JSON lines, parquet and Arrow, packed or plain.
 
-A file is text in UTF-8 with one rating a line (or a parquet table). Quotes around a field are
-dropped; a separator inside quotes is not supported, so that line numbers stay exact.
+The end of a file's name says what it is; where it says nothing, or a layout is named, what is in it
+does.
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-import polars as pl
+from typing import Final
 
 from common.errors import InputError
-from common.names import unknown
-from server.data import yelp
-from server.data.parquet import read_table
-from server.data.reading import MIB, read_file
-from server.data.rows import COLUMN_NAMES, MAX_ROWS, RatingRows, checked, column_positions
+from server.data.delimited import parse_delimited
+from server.data.forms import is_matrix, parse_matrix, parse_netflix
+from server.data.json_lines import SUFFIXES as JSON_SUFFIXES
+from server.data.json_lines import parse_json_lines
+from server.data.layouts import form_of, with_layout
+from server.data.parquet import parse_table
+from server.data.reading import (
+    MIB,
+    PACKINGS,
+    ZIP,
+    members_of,
+    open_member,
+    open_packed,
+    read_file,
+    read_member,
+)
+from server.data.reading_options import ReadingOptions
+from server.data.rows import RatingRows
 
-MAX_BYTES = 1024 * MIB
-PADDING = ' \t\r"'
-
-
-def parse_csv(data: bytes, name: str) -> RatingRows:
-    """Comma-separated, header optional."""
-    return _delimited(data, name, ",")
-
-
-def parse_tsv(data: bytes, name: str) -> RatingRows:
-    """Tab-separated, header optional."""
-    return _delimited(data, name, "\t")
-
-
-def parse_dat(data: bytes, name: str) -> RatingRows:
-    """Separated by two colons, as MovieLens 1M is."""
-    return _delimited(data, name, "::")
-
-
-def parse_inter(data: bytes, name: str) -> RatingRows:
-    """Tab-separated under a typed header such as `user_id:token`, which must be there."""
-    head = data[: data.find(b"\n")] if b"\n" in data else data
-    if data and b":" not in head:
-        raise InputError(
-            f"{name} line 1: an .inter file starts with a header such as "
-            "user_id:token, item_id:token, rating:float, separated by tabs"
-        )
-    return _delimited(data, name, "\t")
-
-
-def parse_parquet(data: bytes, name: str) -> RatingRows:
-    """A parquet table whose ids are text or whole numbers."""
-    return checked(read_table(data, name), name, unit="row")
-
-
-PARSERS: dict[str, Callable[[bytes, str], RatingRows]] = {
-    ".csv": parse_csv,
-    ".tsv": parse_tsv,
-    ".data": parse_tsv,
-    ".rating": parse_tsv,
-    ".dat": parse_dat,
-    ".inter": parse_inter,
-    ".parquet": parse_parquet,
+MAX_BYTES: Final = 1024 * MIB
+# What separates fields, by the end of the name; anything else is found out.
+SEPARATED: Final = {
+    ".csv": ",",
+    ".tsv": "\t",
+    ".data": "\t",
+    ".rating": "\t",
+    ".inter": "\t",
+    ".dat": "::",
 }
+TABLES: Final = (".parquet", ".arrow", ".feather", ".ipc")
+# Of other ends some are surely no ratings.
+FOREIGN: Final = (".xlsx", ".xls", ".ods", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5",
+                  ".rar", ".7z", ".tar", ".tgz", ".doc", ".docx", ".pdf", ".html", ".xml", ".db",
+                  ".sqlite", ".mat", ".rds", ".rdata", ".toml", ".py", ".ipynb")  # fmt: skip
+KINDS: Final = (*SEPARATED, *TABLES, *JSON_SUFFIXES)
+# In an archive of several files the one of this name holds the ratings.
+RATINGS_NAMES: Final = ("ratings", "u")
+
+Parse = Callable[[bytes, str, ReadingOptions], RatingRows]
 
 
-def read_ratings(path: Path, *, max_bytes: int | None = None) -> RatingRows:
-    """The rows of a rating file; the end of its name says what it is.
+def read_ratings(
+    path: Path, options: ReadingOptions | None = None, *, max_bytes: int | None = None
+) -> RatingRows:
+    """The rows of a rating file.
 
-    `max_bytes` bounds the decompressed size: 1 GiB unless given, 16 GiB for Yelp's reviews,
-    which are read line by line. Raises InputError naming file, line and reason.
+    `max_bytes` bounds the unpacked size: 1 GiB unless given, 64 GiB for JSON lines, which are
+    read line by line. Raises InputError naming file, line and reason.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix in yelp.SUFFIXES:
-        return yelp.read_reviews(path, max_bytes=max_bytes)
-    if suffix not in PARSERS:
-        raise unknown(
-            "kind of file",
-            suffix,
-            (*PARSERS, *yelp.SUFFIXES),
-            where=str(path),
-            offer="its name must end in one of",
-            more=", or in .gz after these",
-        )
+    options = with_layout(options or ReadingOptions())
+    if path.suffix.lower() == ZIP:
+        return _of_archive(path, options, max_bytes)
+    if options.member is not None:
+        raise InputError(f"{path}: is no zip archive: leave out --member {options.member[:40]}")
+    suffix = suffix_of(path)
+    _refuse_foreign(suffix, str(path))
+    if suffix in JSON_SUFFIXES:
+        with open_packed(path) as opened:
+            return parse_json_lines(opened, str(path), options, max_bytes=max_bytes)
     limit = MAX_BYTES if max_bytes is None else max_bytes
-    return PARSERS[suffix](read_file(path, limit=limit), str(path))
+    return parse(read_file(path, limit=limit), str(path), suffix, options)
 
 
-def _delimited(data: bytes, name: str, separator: str) -> RatingRows:
-    if data.count(b"\n") > MAX_ROWS:
-        raise InputError(f"{name}: more than {MAX_ROWS} lines; filter it first")
-    try:
-        text = data.decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name} line {line}: not UTF-8 text") from None
-    if not text.strip():
-        raise InputError(f"{name}: the file is empty")
-    fields = [_plain(field) for field in text.split("\n", 1)[0].split(separator)]
-    headed = not _holds_rating(fields)
-    if headed:
-        positions = column_positions(fields, f"{name} line 1")
-    else:
-        positions = {role: at for at, role in enumerate(COLUMN_NAMES) if at < len(fields)}
-    lines = pl.DataFrame({"text": [text]}).select(pl.col("text").str.split("\n").explode())
-    lines = lines.with_row_index("line", offset=1).slice(1 if headed else 0)
-    counts = lines["text"].str.count_matches(separator, literal=True).to_numpy() + 1
-    wrong = np.flatnonzero(counts != len(fields))
-    if len(wrong):
+def parse(data: bytes, name: str, suffix: str, options: ReadingOptions) -> RatingRows:
+    """The rows of a file's content; `suffix` is the end of its name, which may say nothing."""
+    if suffix in TABLES or data.startswith((b"PAR1", b"ARROW1")):
+        return parse_table(data, name, options)
+    if suffix in JSON_SUFFIXES or (suffix not in SEPARATED and data[:1] in (b"{", b"[")):
+        return parse_json_lines(io.BytesIO(data), name, options)
+    form = form_of(options)
+    if form == "netflix":
+        return parse_netflix(data, name, options)
+    if form == "matrix" and is_matrix(data):
+        return parse_matrix(data, name, options)
+    usual = SEPARATED.get(suffix)
+    return parse_delimited(data, name, usual, options, typed=suffix == ".inter")
+
+
+def suffix_of(path: Path) -> str:
+    """The end of a name that says what is in it, without what says how it is packed."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in PACKINGS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _refuse_foreign(suffix: str, name: str) -> None:
+    if suffix in FOREIGN:
         raise InputError(
-            f"{name} line {lines['line'][int(wrong[0])]}: wrong number of fields: "
-            f"{counts[wrong[0]]}, where line 1 has {len(fields)}"
+            f"{name}: unknown kind of file {suffix!r}: write the ratings as one of "
+            f"{' '.join(KINDS)}, packed or plain ({' '.join((*PACKINGS, ZIP))})"
         )
-    parts = pl.col("text").str.split_exact(separator, len(fields) - 1)
-    table = lines.select(
-        "line",
-        *(
-            parts.struct.field(f"field_{at}").str.strip_chars(PADDING).alias(role)
-            for role, at in positions.items()
-        ),
-    )
-    return checked(table, name)
 
 
-def _holds_rating(fields: list[str]) -> bool:
-    """Whether a first line can be a rating, not a header: 3 or 4 fields, the third a number."""
-    try:
-        float(fields[2])
-    except (IndexError, ValueError):
-        return False
-    return len(fields) <= len(COLUMN_NAMES)
+def _of_archive(path: Path, options: ReadingOptions, max_bytes: int | None) -> RatingRows:
+    """The one rating file in a zip archive, or the one that the options name."""
+    member = _member(path, members_of(path), options.member)
+    name = f"{path}:{member}"
+    suffix = suffix_of(Path(member))
+    _refuse_foreign(suffix, name)
+    if Path(member).suffix.lower() in PACKINGS:
+        raise InputError(f"{name}: is packed twice: unpack the archive first")
+    if suffix in JSON_SUFFIXES:
+        with open_member(path, member) as opened:
+            return parse_json_lines(opened, name, options, max_bytes=max_bytes)
+    limit = MAX_BYTES if max_bytes is None else max_bytes
+    return parse(read_member(path, member, limit=limit), name, suffix, options)
 
 
-def _plain(field: str) -> str:
-    return field.strip(PADDING)
+def _member(path: Path, members: list[str], wanted: str | None) -> str:
+    if wanted is not None:
+        found = [name for name in members if wanted in (name, Path(name).name)]
+        if len(found) == 1:
+            return found[0]
+    elif len(members) == 1:
+        return members[0]
+    else:
+        named = [
+            name
+            for name in members
+            if Path(name).stem.lower() in RATINGS_NAMES and suffix_of(Path(name)) in KINDS
+        ]
+        kinds = [name for name in members if suffix_of(Path(name)) in KINDS]
+        for some in (named, kinds):
+            if len(some) == 1:
+                return some[0]
+    shown = ", ".join(name[:60] for name in members[:8]) or "nothing"
+    more = f", … ({len(members)} in all)" if len(members) > 8 else ""
+    what = "holds several files" if wanted is None else f"holds no one file {wanted[:40]!r}"
+    raise InputError(f"{path}: {what}: name one with --member: {shown}{more}")

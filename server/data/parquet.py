@@ -1,13 +1,14 @@
-"""Untrusted Parquet tables, read in a process of their own.
+"""Untrusted Parquet and Arrow tables, read in a process of their own.
 
 A single wrong byte can make the reader ask for terabytes, and that ends its process at once:
 no exception is raised. So a child reads the file, within bounds of memory and time, and hands
 the few columns that are wanted back; what ends the child is one more damaged file.
 
-Run as `python -m server.data.parquet NAME`: the file on stdin, its columns on stdout.
+Run as `python -m server.data.parquet NAME OPTIONS`: the file on stdin, its columns on stdout.
 """
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,23 +18,35 @@ from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
 from common.processes import module_command
+from server.data.columns import by_names
 from server.data.reading import MIB, first_line
-from server.data.rows import MAX_ROWS, column_positions
+from server.data.reading_options import ReadingOptions
+from server.data.rows import MAX_ROWS, RatingRows, checked
 
 if sys.platform != "win32":
     import resource
 
 MAX_MEMORY_BYTES = 12 * 1024 * MIB
 SECONDS = 120.0
+# How files begin.
+PARQUET = b"PAR1"
+ARROW = b"ARROW1"
+STREAM = b"\xff\xff\xff\xff"
+NOTES = "notes"
 
 
-def read_table(data: bytes, name: str) -> pl.DataFrame:
-    """Columns `line` (from 1), `user`, `item` (text), `rating` and perhaps `timestamp` (seconds).
+def parse_table(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
+    """The rows of a parquet or Arrow table whose ids are text or whole numbers.
 
     Raises InputError when the file is damaged, holds other columns or types, or is too large
     for the bounds.
     """
-    return pl.read_ipc(io.BytesIO(read_in_child("server.data.parquet", data, name)))
+    table = pl.read_ipc(
+        io.BytesIO(read_in_child("server.data.parquet", data, name, options.to_json()))
+    )
+    # What the child has to say comes as a column of its own, of one value.
+    notes = json.loads(table[NOTES][0]) if table.height else []
+    return checked(table.drop(NOTES), name, unit="row", options=options, notes=tuple(notes))
 
 
 def read_in_child(module: str, data: bytes, name: str, *words: str) -> bytes:
@@ -57,12 +70,17 @@ def read_in_child(module: str, data: bytes, name: str, *words: str) -> bytes:
 
 
 def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
-    """What `read_table` returns, read in this process, which may not survive it."""
+    """`line` (from 1), `user`, `item` (text), `rating`, perhaps `timestamp`, and notes.
+
+    Read in this process, which may not survive it.
+    """
+    options = ReadingOptions.from_json(sys.argv[2])
     try:
-        lazy = pl.scan_parquet(io.BytesIO(data))
+        lazy = _scan(data)
         schema = lazy.collect_schema()
         names = list(schema)
-        columns = {role: names[at] for role, at in column_positions(names, name).items()}
+        found = by_names(names, name, options)
+        columns = {role: names[at] for role, at in found.positions.items()}
         # The row count stands in the footer: known before anything is decompressed.
         if (rows := lazy.select(pl.len()).collect().item()) > MAX_ROWS:
             raise InputError(f"{name}: {rows} rows; at most {MAX_ROWS} are read")
@@ -71,10 +89,21 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
         return lazy.select(
             pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
             *(_as_role(role, column, schema) for role, column in columns.items()),
+            pl.lit(json.dumps(found.notes)).alias(NOTES),
         ).collect()
     except (PolarsError, PanicException, OSError, ValueError) as error:
         # PanicException is what a panic inside the reader becomes; it is not an Exception.
-        raise InputError(f"{name}: not a parquet file ({first_line(error)})") from None
+        kind = "a parquet" if data.startswith(PARQUET) else "a parquet or Arrow"
+        raise InputError(f"{name}: not {kind} file ({first_line(error)})") from None
+
+
+def _scan(data: bytes) -> pl.LazyFrame:
+    """By how it begins: files of Arrow, streams of Arrow, and all others as parquet."""
+    if data.startswith(ARROW):
+        return pl.scan_ipc(io.BytesIO(data))
+    if data.startswith(STREAM):
+        return pl.read_ipc_stream(io.BytesIO(data)).lazy()
+    return pl.scan_parquet(io.BytesIO(data))
 
 
 def _refuse_type(name: str, role: str, column: str, kind: pl.DataType) -> None:
@@ -82,8 +111,8 @@ def _refuse_type(name: str, role: str, column: str, kind: pl.DataType) -> None:
     fits = {
         "user": text_like or kind.is_integer(),
         "item": text_like or kind.is_integer(),
-        "rating": kind.is_numeric(),
-        "timestamp": kind.is_numeric() or isinstance(kind, pl.Datetime),
+        "rating": kind.is_numeric() or isinstance(kind, pl.Boolean),
+        "timestamp": kind.is_numeric() or isinstance(kind, pl.Datetime | pl.Date | pl.String),
     }
     if not fits[role]:
         raise InputError(f"{name}: column {column[:40]!r} is {kind}, which is no {role}")
@@ -93,7 +122,9 @@ def _as_role(role: str, column: str, schema: pl.Schema) -> pl.Expr:
     expression = pl.col(column)
     if role in ("user", "item"):
         expression = expression.cast(pl.String)
-    elif isinstance(schema[column], pl.Datetime):
+    elif role == "rating" and isinstance(schema[column], pl.Boolean):
+        expression = expression.cast(pl.Int8)
+    elif isinstance(schema[column], pl.Datetime | pl.Date):
         expression = expression.dt.epoch("s")
     return expression.alias(role)
 

@@ -1,44 +1,119 @@
-"""Reading untrusted files within a size limit."""
+"""Reading untrusted files within a size limit, whatever they are packed in.
 
+A packed file counts by what it unpacks to. Nothing is unpacked to a disk, and no name in an archive
+is taken for a path.
+"""
+
+import bz2
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, cast
+
+from backports import zstd
 
 from common.errors import InputError
 
-MIB = 1 << 20
+MIB: Final = 1 << 20
+ZIP: Final = ".zip"
+# Ends of names that say how a file is packed.
+PACKINGS: Final = (".gz", ".xz", ".bz2", ".zst")
+# Files may ask for a window of gigabytes to be unpacked in; packers at their highest settings take
+# 64 MiB, and `zstd --ultra` twice that.
+MAX_WINDOW_LOG: Final = 27
+XZ_MEMORY: Final = 256 * MIB
+CHUNK: Final = MIB
+_ERRORS: Final = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
 @contextmanager
-def open_maybe_gzip(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open for reading, decompressed when the name ends in .gz.
+def open_packed(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open for reading, unpacked when the name ends in .gz, .xz, .bz2 or .zst.
 
     Raises InputError, also for what goes wrong while the caller reads: a missing file, a
-    folder, a file that is damaged or not gzip.
+    folder, a file that is damaged or not packed so.
     """
     try:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as opened:
+        with path.open("rb") as raw, _unpacking(raw, path.suffix.lower()) as opened:
             yield opened
-    except (OSError, EOFError, zlib.error) as error:
+    except _ERRORS as error:
         raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
-def read_file(path: Path, *, limit: int) -> bytes:
-    """The whole content, decompressed when the name ends in .gz, of at most `limit` bytes.
+def _unpacking(raw: io.BufferedReader, suffix: str) -> io.BufferedIOBase:
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=raw)
+    if suffix == ".bz2":
+        return bz2.BZ2File(raw)
+    if suffix == ".xz":
+        return io.BufferedReader(cast(io.RawIOBase, _Xz(raw)), CHUNK)
+    if suffix == ".zst":
+        limited = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+        return cast(io.BufferedIOBase, zstd.ZstdFile(raw, options=limited))
+    return raw
 
-    Raises InputError; a compressed file counts by what it decompresses to.
+
+class _Xz(io.RawIOBase):
+    """lzma's file object has no bound on memory; its decompressor has."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self._reader: lzma.LZMADecompressor | None = None
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        while True:
+            if self._reader is None:
+                self._left = self._left.lstrip(b"\x00") or self._raw.read(CHUNK)
+                if not self._left:
+                    return 0
+                self._reader = lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=XZ_MEMORY)
+            if self._reader.needs_input and not self._left:
+                self._left = self._raw.read(CHUNK)
+                if not self._left:
+                    raise EOFError("the file is cut off")
+            unpacked = self._reader.decompress(self._left, len(buffer))
+            self._left = b""
+            if self._reader.eof:
+                self._left, self._reader = self._reader.unused_data, None
+            if unpacked:
+                buffer[: len(unpacked)] = unpacked
+                return len(unpacked)
+
+
+def read_file(path: Path, *, limit: int) -> bytes:
+    """The whole content, unpacked where the name says that it is packed, of at most `limit` bytes.
+
+    Raises InputError; a packed file counts by what it unpacks to.
     """
-    with open_maybe_gzip(path) as opened:
+    with open_packed(path) as opened:
         data = opened.read(limit + 1)
     if len(data) > limit:
         raise InputError(f"{path}: larger than {limit // MIB} MiB; split or filter it first")
     return data
+
+
+@contextmanager
+def open_member(archive: Path, member: str) -> Iterator[io.BufferedIOBase]:
+    """One member of a zip archive. Raises InputError, also for what goes wrong while it is read."""
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(member) as stream:
+            yield cast(io.BufferedIOBase, stream)
+    except KeyError:
+        raise InputError(f"{archive}: holds no {member}") from None
+    except (*_ERRORS, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        # RuntimeError: encrypted, or (its subclass NotImplementedError) an odd compression.
+        raise InputError(f"{archive}: cannot be read ({first_line(error)})") from error
 
 
 def read_member(archive: Path, member: str, *, limit: int) -> bytes:
@@ -47,17 +122,23 @@ def read_member(archive: Path, member: str, *, limit: int) -> bytes:
     Raises InputError when the archive is damaged, lacks the member, or the member is encrypted
     or larger than `limit` bytes, whatever size its directory entry claims.
     """
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as stream:
-            data = stream.read(limit + 1)
-    except KeyError:
-        raise InputError(f"{archive}: holds no {member}") from None
-    except (OSError, EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        # RuntimeError: encrypted, or (its subclass NotImplementedError) an odd compression.
-        raise InputError(f"{archive}: cannot be read ({first_line(error)})") from error
+    with open_member(archive, member) as stream:
+        data = stream.read(limit + 1)
     if len(data) > limit:
         raise InputError(f"{archive}: its {member} is larger than {limit // MIB} MiB")
     return data
+
+
+def members_of(archive: Path) -> list[str]:
+    """The files in a zip archive, without folders and what macOS adds. Raises InputError."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [each.filename for each in opened.infolist() if not each.is_dir()]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{archive}: cannot be read ({first_line(error)})") from error
+    return [
+        name for name in names if "__MACOSX" not in name and not Path(name).name.startswith(".")
+    ]
 
 
 def first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.names import unknown
-from server.data.rows import role_of
+from server.data.columns import role_of
 from server.importing.arrays import (
     PICKLES,
     read_npy,

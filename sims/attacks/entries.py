@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
-from server.data.rows import COLUMN_NAMES, USUAL_SCALES
+from server.data.columns import COLUMN_NAMES
+from server.data.scales import USUAL_SCALES
 
 # Of all fakes together; each takes some hundred bytes until the matrix is made.
 MAX_RATINGS: Final = 5_000_000

@@ -1,0 +1,322 @@
+"""Ratings in text, a line each, with separators: csv, tsv, dat, inter, and whatever looks like it."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from common.errors import InputError
+from server.data.columns import ROLES, SKIPPED, WORDS, Columns, by_names, by_order, role_of
+from server.data.encodings import as_utf8
+from server.data.reading import first_line
+from server.data.reading_options import ReadingOptions
+from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.separators import (
+    PADDING,
+    SAMPLE_BYTES,
+    STAND_IN,
+    Rows,
+    cut,
+    rows_of,
+    sample_lines,
+    separator_of,
+    shown,
+)
+
+# A first line of these is what pandas writes for a frame without names.
+_COUNTED: Final = re.compile(r"[0-9]{1,3}", re.ASCII)
+# A time is a larger number than any count of columns or rating; seconds since 1970 have 9 digits.
+LEAST_TIME: Final = 1e6
+SEVERAL: Final = 3
+_DECIMAL_COMMA: Final = r"^[+-]?[0-9]+(,[0-9]+)?$"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the first lines of a text say.
+
+    start      where the lines of ratings begin, in bytes
+    first      the number of that line, counted from 1
+    columns    which field is what
+    width      how many fields a line has
+    named      whether a line names the columns
+    doubtful   line 1 is either names, 0,1,2, or a rating: the rest of the file decides
+    """
+
+    separator: str
+    start: int
+    first: int
+    columns: Columns
+    width: int
+    named: bool
+    notes: tuple[str, ...] = ()
+    doubtful: bool = False
+
+
+def parse_delimited(
+    data: bytes, name: str, usual: str | None, options: ReadingOptions, *, typed: bool = False
+) -> RatingRows:
+    """The rows of a text.
+
+    usual  what separates fields in files of that name; None where the name does not say it
+    typed  whether there is a header as `user_id:token`, which must be there
+
+    Raises InputError naming file, line and reason.
+    """
+    if data.count(b"\n") > MAX_ROWS:
+        raise InputError(f"{name}: more than {MAX_ROWS} lines; filter it first")
+    data, notes = as_utf8(data, name, options.encoding)
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    head = head_of(data, name, usual, options, typed=typed)
+    body = data[head.start :] if head.start else data
+    del data
+    table = _table(body, name, head)
+    if head.doubtful:
+        _refuse_doubtful(table, name, head)
+    table, decimal = _decimal_points(table, head.separator)
+    said = [*notes, *head.notes, *head.columns.notes, *decimal]
+    return checked(table, name, options=options, notes=tuple(said))
+
+
+def head_of(
+    data: bytes, name: str, usual: str | None, options: ReadingOptions, *, typed: bool = False
+) -> Head:
+    """What the first lines say. Raises InputError."""
+    start, number, separator, notes = _preamble(data, options.separator)
+    text = data[start : start + SAMPLE_BYTES].decode(errors="replace")
+    lines = sample_lines(text)
+    if not lines:
+        raise InputError(f"{name}: the file is empty")
+    line = text.split("\n", 1)[0]
+    where = f"{name} line {number}"
+    if typed and ":" not in line:
+        raise InputError(
+            f"{where}: an .inter file starts with a header such as "
+            "user_id:token, item_id:token, rating:float, separated by tabs"
+        )
+    if separator is None:
+        least = 2 if options.implicit or len(options.columns or "---") == 2 else 3
+        separator = separator_of(lines, usual, least=least) or separator_of(lines, None, least=2)
+        if separator is None:
+            raise InputError(f"{name}: cannot tell what separates the fields: give --separator")
+        if separator != usual:
+            notes.append(f"fields are separated by {shown(separator)} (--separator)")
+    fields = cut(line, separator)
+    others = [cut(each, separator) for each in lines[1:]]
+    named, doubtful = _is_header(fields, others, options)
+    if not named:
+        columns, more = _in_order(fields, others, where, options)
+        return Head(
+            separator, start, number, columns, len(fields), False, (*notes, *more), doubtful
+        )
+    if not any(map(role_of, fields)):
+        notes.append(f"line {number} is taken for names of columns (--header)")
+    if _counted(fields) and options.columns is None:
+        columns = by_order(len(fields), where, options)
+    else:
+        columns = by_names(fields, where, options)
+    end = data.find(b"\n", start)
+    start = len(data) if end < 0 else end + 1
+    return Head(separator, start, number + 1, columns, len(fields), True, tuple(notes))
+
+
+def _preamble(data: bytes, said: str | None) -> tuple[int, int, str | None, list[str]]:
+    """Where the first line of the table begins, its number, the separator, and notes.
+
+    Before it may stand blank lines, comments, and `sep=;` as Excel writes it.
+    """
+    start, number, separator, notes = 0, 1, said, []
+    while start < len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        line = data[start : min(end, start + SAMPLE_BYTES)].decode(errors="replace").strip()
+        stated = re.fullmatch(r'"?sep=(.|\\t)"?', line, re.IGNORECASE) if number == 1 else None
+        if stated:
+            separator = separator or {"\\t": "\t"}.get(stated[1], stated[1])
+        elif line.startswith(("%", "# ")):
+            if not notes:
+                notes.append("lines of comments before the ratings are left out")
+        elif line:
+            break
+        start, number = end + 1, number + 1
+    return start, number, separator, notes
+
+
+def _is_header(
+    fields: Sequence[str], others: Sequence[Sequence[str]], options: ReadingOptions
+) -> tuple[bool, bool]:
+    """Whether a first line names columns; and whether only the whole file can tell."""
+    if options.header is not None:
+        return options.header == "yes", False
+    if _counted(fields):
+        return _is_counted_header(fields, others)
+    numbers = [_is_number(field) for field in fields]
+    if len([field for field in fields if role_of(field)]) > 1 or not any(numbers):
+        if any(map(role_of, fields)):
+            return True, False
+        # Without a known name: names, unless the lines below hold no number either.
+        rating = _rating_place(options, len(fields))
+        below = [each[rating] for each in others if len(each) > rating]
+        named = not options.implicit and bool(below) and all(map(_is_number, below))
+        return named and len(fields) > rating, False
+    return False, False
+
+
+def _rating_place(options: ReadingOptions, width: int) -> int:
+    """Where the rating stands if columns are in order."""
+    words = options.columns or ROLES[:3]
+    roles = [None if word in SKIPPED else WORDS.get(word.lower()) for word in words]
+    return roles.index("rating") if "rating" in roles else min(2, width - 1)
+
+
+def _counted(fields: Sequence[str]) -> bool:
+    """0,1,2 and so on, which pandas writes over columns without names."""
+    return len(fields) >= SEVERAL and list(fields) == [str(at) for at in range(len(fields))]
+
+
+def _is_counted_header(
+    fields: Sequence[str], others: Sequence[Sequence[str]]
+) -> tuple[bool, bool]:
+    if len(fields) > SEVERAL:
+        last = [_value(each[3]) for each in others if len(each) > 3 and _is_number(each[3])]
+        if last and min(last) >= LEAST_TIME:
+            return True, False
+    texts = [each for row in others for each in row[:2]]
+    if texts and not all(map(_is_number, texts)):
+        return True, False
+    return False, True
+
+
+def _refuse_doubtful(table: pl.DataFrame, name: str, head: Head) -> None:
+    """Raises InputError where user 0 and item 1 are met in no other line."""
+    first = table.row(0, named=True)
+    if all((table[role] == first[role]).sum() == 1 for role in ("user", "item")):
+        raise InputError(
+            f"{name} line {head.first}: is a rating, or the names that pandas writes for "
+            "columns: give --header yes or --header no"
+        )
+
+
+def _in_order(
+    fields: Sequence[str], others: Sequence[Sequence[str]], where: str, options: ReadingOptions
+) -> tuple[Columns, list[str]]:
+    """The columns of a table without names, in which a running number may come first."""
+    if options.columns is not None or not _has_index(fields, others):
+        return by_order(len(fields), where, options), []
+    without = by_order(len(fields) - 1, where, options)
+    moved = {role: at + 1 for role, at in without.positions.items()}
+    return Columns(moved), ["left out: column 1, a running number (--columns)"]
+
+
+def _has_index(fields: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Whether the first field counts the lines, and what follows reads as user, item, rating."""
+    rows = [fields, *others]
+    if len(rows) < SEVERAL or len(fields) < 4:
+        return False
+    first = rows[0][0]
+    if first not in ("0", "1") or any(
+        row[0] != str(at) for at, row in enumerate(rows, start=int(first))
+    ):
+        return False
+    ratings = [row[3] for row in rows if len(row) > 3]
+    if not all(map(_is_number, ratings)):
+        return False
+    return len(fields) > 4 or max(map(_value, ratings)) < LEAST_TIME
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?|nan|-?inf", text,
+                        re.ASCII | re.IGNORECASE) is not None  # fmt: skip
+
+
+def _value(text: str) -> float:
+    return float(text.replace(",", "."))
+
+
+def _table(body: bytes, name: str, head: Head) -> pl.DataFrame:
+    """Columns `line` and those of the roles, as text."""
+    separator = head.separator
+    if not body.strip():
+        raise InputError(f"{name}: holds no ratings")
+    if separator == " ":
+        body = re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb" +", b" ", body))
+    elif len(separator) > 1 or not separator.isascii():
+        if STAND_IN.encode() in body:
+            raise InputError(f"{name}: holds control characters; give another --separator")
+        body, separator = body.replace(separator.encode(), STAND_IN.encode()), STAND_IN
+    rows, frame, quoted = _frame(body, name, separator, head)
+    padding = PADDING if not quoted else PADDING.replace('"', "")
+    texts = {
+        role: pl.col(f"column_{at + 1}").fill_null("").str.strip_chars(padding).alias(role)
+        for role, at in head.columns.positions.items()
+    }
+    table = frame.with_row_index("line", offset=head.first).select("line", *texts.values())
+    if rows.lines is not None:
+        lines = pl.Series("line", rows.lines[: table.height] + head.first)
+        if len(lines) != table.height:
+            raise InputError(f"{name}: quotes and line ends do not fit; give --separator")
+        table = table.with_columns(lines)
+    blank = pl.all_horizontal(pl.col(list(texts)) == "")
+    if table.select(blank.any()).item() and head.width > 1:
+        # Spreadsheets leave lines of nothing but separators.
+        table = table.filter(~blank)
+    return table
+
+
+def _frame(
+    body: bytes, name: str, separator: str, head: Head
+) -> tuple[Rows, pl.DataFrame, bool]:
+    """How the text falls into rows, its fields, and whether quotes hold fields together.
+
+    Raises InputError for a row of another width.
+    """
+    quotes = b'"' in body and separator != STAND_IN
+    ways = {False: (False,), True: (False, True) if separator == "\t" else (True, False)}[quotes]
+    errors = []
+    for quoted in ways:
+        rows = rows_of(body, separator, head.width, quoted=quoted)
+        if rows.fault is not None:
+            line, count = rows.fault
+            errors.append(
+                f"{name} line {head.first + line}: wrong number of fields: {count}, where line "
+                f"{head.first - 1 if head.named else head.first} has {head.width}"
+            )
+        elif rows.closed:
+            try:
+                return rows, _read(body, separator, head, quoted=quoted), quoted
+            except (PolarsError, PanicException, ValueError, OSError) as error:
+                # PanicException is what a panic inside the reader becomes; it is no Exception.
+                errors.append(f"{name}: cannot be read as fields ({first_line(error)})")
+        else:
+            errors.append(f"{name}: a quote is not closed")
+    raise InputError(errors[0])
+
+
+def _read(body: bytes, separator: str, head: Head, *, quoted: bool) -> pl.DataFrame:
+    return pl.read_csv(
+        body,
+        has_header=False,
+        separator=separator,
+        quote_char='"' if quoted else None,
+        schema={f"column_{at + 1}": pl.String for at in range(head.width)},
+        columns=sorted(head.columns.positions.values()),
+        empty_string_is_null=False,
+    )
+
+
+def _decimal_points(table: pl.DataFrame, separator: str) -> tuple[pl.DataFrame, list[str]]:
+    """3,5 as 3.5, where all ratings are written so."""
+    if "rating" not in table.columns:
+        return table, []
+    texts = table["rating"]
+    if not texts.str.contains(",", literal=True).any() or not texts.str.contains(
+        _DECIMAL_COMMA
+    ).all():
+        return table, []
+    points = texts.str.replace(",", ".", literal=True)
+    return table.with_columns(points.alias("rating")), ["ratings have decimal commas"]

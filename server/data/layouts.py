@@ -1,0 +1,99 @@
+"""Public data sets in the form that their publishers give, by name: bundles of reading options."""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from common.names import unknown
+from server.data.reading_options import MEANINGS, ReadingOptions
+
+# How the text is laid out: a rating a line, Netflix's lines under a movie, a row of Jester's matrix.
+Form = Literal["lines", "netflix", "matrix"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one word of --format says.
+
+    what  the data sets that have it, and the files
+    """
+
+    what: str
+    options: ReadingOptions
+    form: Form = "lines"
+
+
+LAYOUTS: Final[dict[str, Layout]] = {
+    "movielens": Layout(
+        "MovieLens: u.data, ratings.dat, ratings.csv, ml-*.zip",
+        ReadingOptions(columns=("user", "item", "rating", "time")),
+    ),
+    "amazon": Layout(
+        "Amazon reviews of 2018 (ratings only) and 2023, csv and JSON",
+        ReadingOptions.of(columns="item,user,rating,time", duplicates="latest"),
+    ),
+    "amazon-2014": Layout(
+        "Amazon reviews of 2014: ratings only, and JSON",
+        ReadingOptions.of(columns="user,item,rating,time", duplicates="latest"),
+    ),
+    "goodreads": Layout(
+        "UCSD Book Graph: goodreads_interactions, csv and JSON",
+        ReadingOptions.of(
+            columns="user,item,rating,time", drop_ratings="0", scale="1:5:1", duplicates="latest"
+        ),
+    ),
+    "bookcrossing": Layout(
+        "Book-Crossing: BX-Book-Ratings.csv",
+        ReadingOptions.of(columns="user,item,rating", drop_ratings="0", scale="1:10:1"),
+    ),
+    "lastfm": Layout(
+        "Last.fm 360K (plays.tsv) and HetRec 2011 (user_artists.dat)",
+        ReadingOptions.of(columns="user,item,-,rating", implicit=True),
+    ),
+    "netflix": Layout(
+        "Netflix prize: combined_data_*.txt, mv_*.txt",
+        ReadingOptions.of(scale="1:5:1", time_unit="date"),
+        form="netflix",
+    ),
+    "steam": Layout(
+        "Steam reviews of UCSD, lines of Python or JSON",
+        ReadingOptions.of(implicit=True, fields="user=username,item=product_id,time=date"),
+    ),
+    "jester": Layout(
+        "Jester: the matrix of jokes, 99 for none, or a rating a line",
+        ReadingOptions.of(drop_ratings="99", scale="-10:10:continuous"),
+        form="matrix",
+    ),
+    "yelp": Layout(
+        "Yelp: yelp_academic_dataset_review.json",
+        ReadingOptions.of(
+            fields="user=user_id,item=business_id,rating=stars,time=date",
+            scale="1:5:1",
+            duplicates="latest",
+        ),
+    ),
+}
+
+
+def with_layout(options: ReadingOptions) -> ReadingOptions:
+    """What is said, and what the layout says that it names. Raises InputError for another name."""
+    if options.format is None:
+        return options
+    layout = layout_named(options.format)
+    return options.over(replace(layout.options, format=options.format))
+
+
+def layout_named(name: str) -> Layout:
+    """Raises InputError."""
+    if name not in LAYOUTS:
+        raise unknown("format", name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+def form_of(options: ReadingOptions) -> Form:
+    """How the text is laid out."""
+    return "lines" if options.format is None else layout_named(options.format).form
+
+
+def meaning(option: str) -> str:
+    """Of an option, in a line."""
+    return MEANINGS[option].format(layouts=" ".join(LAYOUTS))

@@ -1,0 +1,260 @@
+"""How a file of ratings is to be read: what the command line, a grid and `vicinal.load` take.
+
+Everything is None unless it is said; a known layout (server.data.layouts) says some of it in one
+word. What is said wins over what the layout says, and both over what the file looks like.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from common.errors import InputError
+from common.names import unknown
+from common.ratings import RatingScale
+from server.data.scales import WantedScale, wanted_scale
+
+DUPLICATES: Final = ("latest", "first", "mean", "refuse")
+SPLITS: Final = ("random", "latest", "given")
+HEADERS: Final = ("yes", "no")
+TIME_UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds", "date")
+SEPARATORS: Final = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}
+MAX_SEPARATOR: Final = 3
+MAX_DROPPED: Final = 100
+# Text in these needs no word of Python's: both sides of a pair of names are tried.
+ENCODINGS: Final = ("utf-8", "utf-16", "latin-1", "cp1252")
+
+# What each option means, in a line: the help of --OPTION, and of the same key elsewhere.
+MEANINGS: Final = {
+    "format": "A known layout, which says some of the next options: {layouts}.",
+    "columns": "Which column is what: user,item,rating,time in the file's order, - for others; or "
+    "names, as user=buyer,item=sku; or numbers from 1, as user=2,item=1.",
+    "fields": "The same for lines of JSON: user=reviewerID,item=asin,rating=overall.",
+    "separator": "Between fields: a character, ::, tab or space.",
+    "header": "Whether line 1 names columns: yes or no.",
+    "encoding": "Of the text: utf-8, utf-16, latin-1, or another that Python knows.",
+    "scale": "MIN:MAX:STEP, or MIN:MAX:continuous; default: the first usual one that holds every "
+    "rating: 1:5, 0.5:5:0.5, 1:8, 1:10, 0.5:10:0.5.",
+    "drop_ratings": "Ratings that mean none, as 0,-1,99: their rows are left out.",
+    "duplicates": "Of a user's ratings of the same item: latest, first, mean, or refuse (default).",
+    "implicit": "Every row is an interaction; a rating, if there is one, counts them.",
+    "min_ratings": "Leave out users and items with fewer ratings, until none has.",
+    "time_unit": "seconds, milliseconds, microseconds, nanoseconds or date.",
+    "member": "The file inside a zip archive.",
+    "test": "A file of ratings that are held out, in the same form.",
+    "split": "Which rating of a user is held out: random, latest, or given (by --test, or "
+    "published with the data set).",
+}
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """Of one data set; MEANINGS says what each is. `implicit` alone is a flag.
+
+    Raises InputError for a value that no reading has.
+    """
+
+    format: str | None = None
+    columns: tuple[str, ...] | None = None
+    fields: tuple[str, ...] | None = None
+    separator: str | None = None
+    header: str | None = None
+    encoding: str | None = None
+    scale: WantedScale | None = None
+    drop_ratings: tuple[float, ...] | None = None
+    duplicates: str | None = None
+    implicit: bool = False
+    min_ratings: int | None = None
+    time_unit: str | None = None
+    member: str | None = None
+    test: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("duplicates", DUPLICATES),
+            ("split", SPLITS),
+            ("header", HEADERS),
+            ("time_unit", TIME_UNITS),
+        ):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise unknown(name.replace("_", " "), str(value), known)
+        if self.columns is not None and self.fields is not None:
+            raise InputError("columns and fields say the same: give one of the two")
+        if self.separator is not None and not 0 < len(self.separator) <= MAX_SEPARATOR:
+            raise InputError(f"separator {self.separator[:20]!r}: give a character, ::, tab or space")
+        if self.encoding is not None:
+            require_encoding(self.encoding)
+        if self.min_ratings is not None and self.min_ratings < 1:
+            raise InputError(f"min ratings {self.min_ratings}: give 1 or more")
+        if self.implicit and self.scale is not None:
+            raise InputError("implicit ratings have no scale: leave out one of the two")
+        if self.test is not None and self.split not in (None, "given"):
+            raise InputError(f"split {self.split}: a test file is given; leave out one of the two")
+
+    @classmethod
+    def of(cls, **said: Any) -> "ReadingOptions":
+        """From words, as one writes them: `columns="item,user"`, `drop_ratings="0,-1"`.
+
+        Lists and numbers will do as well. Raises InputError, also for an unknown name.
+        """
+        names = {each.name for each in fields(cls)}
+        given: dict[str, Any] = {}
+        for name, value in said.items():
+            if name not in names:
+                raise unknown("reading option", name, sorted(names))
+            if value is not None:
+                given[name] = _PARSERS.get(name, _text)(name.replace("_", " "), value)
+        return cls(**given)
+
+    def __bool__(self) -> bool:
+        """Whether anything is said."""
+        return self != ReadingOptions()
+
+    def told(self) -> dict[str, Any]:
+        """What is said, in words and numbers that `of` takes: for JSON, and for a cache key."""
+        found: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value == each.default:
+                continue
+            if isinstance(value, tuple):
+                value = list(value)
+            found[each.name] = str(value) if isinstance(value, WantedScale) else value
+        return found
+
+    def over(self, base: "ReadingOptions") -> "ReadingOptions":
+        """What is said here, and of the rest what `base` says."""
+        said = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        }
+        if {"columns", "fields"} & set(said):
+            base = replace(base, columns=None, fields=None)
+        if "scale" in said:
+            base = replace(base, implicit=False)
+        if "implicit" in said:
+            base = replace(base, scale=None)
+        return replace(base, **said)
+
+    def to_json(self) -> str:
+        """For another process."""
+        return json.dumps(self.told())
+
+    @classmethod
+    def from_json(cls, text: str) -> "ReadingOptions":
+        """What `to_json` wrote."""
+        return cls.of(**json.loads(text))
+
+    def inside(self, folder: Path) -> "ReadingOptions":
+        """With a relative test file looked for in `folder` first."""
+        if self.test is None:
+            return self
+        return replace(self, test=str(placed(self.test, folder)))
+
+
+def placed(name: str, folder: Path) -> Path:
+    """A file as a person names it: with ~, in quotes, or relative to `folder` where it is there."""
+    path = plain_path(name)
+    beside = folder / path
+    return beside if not path.is_absolute() and beside.is_file() else path
+
+
+def plain_path(name: str) -> Path:
+    """Without quotes around it, and with the home folder for ~.
+
+    >>> plain_path("'a b.csv'").name
+    'a b.csv'
+    """
+    text = name.strip() if name.strip() else name
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and not Path(name).exists():
+        name = text[1:-1]
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def require_encoding(name: str) -> None:
+    """Raises InputError for one that Python does not know, or that is none of text."""
+    try:
+        b"1".decode(name)
+    except (LookupError, ValueError):
+        # UTF-16 cannot decode a single byte, and is one of text.
+        if name.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
+            return
+        raise unknown("encoding", name, ENCODINGS) from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise InputError(f"{name} {value!r:.40}: give text")
+    return str(value)
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    """`user,item` or a list of words; a table is {user = …, item = …}."""
+    if isinstance(value, Mapping):
+        return tuple(f"{role}={where}" for role, where in value.items())
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, Sequence) or not all(isinstance(word, str | int) for word in words):
+        raise InputError(f"{name} {value!r:.40}: write user,item,rating,time")
+    return tuple(str(word).strip() for word in words)
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    parts = [parts] if isinstance(parts, int | float) else parts
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} {value!r:.40}: give numbers, as in 0,-1,99") from None
+    if not 0 < len(numbers) <= MAX_DROPPED:
+        raise InputError(f"{name}: give 1 to {MAX_DROPPED} numbers, as in 0,-1,99")
+    return numbers
+
+
+def _separator(name: str, value: Any) -> str:
+    text = _text(name, value)
+    return SEPARATORS.get(text.lower(), text)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} {value!r:.40}: is on or off")
+    return value
+
+
+def _header(name: str, value: Any) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else _text(name, value)
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} {value!r:.40}: give a whole number")
+    return value
+
+
+def _scale(name: str, value: Any) -> WantedScale:
+    if isinstance(value, WantedScale):
+        return value
+    if isinstance(value, RatingScale):
+        return WantedScale(value.minimum, value.maximum, value.step)
+    if not isinstance(value, str):
+        raise InputError(f"{name} {value!r:.40}: write it as 1:5:0.5")
+    return wanted_scale(value)
+
+
+_PARSERS: Final = {
+    "columns": _words,
+    "fields": _words,
+    "drop_ratings": _numbers,
+    "separator": _separator,
+    "implicit": _flag,
+    "header": _header,
+    "min_ratings": _whole,
+    "scale": _scale,
+}
