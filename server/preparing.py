@@ -17,6 +17,8 @@ from common.files import stored_secret
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
+from server.data.doubts import Doubt
+from server.data.reading_options import ReadingOptions
 from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
@@ -46,30 +48,42 @@ class Source:
     ratings     every row that training sees; the first `users` can be asked for
     watched     items whose hit ratio devices measure; a server may watch none
     experiment  what is not as it is in the data set, in words; empty when all is
+    notes       what was done to read the ratings, as sentences
+    doubts      what looks wrong in them
     """
 
     ratings: RatingMatrix
     users: int
     watched: tuple[int, ...] = ()
     experiment: str = ""
+    notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 def load_source(
-    dataset: str, *, seed: int = 0, watched: tuple[int, ...] = (), progress: bool = False
+    dataset: str,
+    *,
+    seed: int = 0,
+    watched: tuple[int, ...] = (),
+    reading: ReadingOptions | None = None,
+    progress: bool = False,
 ) -> Source:
     """The ratings of a data set as they are, all of them (server.data.datasets).
 
-    `seed` is for synthetic ratings. Raises InputError for a data set that cannot be used and a
+    `seed` is for synthetic ratings, `reading` for a file. Raises InputError for a data set that cannot be used and a
     watched item that is none.
     """
-    ratings = load_dataset(dataset, seed=seed, progress=progress).ratings
+    loaded = load_dataset(dataset, seed=seed, reading=reading, progress=progress)
+    ratings = loaded.ratings
     raters = ratings.item_counts()
     for item in watched:
         if not 0 <= item < ratings.item_count:
             raise InputError(f"target {item} is not an item (0–{ratings.item_count - 1})")
         if raters[item] == ratings.user_count:
             raise InputError(f"every user has rated target {item}: nobody can be shown it")
-    return Source(ratings, ratings.user_count, watched)
+    return Source(
+        ratings, ratings.user_count, watched, notes=loaded.notes, doubts=loaded.doubts
+    )
 
 
 def trained(

@@ -176,7 +176,7 @@ def _type(annotation: Any) -> str:
         return " or ".join(f"`{part}`" for part in parts)
     if origin in (Union, UnionType):
         return " or ".join(_type(part) for part in parts if part is not type(None))
-    return {int: "integer", float: "number", str: "text"}[annotation]
+    return {int: "integer", float: "number", str: "text", bool: "true or false"}[annotation]
 
 
 def _given(default: Any) -> str:

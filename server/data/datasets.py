@@ -5,7 +5,7 @@ Shapes: U users, I items, N observed ratings.
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +13,17 @@ import pooch
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.names import unknown
+from common.names import nearest, unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data import sources
-from server.data.formats import PARSERS, parse_dat, parse_tsv, read_ratings
-from server.data.reading import read_member
+from server.data.doubts import Doubt
+from server.data.formats import KINDS, parse, read_ratings
+from server.data.held_out import HeldOut
+from server.data.layouts import with_layout
+from server.data.reading import PACKINGS, ZIP, read_member
+from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import FixedIds, IndexedRatings, RatingRows
 from server.data.synthetic import synthetic
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """One item a user: items int32 [U], −1 where there is none; levels uint8 [U], 0 there."""
-
-    items: NDArray[np.int32]
-    levels: NDArray[np.uint8]
-
-    def __post_init__(self) -> None:
-        if self.items.ndim != 1 or self.items.shape != self.levels.shape:
-            raise InputError("held-out items: one item and one level a user are needed")
-
-    @property
-    def users(self) -> NDArray[np.int64]:
-        """The users who have a held-out item, ascending."""
-        return np.flatnonzero(self.items >= 0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,8 +31,10 @@ class Dataset:
     """Ratings of a data set, all of them: a published split's held-out ones included.
 
     timestamps int64 [N], seconds since 1970 in the order of `ratings.items`; `held_out` is the
-    published split; `source` says where the ratings came from; `text_ids` names the columns (user,
-    item) whose ids are text, however much they look like numbers.
+    published split, or `given` with a test file; `source` says where the ratings came from;
+    `text_ids` names the columns (user, item) whose ids are text, however much they look like
+    numbers. `reading` is how a file was to be read, `notes` what was done with it, `doubts` what
+    looks wrong in it, and `shift` what was added to every rating so that all are positive.
     """
 
     name: str
@@ -54,6 +43,10 @@ class Dataset:
     held_out: HeldOut | None
     source: str
     text_ids: frozenset[str] = frozenset()
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    shift: float = 0.0
 
     def __repr__(self) -> str:
         return f"Dataset({self.name}: {self.ratings.summary}; {self.source})"
@@ -61,6 +54,16 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.timestamps is not None and len(self.timestamps) != len(self.ratings):
             raise InputError(f"{self.name}: one timestamp a rating is needed")
+
+    @property
+    def held_out_kind(self) -> str:
+        """What a split of `held_out` is called."""
+        return "published" if self.reading.test is None else "given"
+
+    @property
+    def read_as(self) -> ReadingOptions:
+        """How it was read: what was said, and what the layout says that was named."""
+        return with_layout(self.reading)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class KnownDataset:
     # (U, I) where ids are consecutive numbers that mean an index; zero-based in NAME.train.rating
     # and NAME.test.rating, from 1 in `files`. None: ids are compacted.
     shape: tuple[int, int] | None
+    # How many users, items and ratings it has; None where publishers change it.
+    counts: tuple[int, int, int] | None = None
+    # Of the rating matrix.
+    digest: str | None = None
     # Why nothing can fetch it, and how to supply it instead; None when it can be fetched.
     supply: str | None = None
 
@@ -82,16 +89,22 @@ KNOWN: dict[str, KnownDataset] = {
         scale=RatingScale(1, 5, 1),
         files=("u.data", "ml-100k.inter", "ml-100k.zip"),
         shape=(943, 1682),
+        counts=(943, 1682, 100_000),
+        digest="4b7d0e366c8747fa3ff1896739023489bf71512f9fe0f2310084119246b302b2",
     ),
     "ml-1m": KnownDataset(
         scale=RatingScale(1, 5, 1),
         files=("ratings.dat", "ratings.csv", "ratings.csv.gz", "ml-1m.inter", "ml-1m.zip"),
         shape=None,
+        counts=(6040, 3706, 1_000_209),
+        digest="f090e77d57ba88b787d8706c24ef3c668586f33f5e89c42523fa5fd24b93ea8f",
     ),
     "filmtrust": KnownDataset(
         scale=RatingScale(1, 8, 1),
         files=(),
         shape=(796, 2011),
+        counts=(796, 2011, 30_880),
+        digest="df90cd2add294e80bc2296f5e5695ae3815076510222a94adae0c76c86de5de0",
         supply="it may not be redistributed: put filmtrust.train.rating and "
         "filmtrust.test.rating into VICINAL_DATA/filmtrust",
     ),
@@ -107,9 +120,14 @@ KNOWN: dict[str, KnownDataset] = {
     ),
 }
 ZIP_MEMBERS = {
-    "ml-100k.zip": ("ml-100k/u.data", parse_tsv),
-    "ml-1m.zip": ("ml-1m/ratings.dat", parse_dat),
+    "ml-100k.zip": "ml-100k/u.data",
+    "ml-1m.zip": "ml-1m/ratings.dat",
 }
+# Counts from 0, which a first line of 0, 1 and 2 would leave in doubt, and no names.
+AS_PUBLISHED = ReadingOptions()
+AS_SPLIT = ReadingOptions(header="no")
+# How many names beside a file that is not there are compared with its name.
+MOST_SIBLINGS = 10_000
 
 
 def load_dataset(
@@ -118,36 +136,73 @@ def load_dataset(
     data_folder: Path | None = None,
     cache: Path | None = None,
     seed: int = 0,
-    scale: RatingScale | None = None,
+    reading: ReadingOptions | None = None,
     progress: bool = False,
 ) -> Dataset:
     """A data set by its name in `KNOWN`, `synthetic[:UxI[xN]]`, or a rating file.
 
     A known one comes from `data_folder` (VICINAL_DATA unless given) if it is there, else from
     the cache (VICINAL_CACHE, or the platform's cache folder), else from the network. `seed` is
-    for synthetic ratings, `scale` for a file whose scale is not the usual one it seems.
+    for synthetic ratings, and for what is held out of a test file; `reading` for a file.
 
     Raises InputError for what cannot be used, and sources.FetchError when no source answers.
     """
-    if spec.split(":", maxsplit=1)[0] == "synthetic":
-        return _synthetic(spec, seed)
-    if spec in KNOWN:
-        found = _in_folder(spec, data_folder or _folder_from_environment())
-        return found or _fetched(spec, cache or cache_folder(), progress=progress)
-    path = Path(spec)
-    if spec and path.is_dir():
-        raise InputError(f"{path}: is a folder, not a rating file")
-    if not path.is_file() and (path.suffix or len(path.parts) > 1):
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
-        raise unknown(
-            "data set",
-            spec,
-            [*KNOWN, "synthetic"],
-            more=f"[:UxI], or a rating file ({' '.join(PARSERS)} .json, or .gz of these)",
-        )
-    indexed = read_ratings(path).indexed(scale=scale)
-    return Dataset(path.name, indexed.ratings, indexed.timestamps, None, f"file {path}")
+    reading = reading or ReadingOptions()
+    named = spec in KNOWN or spec.split(":", maxsplit=1)[0] == "synthetic"
+    if named:
+        if reading != ReadingOptions(split=reading.split):
+            said = " and ".join(f"--{each.replace('_', '-')}" for each in reading.told())
+            raise InputError(f"data set {spec}: is not a file, so nothing is to be read: leave out {said}")
+        if spec in KNOWN:
+            found = _in_folder(spec, data_folder or _folder_from_environment())
+            found = found or _fetched(spec, cache or cache_folder(), progress=progress)
+        else:
+            found = _synthetic(spec, seed)
+        return replace(found, reading=reading)
+    path = plain_path(spec)
+    _refuse_missing(spec, path)
+    rows = read_ratings(path, reading)
+    source = f"file {path}"
+    if reading.test is not None:
+        test = plain_path(reading.test)
+        _refuse_missing(reading.test, test, is_data_set=False)
+        rows = rows.with_test(read_ratings(test, reading))
+        source += f", tested on {test}"
+    indexed = rows.indexed(seed=seed)
+    return Dataset(
+        path.name,
+        indexed.ratings,
+        indexed.timestamps,
+        indexed.held_out,
+        source,
+        reading=reading,
+        notes=indexed.notes,
+        doubts=indexed.doubts,
+        shift=indexed.shift,
+    )
+
+
+def _refuse_missing(spec: str, path: Path, *, is_data_set: bool = True) -> None:
+    """Raises InputError for what is no file; a word without an end may be meant for a name."""
+    try:
+        if spec and path.is_dir():
+            raise InputError(f"{path}: is a folder, not a rating file: name the file in it")
+        if path.is_file():
+            return
+        siblings = [each.name for each in sorted(path.parent.iterdir())[:MOST_SIBLINGS]]
+    except (OSError, ValueError):
+        siblings = []
+    near = nearest(path.name, siblings) if path.name else None
+    hint = f": did you mean {path.parent / near}?" if near else ""
+    if not is_data_set or path.suffix or len(path.parts) > 1 or near:
+        raise InputError(f"{path}: no such file{hint}")
+    raise unknown(
+        "data set",
+        spec,
+        [*KNOWN, "synthetic"],
+        more=f"[:UxI], or a rating file ({' '.join(KINDS)}, packed or plain: "
+        f"{' '.join((*PACKINGS, ZIP))})",
+    )
 
 
 def cache_folder() -> Path:
@@ -186,8 +241,7 @@ def _in_folder(name: str, folder: Path | None) -> Dataset | None:
             missing = halves[present.index(False)]
             raise InputError(f"{missing} is missing: the published split needs both files")
         if raw is not None:
-            indexed = _read_known(name, raw)
-            return Dataset(name, indexed.ratings, indexed.timestamps, None, f"file {raw}")
+            return _known(name, raw, f"file {raw}")
     return None
 
 
@@ -195,8 +249,30 @@ def _fetched(name: str, cache: Path, *, progress: bool) -> Dataset:
     if name not in sources.SOURCES:
         raise InputError(f"{name} cannot be fetched: {KNOWN[name].supply}")
     fetched = sources.fetch(name, cache, progress=progress)
-    indexed = _read_known(name, fetched.path)
-    return Dataset(name, indexed.ratings, indexed.timestamps, None, f"from {fetched.source}")
+    return _known(name, fetched.path, f"from {fetched.source}")
+
+
+def _known(name: str, raw: Path, source: str) -> Dataset:
+    """A known data set from the one file in which it is published. Raises InputError."""
+    indexed = _read_known(name, raw)
+    doubts = _recognized(name, raw, indexed.ratings)
+    return Dataset(name, indexed.ratings, indexed.timestamps, None, source, doubts=doubts)
+
+
+def _recognized(name: str, path: Path, ratings: RatingMatrix) -> tuple[Doubt, ...]:
+    """Raises InputError for a file of other ratings that has the name of a known one."""
+    known = KNOWN[name]
+    found = (ratings.user_count, ratings.item_count, len(ratings))
+    if known.counts is not None and found != known.counts:
+        has, should = (f"{u:,} users, {i:,} items, {n:,} ratings" for u, i, n in (found, known.counts))
+        raise InputError(
+            f"{path}: is not {name}: it has {has}, where {name} has {should}; to use the file, give "
+            f"its path: --dataset {path}"
+        )
+    if known.digest is None or ratings.digest() == known.digest:
+        return ()
+    text = f"{path} has the size of {name}, and other ratings: digest {ratings.digest()[:12]}"
+    return (Doubt("other-contents", text),)
 
 
 def _read_known(name: str, path: Path) -> IndexedRatings:
@@ -207,9 +283,10 @@ def _read_known(name: str, path: Path) -> IndexedRatings:
 
 def _read_any(path: Path) -> RatingRows:
     if path.name not in ZIP_MEMBERS:
-        return read_ratings(path)
-    member, parse = ZIP_MEMBERS[path.name]
-    return parse(read_member(path, member, limit=sources.MAX_MEMBER_BYTES), f"{path}:{member}")
+        return read_ratings(path, AS_PUBLISHED)
+    member = ZIP_MEMBERS[path.name]
+    data = read_member(path, member, limit=sources.MAX_MEMBER_BYTES)
+    return parse(data, f"{path}:{member}", Path(member).suffix, AS_PUBLISHED)
 
 
 def _fixed_ids(known: KnownDataset, *, first: int) -> FixedIds | None:
@@ -221,7 +298,7 @@ def _published(name: str, train_path: Path, test_path: Path, *, raw: Path | None
     known = KNOWN[name]
     ids = _fixed_ids(known, first=0)
     train, test = (
-        read_ratings(path).indexed(ids=ids, scale=known.scale).ratings
+        read_ratings(path, AS_SPLIT).indexed(ids=ids, scale=known.scale).ratings
         for path in (train_path, test_path)
     )
     if (np.diff(test.indptr) > 1).any():
@@ -247,5 +324,6 @@ def _published(name: str, train_path: Path, test_path: Path, *, raw: Path | None
         if timed.ratings.digest() != ratings.digest():
             raise InputError(f"{raw} and {train_path.name} hold different ratings; remove one")
         timestamps = timed.timestamps
+    doubts = _recognized(name, train_path.parent, ratings)
     source = f"published split in {train_path.parent}"
-    return Dataset(name, ratings, timestamps, HeldOut(items, levels), source)
+    return Dataset(name, ratings, timestamps, HeldOut(items, levels), source, doubts=doubts)

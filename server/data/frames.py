@@ -7,6 +7,7 @@ Shapes: N rows, U users, I items.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +15,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.ratings import RatingMatrix, RatingScale
+from common.ratings import RatingMatrix
+from server.data.columns import ROLES, by_names, role_of
 from server.data.datasets import Dataset
-from server.data.rows import COLUMN_NAMES, FixedIds, checked, role_of
+from server.data.layouts import with_layout
+from server.data.reading_options import ReadingOptions
+from server.data.rows import FixedIds, checked
 
-NEEDED: Final = ("user", "item", "rating")
+NEEDED: Final = ROLES[:3]
+# Options that a file of text has, and nothing in memory.
+OF_TEXT: Final = ("fields", "separator", "header", "encoding", "member", "test")
 FORMS: Final = (
     "a polars or pandas frame, a dict or a structured array with columns user, item, rating and "
     "perhaps timestamp, a tuple of such arrays, or a scipy sparse matrix"
@@ -26,7 +32,7 @@ FORMS: Final = (
 
 
 def dataset_in_memory(
-    source: object, *, name: str | None = None, scale: RatingScale | None = None
+    source: object, *, name: str | None = None, reading: ReadingOptions | None = None
 ) -> Dataset:
     """A data set from anything of FORMS.
 
@@ -34,15 +40,22 @@ def dataset_in_memory(
     three are user, item and rating. Raises InputError for anything else, and as a file would for
     what it holds.
     """
+    reading = reading or ReadingOptions()
+    options = with_layout(reading)
+    for option in OF_TEXT:
+        if getattr(reading, option) is not None:
+            raise InputError(f"{option.replace('_', ' ')}: is for files; leave it out")
+    if isinstance(source, Dataset | RatingMatrix) and reading:
+        raise InputError(f"these ratings are read already: leave out {', '.join(reading.told())}")
     if isinstance(source, Dataset):
         return source
     if isinstance(source, RatingMatrix):
         return Dataset(name or "ratings", source, None, None, "a rating matrix")
     if hasattr(source, "tocoo"):
-        return _of_sparse(source, name or "matrix", scale)
+        return _of_sparse(source, name or "matrix", options)
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
-    kind, columns = _columns(source)
+    kind, columns = _columns(source, options)
     title = name or kind
     raw: dict[str, pl.Series] = {}
     texts = set()
@@ -56,16 +69,26 @@ def dataset_in_memory(
         lengths = ", ".join(f"{role} {len(values)}" for role, values in raw.items())
         raise InputError(f"{kind}: columns of different lengths: {lengths}")
     table = pl.DataFrame(raw).with_row_index("line")
-    indexed = checked(table, kind, unit="row").indexed(scale=scale)
-    source_line = f"{kind} of {table.height} rows"
-    return Dataset(title, indexed.ratings, indexed.timestamps, None, source_line, frozenset(texts))
+    indexed = checked(table, kind, unit="row", options=options).indexed()
+    return Dataset(
+        title,
+        indexed.ratings,
+        indexed.timestamps,
+        None,
+        f"{kind} of {table.height} rows",
+        frozenset(texts),
+        reading,
+        indexed.notes,
+        indexed.doubts,
+        indexed.shift,
+    )
 
 
-def _columns(source: Any) -> tuple[str, dict[str, Any]]:
+def _columns(source: Any, options: ReadingOptions) -> tuple[str, dict[str, Any]]:
     """What it is called in messages, and its columns by role."""
     # No list: one of rows is as likely as one of columns.
-    if isinstance(source, tuple) and len(source) in (3, 4):
-        return "arrays", dict(zip(COLUMN_NAMES, source, strict=False))
+    if isinstance(source, tuple) and len(source) in ((2, 3, 4) if options.implicit else (3, 4)):
+        return "arrays", dict(zip(ROLES, source, strict=False))
     names: list[Any]
     if isinstance(source, Mapping):
         kind, names = "dict", list(source)
@@ -76,22 +99,11 @@ def _columns(source: Any) -> tuple[str, dict[str, Any]]:
     else:
         shape = f" of shape {source.shape}" if isinstance(source, np.ndarray) else ""
         raise InputError(f"data: a {type(source).__name__}{shape}: give {FORMS}")
-    roles: dict[str, Any] = {}
-    for column in names:
-        role = role_of(str(column))
-        if role is not None and role in roles:
-            raise InputError(f"{kind}: {roles[role]!r} and {column!r} are both the {role}")
-        if role is not None:
-            roles[role] = column
-    if not roles and len(names) >= len(NEEDED):
-        roles = dict(zip(NEEDED, names[: len(NEEDED)], strict=True))
-    if missing := [role for role in NEEDED if role not in roles]:
-        shown = ", ".join(map(str, names))
-        raise InputError(
-            f"{kind}: no column for {' and '.join(missing)} in {shown:.120}: give the columns the "
-            f"names {', '.join(NEEDED)}"
-        )
-    return kind, {role: source[roles[role]] for role in COLUMN_NAMES if role in roles}
+    if options.columns is None and not any(role_of(str(each)) for each in names):
+        # Frames without names that say anything have user, item and rating in this order.
+        options = replace(options, columns=ROLES[: min(len(NEEDED), len(names))])
+    found = by_names([str(each) for each in names], kind, options)
+    return kind, {role: source[names[at]] for role, at in found.positions.items()}
 
 
 def _ids(values: Any, where: str) -> tuple[pl.Series, bool]:
@@ -153,7 +165,7 @@ def _array(values: Any, where: str) -> NDArray[Any]:
     return array
 
 
-def _of_sparse(source: Any, name: str, scale: RatingScale | None) -> Dataset:
+def _of_sparse(source: Any, name: str, options: ReadingOptions) -> Dataset:
     """Rows are users, columns items, ids the indices. 0 is unrated, also where it is stored."""
     matrix = source.tocoo()
     if matrix.data.dtype.kind == "b":
@@ -168,7 +180,16 @@ def _of_sparse(source: Any, name: str, scale: RatingScale | None) -> Dataset:
             )
         }
     ).with_row_index("line")
-    rows = checked(table, "sparse matrix", unit="entry")
+    rows = checked(table, "sparse matrix", unit="entry", options=options)
     users, items = matrix.shape
-    indexed = rows.indexed(ids=FixedIds(0, users, items), scale=scale)
-    return Dataset(name, indexed.ratings, None, None, f"sparse matrix {users} × {items}")
+    indexed = rows.indexed(ids=FixedIds(0, users, items))
+    return Dataset(
+        name,
+        indexed.ratings,
+        None,
+        None,
+        f"sparse matrix {users} × {items}",
+        reading=options,
+        notes=indexed.notes,
+        shift=indexed.shift,
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from common.names import unknown
-from server.data.reading_options import MEANINGS, ReadingOptions
+from server.data.reading_options import ReadingOptions
 
 # How the text is laid out: a rating a line, Netflix's lines under a movie, a row of Jester's matrix.
 Form = Literal["lines", "netflix", "matrix"]
@@ -93,7 +93,3 @@ def form_of(options: ReadingOptions) -> Form:
     """How the text is laid out."""
     return "lines" if options.format is None else layout_named(options.format).form
 
-
-def meaning(option: str) -> str:
-    """Of an option, in a line."""
-    return MEANINGS[option].format(layouts=" ".join(LAYOUTS))

@@ -1,6 +1,6 @@
 """How a file of ratings is to be read: what the command line, a grid and `vicinal.load` take.
 
-Everything is None unless it is said; a known layout (server.data.layouts) says some of it in one
+Everything is None or False unless it is said; a known layout (server.data.layouts) says some of it in one
 word. What is said wins over what the layout says, and both over what the file looks like.
 """
 
@@ -25,32 +25,26 @@ MAX_DROPPED: Final = 100
 # Text in these needs no word of Python's: both sides of a pair of names are tried.
 ENCODINGS: Final = ("utf-8", "utf-16", "latin-1", "cp1252")
 
-# What each option means, in a line: the help of --OPTION, and of the same key elsewhere.
-MEANINGS: Final = {
-    "format": "A known layout, which says some of the next options: {layouts}.",
-    "columns": "Which column is what: user,item,rating,time in the file's order, - for others; or "
-    "names, as user=buyer,item=sku; or numbers from 1, as user=2,item=1.",
-    "fields": "The same for lines of JSON: user=reviewerID,item=asin,rating=overall.",
-    "separator": "Between fields: a character, ::, tab or space.",
-    "header": "Whether line 1 names columns: yes or no.",
-    "encoding": "Of the text: utf-8, utf-16, latin-1, or another that Python knows.",
-    "scale": "MIN:MAX:STEP, or MIN:MAX:continuous; default: the first usual one that holds every "
-    "rating: 1:5, 0.5:5:0.5, 1:8, 1:10, 0.5:10:0.5.",
-    "drop_ratings": "Ratings that mean none, as 0,-1,99: their rows are left out.",
-    "duplicates": "Of a user's ratings of the same item: latest, first, mean, or refuse (default).",
-    "implicit": "Every row is an interaction; a rating, if there is one, counts them.",
-    "min_ratings": "Leave out users and items with fewer ratings, until none has.",
-    "time_unit": "seconds, milliseconds, microseconds, nanoseconds or date.",
-    "member": "The file inside a zip archive.",
-    "test": "A file of ratings that are held out, in the same form.",
-    "split": "Which rating of a user is held out: random, latest, or given (by --test, or "
-    "published with the data set).",
-}
-
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Of one data set; MEANINGS says what each is. `implicit` alone is a flag.
+    """Of one data set.
+
+    format        a known layout (server.data.layouts)
+    columns       roles in the file's order, `role=name`, or numbers from 1 (server.data.columns)
+    fields        the same for lines of JSON
+    separator     between fields; None finds it
+    header        yes or no; None finds out whether line 1 names columns
+    encoding      None recognizes utf-8, utf-16 and latin-1
+    scale         None takes the first usual one that holds every rating (server.data.scales)
+    drop_ratings  that mean none: their rows are left out
+    duplicates    which of a user's ratings of an item counts; None refuses several
+    implicit      every row is an interaction; a rating, if there is one, counts them
+    min_ratings   users and items with fewer are left out, until none has
+    time_unit     None recognizes it (server.data.times)
+    member        the file inside a zip archive; None takes the one that holds ratings
+    test          a file of ratings that are held out
+    split         which rating of a user is held out; None is `given` where there is one, else random
 
     Raises InputError for a value that no reading has.
     """
@@ -148,12 +142,6 @@ class ReadingOptions:
     def from_json(cls, text: str) -> "ReadingOptions":
         """What `to_json` wrote."""
         return cls.of(**json.loads(text))
-
-    def inside(self, folder: Path) -> "ReadingOptions":
-        """With a relative test file looked for in `folder` first."""
-        if self.test is None:
-            return self
-        return replace(self, test=str(placed(self.test, folder)))
 
 
 def placed(name: str, folder: Path) -> Path:

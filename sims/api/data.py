@@ -1,13 +1,13 @@
 """`vicinal.load`: ratings by name, from a file, or from what is in memory."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
 from common.ratings import RatingScale
-from server.data.datasets import KNOWN, Dataset, load_dataset
+from server.data.datasets import Dataset, load_dataset
 from server.data.frames import dataset_in_memory
-from server.data.rows import parse_scale
+from server.data.reading_options import ReadingOptions
 from sims.numbers import seed_of
 from sims.terminal import notes_wanted
 
@@ -16,31 +16,72 @@ def load(
     source: Any,
     *,
     name: str | None = None,
-    scale: RatingScale | str | None = None,
     seed: int = 0,
     progress: bool = False,
+    format: str | None = None,  # noqa: A002 - as the command line calls it
+    columns: str | Sequence[str] | Mapping[str, str | int] | None = None,
+    fields: str | Sequence[str] | Mapping[str, str] | None = None,
+    separator: str | None = None,
+    header: bool | str | None = None,
+    encoding: str | None = None,
+    scale: RatingScale | str | None = None,
+    drop_ratings: float | str | Sequence[float] | None = None,
+    duplicates: str | None = None,
+    implicit: bool = False,
+    min_ratings: int | None = None,
+    time_unit: str | None = None,
+    member: str | None = None,
+    test: str | Path | None = None,
+    split: str | None = None,
 ) -> Dataset:
     """Ratings of a data set.
 
-    source    `ml-100k` and the like, `synthetic[:UxI]`, a rating file, a polars or pandas frame,
-              a dict or a structured array of columns, a tuple (users, items, ratings[,
-              timestamps]), or a scipy sparse matrix, in which 0 is unrated
-    name      of what has none
-    scale     as `1:5:0.5`; the first usual one that holds every rating unless given
-    seed      of synthetic ratings
-    progress  whether a download shows how far it is
+    source        `ml-100k` and the like, `synthetic[:UxI]`, a rating file, a polars or pandas
+                  frame, a dict or a structured array of columns, a tuple (users, items, ratings[,
+                  timestamps]), or a scipy sparse matrix, in which 0 is unrated
+    name          of what has none
+    seed          of synthetic ratings
+    progress      whether a download shows how far it is
+    format        a known layout, which says some of what follows (docs/how-to/own-data.md)
+    columns       `item,user,rating,time` in the file's order, or {"user": "buyer", …} by name
+    fields        the same for lines of JSON
+    separator     between fields: a character, `::`, tab or space
+    header        whether line 1 names columns
+    encoding      of the text
+    scale         as `1:5:0.5`, or `-10:10:continuous`; the first usual one that holds every rating
+                  unless given
+    drop_ratings  that mean none, as [0, -1]: their rows are left out
+    duplicates    of a user's ratings of the same item: latest, first, mean or refuse
+    implicit      every row is an interaction; a rating, if there is one, counts them
+    min_ratings   users and items with fewer are left out, until none has
+    time_unit     seconds, milliseconds, microseconds, nanoseconds or date
+    member        the file inside a zip archive
+    test          a file of ratings that are held out
+    split         which rating of a user `evaluate` holds out: random, latest, or given
 
-    Raises InputError for what cannot be used, with the row and the reason, VicinalError when a
-    data set cannot be fetched.
+    What was done with a file is in `notes`, what looks wrong in it in `doubts`. Raises InputError
+    for what cannot be used, with the row and the reason, VicinalError when a data set cannot be
+    fetched.
     """
     seed = seed_of(seed)
-    parsed = parse_scale(scale) if isinstance(scale, str) else scale
-    if not (parsed is None or isinstance(parsed, RatingScale)):
-        raise InputError(f"scale {scale!r:.40}: write it as 1:5:0.5")
+    reading = ReadingOptions.of(
+        format=format,
+        columns=columns,
+        fields=fields,
+        separator=separator,
+        header=header,
+        encoding=encoding,
+        scale=scale,
+        drop_ratings=drop_ratings,
+        duplicates=duplicates,
+        implicit=implicit,
+        min_ratings=min_ratings,
+        time_unit=time_unit,
+        member=member,
+        test=test,
+        split=split,
+    )
     if not isinstance(source, str | Path):
-        return dataset_in_memory(source, name=name, scale=parsed)
-    named = source in KNOWN or str(source).startswith("synthetic")
-    if named and parsed is not None:
-        raise InputError(f"data set {source}: has a scale of its own; leave out scale")
+        return dataset_in_memory(source, name=name, reading=reading)
     shown = progress and notes_wanted()
-    return load_dataset(str(source), seed=seed, scale=parsed, progress=shown)
+    return load_dataset(str(source), seed=seed, reading=reading, progress=shown)

@@ -118,6 +118,7 @@ def evaluate(
         seed=seed,
         users=users,
         baselines=baselines_named(baselines),
+        reading=loaded.reading,
     )
     with one_thread(), store_folder(store) as folder, reporting(progress) as report:
         return studies.evaluate(

@@ -3,6 +3,7 @@
 Shapes: U real users, I items, F fakes.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
@@ -65,15 +66,29 @@ class Budget:
         if fakes < 1:
             raise InputError(
                 f"attack size {attack_size:g} of {ratings.user_count} users is no fake at all: "
-                "raise --attack-size"
+                f"raise --attack-size, to {_share_of_one(ratings.user_count)} at least"
             )
         profile_size = len(ratings) // ratings.user_count
         if profile_size < len(targets):
             raise InputError(
                 f"a profile of {profile_size} ratings (the mean of real users) has no room for "
-                f"{len(targets)} targets: name fewer with --targets"
+                f"{len(targets)} targets: {_room(profile_size, targets)}"
             )
         return cls(fakes, profile_size)
+
+
+def _share_of_one(users: int) -> str:
+    """The least share of so many users that is one of them, in three digits."""
+    return f"{min(math.ceil(1e4 / max(users, 1)) / 1e4, MAX_ATTACK_SIZE):g}"
+
+
+def _room(profile_size: int, targets: tuple[int, ...]) -> str:
+    """What to do where a profile has too little room for the targets."""
+    fuller = f"leave out users and items of few ratings with --min-ratings {len(targets)}"
+    if profile_size < 1:
+        return fuller
+    fewer = ",".join(map(str, targets[:profile_size]))
+    return f"name fewer with --targets, as --targets {fewer}, or {fuller}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ def choose_targets(
 ) -> tuple[int, ...]:
     """Five random items: unpopular (1–4 ratings), middle (40–60), or of the 20 most popular.
 
-    Raises InputError for another choice, and where there are too few such items.
+    Where too few items have 1–4 ratings, the unpopular ones are those with the fewest. Raises InputError for another choice, and where there are too few such items.
     """
     counts = ratings.item_counts()
     # Nobody can be shown what everybody has rated.
@@ -122,12 +137,28 @@ def choose_targets(
         wanted = UNPOPULAR if choice == "unpopular" else MIDDLE
         some = np.flatnonzero((counts >= wanted.start) & (counts < wanted.stop))
         what = f"{wanted.start}–{wanted.stop - 1} ratings"
+        if choice == "unpopular" and len(some) < TARGET_COUNT:
+            # Chance decides among equally popular ones.
+            order = np.lexsort((rng.random(len(counts)), counts))
+            some, what = order[counts[order] > 0][:TARGET_COUNT], "ratings"
     else:
         raise unknown("choice", choice, get_args(Choice), where="targets")
     if len(some) < TARGET_COUNT:
         others = "" if choice == "popular" else ", or take --attack-option targets=popular"
         raise InputError(f"only {len(some)} items have {what}: name targets with --targets{others}")
     return tuple(rng.choice(some, TARGET_COUNT, replace=False).tolist())
+
+
+def least_popular_note(ratings: RatingMatrix, targets: tuple[int, ...]) -> tuple[str, ...]:
+    """That drawn targets are not as unpopular as those published with the data sets."""
+    counts = ratings.item_counts()[list(targets)]
+    if not len(counts) or counts.max() < UNPOPULAR.stop:
+        return ()
+    span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
+    return (
+        f"fewer than {TARGET_COUNT} items have {UNPOPULAR.start}–{UNPOPULAR.stop - 1} ratings: the "
+        f"targets are the least popular ones, with {span}",
+    )
 
 
 def assemble(

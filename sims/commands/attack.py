@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from sims.commands import options
+from sims.commands.options import expanded
+from sims.commands.reading import ReadingFlags
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@expanded()
 def attack(
     name: Annotated[
         str,
@@ -21,6 +24,7 @@ def attack(
             metavar="NAME",
         ),
     ],
+    reading: ReadingFlags,
     output: Annotated[
         Path,
         typer.Option("-o", "--output", dir_okay=False, help="The profiles file to write (CSV)."),
@@ -42,6 +46,7 @@ def attack(
     from sims.attacks.profiles import write_profiles
     from sims.evaluation.experiment import Experiment, prepare
     from sims.progress import shown
+    from sims.terminal import notes_wanted
 
     attack_named(name)
     experiment = Experiment(
@@ -51,6 +56,7 @@ def attack(
         targets=options.parse_targets(targets),
         attack_size=attack_size,
         attack_options=parse_options(attack_option or []),
+        reading=reading.options(),
     )
     with shown() as progress:
         prepared = prepare(experiment, progress=progress)
@@ -59,6 +65,11 @@ def attack(
         raise VicinalError(f"attack {name} made no profiles")
     write_profiles(output, profiles)
     counts = prepared.split.train.item_counts()
+    for doubt in prepared.dataset.doubts:
+        typer.echo(f"warning: {doubt.text}", err=True)
+    if notes_wanted():
+        for note in (*prepared.dataset.notes, *prepared.notes):
+            typer.echo(note, err=True)
     typer.echo(
         f"{output}: {profiles.ratings.user_count} profiles, {len(profiles.ratings)} ratings; "
         "targets (ratings so far): "

@@ -10,6 +10,8 @@ import typer
 
 from common.errors import InputError
 from sims.commands import options
+from sims.commands.options import expanded
+from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:  # heavy, and of no use until the command runs
     import numpy as np
@@ -50,7 +52,9 @@ KEYS: Final = {
 
 
 @app.command()
+@expanded()
 def certify(
+    reading: ReadingFlags,
     dataset: options.DatasetOption = "ml-100k",
     model: options.ModelOption = "mf",
     preset: options.PresetOption = "vicinal",
@@ -121,7 +125,9 @@ def certify(
             "number above 1"
         )
     parse_fakes(fakes, 1)  # a mistake in them is told before anything is loaded
-    ratings = load_dataset(dataset, seed=seed, progress=notes_wanted()).ratings
+    ratings = load_dataset(
+        dataset, seed=seed, reading=reading.options(), progress=notes_wanted()
+    ).ratings
     accounts = ratings.user_count
     asked = np.arange(accounts)
     if users is not None and users < accounts:

@@ -8,6 +8,7 @@ import typer
 
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
+from sims.commands.reading import ReadingFlags
 
 app = typer.Typer(add_completion=False)
 
@@ -16,6 +17,7 @@ app = typer.Typer(add_completion=False)
 @expanded()
 def evaluate(
     study: StudyOptions,
+    reading: ReadingFlags,
     users: Annotated[
         int | None,
         typer.Option("--users", min=1, help="Measure a random sample of this many users."),
@@ -52,7 +54,7 @@ def evaluate(
 
     with shown() as progress:
         evaluation = evaluated(
-            study.study(users=users, baselines=baselines),
+            study.study(reading.options(), users=users, baselines=baselines),
             store,
             processes=processes,
             progress=progress,

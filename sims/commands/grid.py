@@ -64,6 +64,7 @@ def grid(
                 processes=processes,
                 address=address,
                 retry_failed=retry_failed,
+                warn=lambda text: typer.echo(f"warning: {text}", err=True),
             )
     finally:
         add_run(folder, seconds=time.monotonic() - start, processes=processes)

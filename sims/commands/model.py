@@ -10,6 +10,7 @@ import typer
 from common.errors import InputError
 from sims.commands import options
 from sims.commands.options import expanded
+from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:
     from common.ratings import RatingMatrix
@@ -70,7 +71,7 @@ class RatingsOptions:
         """Whether nothing is added and nothing held out."""
         return self.attack == "none" and not self.hold_out
 
-    def source(self, dataset: str) -> "Source":
+    def source(self, dataset: str, reading: ReadingFlags) -> "Source":
         """The ratings, real users first. Raises InputError."""
         from sims.evaluation.study import Study
         from sims.progress import shown
@@ -84,6 +85,7 @@ class RatingsOptions:
             targets=options.parse_targets(self.targets),
             defense="none",
             seed=self.seed,
+            reading=reading.options(),
         )
         with shown() as progress:
             source, _ = load_ratings(
@@ -117,6 +119,7 @@ def import_command(
         ),
     ],
     ratings: RatingsOptions,
+    reading: ReadingFlags,
     user_ids: Annotated[
         str | None,
         typer.Option("--user-ids", metavar="FILE", help=f"Ids of the users' rows: {ID_FORMS}."),
@@ -176,7 +179,7 @@ def import_command(
     own, shared = with_biases(
         own, shared, user_biases=own_biases, item_biases=shared_biases, global_bias=mean
     )
-    source = ratings.source(dataset)
+    source = ratings.source(dataset, reading)
     imported, *matches = bring_in(name, own, shared, source.ratings, real=source.users)
     model = ImportedModel(name)
     with ModelStore(store) as opened:
@@ -210,6 +213,7 @@ def import_command(
 @expanded()
 def ratings_command(
     ratings: RatingsOptions,
+    reading: ReadingFlags,
     output: Annotated[
         Path,
         typer.Option(
@@ -231,7 +235,7 @@ def ratings_command(
         raise InputError(f"{output}: its name must end in .csv or .parquet")
     from common.files import write_output
 
-    source = ratings.source(dataset)
+    source = ratings.source(dataset, reading)
     write_output(output, _written(source.ratings, output.suffix.lower()))
     typer.echo(f"{output}: {source.ratings.summary}")
 

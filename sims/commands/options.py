@@ -16,6 +16,7 @@ import typer
 from common.errors import InputError
 
 if TYPE_CHECKING:  # heavy, and of no use until a command runs
+    from server.data.reading_options import ReadingOptions
     from sims.evaluation.study import Study
 
 MAX_SEED: Final = 2**63 - 1
@@ -45,7 +46,8 @@ DatasetOption = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="ml-100k ml-1m filmtrust yelp synthetic[:UxI[xN]] or a file of ratings.",
+        help="ml-100k ml-1m filmtrust yelp synthetic[:UxI[xN]] or a file of ratings "
+        "(docs/how-to/own-data.md).",
         metavar="NAME",
     ),
 ]
@@ -217,7 +219,13 @@ class StudyOptions:
     list_length: ListLengthOption = 50
     seed: SeedOption = 0
 
-    def study(self, *, users: int | None = None, baselines: str | None = None) -> "Study":
+    def study(
+        self,
+        reading: "ReadingOptions",
+        *,
+        users: int | None = None,
+        baselines: str | None = None,
+    ) -> "Study":
         """Raises InputError for targets, attack options or baselines that cannot be read."""
         from sims.attacks.options import parse_options
         from sims.evaluation.baselines import baselines_named
@@ -242,6 +250,7 @@ class StudyOptions:
             seed=self.seed,
             users=users,
             baselines=baselines_named(baselines),
+            reading=reading,
         )
 
 

@@ -7,6 +7,7 @@ import typer
 
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
+from sims.commands.reading import ReadingFlags
 
 app = typer.Typer(add_completion=False)
 
@@ -17,6 +18,7 @@ DEFAULT_PORT = 50551
 @expanded(attack="none")
 def serve(
     study: StudyOptions,
+    reading: ReadingFlags,
     hold_out: Annotated[
         bool,
         typer.Option(
@@ -261,7 +263,7 @@ def serve(
         from sims.serving.prepare import Serving
 
         Serving(
-            study.study(),
+            study.study(reading.options()),
             hold_out,
             neighbor_search,
             device_ratings,

@@ -8,6 +8,7 @@ import typer
 
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
+from sims.commands.reading import ReadingFlags
 
 app = typer.Typer(add_completion=False)
 
@@ -16,6 +17,7 @@ app = typer.Typer(add_completion=False)
 @expanded()
 def simulate(
     study: StudyOptions,
+    reading: ReadingFlags,
     clients: Annotated[
         int, typer.Option("--clients", min=1, help="Virtual clients who share out the users.")
     ] = 100,
@@ -53,7 +55,7 @@ def simulate(
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
-    cell = study.study().cell()
+    cell = study.study(reading.options()).cell()
     prepared = prepare(cell.experiment)
     asked = cell.defense.settings(cell.settings)
     settings = capped(asked, prepared.user_count)

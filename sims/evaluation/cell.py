@@ -130,6 +130,7 @@ def evaluate_cell(
         preset=cell.preset,
         settings=cell.settings,
         notes=_notes(asked, cell)
+        + prepared.notes
         + (prepared.training_notes(store) if own is None else own.notes)
         + left_out,
         fake_neighbor_share=share,

@@ -18,6 +18,8 @@ from common.names import unknown
 from common.ratings import RatingMatrix
 from server.baselines import BASELINES, UNDEFENDED
 from server.data.datasets import Dataset, load_dataset
+from server.data.doubts import Doubt
+from server.data.reading_options import ReadingOptions
 from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
 from server.preparing import trained
@@ -26,8 +28,8 @@ from server.recommending.recommender import Recommender
 from server.training.methods import Robust
 from server.training.train import TrainingSettings
 from sims.attacks import Attack, attack_named, make_profiles, targets_of
-from sims.attacks.budget import ATTACK_SIZE
-from sims.attacks.options import Value, resolve
+from sims.attacks.budget import ATTACK_SIZE, least_popular_note
+from sims.attacks.options import TARGETS, Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
 from sims.functions import is_function, label
@@ -41,6 +43,8 @@ TRAINED: Final = (*MODELS, *SERVED_AS)
 NAMED: Final = (*TRAINED, *BASELINES)
 # A held-out item was liked from this share of the maximum on: 4 of 5, 6 of 8.
 LIKED: Final = 0.75
+# Models of what a rating is, and not of which items are rated.
+RATING_MODELS: Final = ("mf", "nsvd", "autorec", "cdae")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Experiment:
     attack_size: float = ATTACK_SIZE
     list_length: int = 50
     attack_options: Mapping[str, Value] = field(default_factory=dict)
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
 
 def not_attacked(experiment: Experiment) -> Experiment:
@@ -68,6 +73,8 @@ class Prepared:
 
     watched  target items, whose hit ratio is measured
     local    what the users' devices know: own ratings and the held-out item
+    dataset  the ratings before the split, and what has to be known of them
+    notes    what was chosen where the options left it open
     """
 
     experiment: Experiment
@@ -76,6 +83,20 @@ class Prepared:
     profiles: Profiles | None
     watched: tuple[int, ...]
     local: LocalRatings
+    dataset: Dataset
+    notes: tuple[str, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What looks wrong in the ratings, or in what is done with them."""
+        found = self.dataset.doubts
+        if self.dataset.read_as.implicit and self.experiment.model in RATING_MODELS:
+            text = (
+                f"every rating is 1, which {self.experiment.model} is fitted to: it learns little "
+                "of who likes what; take --model ials, bpr, lightgcn or ease"
+            )
+            found += (Doubt("implicit-model", text),)
+        return found
 
     @property
     def poisoned(self) -> RatingMatrix:
@@ -159,14 +180,20 @@ def prepare(
     """
     check(experiment, attack=attack, profiles=profiles, own_model=own_model)
     if dataset is None:
-        dataset = load_dataset(experiment.dataset, seed=experiment.seed, progress=notes_wanted())
+        dataset = load_dataset(
+            experiment.dataset,
+            seed=experiment.seed,
+            reading=experiment.reading,
+            progress=notes_wanted(),
+        )
     if hold_out:
-        split = leave_one_out(dataset, seed=experiment.seed)
+        split = leave_one_out(dataset, kind=dataset.reading.split, seed=experiment.seed)
     else:
         split = nothing_held_out(dataset.ratings)
     if hold_out and not len(split.held_out.users):
         raise InputError(
-            f"{experiment.dataset}: no user has two ratings, so none can be held out to find again"
+            f"{experiment.dataset}: no user has two ratings, so none can be held out to find again; "
+            "serve them without --hold-out, or give others"
         )
     if profiles is None:
         profiles = attacked(experiment, split.train, attack=attack, progress=progress)
@@ -183,7 +210,23 @@ def prepare(
     watched: tuple[int, ...] = ()
     if profiles is not None or targets != ():
         watched = targets_of(split.train, seed=experiment.seed, targets=targets)
-    return Prepared(experiment, dataset.source, split, profiles, watched, local_ratings(split))
+    local = local_ratings(split)
+    notes = _drawn_note(experiment, split.train, watched, profiles)
+    return Prepared(experiment, dataset.source, split, profiles, watched, local, dataset, notes)
+
+
+def _drawn_note(
+    experiment: Experiment,
+    ratings: RatingMatrix,
+    watched: tuple[int, ...],
+    profiles: Profiles | None,
+) -> tuple[str, ...]:
+    """That drawn targets are more popular than those of the paper, where no others are there."""
+    made = experiment.attack.startswith(FILE_PREFIX) or experiment.targets is not None
+    promoted = profiles is None or profiles.goal == "promote"
+    if made or not promoted or not watched or TARGETS in experiment.attack_options:
+        return ()
+    return least_popular_note(ratings, watched)
 
 
 def attacked(

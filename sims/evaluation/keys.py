@@ -71,7 +71,7 @@ ASKED: Final = {
 # What was found.
 FOUND: Final = {
     "source": "where the ratings came from: a file, or how they were made",
-    "split": "`published` (the data set's own) or `random`",
+    "split": "`published` (the data set's own), `given` (a test file), `random` or `latest`",
     "users": "how many users were measured",
     "fakes": "how many fake users there were",
     "targets": "indices of the target items",
@@ -107,9 +107,19 @@ SECONDS: Final = {
     "seconds.per_user_p99": "of one user's defended answer, 99th percentile",
 }
 
+# How a file was read, and what looks wrong in it.
+READ: Final = {
+    "data_digest": "SHA-256 of the rating matrix, before anything is held out",
+    "reading.options": "options of reading that were given, by name",
+    "reading.notes": "what was done with the file, as sentences",
+    "reading.shift": "what was added to every rating, so that all are positive",
+    "warnings": "what looks wrong in the ratings: each with a `code`, of those below, and a `text`",
+}
+
 EVALUATION: Final = {
     **ASKED,
     **FOUND,
+    **READ,
     "notes": "what was measured otherwise than it was asked for, as sentences",
     **SECONDS,
 }

@@ -203,6 +203,9 @@ class Evaluation:
         return {
             "dataset": experiment.dataset,
             "source": self.prepared.source,
+            "data_digest": self.prepared.dataset.ratings.digest(),
+            "reading": self.reading(),
+            "warnings": [doubt.told() for doubt in self.prepared.doubts],
             "split": split.kind,
             "model": label(experiment.model),
             "attack": label(experiment.attack),
@@ -250,13 +253,24 @@ class Evaluation:
             self.baselines,
             title=self.title(),
             list_length=self.prepared.experiment.list_length,
-            notes=self.notes,
+            notes=(
+                *self.notes,
+                *self.prepared.dataset.notes,
+                *(f"warning: {doubt.text}" for doubt in self.prepared.doubts),
+            ),
         )
+
+    def reading(self) -> dict[str, Any]:
+        """How the ratings were read."""
+        dataset = self.prepared.dataset
+        options = dataset.reading.told()
+        return {"options": options, "notes": list(dataset.notes), "shift": dataset.shift}
 
     def title(self) -> str:
         """What was measured, in a line."""
         experiment, kind = self.prepared.experiment, self.prepared.split.kind
-        split = "published split" if kind == "published" else f"own {kind} split"
+        files = kind in ("published", "given")
+        split = f"{kind} split" if files else f"own {kind} split"
         return (
             f"{experiment.dataset} · {label(experiment.model)} · "
             f"attack {label(experiment.attack)} · "

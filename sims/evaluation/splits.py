@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
-from server.data.datasets import Dataset, HeldOut
+from server.data.datasets import Dataset
+from server.data.held_out import HeldOut
 from sims.numbers import stream
 
-KINDS = ("published", "random", "latest")
+GIVEN = "given"
+KINDS = ("published", GIVEN, "random", "latest")
 NO_SPLIT = "none"
 
 
@@ -30,19 +32,24 @@ class Split:
 def leave_one_out(dataset: Dataset, *, kind: str | None = None, seed: int = 0) -> Split:
     """Hold one rating of every user out; a user with a single rating keeps it.
 
-    `published` is the split that the data set's files carry, `random` draws uniformly from the
-    seed, `latest` takes the newest rating (among equally new ones the seed decides). None means
-    published where there is such a split, else random. Raises InputError for an unknown kind,
-    and for one that the data set has no files or timestamps for.
+    `published` is the split that the data set's files carry, `given` that one or a test file's,
+    `random` draws uniformly from the seed, `latest` takes the newest rating (among equally new ones
+    the seed decides). None means what the files carry where there is such a split, else random.
+    Raises InputError for an unknown kind, and for one that the data set has no files or timestamps
+    for.
     """
-    chosen = kind or ("random" if dataset.held_out is None else "published")
+    chosen = kind or ("random" if dataset.held_out is None else GIVEN)
     if chosen not in KINDS:
         raise unknown("split", chosen, KINDS)
     ratings = dataset.ratings
-    if chosen == "published":
+    if chosen in ("published", GIVEN):
         if dataset.held_out is None:
-            raise InputError(f"{dataset.name} has no published split here; use random or latest")
-        return Split(without(ratings, dataset.held_out), dataset.held_out, chosen)
+            raise InputError(
+                f"{dataset.name} has no published split here; use random or latest, or give the "
+                "ratings to hold out with --test FILE"
+            )
+        kind = dataset.held_out_kind
+        return Split(without(ratings, dataset.held_out), dataset.held_out, kind)
     rng = stream(seed, "leave-one-out")
     if chosen == "random":
         return _hold_out(ratings, _random_positions(ratings, rng), chosen)

@@ -14,6 +14,7 @@ from common.models import architecture
 from common.vicinal.settings import VicinalSettings, preset, space_named
 from server.baselines import UNDEFENDED
 from server.data.datasets import Dataset
+from server.data.reading_options import ReadingOptions
 from server.model_store import ModelStore
 from server.training.methods import ASSUMED_FAKES
 from sims.attacks.budget import ATTACK_SIZE, Attack
@@ -22,7 +23,7 @@ from sims.attacks.profiles import Profiles
 from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import NO_FINE_TUNE, RVD, defense_named, own_defense
-from sims.evaluation.experiment import FILE_PREFIX, Experiment, prepare, require_named
+from sims.evaluation.experiment import FILE_PREFIX, Experiment, check, prepare, require_named
 from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
@@ -57,6 +58,7 @@ class Study:
     seed            of split, targets, attack and training; each draws from a stream of its own
     users           size of a random sample that is asked; None asks everybody
     baselines       that are measured beside it, by name (sims.evaluation.baselines)
+    reading         how a file is read (server.data.reading_options), and which split is taken
     """
 
     dataset: str = "ml-100k"
@@ -77,6 +79,7 @@ class Study:
     seed: int = 0
     users: int | None = None
     baselines: tuple[str, ...] = USUAL
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     def __post_init__(self) -> None:
         """Raises InputError for what is no whole number, or too small a one."""
@@ -129,6 +132,7 @@ class Study:
             attack_size=ATTACK_SIZE if self.attack_size is None else self.attack_size,
             list_length=self.list_length,
             attack_options=self.attack_options,
+            reading=self.reading,
         )
         name = self.preset if own is None else OWN_PRESET
         return Cell(experiment, defense, name, settings, self.users, self.baselines)
@@ -192,16 +196,19 @@ def evaluate(
     if own is None and is_function(study.model):
         own = model_in_file(resolved(study.model))
     cell = study.cell(own, made=attack is not None or profiles is not None)
-    prepared = prepare(
-        cell.experiment,
-        profiles,
-        dataset=dataset,
-        attack=attack,
-        own_model=own is not None,
-        progress=progress,
-    )
+    experiment, own_model = cell.experiment, own is not None
+    check(experiment, attack=attack, profiles=profiles, own_model=own_model)
     measurer: Measurer = partial(measure, processes=processes, progress=progress)
     if own is not None or processes == 1:
         measurer = partial(measure_here, progress=progress)
+    # Before an attack is computed for hours: another process may have the store.
     with ModelStore(store) as opened:
+        prepared = prepare(
+            experiment,
+            profiles,
+            dataset=dataset,
+            attack=attack,
+            own_model=own_model,
+            progress=progress,
+        )
         return evaluate_cell(cell, prepared, opened, measurer, own=own, progress=progress)

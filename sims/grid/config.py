@@ -1,6 +1,7 @@
 """What a grid's TOML file holds, and the cells that it asks for."""
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -14,6 +15,8 @@ from common.errors import InputError
 from common.models import architecture
 from common.names import unknown
 from common.vicinal.settings import PRESETS, SPACES, Space, preset
+from server.data.datasets import KNOWN
+from server.data.reading_options import ReadingOptions, placed
 from server.training.methods import ASSUMED_FAKES
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
@@ -93,6 +96,11 @@ class GridConfig(BaseModel):
         default={},
         description="k by preset, data set and model; preset paper has the paper's Table 2",
     )
+    reading: dict[str, dict[str, bool | int | float | str | list[str]]] = Field(
+        default={},
+        description="how the file of a data set is read: options as on the command line, as "
+        '`[reading."ratings.csv"]` with `scale = "0.5:4:0.5"` and `implicit = true`',
+    )
     targets: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
         default={}, description="target items of a data set; without, five unpopular ones by seed"
     )
@@ -129,7 +137,11 @@ class GridConfig(BaseModel):
             "model_defenses": {stable(key): value for key, value in self.model_defenses.items()},
             "attack_options": {stable(key): value for key, value in self.attack_options.items()},
         }
-        asked = self.model_copy(update=named).model_dump_json(exclude={"title", "metrics"})
+        # A folder outlives options that are not used.
+        unused = set() if self.reading else {"reading"}
+        asked = self.model_copy(update=named).model_dump_json(
+            exclude={"title", "metrics", *unused}
+        )
         # The format, too: results of another one do not go on in the same folder.
         text = f"{FORMAT} {asked}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -175,7 +187,12 @@ class GridConfig(BaseModel):
             size,
             self.list_length.get(dataset, 50),
             self.attack_options.get(attack, {}),
+            self._reading(dataset),
         )
+
+    def _reading(self, dataset: str) -> ReadingOptions:
+        words = {key.replace("-", "_"): value for key, value in self.reading.get(dataset, {}).items()}
+        return ReadingOptions.of(**words)
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:
         own = _own_model(experiment.model) if is_function(experiment.model) else None
@@ -253,14 +270,48 @@ def _resolved(config: GridConfig, folder: Path) -> GridConfig:
     def named(name: str) -> str:
         return resolved(name, folder)
 
+    def file(name: str) -> str:
+        return _dataset(name, folder)
+
+    by_dataset = {
+        key: {file(name): value for name, value in getattr(config, key).items()}
+        for key in ("targets", "list_length")
+    }
+    reading = {
+        file(name): {**value, "test": _dataset(str(value["test"]), folder)}
+        if "test" in value
+        else value
+        for name, value in config.reading.items()
+    }
     return config.model_copy(
         update={
+            "datasets": list(dict.fromkeys(map(file, config.datasets))),
+            **by_dataset,
+            "reading": reading,
+            "k": {
+                preset: {file(name): value for name, value in table.items()}
+                for preset, table in config.k.items()
+            },
             "models": list(map(named, config.models)),
             "attacks": list(map(named, config.attacks)),
             "model_defenses": {named(key): value for key, value in config.model_defenses.items()},
             "attack_options": {named(key): value for key, value in config.attack_options.items()},
         }
     )
+
+
+def _dataset(name: str, folder: Path) -> str:
+    """A file beside the configuration, or in the home folder, as the current folder names it.
+
+    Other names are as they are.
+    """
+    if name in KNOWN or name.startswith("synthetic"):
+        return name
+    path = placed(name, folder)
+    try:
+        return name if path == Path(name) else os.path.relpath(path)
+    except ValueError:
+        return str(path)
 
 
 def _check_names(config: GridConfig) -> None:
@@ -287,7 +338,7 @@ def _check_names(config: GridConfig) -> None:
     known = {name for presets in PRESETS.values() for name in presets}
     _check("preset", config.presets, sorted(known), where="presets")
     _check("preset", config.k, config.presets, where="k")
-    for name in ("targets", "list_length"):
+    for name in ("targets", "list_length", "reading"):
         _check("data set", getattr(config, name), config.datasets, where=name)
     for name, datasets in config.k.items():
         _check("data set", datasets, config.datasets, where=f"k.{name}")

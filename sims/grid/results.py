@@ -235,9 +235,13 @@ def cell_path(folder: Path, cell: Cell) -> Path:
     """
     experiment = cell.experiment
     names = {"model": stable(experiment.model), "attack": stable(experiment.attack)}
+    fields = {**asdict(experiment), **names, "reading": experiment.reading.told()}
+    if not experiment.reading:
+        # A name outlives options that are not used.
+        del fields["reading"]
     asked = {
         "format": FORMAT,
-        "experiment": {**asdict(experiment), **names},
+        "experiment": fields,
         "defense": cell.defense.name,
         "robust": cell.defense.robust and cell.defense.robust.model_dump(),
         "preset": cell.preset,

@@ -52,8 +52,11 @@ def run_grid(
     processes: int,
     address: str | None = None,
     retry_failed: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> list[CellResult]:
     """Run what `folder` has no result of; the results of all cells, in the config's order.
+
+    `warn` is told what looks wrong in a file of ratings.
 
     Raises InputError for results of another version, a data set that cannot be used, and a
     folder that is in use; VicinalError when Ray fails. What was measured until then is kept.
@@ -68,8 +71,11 @@ def run_grid(
                 there.discard(path)
         todo = [cell for cell, path in zip(cells, paths, strict=True) if path not in there]
         # Fetched once, here, and not by several processes at a time.
-        for dataset in dict.fromkeys(cell.experiment.dataset for cell in todo):
-            load_dataset(dataset, progress=notes_wanted())
+        named = {(cell.experiment.dataset, cell.experiment.reading): None for cell in todo}
+        for dataset, reading in named:
+            loaded = load_dataset(dataset, reading=reading, progress=notes_wanted())
+            for doubt in loaded.doubts:
+                warn(f"{dataset}: {doubt.text}")
         shown = _Shown(report, cells, todo)
         if todo:
             make_folder(folder / STORES)

@@ -121,7 +121,8 @@ def validation(dataset: str, seed: int, model: str, trial: Trial) -> Prepared:
     """An experiment on what training may see, under a trial's attack. Raises InputError."""
     if dataset not in REPORTED_TARGETS:
         raise InputError(f"{dataset}: no reported targets; choose {', '.join(REPORTED_TARGETS)}")
-    training: Split = leave_one_out(load_dataset(dataset), seed=seed)
+    loaded = load_dataset(dataset)
+    training: Split = leave_one_out(loaded, seed=seed)
     split = hold_out_one(training.train, seed=seed)
     targets = choose_targets(
         split.train,
@@ -136,7 +137,8 @@ def validation(dataset: str, seed: int, model: str, trial: Trial) -> Prepared:
         profiles = make_profiles(
             trial.attack, split.train, seed=seed, targets=targets, options=options
         )
-    return Prepared(experiment, "validation", split, profiles, targets, local_ratings(split))
+    local = local_ratings(split)
+    return Prepared(experiment, "validation", split, profiles, targets, local, loaded)
 
 
 def candidates_of(kind: str, model: str, trainings: Collection[str] = ()) -> list[Candidate]:

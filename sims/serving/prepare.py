@@ -105,6 +105,8 @@ class Serving:
                 *(() if imported is None else imported.notes(source.ratings, store)),
             ],
             "retrain": None if imported is not None else command,
+            "reading": list(source.notes),
+            "warnings": [doubt.told() for doubt in source.doubts],
         }
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:

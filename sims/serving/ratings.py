@@ -29,6 +29,7 @@ def load_ratings(
             experiment.dataset,
             seed=experiment.seed,
             watched=experiment.targets or (),
+            reading=experiment.reading,
             progress=notes_wanted(),
         )
         return source, local_ratings(nothing_held_out(source.ratings))
@@ -36,7 +37,14 @@ def load_ratings(
         experiment = replace(experiment, targets=experiment.targets or ())
     prepared = prepare(experiment, hold_out=hold_out, progress=progress)
     about = _in_words(experiment, prepared.profiles, hold_out=hold_out)
-    source = Source(prepared.poisoned, prepared.user_count, prepared.watched, about)
+    source = Source(
+        prepared.poisoned,
+        prepared.user_count,
+        prepared.watched,
+        about,
+        (*prepared.dataset.notes, *prepared.notes),
+        prepared.doubts,
+    )
     return source, prepared.local
 
 

@@ -19,6 +19,7 @@ from common.errors import VicinalError
 from common.files import write_file
 from common.processes import end_with, module_command
 from common.threads import limit_threads
+from server.data.reading_options import ReadingOptions
 from server.preparing import renew
 from server.training.train import TrainingSettings
 from server.versions.deployment import deployed_secret
@@ -48,6 +49,7 @@ class Spec:
 def write_spec(folder: Path, spec: Spec) -> list[str]:
     """Write it into a serving folder; gives the command that retrains. Raises OSError."""
     table: dict[str, Any] = asdict(spec)
+    table["experiment"]["reading"] = spec.experiment.reading.told()
     table["store"] = str(spec.store)
     table["device_ratings"] = None if spec.device_ratings is None else str(spec.device_ratings)
     table["training"] = None if spec.training is None else spec.training.model_dump()
@@ -60,6 +62,7 @@ def read_spec(folder: Path) -> Spec:
     named, path = table["experiment"], table["device_ratings"]
     if named["targets"] is not None:
         named["targets"] = tuple(named["targets"])
+    named["reading"] = ReadingOptions.of(**named["reading"])
     training = None if table["training"] is None else TrainingSettings(**table["training"])
     return Spec(
         Experiment(**named),
