@@ -70,8 +70,8 @@ def load_source(
 ) -> Source:
     """The ratings of a data set as they are, all of them (server.data.datasets).
 
-    `seed` is for synthetic ratings, `reading` for a file. Raises InputError for a data set that cannot be used and a
-    watched item that is none.
+    `seed` is for synthetic ratings, `reading` for a file. Raises InputError for a data set that
+    cannot be used and a watched item that is none.
     """
     loaded = load_dataset(dataset, seed=seed, reading=reading, progress=progress)
     ratings = loaded.ratings
@@ -81,9 +81,7 @@ def load_source(
             raise InputError(f"target {item} is not an item (0–{ratings.item_count - 1})")
         if raters[item] == ratings.user_count:
             raise InputError(f"every user has rated target {item}: nobody can be shown it")
-    return Source(
-        ratings, ratings.user_count, watched, notes=loaded.notes, doubts=loaded.doubts
-    )
+    return Source(ratings, ratings.user_count, watched, notes=loaded.notes, doubts=loaded.doubts)
 
 
 def trained(

@@ -35,6 +35,8 @@ SUPERSEDED: Final = {"asin": "parentasin", "reviewername": "reviewerid"}
 WORDS: Final = {**{role: role for role in ROLES}, "time": "timestamp"}
 SKIPPED: Final = ("-", "_", "")
 MOST_SHOWN: Final = 6
+# So many fields without names are a matrix more often than a table.
+MATRIX: Final = 10
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,7 @@ def by_order(width: int, where: str, options: ReadingOptions) -> Columns:
     if options.fields is not None:
         raise InputError(f"{where}: fields are of JSON lines: give --columns")
     if words is None:
-        if width == 2 and options.implicit:
-            return Columns({"user": 0, "item": 1})
-        if width == 2:
-            raise InputError(
-                f"{where}: two fields, so there are no ratings: give --implicit, or --separator"
-            )
-        if not 3 <= width <= len(ROLES):
-            what = "one field" if width == 1 else f"{width} fields without names"
-            last = "--separator" if width == 1 else "--columns, as user,item,-,rating"
-            raise InputError(
-                f"{where}: neither a rating nor names of columns: {what}: give {last}"
-            )
-        return Columns(dict(zip(ROLES, range(width), strict=False)))
+        return _usual_order(width, where, options)
     if all(_is_number(word) for word in words):
         words = tuple(f"{role}={word}" for role, word in zip(ROLES, words, strict=False))
     positions: dict[str, int] = {}
@@ -123,6 +113,23 @@ def by_order(width: int, where: str, options: ReadingOptions) -> Columns:
     return Columns(positions)
 
 
+def _usual_order(width: int, where: str, options: ReadingOptions) -> Columns:
+    """User, item, rating, time. Raises InputError where there are too few fields, or too many."""
+    if width == 2 and options.implicit:
+        return Columns({"user": 0, "item": 1})
+    if width == 2:
+        raise InputError(
+            f"{where}: two fields, so there are no ratings: give --implicit, or --separator"
+        )
+    if not 3 <= width <= len(ROLES):
+        what = "one field" if width == 1 else f"{width} fields without names"
+        last = "--separator" if width == 1 else "--columns, as user,item,-,rating"
+        if width > MATRIX:
+            last += ", or --format jester for a matrix of users by items"
+        raise InputError(f"{where}: neither a rating nor names of columns: {what}: give {last}")
+    return Columns(dict(zip(ROLES, range(width), strict=False)))
+
+
 def require_roles(
     positions: Mapping[str, int], names: Sequence[str], where: str, options: ReadingOptions
 ) -> None:
@@ -135,11 +142,17 @@ def require_roles(
     shown = f" in {_shown(names)}" if names else ""
     counts = [name for name in names if plain_name(name) in COUNT_NAMES]
     near = next(
-        (n for n in names if role_of(n) is None and nearest(plain_name(n), COLUMN_NAMES[missing[0]])),
+        (
+            n
+            for n in names
+            if role_of(n) is None and nearest(plain_name(n), COLUMN_NAMES[missing[0]])
+        ),
         None,
     )
     if missing == ["rating"]:
-        implicit = f", or --implicit{f' to count {counts[0]!r:.30}' if counts else ' if there is none'}"
+        implicit = (
+            f", or --implicit{f' to count {counts[0]!r:.30}' if counts else ' if there is none'}"
+        )
         near = None if counts else near
     else:
         implicit = ""
@@ -208,7 +221,9 @@ def _said(
         if needed <= set(by_name):
             return {role: by_name[role] for role in roles if role in by_name}
         if len(words) > len(names):
-            raise InputError(f"{where}: --columns names {len(words)} columns; there are {len(names)}")
+            raise InputError(
+                f"{where}: --columns names {len(words)} columns; there are {len(names)}"
+            )
         # The header has other names: the words say what the columns are, in their order.
         return {WORDS[w.lower()]: at for at, w in enumerate(words) if w not in SKIPPED}
     for role, word in zip(ROLES, words, strict=False):
@@ -219,9 +234,7 @@ def _said(
     return positions
 
 
-def _automatic_or_none(
-    names: Sequence[str], where: str, options: ReadingOptions
-) -> dict[str, int]:
+def _automatic_or_none(names: Sequence[str], where: str, options: ReadingOptions) -> dict[str, int]:
     try:
         return _automatic(names, where, options)
     except InputError:
@@ -262,7 +275,8 @@ def _position(place: str, width: int, where: str, names: Sequence[str] = ()) -> 
 def _unknown(names: Sequence[str], wanted: str, where: str) -> InputError:
     if not names:
         return InputError(
-            f"{where}: holds no names of columns: give numbers from 1, as user=2, not {wanted!r:.40}"
+            f"{where}: holds no names of columns: give numbers from 1, as user=2, not "
+            f"{wanted!r:.40}"
         )
     near = nearest(wanted, names)
     hint = f"did you mean {near[:40]}? " if near else ""

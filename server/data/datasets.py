@@ -152,7 +152,9 @@ def load_dataset(
     if named:
         if reading != ReadingOptions(split=reading.split):
             said = " and ".join(f"--{each.replace('_', '-')}" for each in reading.told())
-            raise InputError(f"data set {spec}: is not a file, so nothing is to be read: leave out {said}")
+            raise InputError(
+                f"data set {spec}: is not a file, so nothing is to be read: leave out {said}"
+            )
         if spec in KNOWN:
             found = _in_folder(spec, data_folder or _folder_from_environment())
             found = found or _fetched(spec, cache or cache_folder(), progress=progress)
@@ -264,10 +266,12 @@ def _recognized(name: str, path: Path, ratings: RatingMatrix) -> tuple[Doubt, ..
     known = KNOWN[name]
     found = (ratings.user_count, ratings.item_count, len(ratings))
     if known.counts is not None and found != known.counts:
-        has, should = (f"{u:,} users, {i:,} items, {n:,} ratings" for u, i, n in (found, known.counts))
+        has, should = (
+            f"{u:,} users, {i:,} items, {n:,} ratings" for u, i, n in (found, known.counts)
+        )
         raise InputError(
-            f"{path}: is not {name}: it has {has}, where {name} has {should}; to use the file, give "
-            f"its path: --dataset {path}"
+            f"{path}: is not {name}: it has {has}, where {name} has {should}; to use the file, "
+            f"give its path: --dataset {path}"
         )
     if known.digest is None or ratings.digest() == known.digest:
         return ()

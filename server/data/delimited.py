@@ -1,6 +1,5 @@
-"""Ratings in text, a line each, with separators: csv, tsv, dat, inter, and whatever looks like it."""
+"""Ratings in text, a line each, with separators: csv, tsv, dat, inter, and what looks like them."""
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,7 +129,8 @@ def _preamble(data: bytes, said: str | None) -> tuple[int, int, str | None, list
 
     Before it may stand blank lines, comments, and `sep=;` as Excel writes it.
     """
-    start, number, separator, notes = 0, 1, said, []
+    start, number, separator = 0, 1, said
+    notes: list[str] = []
     while start < len(data):
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
@@ -179,9 +179,7 @@ def _counted(fields: Sequence[str]) -> bool:
     return len(fields) >= SEVERAL and list(fields) == [str(at) for at in range(len(fields))]
 
 
-def _is_counted_header(
-    fields: Sequence[str], others: Sequence[Sequence[str]]
-) -> tuple[bool, bool]:
+def _is_counted_header(fields: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[bool, bool]:
     if len(fields) > SEVERAL:
         last = [_value(each[3]) for each in others if len(each) > 3 and _is_number(each[3])]
         if last and min(last) >= LEAST_TIME:
@@ -268,9 +266,7 @@ def _table(body: bytes, name: str, head: Head) -> pl.DataFrame:
     return table
 
 
-def _frame(
-    body: bytes, name: str, separator: str, head: Head
-) -> tuple[Rows, pl.DataFrame, bool]:
+def _frame(body: bytes, name: str, separator: str, head: Head) -> tuple[Rows, pl.DataFrame, bool]:
     """How the text falls into rows, its fields, and whether quotes hold fields together.
 
     Raises InputError for a row of another width.
@@ -314,9 +310,10 @@ def _decimal_points(table: pl.DataFrame, separator: str) -> tuple[pl.DataFrame, 
     if "rating" not in table.columns:
         return table, []
     texts = table["rating"]
-    if not texts.str.contains(",", literal=True).any() or not texts.str.contains(
-        _DECIMAL_COMMA
-    ).all():
+    if (
+        not texts.str.contains(",", literal=True).any()
+        or not texts.str.contains(_DECIMAL_COMMA).all()
+    ):
         return table, []
     points = texts.str.replace(",", ".", literal=True)
     return table.with_columns(points.alias("rating")), ["ratings have decimal commas"]

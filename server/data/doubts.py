@@ -75,7 +75,9 @@ def _doubts(
         yield from _of_levels(ratings, options)
     counts = np.diff(ratings.indptr)
     if (single := int((counts == 1).sum())) > len(counts) / 2:
-        which = "every user has" if single == len(counts) else f"{single} of {len(counts)} users have"
+        which = (
+            "every user has" if single == len(counts) else f"{single} of {len(counts)} users have"
+        )
         yield Doubt(
             "one-rating-users",
             f"{which} one rating, of which none can be held out: --min-ratings 2 leaves them out",

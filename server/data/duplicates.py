@@ -3,10 +3,12 @@
 Shapes: N rows, G pairs that occur more than once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from server.data.triples import Triples
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,17 @@ class Repeats:
     conflicts: int
     first_conflict: tuple[int, int]
 
-    def settled(
-        self, how: str, levels: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The rows that stay, ascending, and their levels: the latest, the first, or the mean."""
+    def settled(self, how: str, rows: Triples) -> Triples:
+        """One row of each pair: the latest, the first, or the mean with the latest time."""
         ends = np.append(self.starts[1:], len(self.order))
         kept = self.order[ends - 1 if how != "first" else self.starts]
+        levels = rows.levels
         chosen = levels[kept]
         if how == "mean":
             sums = np.add.reduceat(levels[self.order].astype(np.int64), self.starts)
             # Halves upwards, so that the order of rows does not matter.
             chosen = np.floor(sums / (ends - self.starts) + 0.5).astype(np.uint8)
-        ascending = np.argsort(kept)
-        return kept[ascending], chosen[ascending]
+        return replace(rows.take(kept), levels=chosen)
 
     def groups_across(self, first_test: int) -> NDArray[np.int64]:
         """A row of each pair that is both below and from `first_test` on; the later one."""
@@ -46,10 +46,10 @@ class Repeats:
         return np.sort(most[(least < first_test) & (most >= first_test)])
 
 
-def repeats_of(
-    pairs: NDArray[np.int64], levels: NDArray[np.uint8], times: NDArray[np.int64] | None
-) -> Repeats | None:
-    """Of rows' pairs [N], levels and times; None where every pair occurs once."""
+def repeats_of(rows: Triples) -> Repeats | None:
+    """None where every pair occurs once."""
+    levels, times = rows.levels, rows.times
+    pairs = rows.users * (int(rows.items.max(initial=0)) + 1) + rows.items
     order = np.argsort(pairs, kind="stable")
     again = pairs[order][1:] == pairs[order][:-1]
     if not again.any():
@@ -62,7 +62,7 @@ def repeats_of(
         differs |= times[order][1:] != times[order][:-1]
     conflict = again & differs
     group = np.cumsum(np.concatenate([[True], ~again])) - 1
-    conflicts = int(len(np.unique(group[1:][conflict])))
+    conflicts = len(np.unique(group[1:][conflict]))
     first = (0, 0)
     if conflicts:
         # Of the rows that come again, the one with the lowest line.

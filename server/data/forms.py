@@ -1,9 +1,10 @@
 """Forms of text in which a line is not a rating: Netflix's and Jester's."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from server.data.encodings import as_utf8
@@ -79,8 +80,11 @@ def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
     rows = [line.strip() for line in data.decode().split("\n")]
     del data
     missing = np.array(options.drop_ratings or ())
-    users, items, values, places, width = [], [], [], [], None
-    total = 0
+    users: list[NDArray[Any]] = []
+    items: list[NDArray[Any]] = []
+    values: list[NDArray[Any]] = []
+    places: list[NDArray[Any]] = []
+    width, total = None, 0
     for number, line in enumerate(rows, start=1):
         if not line:
             continue

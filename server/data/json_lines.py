@@ -141,11 +141,11 @@ def _parsed(
     name: str,
 ) -> Iterator[tuple[int, Any]]:
     yield number, parse(line)
-    for number, line in more:
+    for place, text in more:
         try:
-            yield number, parse(line)
+            yield place, parse(text)
         except _NOT_ONE:
-            raise InputError(f"{name} line {number}: not an object of JSON") from None
+            raise InputError(f"{name} line {place}: not an object of JSON") from None
 
 
 def _fields(
@@ -211,7 +211,9 @@ def _checked(value: Any, role: str, field: str, where: str) -> Any:
     return text
 
 
-def _frame(places: list[int], rows: list[tuple[Any, ...]], roles: Mapping[str, str]) -> pl.DataFrame:
+def _frame(
+    places: list[int], rows: list[tuple[Any, ...]], roles: Mapping[str, str]
+) -> pl.DataFrame:
     schema = {role: TYPES[role] for role in roles}
     table = pl.DataFrame(rows, schema=schema, orient="row", infer_schema_length=None)
     return table.with_columns(pl.Series("line", places, dtype=pl.Int64))

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from common.names import unknown
 from server.data.reading_options import ReadingOptions
 
-# How the text is laid out: a rating a line, Netflix's lines under a movie, a row of Jester's matrix.
+# How text is laid out: a rating a line, Netflix's lines under a movie, a row of Jester's matrix.
 Form = Literal["lines", "netflix", "matrix"]
 
 
@@ -92,4 +92,3 @@ def layout_named(name: str) -> Layout:
 def form_of(options: ReadingOptions) -> Form:
     """How the text is laid out."""
     return "lines" if options.format is None else layout_named(options.format).form
-

@@ -55,7 +55,7 @@ def _unpacking(raw: io.BufferedReader, suffix: str) -> io.BufferedIOBase:
     if suffix == ".xz":
         return io.BufferedReader(cast(io.RawIOBase, _Xz(raw)), CHUNK)
     if suffix == ".zst":
-        limited = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+        limited: dict[int, int] = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
         return cast(io.BufferedIOBase, zstd.ZstdFile(raw, options=limited))
     return raw
 

@@ -1,7 +1,7 @@
 """How a file of ratings is to be read: what the command line, a grid and `vicinal.load` take.
 
-Everything is None or False unless it is said; a known layout (server.data.layouts) says some of it in one
-word. What is said wins over what the layout says, and both over what the file looks like.
+Everything is None or False unless it is said; a known layout (server.data.layouts) says some of it
+in one word. What is said wins over what the layout says, and both over what the file looks like.
 """
 
 import json
@@ -44,7 +44,7 @@ class ReadingOptions:
     time_unit     None recognizes it (server.data.times)
     member        the file inside a zip archive; None takes the one that holds ratings
     test          a file of ratings that are held out
-    split         which rating of a user is held out; None is `given` where there is one, else random
+    split         which rating of a user is held out; None: `given`, if there is one, else random
 
     Raises InputError for a value that no reading has.
     """
@@ -78,7 +78,9 @@ class ReadingOptions:
         if self.columns is not None and self.fields is not None:
             raise InputError("columns and fields say the same: give one of the two")
         if self.separator is not None and not 0 < len(self.separator) <= MAX_SEPARATOR:
-            raise InputError(f"separator {self.separator[:20]!r}: give a character, ::, tab or space")
+            raise InputError(
+                f"separator {self.separator[:20]!r}: give a character, ::, tab or space"
+            )
         if self.encoding is not None:
             require_encoding(self.encoding)
         if self.min_ratings is not None and self.min_ratings < 1:

@@ -15,10 +15,11 @@ from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
 from server.data.doubts import Doubt, doubts_about
 from server.data.duplicates import Repeats, repeats_of
-from server.data.held_out import HeldOut, chosen
+from server.data.held_out import HeldOut
 from server.data.reading_options import ReadingOptions
 from server.data.scales import USUAL_SCALES, WantedScale, settled, suggestion
 from server.data.times import as_seconds, unreadable
+from server.data.triples import Triples, chosen
 
 MAX_ROWS = 100_000_000
 # Every interaction is as much as any other.
@@ -95,62 +96,41 @@ class RatingRows:
         if ids:
             rows._refuse_outside("user", users, ids.first, ids.user_count)
             rows._refuse_outside("item", items, ids.first, ids.item_count)
-            shape = ids.user_count, ids.item_count
-        else:
-            shape = len(user_names), len(item_names)
         wanted = rows.options.scale
         if scale is not None:
             wanted = WantedScale(scale.minimum, scale.maximum, scale.step)
         graded, levels, shift, said = rows._levels(wanted)
-        times = rows._times()
-        kept, levels, more = rows._once(users, items, levels, times, shape)
-        held_out_rows = kept >= len(rows.table) - rows.test_rows
-        users, items = users[kept], items[kept]
-        notes = [*rows.notes, *said, *more]
-        least = rows.options.min_ratings or 1
-        if least > 1:
-            core = k_core(users, items, shape, least)
-            if not core.any():
-                raise InputError(f"{self.name}: no user and item has {least} ratings or more")
-            notes.append(
-                f"{len(users) - int(core.sum())} ratings left out: of users or items with fewer "
-                f"than {least}"
-            )
-            users, items, levels, held_out_rows = (
-                each[core] for each in (users, items, levels, held_out_rows)
-            )
-            kept = kept[core]
-        times = None if times is None else times[kept]
-        held_out = None
+        tested = np.arange(len(users)) >= rows.table.height - rows.test_rows
+        once, again = rows._once(Triples(users, items, levels, rows._times(), tested))
+        kept, core = _dense_enough(once, rows.options.min_ratings, self.name)
+        told: list[str] = []
         if rows.test_rows:
-            take, held_out_rows, told = chosen(users, held_out_rows, times, seed=seed)
-            notes += told
-            users, items, levels, held_out_rows = (
-                each[take] for each in (users, items, levels, held_out_rows)
-            )
-            times = None if times is None else times[take]
-        if not ids and (least > 1 or rows.test_rows):
-            users, user_names = _compacted(users, user_names)
-            items, item_names = _compacted(items, item_names)
-            shape = len(user_names), len(item_names)
-        if rows.test_rows:
-            held_out = HeldOut.of(
-                users[held_out_rows], items[held_out_rows], levels[held_out_rows], shape[0]
-            )
+            kept, told = chosen(kept, seed=seed)
+            if not kept.tested.any():
+                raise InputError(
+                    f"{self.test_name}: holds no user of {self.name}: are ids written otherwise?"
+                )
+        if not ids and len(kept.users) < len(once.users):
+            kept, user_names, item_names = kept.compacted(user_names, item_names)
+        shape = (ids.user_count, ids.item_count) if ids else (len(user_names), len(item_names))
         ratings = RatingMatrix.from_triples(
-            users,
-            items,
-            levels,
+            kept.users,
+            kept.items,
+            kept.levels,
             user_count=shape[0],
             item_count=shape[1],
             scale=graded,
             user_ids=None if ids else user_names,
             item_ids=None if ids else item_names,
         )
-        order = np.lexsort((items, users)) if times is not None else None
-        timestamps = None if times is None or order is None else times[order]
+        timestamps = kept.timestamps()
+        held_out = None
+        if rows.test_rows:
+            out = kept.take(kept.tested)
+            held_out = HeldOut.of(out.users, out.items, out.levels, shape[0])
         doubts = () if ids else doubts_about(ratings, timestamps, rows.table, rows.options)
-        return IndexedRatings(ratings, timestamps, tuple(notes), doubts, shift, held_out)
+        notes = (*rows.notes, *said, *again, *core, *told)
+        return IndexedRatings(ratings, timestamps, notes, doubts, shift, held_out)
 
     def refuse(self, row: int, reason: str) -> InputError:
         """The error that names the file, the row's line and the reason."""
@@ -227,26 +207,21 @@ class RatingRows:
             return None
         return self.table["timestamp"].to_numpy()
 
-    def _once(
-        self,
-        users: NDArray[np.int64],
-        items: NDArray[np.int64],
-        levels: NDArray[np.uint8],
-        times: NDArray[np.int64] | None,
-        shape: tuple[int, int],
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], list[str]]:
-        """The rows that are kept, one a pair and ascending; their levels; and notes."""
-        found = repeats_of(users * shape[1] + items, levels, times)
-        if found is None:
-            return np.arange(len(users)), levels, []
+    def _once(self, found: Triples) -> tuple[Triples, list[str]]:
+        """One row of each pair, and notes."""
+        repeats = repeats_of(found)
+        if repeats is None:
+            return found, []
         if self.test_rows:
-            self._refuse_in_both(found)
+            self._refuse_in_both(repeats)
         how = self.options.duplicates
         if how is None and self.options.implicit:
             how = "latest"
-        if found.conflicts and how in (None, "refuse"):
-            row, before = found.first_conflict
-            more = "" if found.conflicts == 1 else f", and {found.conflicts - 1} more such pairs"
+        if repeats.conflicts and how in (None, "refuse"):
+            row, before = repeats.first_conflict
+            more = (
+                "" if repeats.conflicts == 1 else f", and {repeats.conflicts - 1} more such pairs"
+            )
             raise self.refuse(
                 row,
                 f"duplicate pair: user {_shown(self.table['user'][row])} rated item "
@@ -255,13 +230,12 @@ class RatingRows:
                 "latest, first or mean",
             )
         notes = []
-        if found.same:
-            notes.append(f"{found.same} rows that repeat another one exactly are left out")
-        if found.conflicts:
+        if repeats.same:
+            notes.append(f"{repeats.same} rows that repeat another one exactly are left out")
+        if repeats.conflicts:
             what = "counted once" if self.options.implicit else f"the {how} counts"
-            notes.append(f"{found.conflicts} pairs of a user and an item occur again: {what}")
-        kept, settled_levels = found.settled(how or "first", levels)
-        return kept, settled_levels, notes
+            notes.append(f"{repeats.conflicts} pairs of a user and an item occur again: {what}")
+        return repeats.settled(how or "first", found), notes
 
     def _refuse_in_both(self, found: Repeats) -> None:
         """Raises InputError for a pair that is held out and trained on."""
@@ -274,30 +248,16 @@ class RatingRows:
             )
 
 
-def k_core(
-    users: NDArray[np.int64], items: NDArray[np.int64], shape: tuple[int, int], least: int
-) -> NDArray[np.bool_]:
-    """Which ratings [N] are left when users and items with fewer are taken away, again and again.
-
-    >>> k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), (3, 2), 2).tolist()
-    [True, True, True, True, False]
-    """
-    kept = np.ones(len(users), dtype=bool)
-    while True:
-        few_users = np.bincount(users[kept], minlength=shape[0]) < least
-        few_items = np.bincount(items[kept], minlength=shape[1]) < least
-        wrong = kept & (few_users[users] | few_items[items])
-        if not wrong.any():
-            return kept
-        kept &= ~wrong
-
-
-def _compacted(
-    indices: NDArray[np.int64], names: tuple[str, ...]
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Without ids that no rating has any more."""
-    left, codes = np.unique(indices, return_inverse=True)
-    return codes.astype(np.int64), tuple(names[at] for at in left)
+def _dense_enough(rows: Triples, least: int | None, name: str) -> tuple[Triples, list[str]]:
+    """Without users and items of fewer ratings, and a note. Raises InputError when none is left."""
+    if least is None or least < 2:
+        return rows, []
+    core = rows.core(least)
+    if not core.any():
+        raise InputError(f"{name}: --min-ratings {least} leaves no rating; give fewer")
+    gone = len(core) - int(core.sum())
+    note = f"{gone} ratings left out: of users or items with fewer than {least} (--min-ratings)"
+    return rows.take(core), [note] if gone else []
 
 
 def checked(

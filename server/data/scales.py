@@ -1,7 +1,8 @@
 """The scale that ratings are on: the usual ones, one that is asked for, and what a file suggests.
 
 A matrix holds levels of a grid of positive ratings (common.ratings.RatingScale). Ratings on a scale
-that begins at 0 or below are shifted onto one, and continuous ones are rounded to one; notes say so.
+that begins at 0 or below are shifted onto one, and continuous ones are rounded to one, as notes
+say.
 
 Shapes: N rows.
 """
@@ -58,7 +59,9 @@ class WantedScale:
             return
         least, most = (float(each) for each in bounds if each is not None)
         if not -MAX_RATING <= least < most <= MAX_RATING:
-            raise InputError(f"scale {self}: needs minimum < maximum, and both within {MAX_RATING:g}")
+            raise InputError(
+                f"scale {self}: needs minimum < maximum, and both within {MAX_RATING:g}"
+            )
         if self.step is not None:
             grid(least, most, self.step)
 
@@ -97,7 +100,8 @@ def wanted_scale(text: str) -> WantedScale:
         (0, 2) if continuous else (2, 3)
     ):
         raise InputError(f"scale {text[:40]!r}: {HINT}")
-    return WantedScale(*numbers, continuous=continuous)
+    least, most, step = [*numbers, None, None, None][:3]
+    return WantedScale(least, most, step, continuous)
 
 
 def parse_scale(text: str) -> RatingScale:
@@ -161,8 +165,8 @@ def settled(values: NDArray[np.float64], wanted: WantedScale | None) -> SettledS
         off_by = float(np.abs(values - _nearest(values, least, step)).max())
         if off_by > TOLERANCE * step:
             notes.append(
-                f"ratings are rounded to {least:g}–{most:g} in steps of {step:g}, by {off_by:.2g} at "
-                "most"
+                f"ratings are rounded to {least:g}–{most:g} in steps of {step:g}, by {off_by:.2g} "
+                "at most"
             )
     elif not _on(values, least, most, step):
         off = np.abs(values - _nearest(values, least, step)) > TOLERANCE * step

@@ -62,9 +62,9 @@ def cut(line: str, separator: str) -> list[str]:
 
 
 def shown(separator: str) -> str:
-    """For a message.
+    r"""For a message.
 
-    >>> shown("\\t"), shown(";")
+    >>> shown("\t"), shown(";")
     ('tabs', "';'")
     """
     return NAMES.get(separator, repr(separator))

@@ -111,4 +111,3 @@ def unreadable(found: object) -> str:
         f"timestamp {short} is not a finite number, nor a date as 2018-07-07 22:09:11; to go "
         "without times, name the other columns with --columns"
     )
-

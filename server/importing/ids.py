@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.errors import InputError
-from server.data.formats import PADDING
 from server.data.reading import MIB, read_file
+from server.data.separators import PADDING
 from server.importing.arrays import read_npy, refuse_pickles
 from server.importing.parquet import read_parquet
 from server.importing.places import Place

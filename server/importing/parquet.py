@@ -18,9 +18,9 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
+from server.data.columns import role_of
 from server.data.parquet import bound_memory, read_in_child
 from server.data.reading import first_line
-from server.data.columns import role_of
 from server.data.rows import MAX_ROWS
 from server.importing.arrays import MAX_BYTES, checked_size
 

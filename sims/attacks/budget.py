@@ -124,7 +124,8 @@ def choose_targets(
 ) -> tuple[int, ...]:
     """Five random items: unpopular (1–4 ratings), middle (40–60), or of the 20 most popular.
 
-    Where too few items have 1–4 ratings, the unpopular ones are those with the fewest. Raises InputError for another choice, and where there are too few such items.
+    Where too few items have 1–4 ratings, the unpopular ones are those with the fewest. Raises
+    InputError for another choice, and where there are too few such items.
     """
     counts = ratings.item_counts()
     # Nobody can be shown what everybody has rated.

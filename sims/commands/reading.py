@@ -78,9 +78,7 @@ class ReadingFlags:
     ] = None
     drop_ratings: Annotated[
         str | None,
-        _option(
-            "--drop-ratings", "Ratings that mean none, as 0,-1,99: left out.", "NUMBERS"
-        ),
+        _option("--drop-ratings", "Ratings that mean none, as 0,-1,99: left out.", "NUMBERS"),
     ] = None
     duplicates: Annotated[
         str | None,

@@ -192,8 +192,8 @@ def prepare(
         split = nothing_held_out(dataset.ratings)
     if hold_out and not len(split.held_out.users):
         raise InputError(
-            f"{experiment.dataset}: no user has two ratings, so none can be held out to find again; "
-            "serve them without --hold-out, or give others"
+            f"{experiment.dataset}: no user has two ratings, so none can be held out to be found: "
+            "serve them without --hold-out, or give ratings to hold out with --test FILE"
         )
     if profiles is None:
         profiles = attacked(experiment, split.train, attack=attack, progress=progress)

@@ -139,9 +139,7 @@ class GridConfig(BaseModel):
         }
         # A folder outlives options that are not used.
         unused = set() if self.reading else {"reading"}
-        asked = self.model_copy(update=named).model_dump_json(
-            exclude={"title", "metrics", *unused}
-        )
+        asked = self.model_copy(update=named).model_dump_json(exclude={"title", "metrics", *unused})
         # The format, too: results of another one do not go on in the same folder.
         text = f"{FORMAT} {asked}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -191,7 +189,9 @@ class GridConfig(BaseModel):
         )
 
     def _reading(self, dataset: str) -> ReadingOptions:
-        words = {key.replace("-", "_"): value for key, value in self.reading.get(dataset, {}).items()}
+        words = {
+            key.replace("-", "_"): value for key, value in self.reading.get(dataset, {}).items()
+        }
         return ReadingOptions.of(**words)
 
     def _variants(self, experiment: Experiment, defense: str) -> Iterator[Cell]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from server.data.yelp import read_reviews
 
 from common.errors import InputError
 from common.ratings import RatingScale
 from server.data.formats import read_ratings
-from server.data.yelp import read_reviews
 
 
 def review(user: str, business: str, stars: object, date: object = "2018-07-07 22:09:11") -> str:
