@@ -156,7 +156,7 @@ def require_roles(
         near = None if counts else near
     else:
         implicit = ""
-    hint = f"did you mean {near!r:.40}? " if near else ""
+    hint = f"is it {near!r:.40}? " if near else ""
     raise InputError(
         f"{where}: no column for {' and '.join(missing)}{shown}: {hint}give {way} "
         f"user=…,item=…,rating=…{implicit}"

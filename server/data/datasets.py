@@ -151,9 +151,9 @@ def load_dataset(
     named = spec in KNOWN or spec.split(":", maxsplit=1)[0] == "synthetic"
     if named:
         if reading != ReadingOptions(split=reading.split):
-            said = " and ".join(f"--{each.replace('_', '-')}" for each in reading.told())
+            said = " and ".join(each.replace("_", " ") for each in reading.told())
             raise InputError(
-                f"data set {spec}: is not a file, so nothing is to be read: leave out {said}"
+                f"data set {spec}: is read as it is published or made: leave out {said}"
             )
         if spec in KNOWN:
             found = _in_folder(spec, data_folder or _folder_from_environment())

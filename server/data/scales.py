@@ -34,6 +34,8 @@ NATURAL_STEPS: Final = (1.0, 0.5, 0.25, 0.1)
 # What people write for no rating.
 NONE_VALUES: Final = (0.0, -1.0, 99.0)
 TOLERANCE: Final = 1e-4
+# A scale that is no wider has steps of 1 where all ratings are whole.
+USUAL_WIDTH: Final = 20
 HINT: Final = "write MIN:MAX:STEP, for example 1:5:1, or MIN:MAX:continuous"
 
 
@@ -221,6 +223,8 @@ def _step(distinct: NDArray[np.float64]) -> float | None:
     least, most = float(distinct[0]), float(distinct[-1])
     gaps = np.diff(distinct)
     widest = float(gaps.min()) if len(gaps) else None
+    # Few ratings may all be far apart, and the scale is finer.
+    widest = 1.0 if widest is not None and most - least <= USUAL_WIDTH else widest
     for step in (widest, *NATURAL_STEPS, 0.05, 0.01):
         if step is not None and step > 0 and _on(distinct, least, most, _clean(step)):
             return _clean(step)

@@ -157,6 +157,16 @@ class Prepared:
         return Recommender(stored, ratings, self.user_count, search=search)
 
 
+def load(experiment: Experiment) -> Dataset:
+    """The ratings that an experiment names, read as it says. Raises InputError."""
+    return load_dataset(
+        experiment.dataset,
+        seed=experiment.seed,
+        reading=experiment.reading,
+        progress=notes_wanted(),
+    )
+
+
 def prepare(
     experiment: Experiment,
     profiles: Profiles | None = None,
@@ -179,13 +189,7 @@ def prepare(
     hold_out   whether one rating of every user is withheld, to be found again
     """
     check(experiment, attack=attack, profiles=profiles, own_model=own_model)
-    if dataset is None:
-        dataset = load_dataset(
-            experiment.dataset,
-            seed=experiment.seed,
-            reading=experiment.reading,
-            progress=notes_wanted(),
-        )
+    dataset = load(experiment) if dataset is None else dataset
     if hold_out:
         split = leave_one_out(dataset, kind=dataset.reading.split, seed=experiment.seed)
     else:
@@ -211,7 +215,10 @@ def prepare(
     if profiles is not None or targets != ():
         watched = targets_of(split.train, seed=experiment.seed, targets=targets)
     local = local_ratings(split)
-    notes = _drawn_note(experiment, split.train, watched, profiles)
+    notes = (
+        *_drawn_note(experiment, split.train, watched, profiles),
+        *_length_note(experiment.list_length, split.train.item_count),
+    )
     return Prepared(experiment, dataset.source, split, profiles, watched, local, dataset, notes)
 
 
@@ -227,6 +234,16 @@ def _drawn_note(
     if made or not promoted or not watched or TARGETS in experiment.attack_options:
         return ()
     return least_popular_note(ratings, watched)
+
+
+def _length_note(length: int, items: int) -> tuple[str, ...]:
+    """That a list of most items has any target in it."""
+    if 2 * length <= items:
+        return ()
+    return (
+        f"a list of {length} is more than half of the {items} items, so that it holds most targets "
+        f"anyway: give --list-length {max(items // 10, 1)}",
+    )
 
 
 def attacked(

@@ -23,7 +23,7 @@ from sims.attacks.profiles import Profiles
 from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import NO_FINE_TUNE, RVD, defense_named, own_defense
-from sims.evaluation.experiment import FILE_PREFIX, Experiment, check, prepare, require_named
+from sims.evaluation.experiment import FILE_PREFIX, Experiment, check, load, prepare, require_named
 from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
@@ -201,6 +201,7 @@ def evaluate(
     measurer: Measurer = partial(measure, processes=processes, progress=progress)
     if own is not None or processes == 1:
         measurer = partial(measure_here, progress=progress)
+    dataset = load(experiment) if dataset is None else dataset
     # Before an attack is computed for hours: another process may have the store.
     with ModelStore(store) as opened:
         prepared = prepare(

@@ -15,8 +15,9 @@ from common.names import nearest, unknown
 from common.versions.encodings import encoding_named
 from common.vicinal.settings import preset
 from server.data.datasets import Dataset, load_dataset
-from server.data.formats import read_ratings
-from server.data.rows import column_positions
+from server.data.columns import by_names
+from server.data.layouts import with_layout
+from server.data.reading_options import ReadingOptions
 from server.data.sources import fetch
 from server.flower_app import RunConfig
 from server.recommending.offload import search_named
@@ -41,8 +42,16 @@ CALLS: dict[str, tuple[Callable[[], object], str, str]] = {
     "data set": (lambda: load_dataset("ML-100K"), "ml-100k", "filmtrust"),
     "synthetic data set": (lambda: load_dataset("sythetic"), "synthetic", "yelp"),
     "data set to fetch": (lambda: fetch("ml1m", Path()), "ml-1m", "ml-100k"),
-    "rating file": (lambda: read_ratings(Path("a.cvs")), ".csv", ".parquet"),
-    "column": (lambda: column_positions(["user", "item", "ratng"], "a"), "rating", "timestamp"),
+    "column": (
+        lambda: by_names(["user", "item", "rating"], "a", ReadingOptions(columns=("user", "itme"))),
+        "item",
+        "rating",
+    ),
+    "format": (lambda: with_layout(ReadingOptions(format="movilens")), "movielens", "yelp"),
+    "duplicates": (lambda: ReadingOptions(duplicates="lates"), "latest", "mean"),
+    "time unit": (lambda: ReadingOptions(time_unit="second"), "seconds", "date"),
+    "encoding of text": (lambda: ReadingOptions(encoding="utf-88"), "utf-8", "latin-1"),
+    "reading option": (lambda: ReadingOptions.of(colums="a"), "columns", "scale"),
     "attack": (lambda: attack_named("averge"), "average", "vicinity"),
     "attack option": (
         lambda: resolve("vicinity", attack_named("vicinity"), {"hub": 3}),

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from common.errors import InputError
 from common.ratings import RatingScale
 from server.data import sources
 from server.data.datasets import KNOWN, Dataset, cache_folder, load_dataset
+from server.data.reading_options import ReadingOptions
 from sims.evaluation.splits import leave_one_out
 
 TARGETS = {
@@ -24,6 +26,13 @@ U_DATA = b"1\t5\t3\t100\n943\t1682\t5\t200\n1\t2\t4\t300\n"
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VICINAL_DATA", raising=False)
     monkeypatch.delenv("VICINAL_CACHE", raising=False)
+
+
+@pytest.fixture
+def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known data sets whose size and digest are not held against what is made here."""
+    for name, known in KNOWN.items():
+        monkeypatch.setitem(KNOWN, name, replace(known, counts=None, digest=None))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +64,7 @@ def check_small(dataset: Dataset) -> None:
     assert ratings.user_ids is None
 
 
+@pytest.mark.usefixtures("_of_any_size")
 def test_a_published_split_is_a_union_that_says_what_it_holds_out(tmp_path: Path) -> None:
     dataset = load_dataset("ml-100k", data_folder=put(tmp_path, SPLIT))
     check_small(dataset)
@@ -66,6 +76,7 @@ def test_a_published_split_is_a_union_that_says_what_it_holds_out(tmp_path: Path
     assert leave_one_out(dataset).train.items.tolist() == [4, 1681]
 
 
+@pytest.mark.usefixtures("_of_any_size")
 def test_times_of_a_published_split_come_from_the_raw_file(tmp_path: Path) -> None:
     dataset = load_dataset(
         "ml-100k", data_folder=put(tmp_path, {**SPLIT, "ml-100k/u.data": U_DATA})
@@ -83,6 +94,7 @@ def zipped(member: str, data: bytes, folder: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("where", ["ml-100k/", ""])
 @pytest.mark.parametrize("kind", ["u.data", "ml-100k.inter", "ml-100k.zip"])
 def test_the_raw_file_keeps_the_published_shape(tmp_path: Path, where: str, kind: str) -> None:
@@ -99,6 +111,7 @@ def test_the_raw_file_keeps_the_published_shape(tmp_path: Path, where: str, kind
     assert dataset.timestamps.tolist() == [300, 100, 200]
 
 
+@pytest.mark.usefixtures("_of_any_size")
 def test_movielens_1m_is_read_from_its_own_format(tmp_path: Path) -> None:
     rows = b"1::1193::5::978300760\n1::661::3::978302109\n6040::1193::1::956704219\n"
     archive = zipped("ml-1m/ratings.dat", rows, tmp_path)
@@ -109,6 +122,7 @@ def test_movielens_1m_is_read_from_its_own_format(tmp_path: Path) -> None:
     assert dataset.timestamps is not None
 
 
+@pytest.mark.usefixtures("_of_any_size")
 def test_yelp_is_read_where_its_file_is(tmp_path: Path) -> None:
     line = b'{"user_id":"a","business_id":"b","stars":4.0,"date":"2020-01-01 00:00:00"}\n'
     name = "yelp/yelp_academic_dataset_review.json"
@@ -119,7 +133,7 @@ def test_yelp_is_read_where_its_file_is(tmp_path: Path) -> None:
 
 def test_a_file_is_a_data_set(tmp_path: Path) -> None:
     path = put(tmp_path, {"mine.csv": b"ann,tea,60\nbob,tea,5\n"}) / "mine.csv"
-    dataset = load_dataset(str(path), scale=RatingScale(1, 100, 1))
+    dataset = load_dataset(str(path), reading=ReadingOptions.of(scale="1:100"))
     assert dataset.name == "mine.csv"
     assert dataset.ratings.user_ids == ("ann", "bob")
     assert dataset.source == f"file {path}"
@@ -133,6 +147,7 @@ def test_synthetic_is_spelled_with_its_size() -> None:
     assert dataset.source == "synthetic ratings, seed 4"
 
 
+@pytest.mark.usefixtures("_of_any_size")
 def test_the_environment_names_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICINAL_DATA", str(put(tmp_path, SPLIT)))
     check_small(load_dataset("ml-100k"))
@@ -247,7 +262,45 @@ def test_the_raw_file_and_the_published_split_are_the_same_ratings(
     assert from_raw.ratings.digest() == published.ratings.digest()
 
 
-def test_a_file_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ratings.csv", "ml-1m/ratings.csv"])
+def test_a_foreign_file_of_a_known_name_is_refused(tmp_path: Path, name: str) -> None:
+    folder = put(tmp_path, {name: b"userId,movieId,rating\n1,2,3\n2,3,4\n"})
+    with pytest.raises(InputError) as caught:
+        load_dataset("ml-1m", data_folder=folder)
+    text = str(caught.value)
+    assert f"{folder / name}: is not ml-1m: it has 2 users, 2 items, 2 ratings" in text
+    assert "1,000,209 ratings; to use the file, give its path: --dataset" in text
+
+
+def test_other_ratings_of_the_same_size_are_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(tmp_path, {"ml-1m/ratings.csv": b"1,2,3\n2,3,4\n"})
+    monkeypatch.setitem(KNOWN, "ml-1m", replace(KNOWN["ml-1m"], counts=(2, 2, 2)))
+    dataset = load_dataset("ml-1m", data_folder=folder)
+    assert [doubt.code for doubt in dataset.doubts] == ["other-contents"]
+    same = replace(KNOWN["ml-1m"], counts=(2, 2, 2), digest=dataset.ratings.digest())
+    monkeypatch.setitem(KNOWN, "ml-1m", same)
+    assert load_dataset("ml-1m", data_folder=folder).doubts == ()
+
+
+def test_a_known_data_set_is_not_read_otherwise() -> None:
+    with pytest.raises(InputError, match="is read as it is published or made: leave out scale"):
+        load_dataset("synthetic", reading=ReadingOptions.of(scale="1:5"))
+
+
+def test_a_file_that_is_not_there_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ratings.csv").write_text("1,2,3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"ratngs\.csv: no such file: did you mean ratings\.csv"):
+        load_dataset("ratngs.csv")
+    with pytest.raises(InputError, match="ratings: no such file: did you mean"):
+        load_dataset("ratings")
+    for spec in ("~/ratings.csv", "'ratings.csv'", '"~/ratings.csv"', f"{tmp_path}/ratings.csv"):
+        assert load_dataset(spec).name == "ratings.csv"
     with pytest.raises(InputError, match=r"missing\.csv: no such file"):
         load_dataset("missing.csv")
     with pytest.raises(InputError, match="no/such: no such file"):

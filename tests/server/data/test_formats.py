@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from common.ratings import RatingScale
-from server.data.formats import PARSERS, parse_csv, read_ratings
-from server.data.rows import FixedIds, IndexedRatings
+from server.data.formats import SEPARATED, parse, read_ratings
+from server.data.reading_options import ReadingOptions
+from server.data.rows import FixedIds, IndexedRatings, RatingRows
 
 ROWS = [("7", "30", 4.0, 100), ("7", "4", 5.0, 200), ("12", "30", 1.0, 300)]
+
+
+def parsed(suffix: str, data: bytes, name: str) -> RatingRows:
+    return parse(data, name, suffix, ReadingOptions())
+
+
+def parse_csv(data: bytes, name: str) -> RatingRows:
+    return parsed(".csv", data, name)
 
 
 def parquet(**columns: object) -> bytes:
@@ -69,7 +78,7 @@ def test_every_kind_of_file_says_the_same(tmp_path: Path, name: str, compressed:
 def test_datetimes_of_parquet_are_seconds() -> None:
     moments = pl.Series([0, 90, 1_000_000_000]).cast(pl.Datetime("ms"))
     data = parquet(user=["a", "b", "c"], item=[1, 1, 1], rating=[1, 2, 3], timestamp=moments)
-    times = PARSERS[".parquet"](data, "x.parquet").indexed().timestamps
+    times = parsed(".parquet", data, "x.parquet").indexed().timestamps
     assert times is not None
     assert times.tolist() == [0, 0, 1_000_000]
 
@@ -92,20 +101,29 @@ BAD = [
     ("x.csv", b"1,2,3\n,3,3\n", "x.csv line 2: the user is missing"),
     ("x.csv", b'1,2,3\n2,"",3\n', "x.csv line 2: the item is missing"),
     ("x.csv", b"1,2,3\n1,3\n", "x.csv line 2: wrong number of fields: 2, where line 1 has 3"),
-    ("x.csv", b"1,2,3\n\n1,3,3\n", "x.csv line 2: wrong number of fields: 1"),
+    ("x.csv", b"1,2,3\nx\n1,3,3\n", "x.csv line 2: wrong number of fields: 1"),
+    ("x.csv", b"1,2,3\n\n1,3\n", "x.csv line 3: wrong number of fields: 2"),
     ("x.csv", b"1,2,3\n1,3,3,4\n", "x.csv line 2: wrong number of fields: 4"),
     ("x.csv", b"1,2,3,4,5\n", "x.csv line 1: neither a rating nor names of columns"),
     ("x.csv", b"a,b,c\n1,2,3\n", "x.csv line 1: neither a rating nor names of columns"),
-    ("x.csv", b"user,item,rating,mood\n", "x.csv line 1: unknown column 'mood'"),
-    ("x.csv", b"user,item,uid,rating\n", "x.csv line 1: second column 'uid'"),
+    ("x.csv", b"user,item,ratng\n", "x.csv line 1: no column for rating in 'user', 'item', 'ratng': "
+     "is it 'ratng'?"),
+    ("x.csv", b"user,item,uid,rating\n", "x.csv line 1: 'user' and 'uid' may both be the user: say "
+     "which with --columns"),
+    ("x.csv", b"1,2\n", "x.csv line 1: two fields, so there are no ratings: give --implicit"),
+    ("x.csv", b"0,1,2\n5,6,1\n", "x.csv line 1: is a rating, or the names that pandas writes for "
+     "columns: give --header yes or --header no"),
     ("x.csv", b"user,rating\n1,2\n", "x.csv line 1: no column for item"),
     ("x.csv", b"1,2,3\n5,6,1\n1,2,4\n", "x.csv line 3: duplicate pair: user '1' rated item '2' on "
      "line 1 already"),
-    ("x.csv", b"1,2,3\n1,3,99\n", "x.csv line 2: rating 99 is out of scale"),
-    ("x.csv", b"1,2,3\n1,3,0\n", "x.csv line 2: rating 0 is out of scale"),
+    ("x.csv", b"1,2,3\n1,3,99\n", "give --drop-ratings 99 if that means none"),
+    ("x.csv", b"1,2,3\n1,3,0\n", "give --drop-ratings 0 if that means none, or --scale 0:3:1"),
+    ("x.csv", b"1,2,-1.5\n1,3,2\n", "line 1: rating -1.5 is out of scale"),
+    ("x.csv", b"1,2,30\n1,3,60\n", "give --scale 30:60:30"),
     ("x.csv", b"1,2,3\n1,3,3.7\n", "x.csv line 2: rating 3.7 is out of scale"),
-    ("x.csv", b"1,2,3\n\xff,3,3\n", "x.csv line 2: not UTF-8 text"),
-    ("x.tsv", b"1,2,3\n", "x.tsv line 1: neither a rating nor names of columns"),
+    ("x.csv", b"1,2,3\n\x85,3,3\n", "x.csv line 2: not UTF-8 text: name its encoding"),
+    ("x.csv", b"\xc3\xa9,2,3\n\xff,3,3\n", "line 2: not UTF-8 text, though other lines are"),
+    ("x.tsv", b"one\n", "x.tsv line 1: neither a rating nor names of columns"),
     ("x.inter", b"1\t2\t3\n", "x.inter line 1: an .inter file starts with a header"),
     ("x.parquet", b"PAR1nonsensePAR1", "x.parquet: not a parquet file"),
     ("x.parquet", parquet(user=[1.5], item=[1], rating=[1]), "'user' is Float64, which is no user"),
@@ -113,7 +131,10 @@ BAD = [
     ("x.parquet", parquet(user=[1, 2], item=[1, None], rating=[1, 1]), "row 2: the item is"),
     ("x.parquet", parquet(user=[1], item=[1]), "x.parquet: no column for rating"),
     ("x.parquet", parquet(user=[], item=[], rating=[]), "x.parquet"),
-    ("x.txt", b"1 2 3", "x.txt: unknown kind of file '.txt'"),
+    ("x.txt", b"one", "x.txt: cannot tell what separates the fields: give --separator"),
+    ("x.xlsx", b"1 2 3", "x.xlsx: unknown kind of file '.xlsx'"),
+    ("x.csv.zip", b"PK", "x.csv.zip: cannot be read"),
+    ("x.json", b'{"user": 1, "item": 2, "rating": 3}\n{]', "x.json line 2: not an object of JSON"),
 ]  # fmt: skip
 
 
@@ -199,14 +220,14 @@ TEXT = st.text(
 )
 
 
-@pytest.mark.parametrize("suffix", sorted(set(PARSERS) - {".parquet"}))
+@pytest.mark.parametrize("suffix", [*SEPARATED, ".txt"])
 @given(data=st.binary(max_size=120) | TEXT.map(lambda text: text.encode(errors="surrogatepass")))
 @example(data=b"user,item,rating\n")
 @example(data=b"1\x002,3,4")
 @settings(max_examples=150, deadline=None)
 def test_hostile_bytes_are_input_errors_at_worst(suffix: str, data: bytes) -> None:
     try:
-        indexed = PARSERS[suffix](data, "hostile").indexed()
+        indexed = parsed(suffix, data, "hostile").indexed()
     except InputError as error:
         assert "hostile" in str(error) and "\n" not in str(error)
     else:
@@ -232,7 +253,7 @@ def test_a_damaged_parquet_file_is_an_input_error_at_worst(
 ) -> None:
     data = VALID[:position] + bytes([byte]) + VALID[position + 1 : len(VALID) - cut]
     try:
-        PARSERS[".parquet"](data, "hostile").indexed()
+        parsed(".parquet", data, "hostile").indexed()
     except InputError as error:
         assert "hostile" in str(error) and "\n" not in str(error)
 
@@ -243,7 +264,7 @@ def test_a_reader_that_is_aborted_takes_nobody_with_it() -> None:
     for position in (50, 200, 314, 482):
         data = VALID[:position] + b"\x7f" + VALID[position + 1 :]
         with pytest.raises(InputError) as caught:
-            PARSERS[".parquet"](data, "hostile")
+            parsed(".parquet", data, "hostile")
         ends.append(str(caught.value))
     assert "hostile: not a parquet file, or a damaged one" in ends
 

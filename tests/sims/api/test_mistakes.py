@@ -115,7 +115,10 @@ def test_a_picture_calls_a_defense_what_a_figure_calls_it(data: vc.Dataset) -> N
     ("call", "told"),
     [
         (lambda d: vc.load("ml100k"), "did you mean ml-100k"),
-        (lambda d: vc.load("ml-100k", scale="1:5"), "has a scale of its own"),
+        (
+            lambda d: vc.load("ml-100k", scale="1:5"),
+            "is read as it is published or made: leave out scale",
+        ),
         (lambda d: vc.attack("mixrnd", d), "unknown attack 'mixrnd': did you mean mixrand"),
         (lambda d: vc.attack("none", d), "makes no profiles"),
         (lambda d: vc.train(d, model="fm"), "unknown model 'fm': did you mean mf"),

@@ -32,7 +32,7 @@ def test_describe_json_says_what_a_file_holds(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert (said["users"], said["items"], said["ratings"]) == (2, 2, 3)
     assert said["density"] == 0.75
-    assert said["scale"] == {"minimum": 1, "maximum": 5, "step": 1}
+    assert said["scale"] == {"minimum": 1, "maximum": 5, "step": 1, "shift": 0}
     assert said["mean"] == pytest.approx(10 / 3)
     assert said["ratings_per_user"]["median"] == 1.5
     assert said["ratings_per_item"]["max"] == 2

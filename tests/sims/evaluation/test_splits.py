@@ -110,7 +110,7 @@ def test_validation_draws_differ_from_test_draws_of_the_same_seed() -> None:
 @pytest.mark.parametrize(
     ("kind", "seed", "message"),
     [
-        ("newest", 0, "choose one of published, random, latest"),
+        ("newest", 0, "choose one of published, given, random, latest"),
         ("published", 0, "no published split"),
         ("latest", 0, "no timestamps"),
         ("random", -1, "seed -1"),
