@@ -224,8 +224,8 @@ def _step(distinct: NDArray[np.float64]) -> float | None:
     gaps = np.diff(distinct)
     widest = float(gaps.min()) if len(gaps) else None
     # Few ratings may all be far apart, and the scale is finer.
-    widest = 1.0 if widest is not None and most - least <= USUAL_WIDTH else widest
-    for step in (widest, *NATURAL_STEPS, 0.05, 0.01):
+    first = 1.0 if most - least <= USUAL_WIDTH else None
+    for step in (first, widest, *NATURAL_STEPS, 0.05, 0.01):
         if step is not None and step > 0 and _on(distinct, least, most, _clean(step)):
             return _clean(step)
     return None
