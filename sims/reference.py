@@ -18,6 +18,8 @@ from pydantic_core import PydanticUndefined
 from typer.models import OptionInfo
 
 from common.errors import InputError, VicinalError
+from server.data.doubts import CODES
+from server.data.layouts import LAYOUTS
 from server.flower_app import RunConfig
 from sims.cli import COMMANDS, INTERRUPTED, app
 from sims.commands import certify, data, device_report, model, tally_report
@@ -75,7 +77,9 @@ Row = Sequence[str]
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *_commands(), *_configurations(), *_results(), *_codes()])
+    return "\n".join(
+        [INTRODUCTION, *_commands(), *_layouts(), *_configurations(), *_results(), *_codes()]
+    )
 
 
 def _commands() -> Iterator[str]:
@@ -187,6 +191,29 @@ def _given(default: Any) -> str:
     return f"`{default}`".replace("'", '"')
 
 
+def _layouts() -> Iterator[str]:
+    yield "## Layouts of public data sets\n"
+    yield (
+        "What a name of `--format` says; options that are given beside it win "
+        "([how-to/own-data.md](how-to/own-data.md)).\n"
+    )
+    rows = [
+        (f"`{name}`", layout.what, _said(layout.options.told())) for name, layout in LAYOUTS.items()
+    ]
+    yield _table(("name", "what has it", "what it says"), rows)
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    """Options as one writes them on the command line."""
+    words = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, list):
+            value = ",".join(f"{each:g}" if isinstance(each, float) else each for each in value)
+        words.append(f"`{flag}`" if value is True else f"`{flag} {value}`")
+    return " ".join(words)
+
+
 def _results() -> Iterator[str]:
     yield "## Results\n"
     yield (
@@ -232,6 +259,7 @@ def _results() -> Iterator[str]:
         f"ROW is {', '.join(f'`{row}`' for row in ROWS)}; PRESET is `vicinal`.",
     )
     yield _keys("vicinal data describe --json", data.KEYS)
+    yield _keys("Warnings", CODES, "What `warnings` of `evaluate` and `data describe` may have.")
     yield _keys("vicinal model import --json", model.KEYS)
 
 

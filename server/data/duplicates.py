@@ -6,6 +6,7 @@ Shapes: N rows, G pairs that occur more than once.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from server.data.triples import Triples
@@ -46,16 +47,17 @@ class Repeats:
         return np.sort(most[(least < first_test) & (most >= first_test)])
 
 
-def repeats_of(rows: Triples) -> Repeats | None:
-    """None where every pair occurs once."""
+def repeats_of(rows: Triples) -> Repeats | Triples:
+    """What occurs again; the rows by pair where nothing does."""
     levels, times = rows.levels, rows.times
     pairs = rows.users * (int(rows.items.max(initial=0)) + 1) + rows.items
-    order = np.argsort(pairs, kind="stable")
-    again = pairs[order][1:] == pairs[order][:-1]
+    order = pl.Series(pairs).arg_sort().to_numpy()
+    ordered = pairs[order]
+    again = ordered[1:] == ordered[:-1]
     if not again.any():
-        return None
-    if times is not None:
-        order = np.lexsort((times, pairs))
+        return rows.take(order)
+    # polars leaves the order of equal ones open.
+    order = np.argsort(pairs, kind="stable") if times is None else np.lexsort((times, pairs))
     starts = np.flatnonzero(np.concatenate([[True], ~again]))
     differs = levels[order][1:] != levels[order][:-1]
     if times is not None:

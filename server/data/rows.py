@@ -113,17 +113,8 @@ class RatingRows:
         if not ids and len(kept.users) < len(once.users):
             kept, user_names, item_names = kept.compacted(user_names, item_names)
         shape = (ids.user_count, ids.item_count) if ids else (len(user_names), len(item_names))
-        ratings = RatingMatrix.from_triples(
-            kept.users,
-            kept.items,
-            kept.levels,
-            user_count=shape[0],
-            item_count=shape[1],
-            scale=graded,
-            user_ids=None if ids else user_names,
-            item_ids=None if ids else item_names,
-        )
-        timestamps = kept.timestamps()
+        names = (None, None) if ids else (user_names, item_names)
+        ratings, timestamps = kept.matrix(graded, shape, *names), kept.times
         held_out = None
         if rows.test_rows:
             out = kept.take(kept.tested)
@@ -208,10 +199,10 @@ class RatingRows:
         return self.table["timestamp"].to_numpy()
 
     def _once(self, found: Triples) -> tuple[Triples, list[str]]:
-        """One row of each pair, and notes."""
+        """One row of each pair, by user and then item; and notes."""
         repeats = repeats_of(found)
-        if repeats is None:
-            return found, []
+        if isinstance(repeats, Triples):
+            return repeats, []
         if self.test_rows:
             self._refuse_in_both(repeats)
         how = self.options.duplicates

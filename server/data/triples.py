@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ratings import RatingMatrix, RatingScale
+
 
 @dataclass(frozen=True)
 class Triples:
@@ -30,11 +32,18 @@ class Triples:
             self.users[rows], self.items[rows], self.levels[rows], times, self.tested[rows]
         )
 
-    def timestamps(self) -> NDArray[np.int64] | None:
-        """Times in the order of a matrix of these ratings: by user, then item."""
-        if self.times is None:
-            return None
-        return self.times[np.lexsort((self.items, self.users))]
+    def matrix(
+        self,
+        scale: RatingScale,
+        shape: tuple[int, int],
+        user_ids: tuple[str, ...] | None,
+        item_ids: tuple[str, ...] | None,
+    ) -> RatingMatrix:
+        """The same ratings; rows have to be in the order of a matrix: by user, then item."""
+        indptr = np.zeros(shape[0] + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.users, minlength=shape[0]), out=indptr[1:])
+        items = self.items.astype(np.int32)
+        return RatingMatrix(indptr, items, self.levels, shape[1], scale, user_ids, item_ids)
 
     def core(self, least: int) -> NDArray[np.bool_]:
         """Which rows [N] are left when users and items with fewer go, again and again.

@@ -14,8 +14,8 @@ from common.models import model_named
 from common.names import nearest, unknown
 from common.versions.encodings import encoding_named
 from common.vicinal.settings import preset
-from server.data.datasets import Dataset, load_dataset
 from server.data.columns import by_names
+from server.data.datasets import Dataset, load_dataset
 from server.data.layouts import with_layout
 from server.data.reading_options import ReadingOptions
 from server.data.sources import fetch

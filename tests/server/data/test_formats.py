@@ -106,8 +106,8 @@ BAD = [
     ("x.csv", b"1,2,3\n1,3,3,4\n", "x.csv line 2: wrong number of fields: 4"),
     ("x.csv", b"1,2,3,4,5\n", "x.csv line 1: neither a rating nor names of columns"),
     ("x.csv", b"a,b,c\n1,2,3\n", "x.csv line 1: neither a rating nor names of columns"),
-    ("x.csv", b"user,item,ratng\n", "x.csv line 1: no column for rating in 'user', 'item', 'ratng': "
-     "is it 'ratng'?"),
+    ("x.csv", b"user,item,ratng\n", "x.csv line 1: no column for rating in "
+     "'user', 'item', 'ratng': is it 'ratng'?"),
     ("x.csv", b"user,item,uid,rating\n", "x.csv line 1: 'user' and 'uid' may both be the user: say "
      "which with --columns"),
     ("x.csv", b"1,2\n", "x.csv line 1: two fields, so there are no ratings: give --implicit"),

@@ -158,7 +158,7 @@ def test_what_is_loaded_stays(from_file: Dataset) -> None:
         ({"user": USERS, "rating": RATINGS}, "dict: no column for item in 'user', 'rating': give"),
         (
             pl.DataFrame({"id": ITEMS, "user_id": USERS, "item_id": ITEMS, "ratng": RATINGS}),
-            "data frame: no column for rating in 'id', 'user_id', 'item_id', 'ratng': is it 'ratng'",
+            "no column for rating in 'id', 'user_id', 'item_id', 'ratng': is it 'ratng'",
         ),
         ({"x": USERS, "y": ITEMS}, "dict: no column for rating in 'x', 'y': give"),
         ([(1, 2, 3), (1, 5, 4), (7, 8, 5)], "data: a list: give a polars"),
