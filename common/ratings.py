@@ -79,7 +79,7 @@ class RatingScale:
         return np.clip(np.rint(exact), 0, self.level_count - 1).astype(np.uint8)
 
     def __str__(self) -> str:
-        if self.level_count == 1:
+        if self.minimum == self.maximum:
             return f"{self.minimum:g} alone"
         return f"{self.minimum:g}–{self.maximum:g} in steps of {self.step:g}"
 

@@ -10,7 +10,7 @@ from common.errors import InputError
 from server.data.encodings import as_utf8
 from server.data.reading_options import ReadingOptions
 from server.data.rows import MAX_ROWS, RatingRows, checked
-from server.data.separators import sample_lines, separator_of
+from server.data.separators import STAND_IN, sample_lines, separator_of
 
 # A wider matrix is no table of ratings.
 MAX_WIDTH: Final = 100_000
@@ -22,10 +22,12 @@ def parse_netflix(data: bytes, name: str, options: ReadingOptions) -> RatingRows
     if data.count(b"\n") > MAX_ROWS:
         raise InputError(f"{name}: more than {MAX_ROWS} lines; filter it first")
     data, notes = as_utf8(data, name, options.encoding)
+    if STAND_IN.encode() in data:
+        raise InputError(f"{name}: holds control characters")
     lines = pl.read_csv(
         data,
         has_header=False,
-        separator="\x1f",
+        separator=STAND_IN,
         quote_char=None,
         schema={"column_1": pl.String},
         empty_string_is_null=False,
@@ -99,7 +101,7 @@ def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
             )
         ratings = fields[1:]
         rated = np.flatnonzero(~np.isin(ratings, missing) & np.isfinite(ratings))
-        if len(rated) != int(fields[0]):
+        if len(rated) != fields[0]:
             raise InputError(
                 f"{name} line {number}: the first field, {fields[0]:g}, should count the "
                 f"{len(rated)} ratings of the row: is something else than --drop-ratings missing?"

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def open_member(archive: Path, member: str) -> Iterator[io.BufferedIOBase]:
             yield cast(io.BufferedIOBase, stream)
     except KeyError:
         raise InputError(f"{archive}: holds no {member}") from None
-    except (*_ERRORS, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+    except (*_ERRORS, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
         # RuntimeError: encrypted, or (its subclass NotImplementedError) an odd compression.
         raise InputError(f"{archive}: cannot be read ({first_line(error)})") from error
 
@@ -133,11 +134,14 @@ def members_of(archive: Path) -> list[str]:
     """The files in a zip archive, without folders and what macOS adds. Raises InputError."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            names = [each.filename for each in opened.infolist() if not each.is_dir()]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            names = [each.filename for each in opened.infolist()]
+    except (*_ERRORS, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
         raise InputError(f"{archive}: cannot be read ({first_line(error)})") from error
     return [
-        name for name in names if "__MACOSX" not in name and not Path(name).name.startswith(".")
+        name
+        for name in names
+        if name and not name.endswith("/") and "__MACOSX" not in name
+        if not Path(name).name.startswith(".")
     ]
 
 

@@ -163,7 +163,7 @@ def test_a_value_off_the_grid_is_refused(value: float) -> None:
     "limits",
     [
         (0, 5, 1),
-        (5, 5, 1),
+        (6, 5, 1),
         (1, 5, 0),
         (1, 5, -1),
         (1, 5, 3),
@@ -179,6 +179,13 @@ def test_a_value_off_the_grid_is_refused(value: float) -> None:
 def test_a_scale_that_is_none_is_refused(limits: tuple[float, float, float]) -> None:
     with pytest.raises(InputError, match="rating scale"):
         RatingScale(*limits)
+
+
+def test_a_scale_of_one_level_says_who_met_what() -> None:
+    scale = RatingScale(1, 1, 1)
+    assert scale.level_count == 1 and scale.fractions.tolist() == [1]
+    assert scale.nearest_levels([-3, 0.2, 9]).tolist() == [0, 0, 0]
+    assert str(scale) == "1 alone"
 
 
 def test_arrays_are_lent_and_not_copied() -> None:

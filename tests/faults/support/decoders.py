@@ -4,11 +4,16 @@ Where a digest would refuse every change, it is made anew: what is behind it is 
 """
 
 import asyncio
+import bz2
+import gzip
+import io
+import lzma
 import struct
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from backports import zstd
@@ -38,7 +43,10 @@ from common.wire.messages import (
 )
 from common.wire.packing import decode_varints, pack, unpack
 from common.wire.slim import slim_from_wire, slim_to_wire
-from server.data.formats import PARSERS
+from server.data.formats import parse as parse_ratings
+from server.data.formats import read_ratings
+from server.data.layouts import with_layout
+from server.data.reading_options import ReadingOptions
 from server.reports.tally import Tally
 from server.reports.tally_file import TallyFile
 from server.trust.tokens import TokenKeys, TokenRefusedError
@@ -225,13 +233,27 @@ def _texts(folder: Path) -> Iterator[Decoder]:
         ".tsv": b"1\t2\t3\t881250949\n1\t3\t4\t881250950\n",
         ".dat": b"1::2::3::978300760\n2::2::5::978300761\n",
         ".inter": b"user_id:token\titem_id:token\trating:float\n1\t2\t3\n2\t3\t4\n",
+        ".txt": b'sep=;\n"user";"item";"rating"\n"1\n";"2;";"3,5"\n4;5;"1,0"\n',
+        ".jsonl": b'{"user": 1, "item": "x", "rating": 3, "time": "2018-07-07"}\n',
+        ".json": b"{'user': 1, 'item': 'x', 'rating': 3.0}\n",
     }
     for suffix, text in lines.items():
-        yield Decoder(
-            f"rating file {suffix}",
-            [text],
-            lambda data, suffix=suffix: PARSERS[suffix](data, "file"),  # type: ignore[misc]
-        )
+        yield _ratings(suffix, suffix, text)
+    yield _ratings("of Netflix", ".txt", b"1:\n7,3,2005-09-06\n8,4,2005-09-07\n", format="netflix")
+    yield _ratings("of Jester", ".csv", b"2,99,1.5,-3.2,99\n1,99,99,99,7\n", format="jester")
+    yield _ratings(
+        "again", ".csv", b"1,2,0\n1,2,3\n1,2,4\n2,2,5\n1,3,4\n2,3,4\n", duplicates="mean",
+        drop_ratings="0", min_ratings=2, scale="0:5",
+    )  # fmt: skip
+
+
+def _ratings(name: str, suffix: str, text: bytes, **said: Any) -> Decoder:
+    options = with_layout(ReadingOptions.of(**said))
+    return Decoder(
+        f"rating file {name}",
+        [text, text.decode().encode("utf-16")],
+        lambda data: parse_ratings(data, "file", suffix, options).indexed(),
+    )
 
 
 def _files(folder: Path, scene: Scene, said: Description) -> Iterator[Decoder]:
@@ -252,6 +274,20 @@ def _files(folder: Path, scene: Scene, said: Description) -> Iterator[Decoder]:
     with Tally(users=9, eligible=(9, 9), path=folder / "kept.sqlite") as tally:
         tally.add("v", "p", "k", Counts((4, 3), (2, 0)))
     database = (folder / "kept.sqlite").read_bytes()
+    text = b"1,2,3\n2,2,1\n3,1,5\n"
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ratings.csv", text)
+    for end, packed in {
+        "gz": gzip.compress(text),
+        "bz2": bz2.compress(text),
+        "xz": lzma.compress(text),
+        "zst": zstd.compress(text),
+        "zip": zipped.getvalue(),
+    }.items():
+        yield Decoder(
+            f"rating file .{end}", [packed], from_file(read_ratings, f"r.csv.{end}"), expensive=True
+        )
     yield Decoder(
         "tally file",
         [database],

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
-from server.data.datasets import Dataset, HeldOut
+from server.data.datasets import Dataset
+from server.data.held_out import HeldOut
 from sims.evaluation.splits import Split, hold_out_one, leave_one_out, without
 
 SCALE = RatingScale(1, 5, 1)
