@@ -98,6 +98,9 @@ def by_order(width: int, where: str, options: ReadingOptions) -> Columns:
         for role, place in _pairs(words, where):
             positions[role] = _position(place, width, where)
     else:
+        while len(words) > width and WORDS.get(words[-1].lower()) == "timestamp":
+            # Not every file has times.
+            words = words[:-1]
         if len(words) > width:
             raise InputError(f"{where}: --columns names {len(words)} columns; there are {width}")
         for at, word in enumerate(words):

@@ -47,7 +47,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     ),
     "lastfm": Layout(
         "Last.fm 360K (plays.tsv) and HetRec 2011 (user_artists.dat)",
-        ReadingOptions.of(columns="user,item,-,rating", implicit=True),
+        ReadingOptions.of(columns="user,-,item,rating", implicit=True),
     ),
     "netflix": Layout(
         "Netflix prize: combined_data_*.txt, mv_*.txt",

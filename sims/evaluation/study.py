@@ -5,6 +5,7 @@ they speak of the same ratings, targets and model versions when their options ag
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -202,8 +203,9 @@ def evaluate(
     if own is not None or processes == 1:
         measurer = partial(measure_here, progress=progress)
     dataset = load(experiment) if dataset is None else dataset
-    # Before an attack is computed for hours: another process may have the store.
-    with ModelStore(store) as opened:
+    with ExitStack() as stack:
+        # Another process may have a store that is there: told before an attack takes hours.
+        opened = stack.enter_context(ModelStore(store)) if store.is_dir() else None
         prepared = prepare(
             experiment,
             profiles,
@@ -212,4 +214,5 @@ def evaluate(
             own_model=own_model,
             progress=progress,
         )
+        opened = opened or stack.enter_context(ModelStore(store))
         return evaluate_cell(cell, prepared, opened, measurer, own=own, progress=progress)
