@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from common.ratings import RatingMatrix
+from common.text import one_line
 from server.data.reading_options import ReadingOptions
 
 # What each code means, for docs/reference.md.
@@ -95,7 +96,7 @@ def _doubts(
         if _like(users, _ITEM_LIKE) and _like(items, _USER_LIKE):
             yield Doubt(
                 "swapped",
-                f"users have ids as {users[0][:20]}, items as {items[0][:20]}: perhaps the other "
+                f"users have ids as {one_line(users[0], 20)}, items as {one_line(items[0], 20)}: perhaps the other "
                 "way round; say so with --columns item,user,rating,time",
             )
         for role, names in (("user", users), ("item", items)):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import InputError
+from common.text import one_line
 from sims.commands.options import expanded
 from sims.commands.reading import ReadingFlags
 
@@ -182,7 +183,7 @@ def _print_table(description: dict[str, Any]) -> None:
     for key in ("users", "items", "ratings"):
         shown[key] = f"{description[key]:,}"
     for key in ("first_users", "first_items"):
-        shown[key] = ", ".join(f"{name:.40}" for name in description[key])
+        shown[key] = ", ".join(one_line(name, 40) for name in description[key])
     told = {key: shown.pop(key) for key in ("reading", "notes", "warnings")}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)

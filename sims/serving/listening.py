@@ -61,11 +61,13 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
 
     if description.experiment:
         typer.echo(f"EXPERIMENT: {description.experiment}", err=True)
+    for doubt in notes["warnings"]:
+        typer.echo(f"warning: {doubt['text']}", err=True)
 
     def listening(port: int, metrics_port: int | None) -> None:
         address = join_address(wanted.host, port)
         typer.echo(f"listening on {address}  version {description.version[:12]}…")
-        for line in notes["neighbors"] if notes_wanted() else ():
+        for line in [*notes["reading"], *notes["neighbors"]] if notes_wanted() else ():
             typer.echo(line)
         if metrics_port is not None:
             typer.echo(f"metrics on http://127.0.0.1:{metrics_port}/metrics")
