@@ -18,6 +18,7 @@ from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
 from server.data.doubts import Doubt
+from server.data.ids import item_indices
 from server.data.reading_options import ReadingOptions
 from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
@@ -64,24 +65,26 @@ def load_source(
     dataset: str,
     *,
     seed: int = 0,
-    watched: tuple[int, ...] = (),
+    watched: tuple[int | str, ...] = (),
     reading: ReadingOptions | None = None,
     progress: bool = False,
 ) -> Source:
     """The ratings of a data set as they are, all of them (server.data.datasets).
 
-    `seed` is for synthetic ratings, `reading` for a file. Raises InputError for a data set that
+    `watched` are indices, or ids as `id:B104729`. `seed` is for synthetic ratings, `reading` for a
+    file. Raises InputError for a data set that
     cannot be used and a watched item that is none.
     """
     loaded = load_dataset(dataset, seed=seed, reading=reading, progress=progress)
     ratings = loaded.ratings
     raters = ratings.item_counts()
-    for item in watched:
+    named = item_indices(ratings, watched)
+    for item in named:
         if not 0 <= item < ratings.item_count:
             raise InputError(f"target {item} is not an item (0–{ratings.item_count - 1})")
         if raters[item] == ratings.user_count:
             raise InputError(f"every user has rated target {item}: nobody can be shown it")
-    return Source(ratings, ratings.user_count, watched, notes=loaded.notes, doubts=loaded.doubts)
+    return Source(ratings, ratings.user_count, named, notes=loaded.notes, doubts=loaded.doubts)
 
 
 def trained(

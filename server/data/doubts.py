@@ -28,6 +28,7 @@ CODES: Final = {
     "odd-times": "times before 1990 or after 2100: another unit, or another column",
     "header-as-rating": "the first row has ids unlike all others: it may name the columns",
     "other-contents": "a known data set of the right size that holds other ratings",
+    "other-profiles": "fakes that were made for other ratings of the same items",
     "implicit-model": "a model that is fitted to ratings, where every rating is the same",
 }
 EARLIEST: Final = 631_152_000  # 1990
@@ -96,8 +97,8 @@ def _doubts(
         if _like(users, _ITEM_LIKE) and _like(items, _USER_LIKE):
             yield Doubt(
                 "swapped",
-                f"users have ids as {one_line(users[0], 20)}, items as {one_line(items[0], 20)}: perhaps the other "
-                "way round; say so with --columns item,user,rating,time",
+                f"users have ids as {one_line(users[0], 20)}, items as {one_line(items[0], 20)}: "
+                "perhaps the other way round; say so with --columns item,user,rating,time",
             )
         for role, names in (("user", users), ("item", items)):
             if pair := alike(names):

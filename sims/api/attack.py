@@ -14,7 +14,15 @@ from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.own import own_attack
 from sims.attacks.profiles import Profiles
-from sims.evaluation.experiment import FILE_PREFIX, NO_ATTACK, Experiment, attacked, check
+from sims.evaluation.experiment import (
+    FILE_PREFIX,
+    NO_ATTACK,
+    Experiment,
+    attacked,
+    check,
+    made_for_others,
+    of_data,
+)
 from sims.evaluation.splits import leave_one_out
 from sims.functions import resolved
 from sims.numbers import seed_of, several, share
@@ -65,10 +73,11 @@ def attack(
     ratings: RatingMatrix = loaded.ratings
     with one_thread(), reporting(progress) as report:
         if hold_out:
-            ratings = leave_one_out(loaded, seed=seed).train
+            ratings = leave_one_out(loaded, kind=loaded.reading.split, seed=seed).train
         made = attacked(experiment, ratings, attack=function, progress=report)
     assert made is not None
-    return made
+    made_for_others(made, loaded)
+    return of_data(made, loaded, experiment)
 
 
 def named_attack(attack: str | Callable[..., Any]) -> tuple[str, Attack | None]:

@@ -1,7 +1,9 @@
-"""`vicinal data`: fetch a public data set into the cache, or say what a data set looks like."""
+"""`vicinal data`: fetch a public data set, say what one looks like, write its ids."""
 
+import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from common.errors import InputError
 from common.text import one_line
-from sims.commands.options import expanded
+from sims.commands.options import expanded, writable
 from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 # server.data.datasets loads polars: it is imported where a command runs, so that --help answers at
 # once.
 app = typer.Typer(
-    help="Fetch or describe a data set of ratings.", no_args_is_help=True, add_completion=False
+    help="Fetch or describe a data set of ratings, or write its ids.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 # What each key of `vicinal data describe --json` means; ratings in the data set's units.
@@ -102,6 +106,50 @@ def describe_command(
         typer.echo(json.dumps(description, indent=2))
     else:
         _print_table(description)
+
+
+@app.command("ids")
+@expanded()
+def ids_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)],
+    reading: ReadingFlags,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", callback=writable, help="The csv file to write."
+        ),
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of synthetic ratings.")] = 0,
+) -> None:
+    """Write which index each user and each item has: a csv of kind, index and id.
+
+    Indices are what `--targets`, devices and results have. They change when the ratings do.
+    """
+    import polars as pl
+
+    from common.files import write_output
+    from server.data.datasets import load_dataset
+    from sims.terminal import notes_wanted
+
+    dataset = load_dataset(name, seed=seed, reading=reading.options(), progress=notes_wanted())
+    ratings = dataset.ratings
+    frames = [
+        pl.DataFrame(
+            {
+                "kind": [kind] * count,
+                "index": range(count),
+                "id": list(map(str, range(count))) if ids is None else list(ids),
+            }
+        )
+        for kind, ids, count in (
+            ("user", ratings.user_ids, ratings.user_count),
+            ("item", ratings.item_ids, ratings.item_count),
+        )
+    ]
+    written = io.BytesIO()
+    pl.concat(frames).write_csv(written)
+    write_output(output, written.getvalue())
+    typer.echo(f"{output}: {ratings.user_count} users and {ratings.item_count} items")
 
 
 def describe(dataset: "Dataset") -> dict[str, Any]:

@@ -91,7 +91,8 @@ TargetsOption = Annotated[
     str | None,
     typer.Option(
         "--targets",
-        help="Target items, zero-based, as 1485,1320; default: five unpopular ones, by the seed "
+        help="Target items, by index from 0, as 1485,1320, or by id, as id:B104729,id:B2; default: "
+        "five unpopular ones, by the seed "
         "(others: --attack-option targets=middle).",
         metavar="ITEMS",
     ),
@@ -314,14 +315,23 @@ def parse_share(
     return share
 
 
-def parse_targets(text: str | None) -> tuple[int, ...] | None:
-    """`1485,1320` as indices. Raises InputError."""
+def parse_targets(text: str | None) -> tuple[int | str, ...] | None:
+    """`1485,1320` as indices, `id:B104729,id:B2` as ids. Raises InputError."""
     if text is None:
         return None
-    try:
-        targets = tuple(int(word) for word in text.replace(",", " ").split())
-    except ValueError:
-        raise InputError(f"--targets {text!r}: give item indices, as in 1485,1320") from None
+    targets: tuple[int | str, ...]
+    if text.strip().startswith("id:"):
+        # After the first, the prefix may be left out: ids may hold spaces, and not commas.
+        words = [word.strip().removeprefix("id:").strip() for word in text.split(",")]
+        targets = tuple(f"id:{word}" for word in words if word)
+    else:
+        try:
+            targets = tuple(int(word) for word in text.replace(",", " ").split())
+        except ValueError:
+            raise InputError(
+                f"--targets {text!r}: give item indices, as in 1485,1320, or ids, as in "
+                "id:B104729,id:B2"
+            ) from None
     if not targets or len(set(targets)) != len(targets):
         raise InputError(f"--targets {text!r}: name at least one item, each once")
     return targets

@@ -19,6 +19,7 @@ from common.ratings import RatingMatrix
 from server.baselines import BASELINES, UNDEFENDED
 from server.data.datasets import Dataset, load_dataset
 from server.data.doubts import Doubt
+from server.data.ids import data_digest, item_indices, items_digest
 from server.data.reading_options import ReadingOptions
 from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
@@ -38,6 +39,9 @@ from sims.terminal import notes_wanted
 
 NO_ATTACK: Final = "none"
 FILE_PREFIX: Final = "file:"
+# Notes of profiles: of which item has which index, and of all that was attacked.
+ITEMS_DIGEST: Final = "items_digest"
+DATA_DIGEST: Final = "data_digest"
 # What --model takes, beside functions in files; baselines have no parameters.
 TRAINED: Final = (*MODELS, *SERVED_AS)
 NAMED: Final = (*TRAINED, *BASELINES)
@@ -49,17 +53,27 @@ RATING_MODELS: Final = ("mf", "nsvd", "autorec", "cdae")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is attacked and how; its fields are those of sims.evaluation.study.Study."""
+    """What is attacked and how; its fields are those of sims.evaluation.study.Study.
+
+    Targets may be `id:B104729` until the ratings are there (with_indices).
+    """
 
     dataset: str = "ml-100k"
     model: str = "mf"
     attack: str = "mixrand"
     seed: int = 0
-    targets: tuple[int, ...] | None = None
+    targets: tuple[int | str, ...] | None = None
     attack_size: float = ATTACK_SIZE
     list_length: int = 50
     attack_options: Mapping[str, Value] = field(default_factory=dict)
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+
+
+def with_indices(experiment: Experiment, ratings: RatingMatrix) -> Experiment:
+    """The same with its targets by index. Raises InputError for an id that no item has."""
+    if experiment.targets is None:
+        return experiment
+    return replace(experiment, targets=item_indices(ratings, experiment.targets))
 
 
 def not_attacked(experiment: Experiment) -> Experiment:
@@ -190,6 +204,7 @@ def prepare(
     """
     check(experiment, attack=attack, profiles=profiles, own_model=own_model)
     dataset = load(experiment) if dataset is None else dataset
+    experiment = with_indices(experiment, dataset.ratings)
     if hold_out:
         split = leave_one_out(dataset, kind=dataset.reading.split, seed=experiment.seed)
     else:
@@ -201,6 +216,10 @@ def prepare(
         )
     if profiles is None:
         profiles = attacked(experiment, split.train, attack=attack, progress=progress)
+        profiles = profiles and of_data(profiles, dataset, experiment)
+    doubts = dataset.doubts
+    if profiles is not None:
+        doubts += made_for_others(profiles, dataset)
     if (
         profiles is not None
         and profiles.audience
@@ -210,7 +229,7 @@ def prepare(
             f"audience: user {profiles.audience[-1]} is none of the {split.train.user_count} real "
             "ones: these profiles are of other ratings"
         )
-    targets = experiment.targets if profiles is None else profiles.targets
+    targets = _indices_of(experiment) if profiles is None else profiles.targets
     watched: tuple[int, ...] = ()
     if profiles is not None or targets != ():
         watched = targets_of(split.train, seed=experiment.seed, targets=targets)
@@ -219,7 +238,41 @@ def prepare(
         *_drawn_note(experiment, split.train, watched, profiles),
         *_length_note(experiment.list_length, split.train.item_count),
     )
+    dataset = replace(dataset, doubts=doubts)
     return Prepared(experiment, dataset.source, split, profiles, watched, local, dataset, notes)
+
+
+def _indices_of(experiment: Experiment) -> tuple[int, ...] | None:
+    """Of an experiment whose targets are indices already."""
+    if experiment.targets is None:
+        return None
+    return tuple(int(target) for target in experiment.targets)
+
+
+def of_data(profiles: Profiles, dataset: Dataset, experiment: Experiment) -> Profiles:
+    """Made profiles with a note of whose indices they have; those of a file as they are."""
+    if experiment.attack.startswith(FILE_PREFIX):
+        return profiles
+    digests = {
+        ITEMS_DIGEST: items_digest(dataset.ratings),
+        DATA_DIGEST: data_digest(dataset.ratings),
+    }
+    return replace(profiles, notes={**profiles.notes, **digests})
+
+
+def made_for_others(profiles: Profiles, dataset: Dataset) -> tuple[Doubt, ...]:
+    """Raises InputError for profiles whose indices mean other items than those of the data set."""
+    told, items = profiles.notes.get(ITEMS_DIGEST), items_digest(dataset.ratings)
+    if told is not None and told != items:
+        raise InputError(
+            f"these profiles are of other items: their {ITEMS_DIGEST} is {told:.16}, that of "
+            f"{dataset.name} is {items}; make them again with `vicinal attack`"
+        )
+    told, whole = profiles.notes.get(DATA_DIGEST), data_digest(dataset.ratings)
+    if told is None or told == whole:
+        return ()
+    text = f"the profiles were made for other ratings of the same items, data digest {told:.16}"
+    return (Doubt("other-profiles", text),)
 
 
 def _drawn_note(
@@ -261,13 +314,14 @@ def attacked(
         return None
     if attack is None and experiment.attack.startswith(FILE_PREFIX):
         path = Path(experiment.attack.removeprefix(FILE_PREFIX))
-        return read_profiles(path, ratings.item_count, ratings.scale, targets=experiment.targets)
+        targets = _indices_of(experiment)
+        return read_profiles(path, ratings.item_count, ratings.scale, targets=targets)
     return make_profiles(
         experiment.attack,
         ratings,
         attack=attack,
         seed=experiment.seed,
-        targets=experiment.targets,
+        targets=_indices_of(experiment),
         attack_size=experiment.attack_size,
         options=experiment.attack_options,
         progress=progress,

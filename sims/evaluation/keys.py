@@ -109,7 +109,8 @@ SECONDS: Final = {
 
 # How a file was read, and what looks wrong in it.
 READ: Final = {
-    "data_digest": "SHA-256 of the rating matrix, before anything is held out",
+    "data_digest": "SHA-256 of all ratings and ids, before anything is held out",
+    "target_ids": "ids of the target items; of items without ids the indices",
     "reading.options": "options of reading that were given, by name",
     "reading.notes": "what was done with the file, as sentences",
     "reading.shift": "what was added to every rating, so that all are positive",

@@ -13,6 +13,7 @@ from rich.table import Table
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from server.baselines import BASELINES
+from server.data.ids import data_digest, item_names
 from sims.attacks.budget import Goal
 from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import Condition, Measured
@@ -203,7 +204,7 @@ class Evaluation:
         return {
             "dataset": experiment.dataset,
             "source": self.prepared.source,
-            "data_digest": self.prepared.dataset.ratings.digest(),
+            "data_digest": data_digest(self.prepared.dataset.ratings),
             "reading": self.reading(),
             "warnings": [doubt.told() for doubt in self.prepared.doubts],
             "split": split.kind,
@@ -230,6 +231,7 @@ class Evaluation:
             "notes": list(self.notes),
             "fakes": 0 if profiles is None else profiles.ratings.user_count,
             "targets": list(self.prepared.watched),
+            "target_ids": item_names(self.prepared.dataset.ratings, self.prepared.watched),
             **self.scores.by_metric(TITLES),
             "hit_ratio_per_target": list(self.outcomes["defended"].counts.hit_ratio_per_item),
             **self.scores.harms(),

@@ -45,7 +45,8 @@ class Study:
                     `PATH.py:FUNCTION`
     attack_options  of the attack, by name (sims.attacks.options)
     attack_size     fakes as a share of real users; None is the paper's 3 %
-    targets         zero-based item indices; None draws five unpopular items from the seed
+    targets         zero-based item indices, or ids as `id:B104729`; None draws five unpopular
+                    items from the seed
     defense         none, rvd, a robust training, a detector (pca), or these together:
                     `pca+rmf+rvd`
     preset          paper or vicinal; the next six change it, None keeps what it says
@@ -67,7 +68,7 @@ class Study:
     attack: str = "mixrand"
     attack_options: Mapping[str, Value] = field(default_factory=dict)
     attack_size: float | None = None
-    targets: tuple[int, ...] | None = None
+    targets: tuple[int | str, ...] | None = None
     defense: str = RVD
     preset: str = "vicinal"
     k: int | None = None

@@ -101,8 +101,10 @@ class GridConfig(BaseModel):
         description="how the file of a data set is read: options as on the command line, as "
         '`[reading."ratings.csv"]` with `scale = "0.5:4:0.5"` and `implicit = true`',
     )
-    targets: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
-        default={}, description="target items of a data set; without, five unpopular ones by seed"
+    targets: dict[str, Annotated[list[int | str], Field(min_length=1)]] = Field(
+        default={},
+        description='target items of a data set, by index or as `"id:B104729"`; without, five '
+        "unpopular ones by seed",
     )
     list_length: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="K of a data set; without, 50"

@@ -10,6 +10,7 @@ import pytest
 
 import vicinal as vc
 from common.errors import InputError
+from server.data.ids import data_digest
 from server.data.layouts import LAYOUTS
 from server.data.reading_options import ReadingOptions
 from server.model_store import ModelStore
@@ -17,9 +18,11 @@ from sims.cli import COMMANDS, run
 from sims.commands.help import declared
 from sims.commands.reading import ReadingFlags
 from sims.evaluation import study as studies
+from sims.evaluation.experiment import prepare
 from sims.evaluation.study import Study, evaluate
 from sims.grid.config import read_config
 from sims.grid.results import cell_path
+from sims.serving.ratings import load_ratings
 from sims.serving.retraining import Spec, read_spec, write_spec
 
 USERS, ITEMS = 60, 24
@@ -107,7 +110,7 @@ def test_a_result_says_how_its_ratings_were_read(
     }
     assert told["warnings"] == []
     loaded = vc.load(path, columns="item,user,rating")
-    assert told["data_digest"] == loaded.ratings.digest()
+    assert told["data_digest"] == data_digest(loaded.ratings)
     assert "fields are separated by ';'" in shown
     ours = vc.evaluate(loaded, users=8, baselines="none").to_json()
     assert ours["hit_ratio"] == told["hit_ratio"] and ours["reading"] == told["reading"]
@@ -270,16 +273,85 @@ def test_a_profile_without_room_says_what_to_do(
     assert "no user has two ratings" in capsys.readouterr().err
 
 
+# ---- ids ----
+
+
+def test_targets_go_by_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "shop.csv", "A{u:04},B{i:04},{r},{t}")
+    words = ("--dataset", str(path), "--attack", "random", "--list-length", "5")
+    by_id, _ = evaluated(tmp_path, *words, "--targets", "id:B0007,id:B0003", capsys=capsys)
+    assert by_id["targets"] == [7, 3] and by_id["target_ids"] == ["B0007", "B0003"]
+    by_index, _ = evaluated(tmp_path, *words, "--targets", "7,3", capsys=capsys)
+    assert {**by_index, "seconds": 0} == {**by_id, "seconds": 0}
+    for wrong, message in (
+        ("id:b0007", "targets: no item has the id 'b0007': did you mean B0007"),
+        ("B7", "or ids, as in id:B104729,id:B2"),
+    ):
+        assert run(["evaluate", *words, "--targets", wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert run(["evaluate", "--dataset", "synthetic:20x30", "--targets", "id:3"]) == 2
+    assert "these items have no ids" in capsys.readouterr().err
+    # A server, and a grid.
+    asked = Study(dataset=str(path), attack="none", targets=("id:B0007",)).cell().experiment
+    source, _ = load_ratings(asked, hold_out=False)
+    assert source.watched == (7,)
+    config = tmp_path / "grid.toml"
+    config.write_text(
+        'datasets = ["shop.csv"]\nattacks = ["random"]\ndefenses = ["none"]\n'
+        '[targets]\n"shop.csv" = ["id:B0007"]\n'
+    )
+    (cell,) = read_config(config).cells()
+    assert prepare(cell.experiment).watched == (7,)
+
+
+def test_ids_are_written_by_index(tmp_path: Path) -> None:
+    path = written(tmp_path / "shop.csv", 'A{u:04},"B,{i:04}",{r}')
+    output = tmp_path / "ids.csv"
+    assert run(["data", "ids", str(path), "-o", str(output)]) == 0
+    lines = output.read_text().splitlines()
+    assert lines[:2] == ["kind,index,id", "user,0,A0000"]
+    assert lines[-1] == f'item,{ITEMS - 1},"B,{ITEMS - 1:04}"'
+    assert len(lines) == 1 + USERS + ITEMS
+
+
+def test_profiles_of_other_items_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = written(tmp_path / "shop.csv", "A{u:04},B{i:04},{r},{t}")
+    fakes = tmp_path / "fakes.csv"
+    assert run(["attack", "random", "-o", str(fakes), "--dataset", str(shop)]) == 0
+    text = shop.read_text()
+    others = {
+        "shuffled": "\n".join(reversed(text.splitlines())),
+        "next-day": f"{text}\nA9999,B0001,5,1600000000",
+        "new-item": f"A0000,AAAFIRST,5,1600000000\n{text}",
+    }
+    capsys.readouterr()
+    for name, content in others.items():
+        path = tmp_path / f"{name}.csv"
+        path.write_text(content)
+        asked = Study(dataset=str(path), attack=f"file:{fakes}").cell().experiment
+        if name == "new-item":
+            with pytest.raises(InputError, match="these profiles are of other items"):
+                prepare(asked)
+            continue
+        codes = [doubt.code for doubt in prepare(asked).doubts]
+        assert codes == (["other-profiles"] if name == "next-day" else [])
+    made = vc.attack("random", vc.load(shop))
+    with pytest.raises(InputError, match="these profiles are of other items"):
+        vc.evaluate(vc.load(tmp_path / "new-item.csv"), attack=made, users=8)
+
+
 # ---- paths and stores ----
 
 
 def test_a_store_in_use_is_told_before_an_attack_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prepare(*_: Any, **__: Any) -> Any:
+    def computed(*_: Any, **__: Any) -> Any:
         raise AssertionError("an attack was computed")
 
-    monkeypatch.setattr(studies, "prepare", prepare)
+    monkeypatch.setattr(studies, "prepare", computed)
     asked = Study(dataset="synthetic:20x30")
     with ModelStore(tmp_path), pytest.raises(InputError, match="is in use by process"):
         evaluate(asked, tmp_path, processes=1)
