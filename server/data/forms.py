@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from server.data.encodings import as_utf8
-from server.data.reading_options import ReadingOptions
+from server.data.reading_options import EMPTY, ReadingOptions
 from server.data.rows import MAX_ROWS, RatingRows, checked
 from server.data.separators import STAND_IN, sample_lines, separator_of
 
@@ -81,7 +81,7 @@ def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
         raise InputError(f"{name}: not a matrix of ratings: give --separator")
     rows = [line.strip() for line in data.decode().split("\n")]
     del data
-    missing = np.array(options.drop_ratings or ())
+    missing = np.array([each for each in options.drop_ratings or () if each != EMPTY])
     users: list[NDArray[Any]] = []
     items: list[NDArray[Any]] = []
     values: list[NDArray[Any]] = []

@@ -5,6 +5,7 @@ in one word. What is said wins over what the layout says, and both over what the
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ HEADERS: Final = ("yes", "no")
 TIME_UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds", "date")
 SEPARATORS: Final = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}
 MAX_SEPARATOR: Final = 3
+# In drop_ratings: what is no number, as nothing at all, NA or nan.
+EMPTY: Final = "empty"
 MAX_DROPPED: Final = 100
 # Text in these needs no word of Python's: both sides of a pair of names are tried.
 ENCODINGS: Final = ("utf-8", "utf-16", "latin-1", "cp1252")
@@ -37,7 +40,7 @@ class ReadingOptions:
     header        yes or no; None finds out whether line 1 names columns
     encoding      None recognizes utf-8, utf-16 and latin-1
     scale         None takes the first usual one that holds every rating (server.data.scales)
-    drop_ratings  that mean none: their rows are left out
+    drop_ratings  that mean none: their rows are left out; EMPTY is every one that is no number
     duplicates    which of a user's ratings of an item counts; None refuses several
     implicit      every row is an interaction; a rating, if there is one, counts them
     min_ratings   users and items with fewer are left out, until none has
@@ -56,7 +59,7 @@ class ReadingOptions:
     header: str | None = None
     encoding: str | None = None
     scale: WantedScale | None = None
-    drop_ratings: tuple[float, ...] | None = None
+    drop_ratings: tuple[float | str, ...] | None = None
     duplicates: str | None = None
     implicit: bool = False
     min_ratings: int | None = None
@@ -195,13 +198,18 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
     return tuple(str(word).strip() for word in words)
 
 
-def _numbers(name: str, value: Any) -> tuple[float, ...]:
+def _numbers(name: str, value: Any) -> tuple[float | str, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     parts = [parts] if isinstance(parts, int | float) else parts
     try:
-        numbers = tuple(float(part) for part in parts)
+        numbers = tuple(
+            EMPTY if isinstance(part, str) and part.strip() == EMPTY else float(part)
+            for part in parts
+        )
     except (TypeError, ValueError):
-        raise InputError(f"{name} {value!r:.40}: give numbers, as in 0,-1,99") from None
+        raise InputError(f"{name} {value!r:.40}: give numbers, as in 0,-1,99, or empty") from None
+    if any(isinstance(each, float) and not math.isfinite(each) for each in numbers):
+        raise InputError(f"{name}: what is no number is called {EMPTY}")
     if not 0 < len(numbers) <= MAX_DROPPED:
         raise InputError(f"{name}: give 1 to {MAX_DROPPED} numbers, as in 0,-1,99")
     return numbers

@@ -4,7 +4,6 @@ Shapes: N rows, U users, I items.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from common.ratings import RatingMatrix, RatingScale
 from server.data.doubts import Doubt, doubts_about
 from server.data.duplicates import Repeats, repeats_of
 from server.data.held_out import HeldOut
-from server.data.reading_options import ReadingOptions
+from server.data.reading_options import EMPTY, ReadingOptions
 from server.data.scales import USUAL_SCALES, WantedScale, settled, suggestion
 from server.data.times import as_seconds, unreadable
 from server.data.triples import Triples, chosen
@@ -133,7 +132,8 @@ class RatingRows:
         if "rating" not in self.table.columns:
             return self
         rating = pl.col("rating")
-        dropped = rating.is_in(list(self.options.drop_ratings or ()))
+        values = [each for each in self.options.drop_ratings or () if isinstance(each, float)]
+        dropped = rating.is_in(values)
         if self.options.implicit:
             dropped = dropped | (rating <= 0)
         drops = self.table.select(dropped.alias("drop"))["drop"]
@@ -142,7 +142,7 @@ class RatingRows:
         if count == self.table.height:
             raise InputError(f"{self.name}: no rating is left after --drop-ratings")
         tested = int(drops[self.table.height - self.test_rows :].sum()) if self.test_rows else 0
-        said = ", ".join(f"{each:g}" for each in self.options.drop_ratings or (0,))
+        said = ", ".join(f"{each:g}" for each in values or (0,))
         note = f"{count} rows left out: their rating is {said}, which means none"
         return replace(
             self,
@@ -270,6 +270,9 @@ def checked(
         raise InputError(f"{name}: holds no ratings")
     if raw.height > MAX_ROWS:
         raise InputError(f"{name}: more than {MAX_ROWS} ratings; filter it first")
+    raw, notes = _without_empty(raw, options, notes)
+    if raw.height == 0:
+        raise InputError(f"{name}: no rating is a number")
     faults = {
         "user": raw["user"].is_null() | (raw["user"] == ""),
         "item": raw["item"].is_null() | (raw["item"] == ""),
@@ -284,13 +287,6 @@ def checked(
         times, faults["timestamp"], said = as_seconds(raw["timestamp"], options.time_unit)
         parsed = parsed.with_columns(times.alias("timestamp"))
     rows = RatingRows(name, unit, raw)
-    tell: Callable[[str, object], str] = lambda column, found: (  # noqa: E731
-        f"the {column} is missing"
-        if column in ("user", "item")
-        else unreadable(found)
-        if column == "timestamp"
-        else f"rating {_shown(found)} is not a finite number"
-    )
     firsts = {
         column: fault.fill_null(True).arg_max() or 0
         for column, fault in faults.items()
@@ -298,8 +294,31 @@ def checked(
     }
     if firsts:
         column = min(firsts, key=lambda each: firsts[each])
-        raise rows.refuse(firsts[column], tell(column, raw[column][firsts[column]]))
+        raise rows.refuse(firsts[column], _fault(column, raw[column][firsts[column]]))
     return RatingRows(name, unit, parsed, options, (*notes, *said))
+
+
+def _fault(column: str, found: object) -> str:
+    """What to say of a value that a column cannot have."""
+    if column in ("user", "item"):
+        return f"the {column} is missing"
+    if column == "timestamp":
+        return unreadable(found)
+    return f"rating {_shown(found)} is not a finite number (--drop-ratings {EMPTY})"
+
+
+def _without_empty(
+    raw: pl.DataFrame, options: ReadingOptions, notes: tuple[str, ...]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Without rows whose rating is no number, where that means none; and notes."""
+    if EMPTY not in (options.drop_ratings or ()) or "rating" not in raw.columns:
+        return raw, notes
+    ratings = raw["rating"].cast(pl.Float64, strict=False)
+    kept = ratings.is_finite().fill_null(False)
+    gone = raw.height - int(kept.sum())
+    if not gone:
+        return raw, notes
+    return raw.filter(kept), (*notes, f"{gone} rows left out: their rating is no number")
 
 
 def _scale_text(wanted: WantedScale) -> str:

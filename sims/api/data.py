@@ -25,7 +25,7 @@ def load(
     header: bool | str | None = None,
     encoding: str | None = None,
     scale: RatingScale | str | None = None,
-    drop_ratings: float | str | Sequence[float] | None = None,
+    drop_ratings: float | str | Sequence[float | str] | None = None,
     duplicates: str | None = None,
     implicit: bool = False,
     min_ratings: int | None = None,
@@ -50,7 +50,7 @@ def load(
     encoding      of the text
     scale         as `1:5:0.5`, or `-10:10:continuous`; the first usual one that holds every rating
                   unless given
-    drop_ratings  that mean none, as [0, -1]: their rows are left out
+    drop_ratings  that mean none, as [0, -1]: their rows are left out; "empty" for what is no number
     duplicates    of a user's ratings of the same item: latest, first, mean or refuse
     implicit      every row is an interaction; a rating, if there is one, counts them
     min_ratings   users and items with fewer are left out, until none has

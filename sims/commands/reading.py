@@ -78,7 +78,11 @@ class ReadingFlags:
     ] = None
     drop_ratings: Annotated[
         str | None,
-        _option("--drop-ratings", "Ratings that mean none, as 0,-1,99: left out.", "NUMBERS"),
+        _option(
+            "--drop-ratings",
+            "Ratings that mean none, as 0,-1,99, and empty for what is no number: left out.",
+            "NUMBERS",
+        ),
     ] = None
     duplicates: Annotated[
         str | None,

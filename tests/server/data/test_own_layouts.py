@@ -142,6 +142,18 @@ def test_netflix_lines_without_a_movie_are_refused(tmp_path: Path) -> None:
 # ---- hints ----
 
 
+def test_what_is_no_number_is_left_out_when_that_is_said(tmp_path: Path) -> None:
+    data = lines("{u},{i},{r},{t}") + b"1,500,,1200000000\n2,500,NA,1200000000\n3,5,0,1200000001\n"
+    text = refusal(tmp_path, "e.csv", data)
+    assert "rating '' is not a finite number (--drop-ratings empty)" in text
+    dataset = read(tmp_path, "e.csv", data, drop_ratings="empty,0", duplicates="first")
+    check(dataset)
+    assert dataset.notes[:2] == (
+        "2 rows left out: their rating is no number",
+        "1 rows left out: their rating is 0, which means none",
+    )
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

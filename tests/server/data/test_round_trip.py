@@ -236,7 +236,7 @@ def test_options_are_what_they_say(data: st.DataObject) -> None:
     said: dict[str, Any] = {
         "columns": data.draw(st.sampled_from([None, "user,item", ["user=1", "item=b"]])),
         "scale": data.draw(st.sampled_from([None, "1:5", "-10:10:continuous", "0.5:4:0.5"])),
-        "drop_ratings": data.draw(st.sampled_from([None, "0,-1,99", 0, [1.5]])),
+        "drop_ratings": data.draw(st.sampled_from([None, "0,-1,99", 0, [1.5], "empty,0"])),
         "duplicates": data.draw(st.sampled_from([None, "latest", "refuse"])),
         "min_ratings": data.draw(st.sampled_from([None, 1, 5])),
         "separator": data.draw(st.sampled_from([None, "tab", ";", "::"])),
