@@ -29,6 +29,7 @@ from server.training.pca import suspects
 from server.training.rankers import RANKERS
 from server.training.ranking import RANKINGS, Ials, Ranking
 from server.training.robust import robust_factors
+from server.training.sparse_descent import SparseAdagrad, is_sparse
 from server.training.unrated import rows_loss
 
 # What a model's published regime has otherwise than mf's, which is the fields' defaults below.
@@ -178,12 +179,15 @@ def train(
     }
     if start is not None:
         _copy_start(parameters, start.parameters)
+    rows = _row_descent(ratings, settings, parameters)
     optimizer = _optimizer(list(parameters.values()), settings)
     loss_of = _pair_loss if model.inputs == "none" else _row_loss
     examples = len(ratings) if model.inputs == "none" else ratings.user_count
     for epoch in range(settings.epochs):
         order = torch.randperm(examples, generator=generator)
-        for batch in torch.split(order, settings.batch):
+        if rows is not None:
+            rows.epoch(order)
+        for batch in torch.split(order, settings.batch) if rows is None else ():
             loss = loss_of(model, parameters, ratings, batch, settings, generator)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -191,6 +195,27 @@ def train(
         if progress is not None:
             progress(epoch + 1, settings.epochs)
     return _trained(ratings, settings, parameters, start)
+
+
+def _row_descent(
+    ratings: RatingMatrix, settings: TrainingSettings, parameters: "Tensors"
+) -> SparseAdagrad | None:
+    """Steps on a batch's rows alone, where others are many and would not move; None elsewhere."""
+    rows = ratings.user_count + ratings.item_count
+    kept = settings.optimizer == "adagrad" and settings.weight_decay == 0
+    if settings.model != "mf" or not kept or not is_sparse(rows, settings.batch):
+        return None
+    users, items = (
+        parameters[name].detach().numpy() for name in ("user_embedding", "item_embedding")
+    )
+    return SparseAdagrad(
+        ratings,
+        users,
+        items,
+        rate=settings.learning_rate,
+        initial_accumulator=settings.initial_accumulator,
+        batch=settings.batch,
+    )
 
 
 def _without_suspects(
