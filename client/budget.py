@@ -98,8 +98,9 @@ class Budget:
             )
         seconds = cost.seconds(machine_rates())
         if seconds > self.seconds:
+            shown = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
             raise OverBudgetError(
-                f"{what} would take up to {seconds:,.0f} s, and this device allows "
+                f"{what} would take up to {shown} s, and this device allows "
                 f"{self.seconds:g} s: --seconds raises it"
             )
 

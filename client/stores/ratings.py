@@ -162,9 +162,18 @@ def read_local_ratings(path: Path, users: Iterable[int] | None = None) -> LocalR
 
     Raises InputError when something else is there, or not every user.
     """
+    if not path.exists():
+        raise InputError(
+            f"{path}: no device files are there: `vicinal serve --device-ratings` writes them"
+        )
     if not path.is_dir():
         found = _read(path)
-        return found if users is None else found.of(list(users))
+        if users is None:
+            return found
+        users = list(users)
+        if missing := set(users) - set(found._rows):
+            raise InputError(f"{path}: not the device file of user {min(missing)}")
+        return found.of(users)
     if users is None:
         names = (each.stem for each in path.glob(f"*{_SUFFIX}"))
         users = (int(name) for name in names if name.isascii() and name.isdecimal())
@@ -236,4 +245,6 @@ def _read(path: Path) -> LocalRatings:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a device file; write one with `vicinal serve`") from error
+        raise InputError(
+            f"{path}: not a device file; `vicinal serve --device-ratings` writes them"
+        ) from error

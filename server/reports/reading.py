@@ -12,6 +12,8 @@ from server.reports.tally_file import APPLICATION_ID, FORMAT, Whose, sums_now
 
 def read_tally(path: Path) -> dict[Whose, Sums]:
     """All that was counted so far, as of one moment. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"tally {path}: no such file: name the --store or --tally of the server")
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:

@@ -1,7 +1,6 @@
 """`vicinal device`: users' devices, in one process or several, against a server.
 
-Nothing heavy is imported here unless ratings are rebuilt from a data set: with --ratings this
-runs where only numpy, grpcio, protobuf, safetensors, threadpoolctl, typer and rich are.
+Nothing heavy is imported here: it runs where only the packages of the extra `device` are.
 """
 
 from pathlib import Path
@@ -144,8 +143,8 @@ def device(
         float | None,
         typer.Option(
             "--randomize",
-            help="Report fewer users in randomized responses of this ε: 0.1 says little, 10 nearly "
-            "all; default: not at all.",
+            help="Report fewer than --least-users in randomized responses of this ε: 0.1 says "
+            "little, 10 nearly all; default: not at all.",
             metavar="EPSILON",
         ),
     ] = None,

@@ -104,7 +104,9 @@ def device_table(outcome: RunResult, preset: str) -> Table:
     notes = [f"The server is an experiment: {said}"] if said else []
     notes += [f"Not reported: {report['untold']}."] if report["untold"] else []
     about = Text("\n".join(notes)) if notes else None
-    table = Table(title=title, show_header=False, caption=about, caption_justify="left")
+    table = Table(
+        title=title, min_width=len(title), show_header=False, caption=about, caption_justify="left"
+    )
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("users answered", str(report["users"]))

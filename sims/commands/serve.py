@@ -142,7 +142,7 @@ def serve(
         typer.Option(
             "--user-rate",
             min=0.001,
-            help="Calls a second that one user may make; default: any number.",
+            help="Answers a second for one user, and reports of one token; default: any number.",
             metavar="N",
         ),
     ] = None,
@@ -267,7 +267,7 @@ def serve(
             hold_out,
             neighbor_search,
             device_ratings,
-            presets=None if presets is None else presets.split(","),
+            presets=None if presets is None else [name.strip() for name in presets.split(",")],
             retrained=retrain_every is not None,
         ).write(opened.serving(), opened)
 

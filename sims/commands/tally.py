@@ -37,7 +37,9 @@ class TallySource:
     tally_file: Annotated[
         Path | None,
         typer.Option(
-            "--tally", help="The file of `vicinal serve --tally`; default: the one in the store."
+            "--tally",
+            help="The file of `vicinal serve --tally`; default: the one in the store.",
+            metavar="FILE",
         ),
     ] = None
     server: Annotated[

@@ -108,7 +108,7 @@ def tables(told: Sequence[Told], *, robust: bool) -> Iterator[Table | Text]:
 
 def _table(told: Told) -> Table:
     title = Text(f"preset {told.preset}, version {told.version[:12]}")
-    table = Table(title=title, show_header=False)
+    table = Table(title=title, min_width=len(title), show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     if not told.sums.reports:

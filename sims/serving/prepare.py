@@ -68,6 +68,9 @@ class Serving:
                 "a new one with `vicinal model import`"
             )
         search = search_named(self.neighbor_search)
+        files = self.device_ratings
+        if files is not None and files.exists() and not files.is_dir():
+            raise InputError(f"{files} is there and no folder: choose another --device-ratings")
         fresh = TrainingSettings.on(
             experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
         )

@@ -103,7 +103,7 @@ def test_a_device_needs_its_own_file_alone(server: ServeProcess, tmp_path: Path)
     done = run("device", *at, "--ratings", server.ratings / "3.safetensors")
     assert done.returncode == 0, done.stderr
     other = run("device", *at, "--ratings", server.ratings / "4.safetensors")
-    assert other.returncode == 2 and "they are not of user 3" in other.stderr
+    assert other.returncode == 2 and "not the device file of user 3" in other.stderr
 
 
 def test_a_server_serves_the_ratings_as_they_are(server: ServeProcess) -> None:
@@ -166,13 +166,17 @@ def test_an_experiment_that_serves_says_so(tmp_path: Path) -> None:
 def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) -> None:
     port = server.address.rpartition(":")[2]
     at = ("--server", server.address, "--store", tmp_path / "device")
-    ratings = ("--ratings", server.ratings)
+    ratings, other = ("--ratings", server.ratings), server.ratings / "0.safetensors"
     serve = ("serve", "--open", "--dataset", DATASET)
     cases: list[tuple[tuple[str | Path, ...], int, str]] = [
         (("device", "--users", "199-200", *at, *ratings), 2, "no device file of user 200"),
         (("device", "--users", "0", "--preset", "x", *at, *ratings), 2, "unknown preset 'x'"),
         (("device", "--users", "0-", *at, *ratings), 2, "indices and ranges"),
-        (("device", "--users", "0", *at, "--ratings", tmp_path / "no"), 2, "cannot be read"),
+        (
+            ("device", "--users", "0", *at, "--ratings", tmp_path / "no"),
+            2,
+            "no device files are there",
+        ),
         (("device", "--users", "0", "--server", "here", *ratings), 2, "give HOST:PORT"),
         ((*serve, "--store", server.store), 2, "is in use by process"),
         (
@@ -189,6 +193,11 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
             (*serve, "--store", tmp_path / "d", "--presets", "vicinal,papr"),
             2,
             "unknown preset 'papr'",
+        ),
+        (
+            (*serve, "--store", tmp_path / "e", "--device-ratings", other),
+            2,
+            "is there and no folder",
         ),
         (
             (*serve, "--store", tmp_path / "c", "--neighbor-search", "x"),
