@@ -18,26 +18,19 @@ from typing import Final, final
 from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
+from common.wire.randomized import ANSWERS, HUNDREDTHS, IN, NONE, OUT, truth_probability
+from common.wire.service import USERS_PER_REPORT
 
-# Sums over many users say less about each of them, and cost fewer calls.
-USERS_PER_REPORT: Final = 25
 LEAST_USERS: Final = 5
 # More would spell out a list, item by item.
 MAX_WATCHED: Final = 16
-EPSILONS: Final = (0.1, 10.0)
-
-# Answers to a question: the item is not in the user's list, it is, and there is nothing to say.
-OUT: Final = 0
-IN: Final = 1
-NONE: Final = 2
-_ANSWERS: Final = 3
 
 
 def checked_epsilon(epsilon: float) -> float:
     """In hundredths, as reports have it. Raises InputError."""
-    least, most = EPSILONS
+    least, most = HUNDREDTHS[0] / 100, HUNDREDTHS[-1] / 100
     if not least <= epsilon <= most:
-        raise InputError(f"epsilon {epsilon:g}: choose {least:g}–{most:g}; less says less")
+        raise InputError(f"epsilon {epsilon:g}: choose {least:g}–{most:g}, less says less")
     return round(100 * epsilon) / 100
 
 
@@ -88,13 +81,13 @@ class Disclosure:
         """
         assert self.epsilon is not None
         rng = secrets.SystemRandom() if rng is None else rng
-        truth = math.exp(self.epsilon) / (math.exp(self.epsilon) + _ANSWERS - 1)
+        truth = truth_probability(self.epsilon)
         message = wire.Randomized(epsilon=self.epsilon)
         for counts in answered:
             question = rng.randrange(len(counts.eligible) + 1)
             answer = true_answer(counts, question)
             if rng.random() >= truth:
-                answer = rng.choice([other for other in range(_ANSWERS) if other != answer])
+                answer = rng.choice([other for other in range(ANSWERS) if other != answer])
             message.questions.append(question)
             message.answers.append(answer)
         return message

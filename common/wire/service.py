@@ -32,6 +32,9 @@ LEAST_BYTES_PER_SECOND: Final = 64 << 10
 # disconnected.
 LEAST_PING_SECONDS: Final = 10
 
+# A report is of so many users at most: more would let one report outweigh others, and fewer say
+# more about each of them and cost more calls.
+USERS_PER_REPORT: Final = 25
 # A server remembers the key of a report for so long, and a device gives the report up before, so
 # that none is counted twice.
 REPORT_KEY_SECONDS: Final = 30 * 86_400

@@ -10,14 +10,9 @@ true ones (ibid., equation 1).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
-from typing import Final
+from math import sqrt
 
-from server.reports.report import ANSWERS
-
-# Answers of the contract: whether an item was in the list, or could not be.
-NOT_SHOWN: Final = 0
-SHOWN: Final = 1
+from common.wire.randomized import ANSWERS, IN, OUT, truth_probability
 
 
 @dataclass(frozen=True)
@@ -42,15 +37,6 @@ class RandomizedEstimates:
     accuracy: Estimate | None
 
 
-def truth_probability(epsilon: float) -> float:
-    """p: with which the true answer is given.
-
-    >>> round(truth_probability(1.0), 4)
-    0.5761
-    """
-    return 1.0 / (1.0 + (ANSWERS - 1) * exp(-epsilon))
-
-
 def shares(answers: Sequence[int], epsilon: float) -> tuple[float, ...]:
     """Unbiased estimates of how many had each true answer; they add up to 1, and may be below 0.
 
@@ -73,20 +59,20 @@ def ratio(answers: Sequence[int], epsilon: float) -> Estimate | None:
     if total < 2:
         return None
     estimated = shares(answers, epsilon)
-    whole = estimated[NOT_SHOWN] + estimated[SHOWN]
+    whole = estimated[OUT] + estimated[IN]
     if whole <= 0:
         return None
     truth = truth_probability(epsilon)
     scale = truth - (1 - truth) / (ANSWERS - 1)
     # How the ratio changes with the share of each answer given.
     slopes = [0.0] * ANSWERS
-    slopes[SHOWN] = estimated[NOT_SHOWN] / whole**2 / scale
-    slopes[NOT_SHOWN] = -estimated[SHOWN] / whole**2 / scale
+    slopes[IN] = estimated[OUT] / whole**2 / scale
+    slopes[OUT] = -estimated[IN] / whole**2 / scale
     given = [(count + 1) / (total + ANSWERS) for count in answers]
     mean = sum(slope * share for slope, share in zip(slopes, given, strict=True))
     squares = sum(slope**2 * share for slope, share in zip(slopes, given, strict=True))
     variance = max(0.0, squares - mean**2) / total
-    return Estimate(estimated[SHOWN] / whole, sqrt(variance), total)
+    return Estimate(estimated[IN] / whole, sqrt(variance), total)
 
 
 def estimates(epsilon: float, answers: Sequence[int]) -> RandomizedEstimates:

@@ -6,19 +6,14 @@ Nothing here knows of other reports. Whether a receipt was counted before is for
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
-
-# What a device sums up at most; more would let one report outweigh others.
-MAX_USERS: Final = 25
-# ε in hundredths: any number would let every report begin a sum of its own.
-EPSILON_STEPS: Final = range(10, 1001)
-# Of a randomized response (Randomized in the contract).
-ANSWERS: Final = 3
+from common.wire.randomized import ANSWERS, HUNDREDTHS
+from common.wire.service import USERS_PER_REPORT
 
 
 class ReportRefusedError(InputError):
@@ -77,9 +72,9 @@ def check_size(request: wire.ReportRequest) -> None:
         raise ReportRefusedError(
             "receipts", "it shows no receipt of an answer: this server counts no others"
         )
-    if receipts > MAX_USERS:
+    if receipts > USERS_PER_REPORT:
         raise ReportRefusedError(
-            "receipts", f"{receipts} receipts, but {MAX_USERS} users at most are summed up"
+            "receipts", f"{receipts} receipts, but {USERS_PER_REPORT} users at most are summed up"
         )
 
 
@@ -135,7 +130,7 @@ def checked_report(
 
 def _randomized(message: wire.Randomized, users: int) -> RandomizedAnswers:
     epsilon = message.epsilon
-    if not isfinite(epsilon) or round(100 * epsilon) not in EPSILON_STEPS:
+    if not isfinite(epsilon) or round(100 * epsilon) not in HUNDREDTHS:
         raise ReportRefusedError("randomized", f"epsilon {epsilon:g}: give 0.1–10")
     if abs(100 * epsilon - round(100 * epsilon)) > 1e-6:
         raise ReportRefusedError("randomized", f"epsilon {epsilon:g}: give hundredths")

@@ -34,8 +34,6 @@ Range = tuple[float, float]
 class RobustFigure:
     """One ratio: of all reports; the trimmed mean over `shards` shards; and by share of liars the
     range in which the honest ones' is. None: no shard has anything to say.
-
-    moved  by share of liars: how far it can have moved the plain ratio, down and up
     """
 
     plain: float
@@ -43,10 +41,6 @@ class RobustFigure:
     shards: int
     honest: dict[float, Range]
     trimmed_honest: dict[float, Range]
-
-    def moved(self, share: float) -> Range:
-        low, high = self.honest[share]
-        return self.plain - high, self.plain - low
 
 
 def trimmed_mean(values: Sequence[float]) -> float:

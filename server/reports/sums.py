@@ -8,7 +8,7 @@ from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire, counts_to_wire
-from server.reports.report import ANSWERS
+from common.wire.randomized import ANSWERS
 
 # Into so many reports are dealt, by whose they are.
 SHARDS: Final = 32

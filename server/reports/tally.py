@@ -20,8 +20,9 @@ from typing import Any, Final, Self, final
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
+from common.wire.randomized import ANSWERS
 from common.wire.service import REPORT_KEY_SECONDS
-from server.reports.report import ANSWERS, RandomizedAnswers, Report, ReportRefusedError
+from server.reports.report import RandomizedAnswers, Report, ReportRefusedError
 from server.reports.steady_clock import SteadyClock
 from server.reports.sums import SHARDS, Sums
 from server.reports.tally_file import TallyFile, TallyLostError, Whose

@@ -9,12 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.disclosure import (
-    IN,
     LEAST_USERS,
     MAX_WATCHED,
-    NONE,
-    OUT,
-    USERS_PER_REPORT,
     Disclosure,
     batch_size,
     checked_epsilon,
@@ -22,6 +18,8 @@ from client.disclosure import (
 )
 from common.errors import InputError
 from common.ranking import Counts
+from common.wire.randomized import IN, NONE, OUT
+from common.wire.service import USERS_PER_REPORT
 
 # Watched item 0 is rated, 1 is in the list, 2 is not; the held-out item is in it.
 USER = Counts((0, 1, 1), (0, 1, 0), users=1, user_hits=1, on_device=1)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from client.disclosure import IN, Disclosure
+from client.disclosure import Disclosure
 from client.link.connection import Connection
 from client.session import Session
 from client.stores.versions import VersionStore
 from common.wire import offload_pb2 as wire
+from common.wire.randomized import IN
 from tests.support.scenes import ITEMS
 from tests.support.serving import USERS, Endpoint, Misbehaving, Scene, make_scene
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.reports.estimates import estimates, ratio, shares, truth_probability
+from common.wire.randomized import truth_probability
+from server.reports.estimates import estimates, ratio, shares
 
 EPSILONS = st.floats(0.1, 10.0)
 

@@ -55,8 +55,7 @@ def test_a_figure_leaves_out_shards_that_say_nothing() -> None:
     assert found is not None and (found.plain, found.shards) == (0.1, 20)
     assert found.trimmed == pytest.approx(0.1)
     assert found.trimmed_honest[0.10] == pytest.approx((0.1, 0.1))
-    down, up = found.moved(LIARS[1])
-    assert down == pytest.approx(0.1 - 0.1 / 0.95) and up == pytest.approx(0.1 - 0.05 / 0.95)
+    assert found.honest[LIARS[1]] == pytest.approx((0.05 / 0.95, 0.1 / 0.95))
     assert robust_figure(Counts.none(2), [], accuracy) is None
     alone = robust_figure(total, [], accuracy)
     assert alone is not None and (alone.plain, alone.trimmed) == (0.5, None)
