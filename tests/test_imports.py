@@ -63,6 +63,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "wire",
     ),
     "server": (
+        "sqlite_file",
         "data reports model_store baselines",
         "training recommending",
         "importing versions",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.ranking import Counts
+from common.text import one_line
 from server.reports.sums import Sums, counts_from_text
 from server.reports.tally_file import APPLICATION_ID, FORMAT, Whose, sums_now
 
@@ -20,8 +21,7 @@ def read_tally(path: Path) -> dict[Whose, Sums]:
             database.execute("BEGIN")
             return _read(database)
     except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"tally {path}: cannot be read ({reason})") from error
+        raise InputError(f"tally {path}: cannot be read ({one_line(str(error))})") from error
 
 
 def read_counts(path: Path, version: str, preset: str) -> tuple[int, Counts]:

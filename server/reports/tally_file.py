@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from common.errors import InputError
-from common.files import make_folder, make_private
 from common.ranking import Counts
+from common.text import one_line
 from server.reports.report import Receipt
 from server.reports.sums import Sums, counts_from_text, counts_text, sums_from_text, sums_text
+from server.sqlite_file import Kind, form_of, in_one, open_sqlite
 
-# "Vict", in the header of every tally file; other SQLite files have another number there.
+# Spells "Vict".
 APPLICATION_ID: Final = 0x56696374
 FORMAT: Final = 2
-_BUSY_SECONDS: Final = 5.0
 # What is deleted with a commit at most, beyond twice what was added.
 _PIECE: Final = 64
 _WHOSE: Final = "version TEXT, preset TEXT, measured TEXT"
@@ -41,7 +41,6 @@ _TOTALS: Final = (
     "counts TEXT NOT NULL, PRIMARY KEY (version, preset, measured)) WITHOUT ROWID",
     "CREATE TABLE keys (key TEXT PRIMARY KEY, came INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX keys_by_age ON keys (came)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
 )
 _ADDED: Final = (
     f"CREATE TABLE shards ({_WHOSE}, shard INTEGER, reports INTEGER NOT NULL, "
@@ -55,8 +54,8 @@ _ADDED: Final = (
     "CREATE TABLE state (now INTEGER NOT NULL, keys INTEGER NOT NULL, spent INTEGER NOT NULL, "
     "oldest INTEGER NOT NULL)",
     "INSERT INTO state SELECT coalesce(max(came), 0), count(*), 0, 0 FROM keys",
-    f"PRAGMA user_version = {FORMAT}",
 )
+_KIND: Final = Kind("a tally", APPLICATION_ID, FORMAT, (*_TOTALS, *_ADDED), older=(1,))
 
 
 class TallyLostError(Exception):
@@ -91,27 +90,21 @@ class TallyFile:
         self._files: dict[Path, tuple[int, int]] = {}
         self._keys_added = self._spent_added = 0
         try:
-            if path is not None:
-                make_folder(path.parent)
-                if not path.exists():
-                    make_private(path)
-            self._database = sqlite3.connect(
-                ":memory:" if path is None else path,
-                timeout=_BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            # It says who reported what.
+            self._database = open_sqlite(path, _KIND, durable=True)
             try:
-                self._open()
-                _tighten(path)
+                self._check()
+                if form_of(self._database) == 1:
+                    in_one(self._database, *_ADDED, f"PRAGMA user_version = {FORMAT}")
+                    self._check()
+                self._look()
             except BaseException:
                 self._database.close()
                 raise
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"tally {self._name}: cannot be used ({reason}); move it away, or choose another "
-                "--tally"
+                f"tally {self._name}: cannot be used ({one_line(str(error))}); move it away, or "
+                "choose another --tally"
             ) from error
 
     def __str__(self) -> str:
@@ -267,32 +260,9 @@ class TallyFile:
             if self._files.setdefault(path, found) != found:
                 raise TallyLostError(f"{path} is another file than before")
 
-    def _open(self) -> None:
-        """Look before anything is changed: the file may be somebody else's."""
-        (identity,), (form,) = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        (tables,) = self._one("SELECT COUNT(*) FROM sqlite_master")
-        if tables == identity == form == 0:
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._do(*_TOTALS, *_ADDED)
-        elif identity != APPLICATION_ID:
-            raise ValueError("an SQLite file, but not a tally")
-        elif form not in (1, FORMAT):
-            raise ValueError(f"a tally of format {form}, not {FORMAT}")
-        (checked,) = self._one("PRAGMA quick_check(1)")
-        if checked != "ok":
-            raise ValueError(f"damaged: {checked}")
-        self._check()
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        if form == 1:
-            self._do(*_ADDED)
-            self._check()
-        if self._path is not None:
-            self._look()
-
     def _check(self) -> None:
         """Every number is one. Raises ValueError, TypeError."""
-        (form,) = self._one("PRAGMA user_version")
+        form = form_of(self._database)
         tables = ("totals", "shards") if form == FORMAT else ("totals",)
         for table in tables:
             for reports, counts in self._database.execute(f"SELECT reports, counts FROM {table}"):
@@ -305,13 +275,6 @@ class TallyFile:
             for (answers,) in self._database.execute("SELECT answers FROM randomized"):
                 if not all(isinstance(count, int) and count >= 0 for count in json.loads(answers)):
                     raise ValueError("damaged: randomized answers")
-
-    def _do(self, *statements: str) -> None:
-        """In one transaction."""
-        self._database.execute("BEGIN IMMEDIATE")
-        for statement in statements:
-            self._database.execute(statement)
-        self._database.execute("COMMIT")
 
     def _one(self, query: str, values: tuple[object, ...] = ()) -> Any:
         return self._database.execute(query, values).fetchone()
@@ -333,12 +296,3 @@ def sums_now(database: sqlite3.Connection, whose: Whose) -> Sums | None:
         for epsilon, text in database.execute(query, whose)
     }
     return Sums(int(found[0]), counts_from_text(found[1]), shards, randomized)
-
-
-def _tighten(path: Path | None) -> None:
-    """It says who reported what, and so do the files beside it: for their owner alone."""
-    if path is not None:
-        for suffix in ("", "-wal", "-shm"):
-            beside = path.with_name(path.name + suffix)
-            if beside.exists():
-                make_private(beside)

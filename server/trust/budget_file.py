@@ -17,20 +17,21 @@ from threading import Thread
 from typing import Final, NamedTuple, final
 
 from common.errors import InputError
-from common.files import make_private
+from common.text import one_line
+from server.sqlite_file import Kind, open_sqlite
 
 FILE_NAME: Final = "budgets.sqlite"
-# "Vicb", in the header of every such file; other SQLite files have another number there.
-APPLICATION_ID: Final = 0x56696362
-FORMAT: Final = 1
 # Rows that a full disk has not taken; of more, the oldest are forgotten at a restart.
 MAX_UNSAVED: Final = 1 << 20
-_BUSY_SECONDS: Final = 5.0
-_SCHEMA: Final = (
-    "CREATE TABLE shown (day INTEGER, user INTEGER, neighbor INTEGER, "
-    "PRIMARY KEY (day, user, neighbor)) WITHOUT ROWID",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {FORMAT}",
+# The number spells "Vicb".
+_KIND: Final = Kind(
+    "a file of budgets",
+    identity=0x56696362,
+    form=1,
+    schema=(
+        "CREATE TABLE shown (day INTEGER, user INTEGER, neighbor INTEGER, "
+        "PRIMARY KEY (day, user, neighbor)) WITHOUT ROWID",
+    ),
 )
 
 _log = logging.getLogger(__name__)
@@ -57,9 +58,12 @@ class BudgetFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._database = _opened(path)
+            # It says who is like whom: never through a link.
+            if path.is_symlink():
+                raise ValueError("it is a link")
+            self._database = open_sqlite(path, _KIND, durable=False)
         except (sqlite3.Error, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(str(error))
             raise InputError(f"budgets {path}: cannot be used ({reason}); move it away") from error
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._unsaved: list[Shown] = []
@@ -115,36 +119,3 @@ class BudgetFile:
                     self._database.execute("ROLLBACK")
             _log.error("budgets %s: %s: a restart would forget the last of them", self._path, error)
             self._unsaved = rows[-MAX_UNSAVED:]
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """Raises sqlite3.Error, OSError, ValueError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # It says who is like whom: for the owner alone, and never through a link.
-    make_private(path)
-    if path.is_symlink():
-        raise ValueError("it is a link")
-    database = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    try:
-        (identity,) = database.execute("PRAGMA application_id").fetchone()
-        (form,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        new = tables == identity == form == 0
-        if not new and (identity, form) != (APPLICATION_ID, FORMAT):
-            raise ValueError("it holds something else")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        if new:
-            database.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
-                database.execute(statement)
-            database.execute("COMMIT")
-        (checked,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if checked != "ok":
-            raise ValueError(f"damaged: {checked}")
-    except BaseException:
-        database.close()
-        raise
-    return database
