@@ -5,7 +5,9 @@
     FOLDER/DIGEST/server.safetensors   user parameters and training ratings
     FOLDER/DIGEST/description          the protobuf message that devices get too
     FOLDER/DIGEST/eligible             JSON: per watched item, users who have not rated it
+    FOLDER/DIGEST/devices.key          the secret of which users' devices have a key each
     FOLDER/forms/DIGEST                what devices fetch: forms of versions, and transfers
+    FOLDER/notes, FOLDER/retraining    what the front says, and how new versions are trained
 
 The files are never changed in place, so that workers can map them: their pages are in memory
 once, whatever the number of workers; and what is mapped stays whole when its folder is deleted.
@@ -43,7 +45,6 @@ PUBLICATION_FILE: Final = "publication"
 DESCRIPTION_FILE: Final = "description"
 ELIGIBLE_FILE: Final = "eligible"
 FORMS_FOLDER: Final = "forms"
-# Beside what workers read: what the front says, and how new versions are trained.
 NOTES_FILE: Final = "notes"
 
 
