@@ -111,6 +111,11 @@ def answer_users(
 
     Raises InputError, VicinalError; no process is left behind, whatever happens.
     """
+    if not run.ratings.exists():
+        raise InputError(
+            f"{run.ratings}: cannot be read, nothing is there: "
+            "`vicinal serve --device-ratings` writes device files"
+        )
     local = read_local_ratings(run.ratings, run.users)
     with Connection(run.server, access=run.access, budget=run.budget) as connection:
         # A device that can write nothing can answer all the same.

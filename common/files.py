@@ -229,11 +229,11 @@ def write_secret(path: Path, secret: bytes) -> None:
 def read_secret(path: Path) -> bytes:
     """Raises InputError for a file that is no secret, is a link, or that others can read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = open_file(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     with os.fdopen(descriptor, "rb") as opened:
-        if os.fstat(opened.fileno()).st_mode & 0o077:
+        if os.fstat(opened.fileno()).st_mode & _OTHERS:
             raise InputError(f"{path}: others can read this secret: chmod 600 {path}")
         data = opened.read(SECRET_BYTES + 1)
     if len(data) != SECRET_BYTES:

@@ -162,10 +162,6 @@ def read_local_ratings(path: Path, users: Iterable[int] | None = None) -> LocalR
 
     Raises InputError when something else is there, or not every user.
     """
-    if not path.exists():
-        raise InputError(
-            f"{path}: no device files are there: `vicinal serve --device-ratings` writes them"
-        )
     if not path.is_dir():
         found = _read(path)
         if users is None:

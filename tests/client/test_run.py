@@ -106,7 +106,7 @@ def test_processes_share_the_users_and_count_the_same(run: DeviceRun) -> None:
 
 
 def test_what_is_wrong_is_said_before_any_process_starts(run: DeviceRun) -> None:
-    with pytest.raises(InputError, match="not of user 40"):
+    with pytest.raises(InputError, match="not the device file of user 40"):
         answer_users(replace(run, users=(40,)), processes=2)
     with pytest.raises(InputError, match="cannot be read"):
         answer_users(replace(run, ratings=run.store / "none"), processes=2)

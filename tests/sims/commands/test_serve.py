@@ -175,7 +175,7 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
         (
             ("device", "--users", "0", *at, "--ratings", tmp_path / "no"),
             2,
-            "no device files are there",
+            "--device-ratings` writes",
         ),
         (("device", "--users", "0", "--server", "here", *ratings), 2, "give HOST:PORT"),
         ((*serve, "--store", server.store), 2, "is in use by process"),
