@@ -7,12 +7,15 @@ from pathlib import Path
 from common.errors import InputError
 from common.ranking import Counts
 from server.reports.sums import Sums, counts_from_text
-from server.reports.tally_file import APPLICATION_ID, FORMAT, Whose, sums_now
+from server.reports.tally_file import APPLICATION_ID, FORMAT, Whose, require_plain, sums_now
 
 
 def read_tally(path: Path) -> dict[Whose, Sums]:
     """All that was counted so far, as of one moment. Raises InputError."""
     try:
+        # The other end of a pipe would be waited for.
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
             database.execute("BEGIN")
@@ -42,11 +45,20 @@ def _read(database: sqlite3.Connection) -> dict[Whose, Sums]:
     (form,) = database.execute("PRAGMA user_version").fetchone()
     if identity != APPLICATION_ID or form not in (1, FORMAT):
         raise ValueError("not a tally of this program")
+    require_plain(database)
     rows = database.execute("SELECT version, preset, measured, reports, counts FROM totals")
     totals = {
-        Whose(*whose): Sums(int(reports), counts_from_text(text))
+        _whose(*whose): Sums(int(reports), counts_from_text(text))
         for *whose, reports, text in rows.fetchall()
     }
     if form == 1:
         return totals
     return {whose: sums_now(database, whose) or total for whose, total in totals.items()}
+
+
+def _whose(version: object, preset: object, measured: object) -> Whose:
+    """Raises ValueError for names that are no line of text."""
+    texts = [each for each in (version, preset, measured) if isinstance(each, str)]
+    if len(texts) < 3 or not all(each.isprintable() for each in texts):
+        raise ValueError("a version or preset whose name is none")
+    return Whose(*texts)

@@ -25,7 +25,14 @@ from common.errors import InputError
 from common.files import make_folder, make_private
 from common.ranking import Counts
 from server.reports.report import Receipt
-from server.reports.sums import Sums, counts_from_text, counts_text, sums_from_text, sums_text
+from server.reports.sums import (
+    Sums,
+    answers_from_text,
+    counts_from_text,
+    counts_text,
+    sums_from_text,
+    sums_text,
+)
 
 # "Vict", in the header of every tally file; other SQLite files have another number there.
 APPLICATION_ID: Final = 0x56696374
@@ -226,7 +233,7 @@ class TallyFile:
     def randomized(self, whose: Whose, epsilon: float) -> list[int] | None:
         query = f"SELECT answers FROM randomized WHERE {_IS} AND epsilon = ?"
         found = self._one(query, (*whose, epsilon))
-        return None if found is None else [int(count) for count in json.loads(found[0])]
+        return None if found is None else list(answers_from_text(found[0]))
 
     def write_randomized(self, whose: Whose, epsilon: float, answers: list[int]) -> None:
         values = (*whose, epsilon, json.dumps(answers))
@@ -271,6 +278,7 @@ class TallyFile:
         """Look before anything is changed: the file may be somebody else's."""
         (identity,), (form,) = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
         (tables,) = self._one("SELECT COUNT(*) FROM sqlite_master")
+        require_plain(self._database)
         if tables == identity == form == 0:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._do(*_TOTALS, *_ADDED)
@@ -293,18 +301,14 @@ class TallyFile:
     def _check(self) -> None:
         """Every number is one. Raises ValueError, TypeError."""
         (form,) = self._one("PRAGMA user_version")
-        tables = ("totals", "shards") if form == FORMAT else ("totals",)
-        for table in tables:
-            for reports, counts in self._database.execute(f"SELECT reports, counts FROM {table}"):
-                if reports < 0:
-                    raise ValueError("damaged: a negative number of reports")
-                counts_from_text(counts)
-        if form == FORMAT:
-            self.state()
-            self.all_published()
-            for (answers,) in self._database.execute("SELECT answers FROM randomized"):
-                if not all(isinstance(count, int) and count >= 0 for count in json.loads(answers)):
-                    raise ValueError("damaged: randomized answers")
+        if form == 1:
+            for reports, counts in self._database.execute("SELECT reports, counts FROM totals"):
+                Sums(reports, counts_from_text(counts))
+            return
+        self.state()
+        self.all_published()
+        for whose in self._database.execute("SELECT version, preset, measured FROM totals"):
+            sums_now(self._database, Whose(*whose))
 
     def _do(self, *statements: str) -> None:
         """In one transaction."""
@@ -315,6 +319,19 @@ class TallyFile:
 
     def _one(self, query: str, values: tuple[object, ...] = ()) -> Any:
         return self._database.execute(query, values).fetchone()
+
+
+def require_plain(database: sqlite3.Connection) -> None:
+    """Raises ValueError for a file that would do more than hold tables when it is read or written.
+
+    A view may have no end, and a trigger deletes what was counted.
+    """
+    query = (
+        "SELECT COUNT(*) FROM sqlite_master "
+        "WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
+    )
+    if database.execute(query).fetchone() != (0,):
+        raise ValueError("it has views or triggers, which a tally has not")
 
 
 def sums_now(database: sqlite3.Connection, whose: Whose) -> Sums | None:
@@ -329,8 +346,7 @@ def sums_now(database: sqlite3.Connection, whose: Whose) -> Sums | None:
     }
     query = f"SELECT epsilon, answers FROM randomized WHERE {_IS} ORDER BY epsilon"
     randomized = {
-        float(epsilon): tuple(map(int, json.loads(text)))
-        for epsilon, text in database.execute(query, whose)
+        float(epsilon): answers_from_text(text) for epsilon, text in database.execute(query, whose)
     }
     return Sums(int(found[0]), counts_from_text(found[1]), shards, randomized)
 
