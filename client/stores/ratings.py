@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.errors import InputError
-from common.files import require_secret, write_file
+from common.files import read_file, require_secret, write_file
 from common.ranking import HeldOutItem
 from common.ratings import RatingMatrix, RatingScale
 from common.wire.sealing import KEY_BYTES, OwnRow, device_key
@@ -127,8 +127,16 @@ def write_device_files(folder: Path, local: LocalRatings) -> None:
     for user in local._rows:
         path = folder / f"{user}{_SUFFIX}"
         data = _encoded(local.of([user]))
-        if not path.exists() or path.read_bytes() != data:
+        if not _holds(path, data):
             write_file(path, data, durable=False)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has these bytes, for its owner alone."""
+    try:
+        return not path.stat().st_mode & 0o077 and read_file(path, most=len(data)) == data
+    except (OSError, InputError):
+        return False
 
 
 def write_local_ratings(path: Path, local: LocalRatings) -> None:

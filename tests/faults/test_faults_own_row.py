@@ -91,9 +91,7 @@ def test_only_the_users_device_opens_what_is_sealed(scene: Scene, tmp_path: Path
 
 def test_no_item_is_there_because_of_a_draw_that_the_users_ratings_decide(scene: Scene) -> None:
     # Whoever knows all that a user rated but for an item or two could try which of them fit.
-    presets = {
-        "vicinal": VicinalSettings(12, 0.2, 5, assumed_fakes=0.2, margin=6, exploration=0.5)
-    }
+    presets = {"vicinal": VicinalSettings(12, 0.2, 5, assumed_fakes=0.2, margin=6, exploration=0.5)}
     ratings = scene.recommender.ratings
     required = presets["vicinal"].required_raters(ratings.user_count)
     description = replace(scene.description(), presets=presets)
