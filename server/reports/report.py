@@ -5,7 +5,6 @@ Nothing here knows of other reports. Whether a receipt was counted before is for
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Final, NamedTuple
 
 from common.errors import InputError
@@ -135,7 +134,8 @@ def checked_report(
 
 def _randomized(message: wire.Randomized, users: int) -> RandomizedAnswers:
     epsilon = message.epsilon
-    if not isfinite(epsilon) or round(100 * epsilon) not in EPSILON_STEPS:
+    # Not rounded first: a hundred times the largest number there is has no end.
+    if not 0 < epsilon < EPSILON_STEPS.stop or round(100 * epsilon) not in EPSILON_STEPS:
         raise ReportRefusedError("randomized", f"epsilon {epsilon:g}: give 0.1–10")
     if abs(100 * epsilon - round(100 * epsilon)) > 1e-6:
         raise ReportRefusedError("randomized", f"epsilon {epsilon:g}: give hundredths")

@@ -38,8 +38,7 @@ class Sums:
         if not (set(self.shards) <= set(range(SHARDS)) and set(parts) <= {watched}):
             raise ValueError("shards that are none, or of other items")
         for epsilon, answers in self.randomized.items():
-            # Not round() first: ε may be infinite.
-            known = 0 < epsilon < len(EPSILON_STEPS) and round(100 * epsilon) in EPSILON_STEPS
+            known = 0 < epsilon < EPSILON_STEPS.stop and round(100 * epsilon) in EPSILON_STEPS
             if not known or len(answers) != ANSWERS * (watched + 1):
                 raise ValueError("randomized answers of an ε or of questions that there are not")
 
