@@ -138,11 +138,13 @@ def clear_parts(folder: Path, *, age: float = 0.0) -> None:
 def open_lock(path: Path) -> IO[str]:
     """A file to be locked and written to, made if it is not there. Raises OSError, also for a link.
 
-    What is in it stays.
+    For a hard one too: what is written would be in another file. What is in it stays.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o600)
     try:
         _require_file(descriptor, path)
+        if os.fstat(descriptor).st_nlink > 1:
+            raise OSError(errno.EMLINK, "has another name too", str(path))
         if os.fstat(descriptor).st_uid == os.geteuid():
             os.fchmod(descriptor, 0o600)
         return os.fdopen(descriptor, "r+")

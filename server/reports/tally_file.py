@@ -92,7 +92,11 @@ class TallyFile:
     """One connection; used by one thread at a time. None as a path keeps all in memory."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises InputError for a file that is damaged, or is not a tally."""
+        """Raises InputError for a file that is damaged, or is not a tally.
+
+        A link is followed here, and not by SQLite: what is made is for its owner alone.
+        """
+        path = None if path is None else path.resolve()
         self._path = path
         self._name = "in memory" if path is None else str(path)
         self._files: dict[Path, tuple[int, int]] = {}
