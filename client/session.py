@@ -28,7 +28,7 @@ from client.link.connection import (
 from client.stores.packages import PackageStore
 from client.stores.publications import Publications
 from client.stores.ratings import LocalRatings
-from client.stores.reports import PendingReports
+from client.stores.reports import PendingReports, reports_folder
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.models import model_named
@@ -39,8 +39,6 @@ from common.vicinal.slim import check_slim
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 
-# Below the folder of model versions.
-REPORTS_FOLDER: Final = "reports"
 # A server that refuses the version that it has just described is left alone after this often.
 MAX_REFUSALS: Final = 3
 # A server that did not answer is left alone for so long, and users are answered without it.
@@ -78,7 +76,7 @@ class Session:
         self._connection = connection
         self._store = store
         self._recommender = DeviceRecommender(connection, store, local, preset, packages)
-        self._pending = PendingReports(store.folder / REPORTS_FOLDER)
+        self._pending = PendingReports(reports_folder(store.folder, connection.address))
         self._published = Publications(store.folder)
         self._preset = preset
         self._slim = slim

@@ -24,8 +24,9 @@ MARK: Final = ".vicinal"
 # No write takes so long: whoever began it is gone.
 BROKEN_OFF_SECONDS: Final = 3600.0
 _MARKED: Final = b"Made by vicinal, which deletes what it has put here.\n"
-# What a write or the making of a folder that was broken off leaves.
-_PART: Final = re.compile(r"\..+\.[0-9a-f]{8}(?:\.part)?")
+# What a write or the making of a folder that was broken off leaves; a name that nobody else gives,
+# as dates have eight digits too.
+_PART: Final = re.compile(r"\..+\.[0-9a-f]{8}\.vicinal-part")
 SECRET_BYTES: Final = 32
 _OTHERS: Final = 0o077
 # Of a secret: a group may read it, as servers' keys are shared (ssl-cert), and nobody may write.
@@ -137,11 +138,13 @@ def clear_parts(folder: Path, *, age: float = 0.0) -> None:
 def open_lock(path: Path) -> IO[str]:
     """A file to be locked and written to, made if it is not there. Raises OSError, also for a link.
 
-    What is in it stays.
+    For a hard one too: what is written would be in another file. What is in it stays.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o600)
     try:
         _require_file(descriptor, path)
+        if os.fstat(descriptor).st_nlink > 1:
+            raise OSError(errno.EMLINK, "has another name too", str(path))
         if os.fstat(descriptor).st_uid == os.geteuid():
             os.fchmod(descriptor, 0o600)
         return os.fdopen(descriptor, "r+")
@@ -167,6 +170,14 @@ def read_file(path: Path, *, most: int) -> bytes:
         if os.fstat(opened.fileno()).st_size > most:
             raise InputError(f"{path}: larger than {most} bytes")
         return opened.read(most)
+
+
+def read_number(path: Path) -> int:
+    """The number that a file of one line holds, at most 20 digits; 0 where there is none."""
+    try:
+        return max(0, int(read_file(path, most=21)))
+    except (OSError, ValueError, InputError):
+        return 0
 
 
 def make_private(path: Path) -> None:
@@ -213,7 +224,7 @@ def stored_secret(path: Path) -> bytes:
 def write_secret(path: Path, secret: bytes) -> None:
     """Write a new file for the owner alone, whole or not at all. Raises OSError."""
     _make_folders(path.parent)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _part_of(path)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     try:
         with os.fdopen(os.open(part, flags, 0o600), "wb") as opened:
@@ -241,6 +252,10 @@ def read_secret(path: Path) -> bytes:
     return data
 
 
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.vicinal-part")
+
+
 # Not through a link; and the other end of a pipe is not waited for.
 _CAREFULLY: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -264,7 +279,7 @@ def _make_marked(path: Path) -> None:
     if os.path.lexists(path):
         raise FileExistsError
     _make_folders(path.parent)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _part_of(path)
     part.mkdir(mode=0o700)
     try:
         part.chmod(0o700)
@@ -282,7 +297,7 @@ def _replace(path: Path, data: bytes, mode: int, *, durable: bool) -> None:
     if path.exists() and not path.is_file():
         # A rename would put a file in the place of /dev/stdout and its like.
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _part_of(path)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, mode), "wb") as opened:

@@ -189,11 +189,11 @@ class ModelStore:
         Raises InputError when it was stored and is damaged now.
         """
         pointer = self.folder / "trained" / training_digest
-        if not pointer.exists():
+        if not os.path.lexists(pointer):
             return None
         try:
-            return self.load(pointer.read_text(errors="replace"))
-        except InputError as error:
+            return self.load(_read(pointer, most=1 << 10).decode(errors="replace"))
+        except (InputError, OSError) as error:
             raise InputError(f"{error}; delete {pointer} to train again") from error
 
     def load(self, digest: str) -> StoredModel:
@@ -224,5 +224,5 @@ class ModelStore:
         return StoredModel(version, users, folder / "model.safetensors", left_out)
 
 
-def _read(path: Path) -> bytes:
-    return read_file(path, most=MAX_BYTES + _MAX_HEADER)
+def _read(path: Path, *, most: int = MAX_BYTES + _MAX_HEADER) -> bytes:
+    return read_file(path, most=most)

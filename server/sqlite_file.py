@@ -88,6 +88,7 @@ def _is_new(database: sqlite3.Connection, kind: Kind) -> bool:
     form = form_of(database)
     (identity,) = database.execute("PRAGMA application_id").fetchone()
     (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    require_plain(database)
     if tables == identity == form == 0:
         return True
     if identity != kind.identity:
@@ -95,6 +96,19 @@ def _is_new(database: sqlite3.Connection, kind: Kind) -> bool:
     if form not in (kind.form, *kind.older):
         raise ValueError(f"{kind.name} of format {form}, not {kind.form}")
     return False
+
+
+def require_plain(database: sqlite3.Connection) -> None:
+    """Raises ValueError for a file that would do more than hold tables when it is read or written.
+
+    A view may have no end, and a trigger deletes what was counted.
+    """
+    query = (
+        "SELECT COUNT(*) FROM sqlite_master "
+        "WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
+    )
+    if database.execute(query).fetchone() != (0,):
+        raise ValueError("it has views or triggers, which no file of this program has")
 
 
 def _tighten(path: Path) -> None:

@@ -3,11 +3,16 @@
 The checks are here because a package is read twice: when it arrives, and again from the disk.
 """
 
+from typing import Final
+
 from common.errors import InputError
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.messages import Received, neighborhood_from_wire
 from common.wire.sealing import OwnRow
+
+# Of a receipt, which a device keeps for every answer until it is reported; servers send 32.
+MAX_RECEIPT_BYTES: Final = 64
 
 
 def checked_package(
@@ -21,6 +26,7 @@ def checked_package(
     settings = description.preset(preset)
     if message.version != description.version:
         raise InputError("the package is of another model version")
+    _check_receipt(message.receipt)
     if 1 + len(message.neighborhood.row_lengths) != settings.neighbors:
         rows = len(message.neighborhood.row_lengths)
         raise InputError(f"the package has {rows} rows of others, which are not k less one")
@@ -35,6 +41,7 @@ def checked_items(message: wire.Recommendation, description: Description) -> lis
     """The items of a server's answer, best first. Raises InputError when it cannot be one."""
     if message.version != description.version:
         raise InputError("the recommendation is of another model version")
+    _check_receipt(message.receipt)
     # Counted before they are made Python's own: a message may hold millions.
     items = list(message.items[: description.list_length + 1])
     if len(items) > description.list_length or len(set(items)) != len(items):
@@ -42,3 +49,10 @@ def checked_items(message: wire.Recommendation, description: Description) -> lis
     if items and max(items) >= description.manifest.items:
         raise InputError("the recommendation names an item that there is not")
     return items
+
+
+def _check_receipt(receipt: bytes) -> None:
+    if len(receipt) > MAX_RECEIPT_BYTES:
+        raise InputError(
+            f"its receipt has {len(receipt)} bytes, and this device keeps {MAX_RECEIPT_BYTES}"
+        )

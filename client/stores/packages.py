@@ -92,7 +92,7 @@ class PackageStore:
     def spend(self, user: int, preset: str) -> None:
         """Take the receipt out of the user's last package: one stale answer of it is reported."""
         with suppress(OSError, InputError):
-            data = self.path(user, preset).read_bytes()
+            data = read_file(self.path(user, preset), most=self._cap)
             came, description, message = _read(data, self._whose(user, preset))
             message.receipt = b""
             self._write(user, preset, description, message, came)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.errors import InputError
-from common.files import require_secret, write_file
+from common.files import read_file, require_secret, write_file
 from common.ranking import HeldOutItem
 from common.ratings import RatingMatrix, RatingScale
 from common.wire.sealing import KEY_BYTES, OwnRow, device_key
@@ -123,12 +123,35 @@ class LocalRatings:
 
 
 def write_device_files(folder: Path, local: LocalRatings) -> None:
-    """Write a file for each user; one that would not change stays as it is. Raises OSError."""
+    """Write a file for each user; one that would not change stays as it is.
+
+    Raises InputError where something else has its name, OSError.
+    """
     for user in local._rows:
         path = folder / f"{user}{_SUFFIX}"
         data = _encoded(local.of([user]))
-        if not path.exists() or path.read_bytes() != data:
+        if not _holds(path, data):
+            if path.exists() and not path.is_symlink() and not _is_device_file(path):
+                raise InputError(
+                    f"{path} is there, and is no device file: move it away, or choose another "
+                    "--device-ratings"
+                )
             write_file(path, data, durable=False)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has these bytes, for its owner alone."""
+    try:
+        return not path.stat().st_mode & 0o077 and read_file(path, most=len(data)) == data
+    except (OSError, InputError):
+        return False
+
+
+def _is_device_file(path: Path) -> bool:
+    try:
+        return set(load(read_file(path, most=MAX_BYTES))) == set(_DTYPES)
+    except (OSError, InputError, SafetensorError):
+        return False
 
 
 def write_local_ratings(path: Path, local: LocalRatings) -> None:

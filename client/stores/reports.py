@@ -1,11 +1,14 @@
 """Reports that a device owes: on its disk before the first attempt, until the server has them.
 
-    FOLDER/KEY.report    a ReportRequest, whose key is KEY
+    STORE/reports/SERVER/KEY.report    a ReportRequest, whose key is KEY
+
+SERVER is a digest of the address of the server that gave the answers: no other one is told of them.
 
 A device that is killed, or finds no server, sends them at its next start under the same key, so
 that a report whose answer was lost is not counted twice. Many processes may share a folder.
 """
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +27,11 @@ from common.wire.service import MAX_REPORT_AGE_SECONDS, MAX_REQUEST_BYTES
 _SUFFIX: Final = ".report"
 # As Session makes them.
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def reports_folder(store: Path, server: str) -> Path:
+    """Where the reports are that a device with this store owes to a server, HOST:PORT."""
+    return store / "reports" / hashlib.sha256(server.encode()).hexdigest()[:16]
 
 
 @final

@@ -17,6 +17,16 @@ ANSWERS: Final = 3
 HUNDREDTHS: Final = range(10, 1001)
 
 
+def is_epsilon(epsilon: float) -> bool:
+    """Whether it is one that a report may have, give or take less than a hundredth.
+
+    >>> is_epsilon(1.0), is_epsilon(0.0), is_epsilon(1e308)
+    (True, False, False)
+    """
+    # Not rounded first: a hundred times the largest number there is has no end.
+    return 0 < epsilon < HUNDREDTHS.stop and round(100 * epsilon) in HUNDREDTHS
+
+
 def truth_probability(epsilon: float) -> float:
     """p: with which the true answer is given.
 

@@ -42,17 +42,22 @@ class Admission:
 
     def admitted(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
         """Whether each item may be recommended to a user, [I]."""
+        ratings, admitted = self._ratings, self.rated_enough(user, settings)
+        if settings.assumed_fakes > 0 and settings.exploration > 0:
+            drawn = draws(ratings.item_count, ratings.items_of(user), purpose=1)
+            admitted |= drawn < settings.exploration
+        return admitted
+
+    def rated_enough(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:
+        """Whether each item is admitted for its raters, [I]."""
         ratings, required = self._ratings, settings.required_raters(self._ratings.user_count)
         if required == 0:
             return np.ones(ratings.item_count, dtype=bool)
         raters = self._raters
         if settings.candidates:
             raters = ratings.rows(self.raters_of(user, settings)).item_counts()
-        admitted: NDArray[np.bool_] = raters >= required
-        if settings.exploration > 0:
-            drawn = draws(ratings.item_count, ratings.items_of(user), purpose=1)
-            admitted |= drawn < settings.exploration
-        return admitted
+        enough: NDArray[np.bool_] = raters >= required
+        return enough
 
     def raters_of(self, user: int, settings: VicinalSettings) -> NDArray[np.int64]:
         """The users among whom raters are counted for a user, [n].

@@ -151,10 +151,11 @@ class Offloader:
     def hidden(
         self, user: int, settings: VicinalSettings, neighborhood: Neighborhood
     ) -> NDArray[np.bool_]:
-        """Items of a user's neighborhood that are there because the user rated them, [I].
+        """Items of a user's neighborhood that are there because of what the user rated, [I].
 
         Too few others rated them to have them shown to anybody else: that a package has them says
-        what the user rated.
+        that the user rated them, or was drawn to be shown them, and the draw is made of all that
+        the user rated. Whoever knew nearly all of that could try the rest.
         """
         own = self.ratings.items_of(user)
         hidden = np.zeros(self.ratings.item_count, dtype=bool)
@@ -162,7 +163,7 @@ class Offloader:
             others = neighborhood.ratings.rows(np.arange(1, len(neighborhood))).item_counts()
             hidden[own] = others[own] < settings.min_support
         if settings.assumed_fakes > 0:
-            hidden[own] |= ~self.admission.admitted(user, settings)[own]
+            hidden |= ~self.admission.rated_enough(user, settings)
         return hidden
 
     def _shown(self, user: int, settings: VicinalSettings) -> NDArray[np.bool_]:

@@ -5,14 +5,13 @@ Nothing here knows of other reports. Whether a receipt was counted before is for
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import NamedTuple
 
 from common.errors import InputError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
-from common.wire.randomized import ANSWERS, HUNDREDTHS
+from common.wire.randomized import ANSWERS, is_epsilon
 from common.wire.service import USERS_PER_REPORT
 
 
@@ -130,7 +129,7 @@ def checked_report(
 
 def _randomized(message: wire.Randomized, users: int) -> RandomizedAnswers:
     epsilon = message.epsilon
-    if not isfinite(epsilon) or round(100 * epsilon) not in HUNDREDTHS:
+    if not is_epsilon(epsilon):
         raise ReportRefusedError("randomized", f"epsilon {epsilon:g}: give 0.1–10")
     if abs(100 * epsilon - round(100 * epsilon)) > 1e-6:
         raise ReportRefusedError("randomized", f"epsilon {epsilon:g}: give hundredths")

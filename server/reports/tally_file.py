@@ -25,7 +25,14 @@ from common.errors import InputError
 from common.ranking import Counts
 from common.text import one_line
 from server.reports.report import Receipt
-from server.reports.sums import Sums, counts_from_text, counts_text, sums_from_text, sums_text
+from server.reports.sums import (
+    Sums,
+    answers_from_text,
+    counts_from_text,
+    counts_text,
+    sums_from_text,
+    sums_text,
+)
 from server.sqlite_file import Kind, form_of, in_one, open_sqlite
 
 # Spells "Vict".
@@ -84,7 +91,11 @@ class TallyFile:
     """One connection; used by one thread at a time. None as a path keeps all in memory."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises InputError for a file that is damaged, or is not a tally."""
+        """Raises InputError for a file that is damaged, or is not a tally.
+
+        A link is followed here, and not by SQLite: what is made is for its owner alone.
+        """
+        path = None if path is None else path.resolve()
         self._path = path
         self._name = "in memory" if path is None else str(path)
         self._files: dict[Path, tuple[int, int]] = {}
@@ -219,7 +230,7 @@ class TallyFile:
     def randomized(self, whose: Whose, epsilon: float) -> list[int] | None:
         query = f"SELECT answers FROM randomized WHERE {_IS} AND epsilon = ?"
         found = self._one(query, (*whose, epsilon))
-        return None if found is None else [int(count) for count in json.loads(found[0])]
+        return None if found is None else list(answers_from_text(found[0]))
 
     def write_randomized(self, whose: Whose, epsilon: float, answers: list[int]) -> None:
         values = (*whose, epsilon, json.dumps(answers))
@@ -262,19 +273,14 @@ class TallyFile:
 
     def _check(self) -> None:
         """Every number is one. Raises ValueError, TypeError."""
-        form = form_of(self._database)
-        tables = ("totals", "shards") if form == FORMAT else ("totals",)
-        for table in tables:
-            for reports, counts in self._database.execute(f"SELECT reports, counts FROM {table}"):
-                if reports < 0:
-                    raise ValueError("damaged: a negative number of reports")
-                counts_from_text(counts)
-        if form == FORMAT:
-            self.state()
-            self.all_published()
-            for (answers,) in self._database.execute("SELECT answers FROM randomized"):
-                if not all(isinstance(count, int) and count >= 0 for count in json.loads(answers)):
-                    raise ValueError("damaged: randomized answers")
+        if form_of(self._database) == 1:
+            for reports, counts in self._database.execute("SELECT reports, counts FROM totals"):
+                Sums(reports, counts_from_text(counts))
+            return
+        self.state()
+        self.all_published()
+        for whose in self._database.execute("SELECT version, preset, measured FROM totals"):
+            sums_now(self._database, Whose(*whose))
 
     def _one(self, query: str, values: tuple[object, ...] = ()) -> Any:
         return self._database.execute(query, values).fetchone()
@@ -292,7 +298,6 @@ def sums_now(database: sqlite3.Connection, whose: Whose) -> Sums | None:
     }
     query = f"SELECT epsilon, answers FROM randomized WHERE {_IS} ORDER BY epsilon"
     randomized = {
-        float(epsilon): tuple(map(int, json.loads(text)))
-        for epsilon, text in database.execute(query, whose)
+        float(epsilon): answers_from_text(text) for epsilon, text in database.execute(query, whose)
     }
     return Sums(int(found[0]), counts_from_text(found[1]), shards, randomized)

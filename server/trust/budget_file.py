@@ -80,6 +80,8 @@ class BudgetFile:
         with the next, and the log says so; nobody has to wait for that.
         """
         done: Future[None] = Future()
+        # Whoever waits and leaves cannot cancel it: the thread goes on for everybody else.
+        done.set_running_or_notify_cancel()
         self._orders.put((rows, done))
         return done
 

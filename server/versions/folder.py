@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from common.errors import InputError
-from common.files import make_folder, remove_folder, require_ours, write_file
+from common.files import make_folder, read_number, remove_folder, require_ours, write_file
 from common.versions.encodings import ENCODINGS, Form, encode_form, form_of
 from common.versions.transfers import pack
 from common.versions.version import ModelVersion, is_digest, version_digest
@@ -87,11 +87,7 @@ def next_publication(store: Path) -> int:
     that was set back, give no smaller ones. Raises OSError.
     """
     path = store / PUBLICATION_FILE
-    try:
-        last = int(path.read_text()[:20])
-    except (OSError, ValueError):
-        last = 0
-    number = max(last + 1, int(time.time()))
+    number = max(read_number(path) + 1, int(time.time()))
     write_file(path, f"{number}\n".encode())
     return number
 

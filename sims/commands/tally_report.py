@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from common.ranking import Counts
 from server.reports.estimates import Estimate, RandomizedEstimates, estimates
 from server.reports.reading import read_tally
 from server.reports.robust import LIARS, RobustFigure, accuracy, hit_ratio, robust_figure
-from server.reports.sums import SHARDS, Sums, sums_from_wire
+from server.reports.sums import SHARDS, Sums, loaded, sums_from_wire
 from server.reports.tally import STEP
 
 WAYS: Final = {
@@ -74,12 +73,23 @@ def told_by_file(path: Path) -> list[Told]:
     """All reports so far. Raises InputError."""
     found = []
     for whose, sums in read_tally(path).items():
-        watched, list_length = tuple(range(len(sums.counts.eligible))), 0
+        count = len(sums.counts.eligible)
+        watched, list_length = tuple(range(count)), 0
         if whose.measured:
-            _, items, list_length = json.loads(whose.measured)
-            watched = tuple(items)
+            watched, list_length = _measured(path, whose.measured, count)
         found.append(Told(whose.version, whose.preset, watched, list_length, sums))
     return found
+
+
+def _measured(path: Path, text: str, count: int) -> tuple[tuple[int, ...], int]:
+    """`count` watched items, and K, as server.reports.tally.measured_by() has them."""
+    try:
+        _, items, list_length = loaded(text)
+        if [type(each) for each in (*items, list_length)] == [int] * (count + 1):
+            return tuple(items), list_length
+    except (ValueError, TypeError):
+        pass
+    raise InputError(f"tally {path}: damaged: it does not say what was measured")
 
 
 def told_by_server(connection: Connection) -> list[Told]:
@@ -92,6 +102,8 @@ def told_by_server(connection: Connection) -> list[Told]:
         except InputError as error:
             raise VicinalError(str(error)) from error
         watched = description.watched
+        if len(watched) != len(sums.counts.eligible):
+            raise VicinalError("tally: not of the items that the server says it watches")
         found.append(Told(description.version, preset, watched, description.list_length, sums))
     return found
 

@@ -12,6 +12,7 @@ import typer
 import uvloop
 
 from common.addresses import join_address
+from common.errors import InputError
 from common.files import stored_secret, write_output
 from server.front.doorman import DoorLimits
 from server.front.endpoint import Listening
@@ -79,7 +80,7 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
         users=description.user_count,
         eligible=eligible,
         measured=measured_by(description.presets, description.watched, description.list_length),
-        path=wanted.tally or store / FILE_NAME,
+        path=wanted.tally or _unlinked(store / FILE_NAME),
     )
     command = notes["retrain"]
     retraining = None if command is None else Retraining(command, wanted.retrain_every)
@@ -102,3 +103,10 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
         )
         # A call takes less processor time on uvloop than on asyncio's own loop.
         uvloop.run(serve_front(folder, tally, front, retraining=retraining, listening=listening))
+
+
+def _unlinked(path: Path) -> Path:
+    """Raises InputError for a link where nobody has chosen the path."""
+    if path.is_symlink():
+        raise InputError(f"{path} is a link: name the file itself with --tally")
+    return path

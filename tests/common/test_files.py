@@ -181,9 +181,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_what_was_broken_off_is_cleared(tmp_path: Path) -> None:
     write_file(tmp_path / "kept", b"x")
     (tmp_path / ".mine.part").write_bytes(b"x")
-    (tmp_path / ".file.0123abcd.part").write_bytes(b"half")
-    (tmp_path / ".folder.0123abcd.part").mkdir()
-    (tmp_path / ".folder.0123abcd.part" / MARK).write_bytes(b"")
+    (tmp_path / ".file.0123abcd.vicinal-part").write_bytes(b"half")
+    (tmp_path / ".folder.0123abcd.vicinal-part").mkdir()
+    (tmp_path / ".folder.0123abcd.vicinal-part" / MARK).write_bytes(b"")
     clear_parts(tmp_path, age=60)
     assert len(list(tmp_path.iterdir())) == 4
     clear_parts(tmp_path)

@@ -9,9 +9,9 @@ import pytest
 
 from client.disclosure import Disclosure
 from client.link.connection import Connection
-from client.session import REPORTS_FOLDER, Session
+from client.session import Session
 from client.stores.ratings import read_local_ratings
-from client.stores.reports import PendingReports
+from client.stores.reports import PendingReports, reports_folder
 from client.stores.versions import VersionStore
 from common.ranking import Counts
 from server.reports.reading import read_counts
@@ -46,7 +46,7 @@ def test_a_report_that_the_servers_disk_does_not_take_is_counted_once_it_does(
             disclosure=Disclosure(least_users=1),
         )
         (first,) = session.answer([1, 2])
-        owed = PendingReports(store.folder / REPORTS_FOLDER)
+        owed = PendingReports(reports_folder(store.folder, server.address))
         with full_disk(server.pid):
             ((unreported,),) = session.answer([3])
             assert len(unreported.items) == session.description.list_length

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from client.stores.ratings import write_local_ratings
-from common.files import MARK
+from client.stores.ratings import write_device_files, write_local_ratings
+from common.errors import InputError
+from common.files import MARK, open_lock, read_number, read_secret
+from common.ranking import Counts
 from server.model_store import ModelStore
+from server.reports.tally import Tally
 from server.trust.tokens import add_token_key, read_token_keys
 from sims.processes.children import Children
 from sims.serving.process import ServeProcess
@@ -83,10 +86,14 @@ def test_ratings_and_reports_are_for_their_owner_and_a_kill_leaves_nothing(
     finally:
         process.kill()
     assert (process.store / "serving" / "current").exists()
-    (process.store / ".lock.0123abcd.part").write_text("half")
+    (process.store / ".lock.0123abcd.vicinal-part").write_text("half")
     with ModelStore(process.store):
         left = {path.name for path in process.store.iterdir()}
-    assert "serving" not in left and ".lock.0123abcd.part" not in left and "tally.sqlite" in left
+    assert (
+        "serving" not in left
+        and ".lock.0123abcd.vicinal-part" not in left
+        and "tally.sqlite" in left
+    )
 
 
 def test_a_folder_called_serving_that_is_not_ours_stays(tmp_path: Path) -> None:
@@ -150,3 +157,66 @@ def test_a_full_disk_of_a_device_withholds_no_answer(scene: Scene, tmp_path: Pat
     assert "users answered" in done.stdout
     [told] = done.stderr.splitlines()
     assert "cannot write a report" in told and told.endswith("this report is not kept")
+
+
+def test_nothing_of_somebody_else_in_a_store_is_taken_for_a_part_of_ours(tmp_path: Path) -> None:
+    # A date has eight digits, as the parts of files had that a kill leaves.
+    theirs = [tmp_path / name for name in (".notes.20261126", ".film.20261126.part")]
+    for path in theirs:
+        path.write_text("mine")
+    with ModelStore(tmp_path):
+        pass
+    assert all(path.exists() for path in theirs)
+
+
+def test_no_link_is_followed_and_no_pipe_waited_for_where_the_name_is_ours(tmp_path: Path) -> None:
+    target, pipe, link = tmp_path / "target", tmp_path / "pipe", tmp_path / "link"
+    target.write_text("7")
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    for path in (pipe, link):
+        assert read_number(path) == 0
+        with pytest.raises(InputError, match="cannot be read"):
+            read_secret(path)
+    devices = tmp_path / "devices"
+    devices.mkdir()
+    local = make_scene(tmp_path).local
+    for name, path in (("0", pipe), ("1", link)):
+        (devices / f"{name}.safetensors").symlink_to(path)
+        with pytest.raises(OSError, match="link"):
+            write_device_files(devices, local.of([int(name)]))
+    theirs = devices / "3.safetensors"
+    theirs.write_bytes(b"a model")
+    with pytest.raises(InputError, match="no device file"):
+        write_device_files(devices, local.of([3]))
+    assert theirs.read_bytes() == b"a model"
+    (tmp_path / "hard").hardlink_to(target)
+    with pytest.raises(OSError, match="another name"):
+        open_lock(tmp_path / "hard")
+    own = devices / "2.safetensors"
+    write_device_files(devices, local.of([2]))
+    own.chmod(0o644)
+    write_device_files(devices, local.of([2]))
+    assert own.stat().st_mode & 0o777 == 0o600
+    assert target.read_text() == "7"
+
+
+def test_a_tally_behind_a_link_is_made_where_it_was_asked_for_alone(
+    tmp_path: Path, open_umask: None
+) -> None:
+    chosen, target = tmp_path / "chosen", tmp_path / "elsewhere" / "tally"
+    target.parent.mkdir(mode=0o700)
+    chosen.symlink_to(target)
+    with Tally(users=10, eligible=(5,), path=chosen) as tally:
+        tally.add("v", "vicinal", "key", Counts((1,), (0,), 1, on_device=1))
+        assert len(list(target.parent.iterdir())) == 3
+        assert readable(target.parent) == []
+
+
+@pytest.mark.slow
+def test_a_link_in_the_store_is_no_tally(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir(mode=0o700)
+    (tmp_path / "store" / "tally.sqlite").symlink_to(tmp_path / "target")
+    done = run("serve", *SERVE, "--open", "--port", "0", "--store", tmp_path / "store")
+    assert done.returncode == 2 and "is a link" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "target").exists()

@@ -1,11 +1,13 @@
 """A server that anybody may ask: what its packages say of the user whom they are for."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.packing import MAX_VARINT, decode_varints, unpack
 from common.wire.rounding import encode_rows
@@ -85,3 +87,22 @@ def test_only_the_users_device_opens_what_is_sealed(scene: Scene, tmp_path: Path
         if other != 7:
             with pytest.raises(OtherRatingsError, match="not those of this device"):
                 scene.local.own(other).unseal(sealed, version)
+
+
+def test_no_item_is_there_because_of_a_draw_that_the_users_ratings_decide(scene: Scene) -> None:
+    # Whoever knows all that a user rated but for an item or two could try which of them fit.
+    presets = {"vicinal": VicinalSettings(12, 0.2, 5, assumed_fakes=0.2, margin=6, exploration=0.5)}
+    ratings = scene.recommender.ratings
+    required = presets["vicinal"].required_raters(ratings.user_count)
+    description = replace(scene.description(), presets=presets)
+    handler = VersionHandler(scene.recommender, description, SECRET)
+    drawn = 0
+    for user in range(USERS):
+        request = wire.PackageRequest(version=description.version, user=user, preset="vicinal")
+        result = handler.answer("GetPackage", request.SerializeToString())
+        package = wire.OffloadPackage.FromString(result.data)
+        sent = sorted({item for row in rows_of(package) for item in row})
+        assert (ratings.item_counts()[sent] >= required).all()
+        own = scene.local.own(user).unseal(package.neighborhood.sealed, package.version)
+        drawn += sum(own.hidden.row_lengths)
+    assert drawn > 0

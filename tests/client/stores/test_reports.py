@@ -12,7 +12,7 @@ from client.link.connection import Connection, ServerFailedError, VersionRefused
 from client.run import DeviceRun, answer_users
 from client.session import Session
 from client.stores.ratings import write_local_ratings
-from client.stores.reports import PendingReports
+from client.stores.reports import PendingReports, reports_folder
 from client.stores.versions import VersionStore
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
@@ -89,7 +89,7 @@ def test_a_report_whose_answer_was_lost_is_sent_again_and_counted_once(
             monkeypatch.setattr(connection, "send_report", cut_off)
             [answered] = session.answer([1, 2])
             assert [one.reported for one in answered] == [False, False]
-        assert len(list((store.folder / "reports").iterdir())) == 1
+        assert len(list((store.folder / "reports").rglob("*.report"))) == 1
         ratings = tmp_path / "ratings"
         write_local_ratings(ratings, scene.local)
         run = DeviceRun(endpoint.address, ratings, store.folder, "paper", (3,), disclosure=FEW)
@@ -97,7 +97,7 @@ def test_a_report_whose_answer_was_lost_is_sent_again_and_counted_once(
         assert answer_users(run).late_reports == 0
     assert [one.key for one in server.reports[:2]] == [server.reports[0].key] * 2
     assert service.tally.total(service.versions.current.description.version, "paper")[0] == 3
-    assert list((store.folder / "reports").iterdir()) == []
+    assert list((store.folder / "reports").rglob("*.report")) == []
 
 
 def test_a_report_of_a_version_that_is_not_served_now_is_kept(tmp_path: Path, scene: Scene) -> None:
@@ -107,7 +107,7 @@ def test_a_report_of_a_version_that_is_not_served_now_is_kept(tmp_path: Path, sc
     refused.counts.users = 1000
     with Endpoint(scene.service()) as endpoint, Connection(endpoint.address) as connection:
         session = Session(connection, store, scene.local, preset="paper", disclosure=FEW)
-        pending = PendingReports(store.folder / "reports")
+        pending = PendingReports(reports_folder(store.folder, endpoint.address))
         pending.keep(other)
         pending.keep(refused)
         assert session.send_pending() == 0
@@ -144,7 +144,7 @@ def test_a_report_is_on_the_disk_before_it_is_sent(
             connection,
             "send_report",
             lambda report: kept.append(
-                (store.folder / "reports" / f"{report.key}.report").exists()
+                (reports_folder(store.folder, endpoint.address) / f"{report.key}.report").exists()
             ),
         )
         list(session.answer([1]))

@@ -17,7 +17,7 @@ from tests.support.serving import Scene, make_scene
 
 ROOT = Path(__file__).resolve().parents[3]
 # Of files that are being written.
-ENDS = ("0a0a0a0a.part", "1b1b1b1b.part")
+ENDS = ("0a0a0a0a.vicinal-part", "1b1b1b1b.vicinal-part")
 
 
 def own_form(scene: Scene) -> Form:

@@ -21,7 +21,7 @@ from client.link.connection import Connection, VersionRefusedError
 from client.session import Session
 from client.stores.packages import PackageStore
 from client.stores.ratings import LocalRatings, read_local_ratings
-from client.stores.reports import PendingReports
+from client.stores.reports import PendingReports, reports_folder
 from client.stores.versions import VersionStore
 from common.errors import VicinalError
 from common.threads import limit_threads
@@ -93,7 +93,7 @@ class Player:
                     # It is in the ledger. Whoever finds no server does not ask without pause.
                     self.over.wait(1.0)
         with self._connected() as connection:
-            reports = PendingReports(self._device.store / "reports")
+            reports = PendingReports(reports_folder(self._device.store, connection.address))
             for report in reports if self._device.kind != "asker" else ():
                 try:
                     connection.send_report(report)

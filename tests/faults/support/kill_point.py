@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
+from client.disclosure import Disclosure
 from client.link.connection import Connection
 from client.session import Session
 from client.stores.packages import PackageStore
@@ -50,6 +51,7 @@ def play(address: str, ratings: Path, folder: Path) -> None:
             read_local_ratings(ratings),
             preset=PRESET,
             packages=PackageStore(store / "packages", address),
+            disclosure=Disclosure(least_users=1),
         )
         session._pending = cast(PendingReports, RecordedReports(session._pending, ledger))
         session.send_pending()

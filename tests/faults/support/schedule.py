@@ -289,7 +289,7 @@ class Field:
             figures.requests[device.name] = found
         check_answers(figures, ledgers.values(), Oracle(self._server.versions))
         owed = frozenset(
-            path.stem for device in ledgers for path in device.store.glob("reports/*.report")
+            path.stem for device in ledgers for path in device.store.glob("reports/*/*.report")
         )
         every = [*ledgers.values(), read_ledger(self._liar)]
         check_reports(figures, every, self._server.store / "tally.sqlite", owed)

@@ -55,6 +55,7 @@ def test_randomized_answers_are_taken_with_every_epsilon_of_hundredths(hundredth
         {"epsilon": 10.1},
         {"epsilon": float("nan")},
         {"epsilon": float("inf")},
+        {"epsilon": 1e308},
         {"epsilon": -1.0},
         {"epsilon": 1.00001},
         {"answers": [3, 0]},
