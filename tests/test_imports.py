@@ -38,7 +38,7 @@ WIRE_LIBRARIES = {
     "array_api_compat",
     "backports",
     "threadpoolctl",
-    "cryptography",
+    "nacl",
 }
 LIBRARIES: dict[str, set[str] | None] = {
     "proto": {"grpc_tools"},
@@ -325,6 +325,7 @@ IMPORT_NAMES = {
     "grpcio-health-checking": "grpc_health",
     "protobuf": "google",
     "pyjwt": "jwt",
+    "pynacl": "nacl",
 }
 
 

@@ -13,9 +13,10 @@ import os
 from dataclasses import dataclass
 from typing import Final, final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from google.protobuf.message import DecodeError
+from nacl.bindings import crypto_aead_chacha20poly1305_ietf_decrypt as decrypt
+from nacl.bindings import crypto_aead_chacha20poly1305_ietf_encrypt as encrypt
+from nacl.exceptions import CryptoError
 
 from common.errors import InputError
 from common.ratings import RatingMatrix
@@ -48,7 +49,7 @@ class OwnRow:
         """Encrypt it for the device, to be opened with the same ratings, key and version."""
         nonce = os.urandom(NONCE_BYTES)
         data = own.SerializeToString()
-        return nonce + ChaCha20Poly1305(self.key).encrypt(nonce, data, self._about(version))
+        return nonce + encrypt(data, self._about(version), nonce, self.key)
 
     def unseal(self, sealed: bytes, version: str) -> wire.Own:
         """Raises OtherRatingsError, InputError for what no server would seal."""
@@ -56,8 +57,8 @@ class OwnRow:
         if len(data) < TAG_BYTES:
             raise InputError("offload package: its sealed part is cut off")
         try:
-            opened = ChaCha20Poly1305(self.key).decrypt(nonce, data, self._about(version))
-        except InvalidTag:
+            opened = decrypt(data, self._about(version), nonce, self.key)
+        except CryptoError:
             raise OtherRatingsError(
                 "the server's ratings of this user are not those of this device, or it seals for "
                 "another key: use the files that `vicinal serve --device-ratings` wrote"
