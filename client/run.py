@@ -116,6 +116,8 @@ def answer_users(
             f"{run.ratings}: cannot be read, nothing is there: "
             "`vicinal serve --device-ratings` writes device files"
         )
+    # So that no process has too few users for a report.
+    processes = min(processes, max(1, len(run.users) // run.disclosure.least_users))
     local = read_local_ratings(run.ratings, run.users)
     with Connection(run.server, access=run.access, budget=run.budget) as connection:
         # A device that can write nothing can answer all the same.
@@ -131,8 +133,6 @@ def answer_users(
             batches = session.answer(run.users)
             answered = _collect(batches, len(run.users), progress)
             cold_bytes = session.cold_bytes
-    # So that no process has too few users for a report.
-    processes = min(processes, max(1, len(run.users) // run.disclosure.least_users))
     if processes > 1:
         answered = _collect(_answer_in_children(run, processes), len(run.users), progress)
     counts = Counts.none(watched)

@@ -18,7 +18,7 @@ from server.front.doorman import DoorLimits, Doorman
 from server.trust.tls import Tls
 
 MAX_METADATA_BYTES: Final = 8 << 10
-GRACE_SECONDS: Final = 10.0
+GRACE_SECONDS: Final = 30.0
 # A silent device is asked after so long whether it is still there, and has so long to answer.
 KEEPALIVE_SECONDS: Final = 60
 KEEPALIVE_ANSWER_SECONDS: Final = 20

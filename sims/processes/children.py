@@ -18,7 +18,7 @@ from common.errors import VicinalError
 from common.processes import module_command
 from sims.processes.marked import stop_processes, uninterrupted
 
-GRACE_SECONDS: Final = 10
+GRACE_SECONDS: Final = 40
 # Of a child without work left, until it has written its result.
 END_SECONDS: Final = 60
 _MARK: Final = "VICINAL_RUN"
