@@ -97,11 +97,15 @@ def read_file(path: Path, *, limit: int) -> bytes:
 
     Raises InputError; a packed file counts by what it unpacks to.
     """
+    parts, size = [], 0
     with open_packed(path) as opened:
-        data = opened.read(limit + 1)
-    if len(data) > limit:
+        # By pieces: what is asked for at a time is set aside at once.
+        while size <= limit and (part := opened.read(CHUNK)):
+            parts.append(part)
+            size += len(part)
+    if size > limit:
         raise InputError(f"{path}: larger than {limit // MIB} MiB; split or filter it first")
-    return data
+    return b"".join(parts)
 
 
 @contextmanager

@@ -301,7 +301,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
         (["--ver"], {"--version"}),
         (["evaluate", "--data"], {"--dataset"}),
         (["--quiet", "device", "--users", "1", "--sto"], {"--store", "--store-bytes"}),
-        (["data", ""], {"fetch", "describe"}),
+        (["data", ""], {"fetch", "describe", "ids"}),
         (["data", "describe", "--sc"], {"--scale"}),
     ],
 )

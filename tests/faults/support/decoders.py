@@ -263,6 +263,8 @@ def _files(folder: Path, scene: Scene, said: Description) -> Iterator[Decoder]:
         def decode(data: bytes) -> object:
             for left in folder.glob(f"{name}-*"):
                 left.unlink()
+            # Of a device file: nobody else may read it.
+            path.touch(mode=0o600)
             path.write_bytes(data)
             return read(path)
 
