@@ -97,15 +97,23 @@ def read_file(path: Path, *, limit: int) -> bytes:
 
     Raises InputError; a packed file counts by what it unpacks to.
     """
-    parts, size = [], 0
     with open_packed(path) as opened:
-        # By pieces: what is asked for at a time is set aside at once.
-        while size <= limit and (part := opened.read(CHUNK)):
-            parts.append(part)
-            size += len(part)
-    if size > limit:
+        data = _up_to(limit, opened)
+    if data is None:
         raise InputError(f"{path}: larger than {limit // MIB} MiB; split or filter it first")
-    return b"".join(parts)
+    return data
+
+
+def _up_to(limit: int, stream: io.BufferedIOBase) -> bytes | None:
+    """All that comes; None for more than `limit` bytes.
+
+    By pieces: what is asked for at a time is set aside at once, whatever comes.
+    """
+    parts, size = [], 0
+    while size <= limit and (part := stream.read(CHUNK)):
+        parts.append(part)
+        size += len(part)
+    return None if size > limit else b"".join(parts)
 
 
 @contextmanager
@@ -128,8 +136,8 @@ def read_member(archive: Path, member: str, *, limit: int) -> bytes:
     or larger than `limit` bytes, whatever size its directory entry claims.
     """
     with open_member(archive, member) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+        data = _up_to(limit, stream)
+    if data is None:
         raise InputError(f"{archive}: its {member} is larger than {limit // MIB} MiB")
     return data
 
