@@ -143,12 +143,12 @@ def require_unpacking(
         return  # refused for that
     hidden = own.unseal(package.neighborhood.sealed, description.version).hidden
     lengths = (package.neighborhood.row_lengths, hidden.row_lengths)
-    rows, items = max(map(len, lengths)), description.manifest.items
+    rows = max(map(len, lengths))
     if rows >= MAX_NEIGHBORS:
         raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
     ratings = sum(map(sum, lengths))
-    what = f"a package of {rows:,} rows with {ratings:,} ratings of {items:,} items"
-    budget.require(unpacking_cost(rows, ratings, items, merged=len(hidden.row_lengths) > 0), what)
+    cost = unpacking_cost(rows, ratings, merged=len(hidden.row_lengths) > 0)
+    budget.require(cost, f"a package of {rows:,} rows with {ratings:,} ratings")
 
 
 def require_answer(
@@ -187,13 +187,13 @@ def require_version(budget: Budget, description: Description, encoding: Encoding
     budget.require(version_cost(manifest, size), what)
 
 
-def unpacking_cost(rows: int, ratings: int, items: int, *, merged: bool = False) -> Cost:
+def unpacking_cost(rows: int, ratings: int, *, merged: bool = False) -> Cost:
     """Of a package's rows, from its message to ratings; ids of five bytes are possible.
 
-    Which items are in which part is looked up by item. `merged` rows come in two parts.
+    However many items there are: none has a place of its own here. `merged` rows come in two parts.
     """
     each = 210 if merged else 130
-    return Cost(memory=each * ratings + 200 * rows + 3 * items, moves=300 * ratings + items)
+    return Cost(memory=each * ratings + 200 * rows, moves=300 * ratings)
 
 
 def version_cost(manifest: Manifest, form_bytes: int) -> Cost:

@@ -30,7 +30,7 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.slim import SlimModel, Tables
 from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
-from common.wire.messages import counts_from_wire, counts_to_wire
+from common.wire.messages import counts_to_wire
 from common.wire.offload_pb2_grpc import OffloadStub
 from common.wire.sealing import OtherRatingsError, OwnRow
 from common.wire.service import BUDGET_REFUSAL, MAX_ANSWER_BYTES, PUSHBACK_KEY
@@ -233,29 +233,10 @@ class Connection:
         items = self._checked(lambda: checked_items(message, description))
         return Recommended(items, message.receipt)
 
-    def report(
-        self,
-        description: Description,
-        preset: str,
-        key: str,
-        counts: Counts,
-        receipts: Sequence[bytes] = (),
-    ) -> bool:
-        """Report counts of fresh answers; False when the key was counted before.
-
-        Raises as package() does.
-        """
-        return self.send_report(report_of(description, preset, key, counts, receipts))
-
     def send_report(self, report: wire.ReportRequest) -> bool:
-        """As report(), of a report that was made before."""
+        """False when its key was counted before. Raises as package() does."""
         message: wire.ReportReply = self._call(self._stub.Report, report)
         return message.counted
-
-    def tally(self, description: Description, preset: str) -> tuple[int, Counts]:
-        """Reports that the operator is told of, and their sum. Raises as package() does."""
-        message = self.published(description, preset)
-        return message.reports, self._checked(lambda: counts_from_wire(message.counts))
 
     def published(self, description: Description, preset: str) -> wire.TallyReply:
         """All that the operator is told. Raises as package() does."""

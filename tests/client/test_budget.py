@@ -76,7 +76,7 @@ def case_of(name: str) -> dict[str, Any]:
 
 def cost_of(case: dict[str, Any]) -> Cost:
     if case["what"] == "unpack":
-        return unpacking_cost(case["k"], case["ratings"], 0)
+        return unpacking_cost(case["k"], case["ratings"])
     return answer_cost(
         model_named(case["model"]),
         VicinalSettings(case["k"], **case["settings"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.link.connection import Connection
+from client.link.connection import Connection, report_of
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.wire import offload_pb2 as wire
@@ -237,7 +237,7 @@ def test_a_report_whose_reply_was_lost_counts_once(tmp_path: Path) -> None:
     with Endpoint(server) as endpoint, Connection(endpoint.address) as connection:
         description = connection.describe()
         receipts = receipts_for(service.receipts, description.version, "paper", [7])
-        assert not connection.report(description, "paper", "key", counts, receipts)
+        assert not connection.send_report(report_of(description, "paper", "key", counts, receipts))
         assert endpoint.counted("paper") == (1, counts)
     assert [request.key for request in server.reports] == ["key", "key"]
 
