@@ -72,8 +72,7 @@ def load_source(
     """The ratings of a data set as they are, all of them (server.data.datasets).
 
     `watched` are indices, or ids as `id:B104729`. `seed` is for synthetic ratings, `reading` for a
-    file. Raises InputError for a data set that
-    cannot be used and a watched item that is none.
+    file. Raises InputError for a data set that cannot be used and a watched item that is none.
     """
     loaded = load_dataset(dataset, seed=seed, reading=reading, progress=progress)
     ratings = loaded.ratings
