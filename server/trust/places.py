@@ -13,9 +13,11 @@ PEERS: Final = 32
 TOKENS: Final = 64
 # The last places are for callers who have none.
 RESERVE: Final = 8
-# A request whose beginning is there and whose end is not holds no place: the oldest of more than
-# so many are dropped.
+# A request whose beginning is there and whose end is not holds no place. Those that have been so
+# for longer than a busy loop takes to look at the rest of them are dropped while there are many:
+# how many come at a time is limited by what an address may send.
 MAX_ARRIVING: Final = 64
+CROWDED_ARRIVAL_SECONDS: Final = 1.0
 ARRIVAL_SECONDS: Final = 10.0
 
 
@@ -107,7 +109,8 @@ class Arrivals:
         dropped = 0
         while self._tasks:
             oldest, begun = next(iter(self._tasks.items()))
-            if len(self._tasks) <= MAX_ARRIVING and now - begun < ARRIVAL_SECONDS:
+            crowded = len(self._tasks) > MAX_ARRIVING
+            if now - begun < (CROWDED_ARRIVAL_SECONDS if crowded else ARRIVAL_SECONDS):
                 break
             del self._tasks[oldest]
             oldest.cancel()

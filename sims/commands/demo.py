@@ -40,19 +40,16 @@ def demo(
     in a folder of their own.
     """
     import json
-    from dataclasses import asdict
     from datetime import UTC, datetime
 
-    import tomli_w
     from rich.console import Console
     from rich.panel import Panel
 
     from common.files import write_output
-    from common.vicinal.settings import PRESETS
     from sims.figures.bars import before_and_after, demo_outcomes
     from sims.figures.style import save
     from sims.progress import shown
-    from sims.serving.demo import DEVICES, SHOWN, choose_experiment, run_demo
+    from sims.serving.demo import choose_experiment, configuration, run_demo
 
     console = Console()
     experiment, substitute = choose_experiment(dataset, seed)
@@ -66,16 +63,7 @@ def demo(
             )
         )
     folder = new_folder(runs, datetime.now(UTC))
-    config: dict[str, Any] = {
-        "experiment": {name: value for name, value in asdict(experiment).items() if value},
-        "presets": {
-            name: asdict(settings)
-            for name, settings in PRESETS[experiment.model].items()
-            if name in SHOWN
-        },
-        "devices": DEVICES,
-    }
-    write_output(folder / "config.toml", tomli_w.dumps(config).encode())
+    write_output(folder / "config.toml", configuration(experiment).encode())
     with shown() as report:
         results = run_demo(experiment, folder, report)
     write_output(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())

@@ -32,9 +32,11 @@ _WIDEN_BYTES: Final = 1 << 30
 _PREFIX_BYTES: Final = 5
 _STATUS_NAME: Final = b"grpc-status"
 _READ_BYTES: Final = 1 << 16
-# What gRPC makes of streams that were reset: the server took no more, or asked for fewer.
+# Why streams are reset. One that was refused was not looked at: it is asked again, as gRPC does
+# (RFC 9113, 8.7). A server refuses them while it has not yet put away as many that have ended.
 _REFUSED_STREAM, _ENHANCE_YOUR_CALM = 7, 11
-_RESET_STATUS: Final = {_REFUSED_STREAM: 14, _ENHANCE_YOUR_CALM: 8}
+# What gRPC makes of the others.
+_RESET_STATUS: Final = {_ENHANCE_YOUR_CALM: 8}
 
 
 class ProtocolError(Exception):
@@ -79,7 +81,7 @@ class Calls:
         self._most = _LARGEST_WINDOW
         self._taken = 0
         self._held: deque[tuple[int, bytes]] = deque()
-        self._open: dict[int, int] = {}
+        self._open: dict[int, tuple[int, bytes]] = {}
         self._octets: dict[int, int] = {}
         self._stream = 1
         settings = ((_HEADER_TABLE_SIZE, 0), (_ENABLE_PUSH, 0), (_INITIAL_WINDOW, _LARGEST_WINDOW))
@@ -120,7 +122,8 @@ class Calls:
             body = bytes(self._in[start + _HEADER_BYTES : end])
             start = end
             if (status := self._read(kind, flags, stream, body)) is not None:
-                yield Ended(self._open.pop(stream), status, self._octets.pop(stream, 0))
+                token, _ = self._open.pop(stream)
+                yield Ended(token, status, self._octets.pop(stream, 0))
         del self._in[:start]
         self._release()
 
@@ -144,7 +147,10 @@ class Calls:
             # A stream's own window is larger than what one call sends.
             self._window += _WORD.unpack(body)[0]
         elif kind == _RST_STREAM and stream in self._open:
-            return _reset_status(*_WORD.unpack(body))
+            (code,) = _WORD.unpack(body)
+            if code != _REFUSED_STREAM:
+                return _reset_status(code)
+            self._held.appendleft(self._open.pop(stream))
         elif kind == _GOAWAY:
             raise ProtocolError(f"the server ends the connection: {body[8:]!r}")
         # A stream may be reset after its status: the server no longer reads what it ignores.
@@ -161,7 +167,7 @@ class Calls:
         while self._held and len(self._held[0][1]) <= self._window and len(self._open) < self._most:
             token, data = self._held.popleft()
             self._window -= len(data)
-            self._open[self._stream] = token
+            self._open[self._stream] = token, data
             self._frame(_HEADERS, _END_HEADERS, self._stream, self._headers)
             self._frame(_DATA, _END_STREAM, self._stream, data)
             self._stream += 2

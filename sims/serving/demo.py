@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
+import tomli_w
 
 from client.device import answer
 from client.link.connection import Connection
@@ -92,6 +93,19 @@ def choose_experiment(dataset: str, seed: int) -> tuple[Experiment, Substitute |
     except FetchError as error:
         return Experiment(dataset="synthetic", seed=seed), Substitute(str(error))
     return Experiment(dataset=dataset, seed=seed, targets=REPORTED_TARGETS.get(dataset)), None
+
+
+def configuration(experiment: Experiment) -> str:
+    """What is run, as TOML, which has no word for what is left open."""
+    fields = asdict(experiment) | {"reading": experiment.reading.told()}
+    presets = PRESETS[experiment.model]
+    return tomli_w.dumps(
+        {
+            "experiment": {name: value for name, value in fields.items() if value},
+            "presets": {name: asdict(presets[name]) for name in SHOWN},
+            "devices": DEVICES,
+        }
+    )
 
 
 def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, Any]:

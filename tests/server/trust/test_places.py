@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from server.trust import places
 from server.trust.places import MAX_ARRIVING, Arrivals, CallLimits, CrowdedError, Places
 
 
@@ -58,7 +59,11 @@ def test_parts_of_a_total() -> None:
     assert CallLimits.of(4096, 9, 3) == CallLimits(4096, 9, 3)
 
 
-def test_the_oldest_of_too_many_unfinished_requests_are_dropped() -> None:
+def test_the_oldest_of_too_many_unfinished_requests_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, "CROWDED_ARRIVAL_SECONDS", 0.0)
+
     async def run() -> None:
         arrivals = Arrivals()
         tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(MAX_ARRIVING + 3)]
@@ -74,5 +79,16 @@ def test_the_oldest_of_too_many_unfinished_requests_are_dropped() -> None:
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await done
+
+    asyncio.run(run())
+
+
+def test_requests_that_came_together_are_not_unfinished_yet() -> None:
+    async def run() -> None:
+        arrivals = Arrivals()
+        tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(4 * MAX_ARRIVING)]
+        assert sum(arrivals.begin(task) for task in tasks) == 0
+        for task in tasks:
+            task.cancel()
 
     asyncio.run(run())

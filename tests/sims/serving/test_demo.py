@@ -15,9 +15,11 @@ import pytest
 
 from common.errors import InputError
 from server.data import sources
+from server.data.reading_options import ReadingOptions
 from sims.commands.demo import ROWS, new_folder
+from sims.evaluation.experiment import Experiment
 from sims.processes.marked import marked_processes
-from sims.serving.demo import KEYS, SHOWN, choose_experiment
+from sims.serving.demo import KEYS, SHOWN, choose_experiment, configuration
 from tests.support.result_keys import differences
 
 # The vicinal preset takes more neighbors than a smaller one has users.
@@ -40,6 +42,14 @@ def test_demos_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     names = [new_folder(tmp_path / "runs", now).name for _ in range(3)]
     assert names == [f"20260102-030405-demo{end}" for end in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize("reading", [ReadingOptions(), ReadingOptions(drop_ratings=(0.0,))])
+def test_a_configuration_is_toml_whatever_is_left_open(reading: ReadingOptions) -> None:
+    written = tomllib.loads(configuration(Experiment(dataset="ml-100k", reading=reading)))
+    assert written["experiment"]["dataset"] == "ml-100k"
+    assert written["experiment"].get("reading", {}) == reading.told()
+    assert set(written["presets"]) == set(SHOWN)
 
 
 @pytest.fixture(scope="module")
