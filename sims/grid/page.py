@@ -6,7 +6,7 @@ from sims.grid.config import GridConfig
 from sims.grid.overview import overview
 from sims.grid.results import CellResult, GridRun
 from sims.grid.summary import claims, markdown
-from sims.grid.table import failures, pages
+from sims.grid.table import failures, pages, warnings
 
 LEGEND = """\
 A number is the mean over seeds ± their standard deviation. The paper's figure is in brackets, and
@@ -42,6 +42,8 @@ def page_of(
         *(page.markdown() for page in pages(config, results)),
         markdown(claims(results)),
     ]
+    if doubtful := warnings(results):
+        lines += ["### Warnings", "", *(f"- {line}" for line in doubtful), ""]
     if failed := failures(results):
         lines += ["### Failed", "", *(f"- {line}" for line in failed), ""]
     return "\n".join(lines)

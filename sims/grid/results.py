@@ -46,6 +46,7 @@ _SINCE_2: Final = (
     "proximal_weight",
 )
 _MEASURED: Final = (
+    "warnings",
     "users",
     "goal",
     "audience",
@@ -83,6 +84,7 @@ class CellResult(BaseModel):
     attack_options, min_support, step_rule, learning_rate, proximal_weight  None in format 1 alone,
         which did not keep them
     hit_ratio_10 … baselines  empty in formats 1 and 2
+    warnings  what looks wrong in the ratings, each with its `code` and `text`
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,6 +115,7 @@ class CellResult(BaseModel):
     model_digest: str = ""
     attack_digest: str = ""
     error: str = ""
+    warnings: list[dict[str, str]] = []
     users: int = 0
     goal: Goal = "promote"
     audience: int = 0
@@ -177,8 +180,8 @@ class CellResult(BaseModel):
         """A row of a table: `hit_ratio.defended` and so on become columns."""
         row: dict[str, Any] = {}
         for name, value in self.model_dump().items():
-            if name == "attack_options":
-                # One column, whatever options there are.
+            if name in ("attack_options", "warnings"):
+                # One column, whatever there is.
                 row[name] = None if value is None else json.dumps(value, sort_keys=True)
             else:
                 row |= flat({name: value})

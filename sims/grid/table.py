@@ -137,6 +137,12 @@ def failures(results: Sequence[CellResult]) -> list[str]:
     ]
 
 
+def warnings(results: Sequence[CellResult]) -> list[str]:
+    """What looks wrong in the ratings of each data set, each said once."""
+    found = (f"{one.dataset}: {doubt['text']}" for one in results for doubt in one.warnings)
+    return list(dict.fromkeys(found))
+
+
 def _at(results: Sequence[CellResult], dataset: str) -> str:
     lengths = {one.list_length for one in results if one.dataset == dataset}
     return f", K = {', '.join(map(str, sorted(lengths)))}" if lengths else ""

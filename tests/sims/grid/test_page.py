@@ -142,3 +142,16 @@ def test_claims_of_an_ablation_are_apart() -> None:
     assert "| rvd (vicinal, by ratings, φ = 10 %): hit ratio at most the clean" in told
     held = [line for line in told.splitlines() if "clean model's + 0.05 |" in line]
     assert [line.split("|")[2].strip() for line in held] == ["1 (100%)", "0 (0%)"]
+
+
+def test_what_looks_wrong_in_the_ratings_is_said_once_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / CELLS).mkdir()
+    doubtful = [
+        one.model_copy(update={"warnings": [{"code": "constant", "text": "all ratings are 1"}]})
+        for one in RESULTS
+    ]
+    page = page_of(CONFIG, doubtful, command="vicinal grid x.toml", runs=runs_in(tmp_path))
+    names = {one.dataset for one in RESULTS}
+    assert page.count("### Warnings") == 1
+    assert page.count(": all ratings are 1") == len(names)
+    assert "### Warnings" not in page_of(CONFIG, RESULTS, command="", runs=runs_in(tmp_path))

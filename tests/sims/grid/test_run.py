@@ -69,6 +69,7 @@ def test_a_cell_is_what_evaluate_measures(folder: Path) -> None:
     assert cell.accuracy_thresholded == expected["accuracy_thresholded"]
     assert cell.fake_neighbor_share == expected["fake_neighbor_share"]
     assert cell.targets == expected["targets"]
+    assert cell.warnings == expected["warnings"]
 
 
 def test_what_has_a_result_is_not_run_again(folder: Path) -> None:
