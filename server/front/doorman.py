@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from common.errors import InputError
 from server.front.splice import READ_BYTES, Bucket, Guest, Inner, Peer
 
 BACKLOG: Final = 4096
@@ -56,7 +57,7 @@ class Doorman:
     path     where gRPC has to listen
     refused  is told why a connection was turned away or made to rest
 
-    Raises OSError for a port that cannot be had.
+    Raises InputError for a port that cannot be had.
     """
 
     def __init__(
@@ -189,11 +190,20 @@ def _send_away(peer: Peer, *, mute: bool) -> bool:
     return True
 
 
-def bound_sockets(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of a host, all on one port. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def require_free_port(host: str, port: int, option: str = "--port") -> None:
+    """Raises InputError now for a port that cannot be had, and not after an hour of training."""
+    for one in bound_sockets(host, port, option):
+        one.close()
+
+
+def bound_sockets(host: str, port: int, option: str = "--port") -> list[socket.socket]:
+    """A socket for each address of a host, all on one port.
+
+    Raises InputError, which names the option to change, for a port that cannot be had.
+    """
     sockets: list[socket.socket] = []
     try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, address in dict.fromkeys((one[0], one[4]) for one in found):
             opened = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(opened)
@@ -205,8 +215,13 @@ def bound_sockets(host: str, port: int) -> list[socket.socket]:
             opened.listen(BACKLOG)
             opened.setblocking(False)
             port = opened.getsockname()[1]
-    except BaseException:
+    except BaseException as error:
         for one in sockets:
             one.close()
+        if isinstance(error, OSError):
+            raise InputError(
+                f"port {port} on {host} is in use or not allowed: "
+                f"choose another {option}, or 0 for any free one"
+            ) from None
         raise
     return sockets

@@ -77,13 +77,7 @@ class Endpoint:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.host = listening.host
         door = replace(listening.door, connections=_affordable(listening.door.connections))
-        try:
-            self._doorman = Doorman(self.host, port, door, refused)
-        except OSError:
-            raise InputError(
-                f"port {port} on {self.host} is in use or not allowed: "
-                "choose another --port, or 0 for any free one"
-            ) from None
+        self._doorman = Doorman(self.host, port, door, refused)
         self.port = self._doorman.port
         address = f"unix:{self._doorman.path}"
         try:

@@ -33,6 +33,8 @@ def writable(path: Path | None) -> Path | None:
     """What a file can be written to, told before hours of work and not after them."""
     if path is None:
         return None
+    if path == Path("-"):
+        raise typer.BadParameter("the table goes to stdout: name a file.")
     whole = path.resolve()
     if whole.exists() and not whole.is_file():
         raise typer.BadParameter(f"{path} is not a regular file.")

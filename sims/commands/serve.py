@@ -244,10 +244,11 @@ def serve(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     from common.files import remove_folder
+    from server.front.doorman import require_free_port
     from server.trust.tls import checked_tls
     from server.trust.tokens import read_token_keys
 
-    # Before anything is trained: what would be unsafe is refused at once.
+    # Before anything is trained: what would be unsafe or cannot be is refused at once.
     keys = None if token_secret is None else read_token_keys(token_secret)
     tls = checked_tls(
         host,
@@ -255,6 +256,10 @@ def serve(
         tokens=keys is not None,
         open_to_all=open_to_all,
     )
+
+    require_free_port(host, port)
+    if metrics_port is not None:
+        require_free_port("127.0.0.1", metrics_port, "--metrics-port")
 
     from server.model_store import ModelStore
     from sims.serving.in_child import in_child

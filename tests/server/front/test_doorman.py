@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from server.front.doorman import DoorLimits, Doorman, bound_sockets
+from common.errors import InputError
+from server.front.doorman import DoorLimits, Doorman, bound_sockets, require_free_port
 from server.front.splice import Bucket
 from server.trust.peers import peer_of
 
@@ -226,9 +227,12 @@ def bound(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
 def test_a_host_of_several_addresses_has_one_port() -> None:
     with bound("127.0.0.1") as (only,):
         port = only.getsockname()[1]
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(InputError, match="in use"):
             bound_sockets("127.0.0.1", port)
+        with pytest.raises(InputError, match="choose another --metrics-port"):
+            require_free_port("127.0.0.1", port, "--metrics-port")
+    require_free_port("127.0.0.1", port)
     with bound("localhost") as several:
         assert len({one.getsockname()[1] for one in several}) == 1
-    with pytest.raises(OSError):
+    with pytest.raises(InputError):
         bound_sockets("no such host", 0)

@@ -68,6 +68,16 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("option", ["--port", "--metrics-port"])
+def test_a_port_in_use_is_refused_before_anything_is_trained(option: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--open", "--dataset", DATASET, "--store", tmp_path / "s", option, port)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr and option in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
 def test_devices_report_what_the_server_counts(server: ServeProcess, tmp_path: Path) -> None:
     at = ("--server", server.address, "--ratings", server.ratings)
     store = ("--store", tmp_path / "device")
