@@ -6,7 +6,7 @@ child ends when its parent does, however that ends.
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
@@ -21,14 +21,16 @@ from client.link.channel import Access
 from client.link.connection import Connection
 from client.session import Session
 from client.stores.packages import PackageStore
-from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.ratings import ITEMS_FILE, LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.files import make_folder
+from common.ids import IdMap, Names, ids_digest, read_map
 from common.processes import Pinned, end_with
 from common.ranking import Counts
 from common.threads import limit_threads
 from common.versions.encodings import Encoding
+from common.wire.description import Description
 
 Progress = Callable[[int, int], None]
 
@@ -48,6 +50,7 @@ class DeviceRun:
     disclosure   what is told of the users (client.disclosure)
     store_bytes  that all versions in the store may take; None sets no limit
     budget       memory and time of one answer
+    names        a map of ids; None takes the one beside the device files, where one is
     """
 
     server: str
@@ -63,6 +66,7 @@ class DeviceRun:
     store_bytes: int | None = None
     disclosure: Disclosure = field(default_factory=Disclosure)
     budget: Budget = field(default_factory=Budget)
+    names: IdMap | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class RunResult:
     cold_bytes    received for the model version; 0 when the store had it
     late_reports  of earlier runs, which could not deliver them, that the server has now
     experiment    what the server does not serve as it is, in its words
+    names         what the items of the version are called
+    users         what the users are called, by index
     """
 
     version: str
@@ -80,28 +86,8 @@ class RunResult:
     cold_bytes: int
     late_reports: int = 0
     experiment: str = ""
-
-
-def parse_users(text: str) -> tuple[int, ...]:
-    """`0-99,120` as indices. Raises InputError.
-
-    >>> parse_users("0-2,7")
-    (0, 1, 2, 7)
-    """
-    users: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"users {text[:80]!r}: give indices and ranges, as in 0-99,120")
-        low, high = int(first), int(last or first)
-        if not low <= high < 1 << 32:
-            raise InputError(f"users {part[:80]!r}: the first must not be above the last")
-        if high - low >= 1 << 24:
-            raise InputError(f"users {part[:80]!r}: more than {1 << 24} at once")
-        users.extend(range(low, high + 1))
-    if len(set(users)) != len(users):
-        raise InputError(f"users {text[:80]!r}: each only once")
-    return tuple(users)
+    names: Names = Names()
+    users: Mapping[int, str] = field(default_factory=dict)
 
 
 def answer_users(
@@ -127,6 +113,7 @@ def answer_users(
         session = _session(run, connection, local)
         late_reports = session.send_pending()
         session.check(run.users)
+        names = _names(run, session.description)
         version, cold_bytes = session.description.version, session.cold_bytes
         watched = len(session.description.watched)
         if processes == 1:
@@ -139,7 +126,26 @@ def answer_users(
     for one in answered:
         counts += one.counts
     experiment = session.description.experiment
-    return RunResult(version, tuple(answered), counts, cold_bytes, late_reports, experiment)
+    users = {user: local.named(user) for user in run.users}
+    return RunResult(
+        version, tuple(answered), counts, cold_bytes, late_reports, experiment, names, users
+    )
+
+
+def _names(run: DeviceRun, description: Description) -> Names:
+    """Of the items that a server describes. Raises InputError for a map of others."""
+    found, beside = run.names, run.ratings / ITEMS_FILE
+    # A server of before does not say what its indices are: what was found is left alone.
+    if found is None and description.item_ids and run.ratings.is_dir() and beside.is_file():
+        found = read_map(beside)
+    if found is None:
+        return Names()
+    found.require(description.item_ids)
+    if found.users is not None and description.user_ids != ids_digest(
+        found.users, description.user_count
+    ):
+        raise InputError(f"{found.path}: is a map of other users than the server's")
+    return found.items
 
 
 def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Session:

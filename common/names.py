@@ -48,9 +48,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     >>> nearest("fm", ["mf", "nsvd"])
     'mf'
     """
+    return next(iter(near_ones(name, known, most=1)), None)
+
+
+def near_ones(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+    """The names that may have been meant, the likeliest first.
+
+    >>> near_ones("ml-1", ["ml-1m", "yelp", "ml-100k"])
+    ['ml-1m', 'ml-100k']
+    """
     names = {one.lower(): one for one in known}
     given = name[:_SHOWN].lower()
-    near = get_close_matches(given, names, 1)
+    near = get_close_matches(given, names, most)
     # Two letters the other way round have too little in common for difflib.
     swapped = [one for one in names if given and sorted(one) == sorted(given)]
-    return next((names[one] for one in near + swapped), None)
+    return [names[one] for one in dict.fromkeys(near + swapped)][:most]

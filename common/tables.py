@@ -1,5 +1,6 @@
 """Named arrays from untrusted safetensors bytes."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,19 @@ def read_tables(data: bytes, what: str) -> dict[str, NDArray[Any]]:
     # KeyError: a dtype that safetensors knows and numpy does not, such as BF16.
     except (SafetensorError, KeyError) as error:
         raise InputError(f"{what}: not a safetensors file of numpy's types ({error})") from error
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """What a safetensors file says of itself in words; nothing where it says nothing, or is none.
+
+    data  the file, or its beginning
+    """
+    length = int.from_bytes(data[:8], "little")
+    try:
+        said = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        return {str(key): str(value) for key, value in said.items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
 
 
 _DTYPES: Final = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "U8": np.uint8}

@@ -14,6 +14,7 @@ from typing import Final
 
 from common.errors import InputError
 from common.files import stored_secret
+from common.ids import Names
 from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
@@ -51,6 +52,7 @@ class Source:
     experiment  what is not as it is in the data set, in words; empty when all is
     notes       what was done to read the ratings, as sentences
     doubts      what looks wrong in them
+    titles      of the items, by index; None where none are known
     """
 
     ratings: RatingMatrix
@@ -59,6 +61,12 @@ class Source:
     experiment: str = ""
     notes: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    titles: tuple[str | None, ...] | None = None
+
+    @property
+    def names(self) -> Names:
+        """What the items are called."""
+        return Names(self.ratings.item_ids, self.titles)
 
 
 def load_source(
@@ -83,7 +91,14 @@ def load_source(
             raise InputError(f"target {item} is not an item (0–{ratings.item_count - 1})")
         if raters[item] == ratings.user_count:
             raise InputError(f"every user has rated target {item}: nobody can be shown it")
-    return Source(ratings, ratings.user_count, named, notes=loaded.notes, doubts=loaded.doubts)
+    return Source(
+        ratings,
+        ratings.user_count,
+        named,
+        notes=loaded.notes,
+        doubts=loaded.doubts,
+        titles=loaded.titles,
+    )
 
 
 def trained(

@@ -57,7 +57,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "common": (
         "errors pinning source text threads",
         "names files addresses processes tables ratings ranking",
-        "models tls_files",
+        "models tls_files ids",
         "vicinal",
         "versions",
         "wire",

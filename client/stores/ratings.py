@@ -6,7 +6,8 @@ one; a simulation, whose users are all on one machine, has many in a file.
 Shapes: U users of one or several device files, I items.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +20,20 @@ from safetensors.numpy import load, save
 
 from common.errors import InputError
 from common.files import read_file, require_secret, write_file
+from common.ids import PREFIX, Named, Names, map_csv, unknown_id
 from common.ranking import HeldOutItem
 from common.ratings import RatingMatrix, RatingScale
+from common.tables import read_metadata
 from common.wire.sealing import KEY_BYTES, OwnRow, device_key
 
 MAX_BYTES: Final = 4 << 30
+# In a folder of device files, a map of the items (common.ids); of users it says nothing.
+ITEMS_FILE: Final = "items.csv"
 _SUFFIX: Final = ".safetensors"
+# In a file's metadata: ids of its users, as JSON.
+_IDS: Final = "ids"
+# Of one user's file, what stands before the ratings.
+_MAX_HEADER_BYTES: Final = 1 << 20
 _DTYPES: Final = {
     "users": np.int64,
     "keys": np.uint8,
@@ -47,6 +56,7 @@ class LocalRatings:
     held_out_liked  bool [U], whether its rating reaches the threshold
     users           int64 [U], whose rows they are, ascending; None: 0 … U − 1
     keys            uint8 [U, 32], which open what servers seal; None where nobody is asked
+    ids             what the users are called, by row; None: by their index
     """
 
     train: RatingMatrix
@@ -54,6 +64,7 @@ class LocalRatings:
     held_out_liked: NDArray[np.bool_]
     users: NDArray[np.int64] | None = None
     keys: NDArray[np.uint8] | None = None
+    ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         count = self.train.user_count
@@ -69,6 +80,13 @@ class LocalRatings:
             raise InputError("device ratings: their users do not ascend, one a row")
         if self.keys is not None and self.keys.shape != (count, KEY_BYTES):
             raise InputError("device ratings: not one key per user")
+        if self.ids is not None and len(self.ids) != count:
+            raise InputError("device ratings: not one id per user")
+
+    def named(self, user: int) -> str:
+        """What a user is called. Raises InputError for a user who is not there."""
+        row = self._row(user)
+        return str(user) if self.ids is None else self.ids[row]
 
     @cached_property
     def _rows(self) -> dict[int, int]:
@@ -108,6 +126,7 @@ class LocalRatings:
             self.held_out_liked[rows],
             np.array(ascending, dtype=np.int64),
             None if self.keys is None else self.keys[rows],
+            None if self.ids is None else tuple(self.ids[row] for row in rows.tolist()),
         )
 
     def with_keys(self, secret: bytes) -> "LocalRatings":
@@ -119,6 +138,7 @@ class LocalRatings:
             self.held_out_liked,
             self.users,
             np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
+            self.ids,
         )
 
 
@@ -137,6 +157,13 @@ def write_device_files(folder: Path, local: LocalRatings) -> None:
                     "--device-ratings"
                 )
             write_file(path, data, durable=False)
+
+
+def write_items(folder: Path, names: Names, item_count: int) -> None:
+    """Write the map of the items beside the device files. Raises OSError."""
+    data = map_csv(names, item_count).encode()
+    if not _holds(folder / ITEMS_FILE, data):
+        write_file(folder / ITEMS_FILE, data)
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -175,7 +202,9 @@ def _encoded(local: LocalRatings) -> bytes:
             "held_out_liked": local.held_out_liked.astype(np.uint8),
             "scale": np.array([scale.minimum, scale.maximum, scale.step], dtype=np.float64),
             "item_count": np.array([local.train.item_count], dtype=np.int64),
-        }
+        },
+        # A device knows its own user's id, and nobody else's.
+        metadata=None if local.ids is None else {_IDS: json.dumps(local.ids)},
     )
     return data
 
@@ -211,6 +240,60 @@ def read_local_ratings(path: Path, users: Iterable[int] | None = None) -> LocalR
     return _joined(parts)
 
 
+def users_named(path: Path, named: Sequence[Named]) -> tuple[int, ...]:
+    """Indices of users of a device file, or of a folder of them, by index or as `id:ALICE`.
+
+    Files have their own users' ids; only what stands at their beginning is read. Raises InputError.
+    """
+    if all(isinstance(each, int) for each in named):
+        return tuple(int(each) for each in named)
+    known = dict(_named_in(path))
+    if not known:
+        raise InputError(
+            f"users: {path}: has no ids of users: name them by index, or write it anew with "
+            "`vicinal serve --device-ratings`"
+        )
+    found = []
+    for each in named:
+        name = "" if isinstance(each, int) else each.removeprefix(PREFIX)
+        if not isinstance(each, int) and name not in known:
+            raise unknown_id("users", "user", name, list(known))
+        found.append(each if isinstance(each, int) else known[name])
+    if len(set(found)) != len(found):
+        raise InputError("users: one is named twice, by index and by id")
+    return tuple(found)
+
+
+def _named_in(path: Path) -> Iterator[tuple[str, int]]:
+    """Ids and indices. Raises InputError."""
+    if not path.is_dir():
+        local = _read(path)
+        users = range(local.train.user_count) if local.users is None else local.users.tolist()
+        yield from zip(local.ids or (), users, strict=False)
+        return
+    for each in sorted(path.glob(f"*{_SUFFIX}")):
+        if not (each.stem.isascii() and each.stem.isdecimal()):
+            continue
+        try:
+            with each.open("rb") as opened:
+                head = opened.read(8)
+                head += opened.read(min(int.from_bytes(head, "little"), _MAX_HEADER_BYTES))
+        except OSError as error:
+            raise InputError(f"{each}: cannot be read ({error.strerror})") from error
+        names = _ids_in(read_metadata(head)) or ()
+        yield from ((name, int(each.stem)) for name in names[:1])
+
+
+def _ids_in(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Of a device file; None in one of before. Raises ValueError for what are none."""
+    if _IDS not in metadata:
+        return None
+    names = json.loads(metadata[_IDS])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("ids that are none")
+    return tuple(names)
+
+
 def _joined(parts: list[LocalRatings]) -> LocalRatings:
     """Those of several files. Raises InputError when they are over different items or scales."""
     first = parts[0].train
@@ -232,6 +315,9 @@ def _joined(parts: list[LocalRatings]) -> LocalRatings:
         np.concatenate([each.held_out_liked for each in parts]),
         np.concatenate([each.users for each in parts if each.users is not None]),
         np.concatenate([each.keys for each in parts if each.keys is not None]),
+        tuple(name for each in parts for name in each.ids or ())
+        if all(each.ids is not None for each in parts)
+        else None,
     )
 
 
@@ -239,7 +325,8 @@ def _read(path: Path) -> LocalRatings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
-        tables = load(path.read_bytes())
+        data = path.read_bytes()
+        tables = load(data)
         for name, dtype in _DTYPES.items():
             if tables[name].dtype != dtype or tables[name].ndim != 1:
                 raise InputError(
@@ -258,6 +345,7 @@ def _read(path: Path) -> LocalRatings:
             tables["held_out_liked"].astype(bool),
             tables["users"],
             tables["keys"].reshape(-1, KEY_BYTES),
+            _ids_in(read_metadata(data)),
         )
         require_secret(path)
         return local

@@ -65,6 +65,8 @@ class Description:
     transfers       smaller ways to one of the forms
     experiment      what is not served as it is, in words; empty for a server that is none
     publication     larger than that of every version that the server published before
+    item_ids        digest of which index is which item (common.ids); empty where it is not said
+    user_ids        the same of the real users
     """
 
     version: str
@@ -78,6 +80,8 @@ class Description:
     transfers: tuple[Transfer, ...] = ()
     experiment: str = ""
     publication: int = 0
+    item_ids: str = ""
+    user_ids: str = ""
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -117,6 +121,10 @@ class Description:
         require(
             len(self.experiment) <= MAX_EXPERIMENT and self.experiment.isprintable(),
             f"what it says of its experiment is no line of {MAX_EXPERIMENT} characters",
+        )
+        require(
+            all(not each or is_digest(each) for each in (self.item_ids, self.user_ids)),
+            "the digest of its ids is not a SHA-256",
         )
         for name, settings in self.presets.items():
             check_rule(model_named(manifest.model), settings)
@@ -162,6 +170,8 @@ def description_to_wire(description: Description) -> wire.Description:
         transfers=[transfer_to_wire(transfer) for transfer in description.transfers],
         experiment=description.experiment,
         publication=description.publication,
+        item_ids_digest=description.item_ids,
+        user_ids_digest=description.user_ids,
     )
 
 
@@ -205,4 +215,6 @@ def description_from_wire(message: wire.Description) -> Description:
         ),
         message.experiment,
         message.publication,
+        message.item_ids_digest,
+        message.user_ids_digest,
     )

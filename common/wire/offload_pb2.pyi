@@ -65,6 +65,8 @@ class Description(_message.Message):
     TRANSFERS_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     PUBLICATION_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_DIGEST_FIELD_NUMBER: _builtins.int
+    USER_IDS_DIGEST_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """SHA-256 of the model version's float32 bytes, hexadecimal"""
     version_bytes: _builtins.int
@@ -78,6 +80,12 @@ class Description(_message.Message):
     """what is not served as it is, in words; empty: a server, no experiment"""
     publication: _builtins.int
     """larger than that of every version published before"""
+    item_ids_digest: _builtins.str
+    """SHA-256 of which index is which item (common/ids.py); empty: not"""
+    user_ids_digest: _builtins.str
+    """said, as by servers of before
+    the same of the real users
+    """
     @_builtins.property
     def watched_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """items whose hit ratio is measured"""
@@ -106,10 +114,12 @@ class Description(_message.Message):
         transfers: _abc.Iterable[Global___Transfer] | None = ...,
         experiment: _builtins.str = ...,
         publication: _builtins.int = ...,
+        item_ids_digest: _builtins.str = ...,
+        user_ids_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "transfers", b"transfers", "user_count", b"user_count", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "item_ids_digest", b"item_ids_digest", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "transfers", b"transfers", "user_count", b"user_count", "user_ids_digest", b"user_ids_digest", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ import pooch
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.ids import Names
 from common.names import nearest, unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data import sources
@@ -35,6 +36,7 @@ class Dataset:
     `text_ids` names the columns (user, item) whose ids are text, however much they look like
     numbers. `reading` is how a file was to be read, `notes` what was done with it, `doubts` what
     looks wrong in it, and `shift` what was added to every rating so that all are positive.
+    `titles` are of the items, by index, where a file has them.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     shift: float = 0.0
+    titles: tuple[str | None, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Dataset({self.name}: {self.ratings.summary}; {self.source})"
@@ -54,6 +57,11 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.timestamps is not None and len(self.timestamps) != len(self.ratings):
             raise InputError(f"{self.name}: one timestamp a rating is needed")
+
+    @property
+    def item_names(self) -> Names:
+        """What the items are called."""
+        return Names(self.ratings.item_ids, self.titles)
 
     @property
     def held_out_kind(self) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import make_folder, read_number, remove_folder, require_ours, write_file
+from common.ids import ids_digest
 from common.versions.encodings import ENCODINGS, Form, encode_form, form_of
 from common.versions.transfers import pack
 from common.versions.version import ModelVersion, is_digest, version_digest
@@ -65,6 +66,9 @@ def describe(
     publication  next_publication()
     """
     fetched = list(_fetched(recommender.version))
+    ratings, users = recommender.ratings, recommender.user_count
+    # Fakes have ids, too, which are none of the users'.
+    named = None if ratings.user_ids is None else ratings.user_ids[:users]
     return Description(
         recommender.version.digest,
         recommender.path.stat().st_size,
@@ -77,6 +81,8 @@ def describe(
         tuple(way for _, _, way, _ in fetched if way is not None),
         experiment,
         publication,
+        ids_digest(ratings.item_ids, ratings.item_count),
+        ids_digest(named, users),
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.threads import one_thread
@@ -94,3 +96,13 @@ def target_indices(data: Dataset, targets: Sequence[Id] | None) -> tuple[int, ..
         return None
     ids = Ids.of_items(data)
     return tuple(ids.index(target) for target in several("targets", targets))
+
+
+def user_indices(
+    data: Dataset, users: int | np.integer[Any] | Sequence[Id] | None
+) -> int | tuple[int, ...] | None:
+    """The size of a sample as it is, and users by their ids. Raises InputError for an unknown one."""
+    if users is None or isinstance(users, int | np.integer):
+        return None if users is None else int(users)
+    ids = Ids.of_users(data)
+    return tuple(ids.index(user) for user in several("users", users))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from common.errors import InputError
 from common.threads import one_thread
-from sims.api.attack import named_attack, target_indices
+from sims.api.attack import named_attack, target_indices, user_indices
 from sims.api.data import load
 from sims.api.ids import Id
 from sims.api.model import own_of
@@ -42,7 +42,7 @@ def evaluate(
     assume_fakes: float | None = None,
     list_length: int = 50,
     seed: int = 0,
-    users: int | None = None,
+    users: int | Sequence[Id] | None = None,
     baselines: str | Sequence[str] | None = None,
     store: str | Path | None = None,
     processes: int | None = 1,
@@ -69,7 +69,7 @@ def evaluate(
     assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training
-    users           size of a random sample that is asked; None asks everybody
+    users           size of a random sample that is asked, or ids of users; None asks everybody
     baselines       measured beside it: names of popularity, userknn, itemknn and ease, `all`, or
                     `none` (popularity alone); None is popularity, userknn and ease
     store           folder that keeps trained models, so that the same is not trained twice
@@ -116,7 +116,7 @@ def evaluate(
         assume_fakes=assume_fakes,
         list_length=list_length,
         seed=seed,
-        users=users,
+        users=user_indices(loaded, users),
         baselines=baselines_named(baselines),
         reading=loaded.reading,
     )

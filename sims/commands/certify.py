@@ -82,10 +82,7 @@ def certify(
         int,
         typer.Option("--unpopular", min=1, help="An item with fewer ratings is unpopular."),
     ] = 5,
-    users: Annotated[
-        int | None,
-        typer.Option("--users", min=1, help="Ask about a random sample of this many users."),
-    ] = None,
+    users: options.UsersOption = None,
     seed: options.SampleSeedOption = 0,
     json_file: options.JsonOption = None,
 ) -> None:
@@ -94,7 +91,6 @@ def certify(
     Takes the ratings for genuine, and trains nothing. Lists still have what exploration and their
     random tail show. docs/theory.md has the proofs.
     """
-    import numpy as np
     from rich.console import Console
 
     from common.files import write_output
@@ -102,6 +98,7 @@ def certify(
     from common.vicinal.settings import capped, space_named
     from common.vicinal.settings import preset as preset_named
     from server.data.datasets import load_dataset
+    from sims.evaluation.asked import asked_users, chosen
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
@@ -124,14 +121,13 @@ def certify(
             "these settings certify nothing: give --assume-fakes a share, or --min-support a "
             "number above 1"
         )
+    wanted = asked_users(users)
     parse_fakes(fakes, 1)  # a mistake in them is told before anything is loaded
     ratings = load_dataset(
         dataset, seed=seed, reading=reading.options(), progress=notes_wanted()
     ).ratings
     accounts = ratings.user_count
-    asked = np.arange(accounts)
-    if users is not None and users < accounts:
-        asked = np.sort(np.random.default_rng(seed).choice(accounts, users, replace=False))
+    asked = chosen(wanted, ratings, seed=seed)
     settings = [capped(each, accounts) for each in tried]
     with shown() as progress:
         rows = list(

@@ -18,7 +18,10 @@ def device(
     users: Annotated[
         str,
         typer.Option(
-            "--users", help="Whom to answer for: indices and ranges, as 0-99,120.", metavar="USERS"
+            "--users",
+            help="Whom to answer for: indices and ranges, as 0-99,120, ids, as id:ALICE, or @FILE "
+            "with an id a line.",
+            metavar="USERS",
         ),
     ],
     server: Annotated[
@@ -148,6 +151,25 @@ def device(
             metavar="EPSILON",
         ),
     ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--ids",
+            help="What items are called: a map that `vicinal data ids` wrote; default: items.csv "
+            "beside the device files.",
+            metavar="FILE",
+        ),
+    ] = None,
+    show: Annotated[
+        int | None,
+        typer.Option(
+            "--show",
+            min=0,
+            help="Print so many items of each user's list, and write them to --json; default: 10 "
+            "for a single user, else none.",
+            metavar="N",
+        ),
+    ] = None,
     json_file: options.JsonOption = None,
 ) -> None:
     """Answer for users as their own devices would, and report counts to the server.
@@ -166,20 +188,29 @@ def device(
     from client.budget import Budget
     from client.disclosure import Disclosure
     from client.link.channel import Access
-    from client.run import DeviceRun, answer_users, parse_users
+    from client.run import DeviceRun, answer_users
+    from client.stores.ratings import users_named
     from client.stores.versions import parse_size
     from common.errors import InputError
     from common.files import write_output
+    from common.ids import indices_of, parse_named, read_map
     from common.versions.encodings import encoding_named
-    from sims.commands.device_report import device_json, device_table
+    from sims.commands.device_report import device_json, device_table, list_tables
     from sims.progress import shown
 
     if when_unreachable not in ("stale", "fail"):
         raise InputError(f"--when-unreachable {when_unreachable[:40]!r}: choose stale or fail")
-    chosen = parse_users(users)
+    named = parse_named("--users", users)
     fetched_as = encoding_named(encoding)
     budget = Budget(parse_size(memory), seconds)
     limit = None if store_bytes is None else parse_size(store_bytes)
+    names = None if ids is None else read_map(ids)
+    if names is None or names.users is None:
+        chosen = users_named(ratings, named)
+    else:
+        count = len(names.users)
+        chosen = indices_of(named, names.users, count, kind="user", option="users")
+    show = (10 if len(chosen) == 1 else 0) if show is None else show
     with shown() as progress:
         outcome = answer_users(
             DeviceRun(
@@ -196,11 +227,14 @@ def device(
                 store_bytes=limit,
                 disclosure=Disclosure(least_users, randomize),
                 budget=budget,
+                names=names,
             ),
             processes=processes,
             progress=lambda done, total: progress("answer", done, total),
         )
     Console().print(device_table(outcome, preset))
+    for table in list_tables(outcome, show):
+        Console().print(table)
     if json_file is not None:
-        text = json.dumps(device_json(outcome, preset), indent=2)
+        text = json.dumps(device_json(outcome, preset, show), indent=2)
         write_output(json_file, f"{text}\n".encode())

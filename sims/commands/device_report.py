@@ -1,5 +1,6 @@
 """What `vicinal device` says of its users: a table, and the same as JSON."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Final
 
@@ -7,7 +8,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from client.answers import AnswerRecord
 from client.run import RunResult
+from common.ids import SHOWN_ID, Names
 from common.text import one_line
 
 # Of a latency, in percent of requests.
@@ -25,6 +28,11 @@ KEYS: Final = {
     "exploration; the least of the answers",
     "late_reports": "reports of earlier runs that were delivered now",
     "counts.COUNT": "the sums that were reported",
+    "lists[].user": "of the lists that --show asks for: whose it is",
+    "lists[].id": "what the user is called",
+    "lists[].items[].index": "an item, best first",
+    "lists[].items[].id": "what it is called; its index where no map says it",
+    "lists[].items[].title": "its title, or null",
     "oldest_package_seconds": "age of the oldest package that a stale answer came from",
     "untold": "why the device does not report some of its users; empty where it reports all",
     "unreported_users": "users whose counts the server has not got yet",
@@ -46,8 +54,11 @@ KEYS: Final = {
 }
 
 
-def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
-    """Counts, shares, seconds and bytes; latency is per user, from request to ranking."""
+def device_json(outcome: RunResult, preset: str, show: int = 0) -> dict[str, Any]:
+    """Counts, shares, seconds and bytes; latency is per user, from request to ranking.
+
+    show  how many items of each list are told
+    """
     counts = outcome.counts
     waited = np.array([one.waited for one in outcome.answered])
     computed = np.array([one.computed for one in outcome.answered])
@@ -71,6 +82,14 @@ def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
             "stale": counts.stale,
             "by_server": counts.by_server,
         },
+        "lists": [
+            {
+                "user": one.user,
+                "id": outcome.users.get(one.user, str(one.user)),
+                "items": _names_of(outcome, one).told(one.items[:show]),
+            }
+            for one in (outcome.answered if show else ())
+        ],
         "oldest_package_seconds": max((one.age for one in outcome.answered), default=0.0),
         "untold": next((one.untold for one in outcome.answered if one.untold), ""),
         "unreported_users": sum(not one.reported for one in outcome.answered),
@@ -92,6 +111,23 @@ def device_json(outcome: RunResult, preset: str) -> dict[str, Any]:
             "per_request_max": int(packages.max()),
         },
     }
+
+
+def _names_of(outcome: RunResult, answered: AnswerRecord) -> Names:
+    """A version that came meanwhile may have other items."""
+    return outcome.names if answered.version == outcome.version else Names()
+
+
+def list_tables(outcome: RunResult, show: int) -> Iterator[Table]:
+    """The first items of each user's list, by title and id where these are known."""
+    for one in outcome.answered if show else ():
+        name = one_line(outcome.users.get(one.user, str(one.user)), SHOWN_ID)
+        table = Table(title=Text(f"for user {name}"), show_header=False, title_justify="left")
+        table.add_column(justify="right")
+        table.add_column()
+        for place, item in enumerate(one.items[:show], start=1):
+            table.add_row(str(place), Text(_names_of(outcome, one).shown(item)))
+        yield table
 
 
 def device_table(outcome: RunResult, preset: str) -> Table:

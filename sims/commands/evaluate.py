@@ -18,10 +18,7 @@ app = typer.Typer(add_completion=False)
 def evaluate(
     study: StudyOptions,
     reading: ReadingFlags,
-    users: Annotated[
-        int | None,
-        typer.Option("--users", min=1, help="Measure a random sample of this many users."),
-    ] = None,
+    users: options.UsersOption = None,
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
         int | None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 import typer
 
 from common.errors import InputError
+from common.ids import parse_named
 
 if TYPE_CHECKING:  # heavy, and of no use until a command runs
     from server.data.reading_options import ReadingOptions
@@ -93,8 +94,8 @@ TargetsOption = Annotated[
     str | None,
     typer.Option(
         "--targets",
-        help="Target items, by index from 0, as 1485,1320, or by id, as id:B104729,id:B2; default: "
-        "five unpopular ones, by the seed "
+        help="Target items, by index from 0, as 1485,1320, by id, as id:B104729,id:B2, or @FILE "
+        "with an id a line; default: five unpopular ones, by the seed "
         "(others: --attack-option targets=middle).",
         metavar="ITEMS",
     ),
@@ -123,6 +124,15 @@ SampleSeedOption = Annotated[
     int,
     typer.Option(
         "--seed", min=0, callback=_seed, help="Seed of the sample of users, and of synthetic data."
+    ),
+]
+UsersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--users",
+        help="Whom to ask: a number N for a random sample of N; or users by index, as 7-7 or "
+        "0-99,120, by id, as id:ALICE,id:BOB, or @FILE with an id a line; default: everybody.",
+        metavar="USERS",
     ),
 ]
 ListLengthOption = Annotated[
@@ -226,11 +236,12 @@ class StudyOptions:
         self,
         reading: "ReadingOptions",
         *,
-        users: int | None = None,
+        users: str | None = None,
         baselines: str | None = None,
     ) -> "Study":
         """Raises InputError for targets, attack options or baselines that cannot be read."""
         from sims.attacks.options import parse_options
+        from sims.evaluation.asked import asked_users
         from sims.evaluation.baselines import baselines_named
         from sims.evaluation.study import Study
 
@@ -251,7 +262,7 @@ class StudyOptions:
             assume_fakes=parse_share("--assume-fakes", self.assume_fakes),
             list_length=self.list_length,
             seed=self.seed,
-            users=users,
+            users=asked_users(users),
             baselines=baselines_named(baselines),
             reading=reading,
         )
@@ -321,19 +332,7 @@ def parse_targets(text: str | None) -> tuple[int | str, ...] | None:
     """`1485,1320` as indices, `id:B104729,id:B2` as ids. Raises InputError."""
     if text is None:
         return None
-    targets: tuple[int | str, ...]
-    if text.strip().startswith("id:"):
-        # After the first, the prefix may be left out: ids may hold spaces, and not commas.
-        words = [word.strip().removeprefix("id:").strip() for word in text.split(",")]
-        targets = tuple(f"id:{word}" for word in words if word)
-    else:
-        try:
-            targets = tuple(int(word) for word in text.replace(",", " ").split())
-        except ValueError:
-            raise InputError(
-                f"--targets {text!r}: give item indices, as in 1485,1320, or ids, as in "
-                "id:B104729,id:B2"
-            ) from None
-    if not targets or len(set(targets)) != len(targets):
-        raise InputError(f"--targets {text!r}: name at least one item, each once")
-    return targets
+    # Between indices blanks will do.
+    words = text.split()
+    plain = ",".join(words) if all(word.strip(",").isdecimal() for word in words) else text
+    return parse_named("--targets", plain.replace(",,", ","), what="items")

@@ -18,6 +18,7 @@ from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.baselines import UNDEFENDED, BaselineRecommender
 from server.model_store import ModelStore
 from server.training.methods import Robust
+from sims.evaluation.asked import AskedUsers, chosen
 from sims.evaluation.baselines import POPULARITY, USUAL, measure_baseline, refused
 from sims.evaluation.defenses import NO_DEFENSE, Defense
 from sims.evaluation.experiment import Experiment, Prepared, not_attacked
@@ -55,7 +56,7 @@ class Cell:
     defense    a robust training, the fine-tune, both or neither
     preset     what `settings` began as; in a grid empty without the vicinal defense
     settings   of the vicinal defense; without it, nothing reads them
-    users      size of a random sample; None asks everybody
+    users      size of a random sample, or users by name; None asks everybody
     baselines  that are measured beside it, by name (sims.evaluation.baselines)
     """
 
@@ -63,7 +64,7 @@ class Cell:
     defense: Defense
     preset: str
     settings: VicinalSettings
-    users: int | None = None
+    users: AskedUsers = None
     baselines: tuple[str, ...] = USUAL
 
     def memo_key(self, condition: Condition, watched: tuple[int, ...]) -> str:
@@ -192,13 +193,9 @@ def _notes(asked: Cell, cell: Cell) -> tuple[str, ...]:
     return (capped_note(asked.settings, cell.settings),)
 
 
-def sample(prepared: Prepared, count: int | None) -> NDArray[np.int64]:
-    """Users drawn from the experiment's seed, in order; all of them without a count."""
-    everybody = np.arange(prepared.user_count)
-    if count is None or count >= len(everybody):
-        return everybody
-    rng = np.random.default_rng(prepared.experiment.seed)
-    return np.sort(rng.choice(everybody, count, replace=False))
+def sample(prepared: Prepared, asked: AskedUsers) -> NDArray[np.int64]:
+    """Users in order: those who are named, or drawn from the experiment's seed, or all."""
+    return chosen(asked, prepared.split.train, seed=prepared.experiment.seed)
 
 
 def _training(

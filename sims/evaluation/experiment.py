@@ -367,7 +367,8 @@ def require_parameters(model: str) -> None:
 
 def local_ratings(split: Split) -> LocalRatings:
     """What each user's own device knows in this split."""
-    return LocalRatings(split.train, split.held_out.items, liked(split))
+    ids = split.train.user_ids
+    return LocalRatings(split.train, split.held_out.items, liked(split), ids=ids)
 
 
 def liked(split: Split) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from server.training.methods import ASSUMED_FAKES
 from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
+from sims.evaluation.asked import AskedUsers, asked_users
 from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
 from sims.evaluation.defenses import NO_FINE_TUNE, RVD, defense_named, own_defense
@@ -58,7 +59,8 @@ class Study:
     assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training; each draws from a stream of its own
-    users           size of a random sample that is asked; None asks everybody
+    users           size of a random sample that is asked, or users by index and as `id:ALICE`; None
+                    asks everybody
     baselines       that are measured beside it, by name (sims.evaluation.baselines)
     reading         how a file is read (server.data.reading_options), and which split is taken
     """
@@ -79,18 +81,19 @@ class Study:
     assume_fakes: float | None = None
     list_length: int = 50
     seed: int = 0
-    users: int | None = None
+    users: AskedUsers = None
     baselines: tuple[str, ...] = USUAL
     reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     def __post_init__(self) -> None:
         """Raises InputError for what is no whole number, or too small a one."""
-        least = {"k": 1, "steps": 0, "min_support": 1, "list_length": 1, "users": 1}
+        least = {"k": 1, "steps": 0, "min_support": 1, "list_length": 1}
         for name, bound in least.items():
             value, shown = getattr(self, name), name.replace("_", " ")
             if value is not None:
                 object.__setattr__(self, name, whole(shown, value, least=bound))
         object.__setattr__(self, "seed", seed_of(self.seed))
+        object.__setattr__(self, "users", asked_users(self.users))
         for name in ("attack_size", "unrated_weight", "assume_fakes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, share(name.replace("_", " "), getattr(self, name)))

@@ -20,6 +20,7 @@ from server.data.reading_options import ReadingOptions, placed
 from server.training.methods import ASSUMED_FAKES
 from sims.attacks import ATTACKS, attack_named
 from sims.attacks.options import resolve
+from sims.evaluation.asked import asked_users
 from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
@@ -119,8 +120,9 @@ class GridConfig(BaseModel):
     attack_sizes: list[Annotated[float, Field(gt=0, le=0.5)]] = Field(
         default=[], description="several shares one after the other, instead"
     )
-    users: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="size of a sample of users; without, all"
+    users: Annotated[int, Field(ge=1)] | str | list[int | str] | None = Field(
+        default=None,
+        description='size of a sample of users, or users by index and as `"id:ALICE"`; without, all',
     )
     baselines: list[str] = Field(
         default=[*USUAL],
@@ -202,13 +204,13 @@ class GridConfig(BaseModel):
         named = own_defense(defense) if own else defense_named(defense, model=model)
         if not named.rvd:
             # No preset in it, so that its result outlives a change of one.
-            yield Cell(experiment, named, "", NO_FINE_TUNE, self.users, self._beside)
+            yield Cell(experiment, named, "", NO_FINE_TUNE, asked_users(self.users), self._beside)
             return
         if own is not None:
             counts: list[int | None] = [*self.neighbors] or [None]
             for neighbors, weight in product(counts, self._weights):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)
-                yield Cell(experiment, named, OWN_PRESET, settings, self.users, self._beside)
+                yield Cell(experiment, named, OWN_PRESET, settings, asked_users(self.users), self._beside)
             return
         presets = PRESETS[architecture(model)]
         for name in (each for each in self.presets if each in presets):
@@ -233,7 +235,7 @@ class GridConfig(BaseModel):
                     preset=name,
                     assume_fakes=ASSUMED_FAKES if share is None else share,
                 )
-                yield Cell(experiment, named, name, settings, self.users, self._beside)
+                yield Cell(experiment, named, name, settings, asked_users(self.users), self._beside)
 
 
 @cache
@@ -330,6 +332,7 @@ def _check_names(config: GridConfig) -> None:
     for name, options in config.attack_options.items():
         resolve(label(name), attack_named(name), options)
     baselines_named(config.baselines)
+    asked_users(config.users)
     built_in = [name for name in config.models if not is_function(name)]
     _check("model", built_in, NAMED, where="models")
     for model in built_in:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sims.evaluation.asked import asked_users
 from sims.grid.config import GridConfig
 from sims.grid.overview import overview
 from sims.grid.results import CellResult, GridRun
@@ -25,7 +26,10 @@ def page_of(
 ) -> str:
     """Title, command and duration, tables, what holds, what failed."""
     seconds, processes = sum(run.seconds for run in runs), sorted({run.processes for run in runs})
-    users = "all users" if config.users is None else f"a sample of {config.users} users"
+    asked = asked_users(config.users)
+    users = "all users" if asked is None else f"a sample of {asked} users"
+    if isinstance(asked, tuple):
+        users = f"{len(asked)} users who are named"
     lines = [
         f"# {config.title or 'Grid'}",
         "",

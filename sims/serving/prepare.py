@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from client.stores.ratings import write_device_files
+from client.stores.ratings import write_device_files, write_items
 from common.errors import InputError
 from common.files import write_file
 from common.models import SERVED_AS, architecture
@@ -114,6 +114,7 @@ class Serving:
         write_file(folder / NOTES_FILE, json.dumps(notes).encode())
         if self.device_ratings is not None:
             write_device_files(self.device_ratings, local.with_keys(device_secret(store)))
+            write_items(self.device_ratings, source.names, source.ratings.item_count)
 
 
 def _tolerated_notes(

@@ -44,6 +44,7 @@ def load_ratings(
         about,
         (*prepared.dataset.notes, *prepared.notes),
         prepared.doubts,
+        prepared.dataset.titles,
     )
     return source, prepared.local
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from client.stores.ratings import write_device_files
+from client.stores.ratings import write_device_files, write_items
 from common.errors import VicinalError
 from common.files import write_file
 from common.processes import end_with, module_command
@@ -95,6 +95,7 @@ def retrain(folder: Path) -> str:
     if spec.device_ratings is not None:
         secret = deployed_secret(folder / version)
         write_device_files(spec.device_ratings, local.with_keys(secret))
+        write_items(spec.device_ratings, source.names, source.ratings.item_count)
     return version
 
 

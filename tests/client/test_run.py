@@ -13,7 +13,7 @@ from threading import Event
 
 import pytest
 
-from client.run import DeviceRun, answer_users, parse_users
+from client.run import DeviceRun, answer_users
 from client.stores.ratings import read_local_ratings, write_device_files, write_local_ratings
 from common.errors import InputError, VicinalError
 from tests.support.child_processes import children_of
@@ -38,19 +38,6 @@ def run(tmp_path: Path) -> Iterator[DeviceRun]:
             "vicinal",
             tuple(range(USERS)),
         )
-
-
-@pytest.mark.parametrize(
-    ("text", "users"), [("3", (3,)), ("0-2,7", (0, 1, 2, 7)), (" 5 , 1-1", (5, 1))]
-)
-def test_users_are_indices_and_ranges(text: str, users: tuple[int, ...]) -> None:
-    assert parse_users(text) == users
-
-
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1-", "-1", "1,,2", "1,0-3", "0-99999999999"])
-def test_users_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="users"):
-        parse_users(text)
 
 
 def test_a_device_file_comes_back(tmp_path: Path) -> None:
