@@ -25,6 +25,7 @@ from server.data.reading import PACKINGS, ZIP, read_member
 from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import FixedIds, IndexedRatings, RatingRows
 from server.data.synthetic import synthetic
+from server.data.titles import titles_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,9 +157,41 @@ def load_dataset(
     Raises InputError for what cannot be used, and sources.FetchError when no source answers.
     """
     reading = reading or ReadingOptions()
+    found = _loaded(spec, data_folder, cache, seed, reading, progress=progress)
+    # Catalogs of these count from 1, where their indices stand for ids.
+    counted = spec in KNOWN and KNOWN[spec].shape is not None
+    return with_titles(found, first=1 if counted else 0)
+
+
+def with_titles(found: Dataset, *, first: int = 0) -> Dataset:
+    """With the titles that its options of reading name; `first` is the id of index 0 without ids.
+
+    Raises InputError.
+    """
+    if found.reading.items is None:
+        return found
+    reading = found.reading
+    assert reading.items is not None
+    titles, note = titles_of(reading.items, found.ratings, reading.item_columns, first=first)
+    return replace(found, titles=titles, notes=(*found.notes, note))
+
+
+def _loaded(
+    spec: str,
+    data_folder: Path | None,
+    cache: Path | None,
+    seed: int,
+    reading: ReadingOptions,
+    *,
+    progress: bool,
+) -> Dataset:
+    """Without titles."""
     named = spec in KNOWN or spec.split(":", maxsplit=1)[0] == "synthetic"
     if named:
-        if reading != ReadingOptions(split=reading.split):
+        beside = ReadingOptions(
+            split=reading.split, items=reading.items, item_columns=reading.item_columns
+        )
+        if reading != beside:
             said = " and ".join(each.replace("_", " ") for each in reading.told())
             raise InputError(
                 f"data set {spec}: is read as it is published or made: leave out {said}"

@@ -42,17 +42,7 @@ def parse_json_lines(
     Raises InputError naming file, line and reason.
     """
     limit = MAX_BYTES if max_bytes is None else max_bytes
-    lines = _lines(opened, name, limit)
-    first = next(lines, None)
-    if first is None:
-        raise InputError(f"{name}: the file is empty")
-    number, line = first
-    if line.lstrip()[:1] == b"[" and number == 1:
-        objects: Iterator[tuple[int, Any]] = iter(enumerate(_array(opened, line, name), start=1))
-        unit, parse = "entry", None
-    else:
-        unit, parse = "line", _parser(line, f"{name} line {number}")
-        objects = _parsed(number, line, lines, parse, name)
+    objects, unit, parse = _objects(opened, name, limit)
     place, head = next(objects, (1, None))
     where = f"{name} {unit} {place}"
     if not isinstance(head, dict):
@@ -79,6 +69,26 @@ def parse_json_lines(
     if parse is _python:
         notes += ("lines are dicts of Python, and read as such",)
     return checked(table, name, unit=unit, options=options, notes=notes)
+
+
+def objects_in(opened: BufferedIOBase, name: str) -> Iterator[tuple[int, Any]]:
+    """The objects of a file and the numbers of their lines. Raises InputError."""
+    return _objects(opened, name, MAX_BYTES)[0]
+
+
+def _objects(
+    opened: BufferedIOBase, name: str, limit: int
+) -> tuple[Iterator[tuple[int, Any]], str, Callable[[bytes], Any] | None]:
+    """The objects with their numbers, what these count, and how a line is read."""
+    lines = _lines(opened, name, limit)
+    first = next(lines, None)
+    if first is None:
+        raise InputError(f"{name}: the file is empty")
+    number, line = first
+    if line.lstrip()[:1] == b"[" and number == 1:
+        return iter(enumerate(_array(opened, line, name), start=1)), "entry", None
+    parse = _parser(line, f"{name} line {number}")
+    return _parsed(number, line, lines, parse, name), "line", parse
 
 
 def _lines(opened: BufferedIOBase, name: str, limit: int) -> Iterator[tuple[int, bytes]]:

@@ -76,7 +76,7 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
     """
     options = ReadingOptions.from_json(sys.argv[2])
     try:
-        lazy = _scan(data)
+        lazy = scan(data)
         schema = lazy.collect_schema()
         names = list(schema)
         found = by_names(names, name, options)
@@ -97,7 +97,7 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
         raise InputError(f"{name}: not {kind} file ({first_line(error)})") from None
 
 
-def _scan(data: bytes) -> pl.LazyFrame:
+def scan(data: bytes) -> pl.LazyFrame:
     """By how it begins: files of Arrow, streams of Arrow, and all others as parquet."""
     if data.startswith(ARROW):
         return pl.scan_ipc(io.BytesIO(data))

@@ -48,6 +48,8 @@ class ReadingOptions:
     member        the file inside a zip archive; None takes the one that holds ratings
     test          a file of ratings that are held out
     split         which rating of a user is held out; None: `given`, if there is one, else random
+    items         a file of the items' ids and titles (server.data.titles)
+    item_columns  which of its columns are these, as id=asin,title=name
 
     Raises InputError for a value that no reading has.
     """
@@ -67,6 +69,8 @@ class ReadingOptions:
     member: str | None = None
     test: str | None = None
     split: str | None = None
+    items: str | None = None
+    item_columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -90,6 +94,8 @@ class ReadingOptions:
             raise InputError(f"min ratings {self.min_ratings}: give 1 or more")
         if self.implicit and self.scale is not None:
             raise InputError("implicit ratings have no scale: leave out one of the two")
+        if self.item_columns is not None and self.items is None:
+            raise InputError("item columns: are of a file of items: give --items FILE, too")
         if self.test is not None and self.split not in (None, "given"):
             raise InputError(f"split {self.split}: a test file is given; leave out one of the two")
 
@@ -249,6 +255,7 @@ def _scale(name: str, value: Any) -> WantedScale:
 _PARSERS: Final = {
     "columns": _words,
     "fields": _words,
+    "item_columns": _words,
     "drop_ratings": _numbers,
     "separator": _separator,
     "implicit": _flag,

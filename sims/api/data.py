@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.ratings import RatingScale
-from server.data.datasets import Dataset, load_dataset
+from server.data.datasets import Dataset, load_dataset, with_titles
 from server.data.frames import dataset_in_memory
 from server.data.reading_options import ReadingOptions
 from sims.numbers import seed_of
@@ -33,6 +33,8 @@ def load(
     member: str | None = None,
     test: str | Path | None = None,
     split: str | None = None,
+    items: str | Path | None = None,
+    item_columns: str | Sequence[str] | Mapping[str, str] | None = None,
 ) -> Dataset:
     """Ratings of a data set.
 
@@ -58,6 +60,8 @@ def load(
     member        the file inside a zip archive
     test          a file of ratings that are held out
     split         which rating of a user `evaluate` holds out: random, latest, or given
+    items         a file of the items' ids and titles, which results have then
+    item_columns  which of its columns these are, as `id=asin,title=name`
 
     What was done with a file is in `notes`, what looks wrong in it in `doubts`. Raises InputError
     for what cannot be used, with the row and the reason, VicinalError when a data set cannot be
@@ -80,8 +84,10 @@ def load(
         member=member,
         test=test,
         split=split,
+        items=items,
+        item_columns=item_columns,
     )
     if not isinstance(source, str | Path):
-        return dataset_in_memory(source, name=name, reading=reading)
+        return with_titles(dataset_in_memory(source, name=name, reading=reading))
     shown = progress and notes_wanted()
     return load_dataset(str(source), seed=seed, reading=reading, progress=shown)

@@ -64,6 +64,7 @@ def attack(
     if profiles is None:
         raise VicinalError(f"attack {name} made no profiles")
     write_profiles(output, profiles)
+    names = prepared.dataset.item_names
     counts = prepared.split.train.item_counts()
     for doubt in prepared.dataset.doubts:
         typer.echo(f"warning: {doubt.text}", err=True)
@@ -73,7 +74,7 @@ def attack(
     typer.echo(
         f"{output}: {profiles.ratings.user_count} profiles, {len(profiles.ratings)} ratings; "
         "targets (ratings so far): "
-        + ", ".join(f"{target} ({counts[target]})" for target in profiles.targets)
+        + ", ".join(f"{names.shown(target)} ({counts[target]})" for target in profiles.targets)
         + (f"; audience of {len(profiles.audience)} users" if profiles.audience else "")
         + ("; they are to fall" if profiles.goal == "demote" else "")
     )

@@ -1,6 +1,5 @@
 """`vicinal data`: fetch a public data set, say what one looks like, write its ids."""
 
-import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,7 @@ KEYS: Final = {
     "source": "the file, or how the ratings were made",
     "first_users": "ids of the first users, by index",
     "first_items": "ids of the first items, by index",
+    "first_titles": "their titles, as --items has them, or null",
     "users": "how many users there are",
     "items": "how many items there are",
     "ratings": "how many ratings there are",
@@ -120,36 +120,30 @@ def ids_command(
         ),
     ],
     seed: Annotated[int, typer.Option(min=0, help="Seed of synthetic ratings.")] = 0,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", help="item: without the users, to be given to devices."),
+    ] = None,
 ) -> None:
-    """Write which index each user and each item has: a csv of kind, index and id.
+    """Write which index each user and each item has: a csv of kind, index, id and perhaps title.
 
-    Indices are what `--targets`, devices and results have. They change when the ratings do.
+    Indices are what devices and results have. They change when the ratings do. The map names all
+    users: give devices one of --only item.
     """
-    import polars as pl
-
     from common.files import write_output
+    from common.ids import Names, map_csv
     from server.data.datasets import load_dataset
     from sims.terminal import notes_wanted
 
+    if only not in (None, "item"):
+        raise InputError(f"--only {only!r:.40}: choose item")
     dataset = load_dataset(name, seed=seed, reading=reading.options(), progress=notes_wanted())
     ratings = dataset.ratings
-    frames = [
-        pl.DataFrame(
-            {
-                "kind": [kind] * count,
-                "index": range(count),
-                "id": list(map(str, range(count))) if ids is None else list(ids),
-            }
-        )
-        for kind, ids, count in (
-            ("user", ratings.user_ids, ratings.user_count),
-            ("item", ratings.item_ids, ratings.item_count),
-        )
-    ]
-    written = io.BytesIO()
-    pl.concat(frames).write_csv(written)
-    write_output(output, written.getvalue())
-    typer.echo(f"{output}: {ratings.user_count} users and {ratings.item_count} items")
+    users = None if only else Names(ratings.user_ids)
+    text = map_csv(dataset.item_names, ratings.item_count, users, ratings.user_count)
+    write_output(output, text.encode())
+    whom = "" if only else f"{ratings.user_count} users and "
+    typer.echo(f"{output}: {whom}{ratings.item_count} items")
 
 
 def describe(dataset: "Dataset") -> dict[str, Any]:
@@ -168,6 +162,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "source": dataset.source,
         "first_users": _first(ratings.user_ids, ratings.user_count),
         "first_items": _first(ratings.item_ids, ratings.item_count),
+        "first_titles": list(dataset.titles[:FIRST]) if dataset.titles else None,
         "users": ratings.user_count,
         "items": ratings.item_count,
         "ratings": len(ratings),
@@ -232,6 +227,11 @@ def _print_table(description: dict[str, Any]) -> None:
         shown[key] = f"{description[key]:,}"
     for key in ("first_users", "first_items"):
         shown[key] = ", ".join(one_line(name, 40) for name in description[key])
+    if shown["first_titles"] is None:
+        del shown["first_titles"]
+    else:
+        titles = (one_line(name or "–", 40) for name in description["first_titles"])
+        shown["first_titles"] = " | ".join(titles)
     told = {key: shown.pop(key) for key in ("reading", "notes", "warnings")}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)

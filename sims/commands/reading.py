@@ -130,6 +130,21 @@ class ReadingFlags:
         ),
     ] = None
 
+    items: Annotated[
+        str | None,
+        _option(
+            "--items", "A file of ids and titles of the items, which results have then.", "FILE"
+        ),
+    ] = None
+    item_columns: Annotated[
+        str | None,
+        _option(
+            "--item-columns",
+            "Of --items: which columns these are, as id=asin,title=name; default: by known names.",
+            "COLUMNS",
+        ),
+    ] = None
+
     def options(self) -> "ReadingOptions":
         """Raises InputError for what no reading has."""
         from server.data.layouts import with_layout

@@ -80,6 +80,15 @@ class TallySource:
         bool, typer.Option("--insecure", help="Ask another machine without encryption too.")
     ] = False
 
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--ids",
+            help="What items are called: a map that `vicinal data ids` wrote.",
+            metavar="FILE",
+        ),
+    ] = None
+
     def read(self) -> "list[Told]":
         """Raises VicinalError."""
         from sims.commands.tally_report import told_by_file, told_by_server
@@ -102,13 +111,13 @@ def _quiet() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
-def _print(told: "Sequence[Told]", *, robust: bool) -> None:
+def _print(told: "Sequence[Told]", ids: Path | None, *, robust: bool) -> None:
     from rich.console import Console
 
-    from sims.commands.tally_report import tables
+    from sims.commands.tally_report import named, tables
 
     console = Console()
-    for table in tables(told, robust=robust):
+    for table in tables(told, named(told, ids), robust=robust):
         console.print(table)
 
 
@@ -127,13 +136,13 @@ def show_command(
     import json
 
     from common.files import write_output
-    from sims.commands.tally_report import tally_json
+    from sims.commands.tally_report import named, tally_json
 
     _quiet()
     told = source.read()
-    _print(told, robust=robust)
+    _print(told, source.ids, robust=robust)
     if json_file is not None:
-        write_output(json_file, f"{json.dumps(tally_json(told), indent=2)}\n".encode())
+        write_output(json_file, f"{json.dumps(tally_json(told, named(told, source.ids)), indent=2)}\n".encode())
 
 
 @app.command("watch")
@@ -153,7 +162,7 @@ def watch_command(
             told = source.read()
             if told != before:
                 typer.echo(time.strftime("%Y-%m-%d %H:%M:%S"))
-                _print(told, robust=robust)
+                _print(told, source.ids, robust=robust)
             before = told
             time.sleep(every)
     except KeyboardInterrupt:
@@ -178,13 +187,13 @@ def export_command(
 
     from common.errors import InputError
     from common.files import write_output
-    from sims.commands.tally_report import tally_csv, tally_json
+    from sims.commands.tally_report import named, tally_csv, tally_json
 
     if form not in ("json", "csv"):
         raise InputError(f"--format {form[:40]!r}: choose json or csv")
     _quiet()
     told = source.read()
-    text = tally_csv(told) if form == "csv" else f"{json.dumps(tally_json(told), indent=2)}\n"
+    text = tally_csv(told, named(told, source.ids)) if form == "csv" else f"{json.dumps(tally_json(told, named(told, source.ids)), indent=2)}\n"
     if output is None:
         typer.echo(text, nl=False)
     else:

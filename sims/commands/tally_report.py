@@ -12,6 +12,7 @@ from rich.text import Text
 
 from client.link.connection import Connection
 from common.errors import InputError, VicinalError
+from common.ids import Names, read_map
 from common.ranking import Counts
 from server.reports.estimates import Estimate, RandomizedEstimates, estimates
 from server.reports.reading import read_tally
@@ -31,6 +32,9 @@ KEYS: Final = {
     "[].preset": "name of the preset",
     "[].list_length": "K; null where it is not known",
     "[].watched": "the items whose hit ratio is measured",
+    "[].watched_items[].index": "the same, with --ids",
+    "[].watched_items[].id": "what an item is called",
+    "[].watched_items[].title": "its title, or null",
     "[].reports": "how many reports were counted; from a server a multiple of 100",
     "[].counts.COUNT": "their sums",
     "[].hit_ratio": "mean over the watched items that anybody could be shown, or null",
@@ -108,17 +112,28 @@ def told_by_server(connection: Connection) -> list[Told]:
     return found
 
 
-def tables(told: Sequence[Told], *, robust: bool) -> Iterator[Table | Text]:
+def named(told: Sequence[Told], path: Path | None) -> Names:
+    """What a map calls the watched items. Raises InputError where it lacks one."""
+    if path is None:
+        return Names()
+    names = read_map(path).items
+    count = len(names.ids or ())
+    if any(item >= count for one in told for item in one.watched):
+        raise InputError(f"{path}: is a map of {count} items, fewer than the tally's")
+    return names
+
+
+def tables(told: Sequence[Told], names: Names = Names(), *, robust: bool) -> Iterator[Table | Text]:
     """For a terminal of 80 columns."""
     if not told:
         yield Text("No report was counted yet.")
     for one in told:
-        yield _table(one)
+        yield _table(one, names)
         if robust and one.sums.reports:
             yield _robust_table(one)
 
 
-def _table(told: Told) -> Table:
+def _table(told: Told, names: Names) -> Table:
     title = Text(f"preset {told.preset}, version {told.version[:12]}")
     table = Table(title=title, min_width=len(title), show_header=False)
     table.add_column(style="bold")
@@ -136,7 +151,7 @@ def _table(told: Told) -> Table:
         table.add_row("hit ratio of watched items", f"{ratio:.4f}")
         for item, hits, eligible in zip(told.watched, counts.hits, counts.eligible, strict=True):
             if eligible:
-                table.add_row(f"… item {item}", f"{hits / eligible:.4f} of {eligible:,}")
+                table.add_row(Text(f"… item {names.shown(item, 30)}"), f"{hits / eligible:.4f} of {eligible:,}")
     if counts.users:
         table.add_row("accuracy", f"{counts.accuracy:.4f} of {counts.users:,}")
     for one in told.randomized:
@@ -144,7 +159,7 @@ def _table(told: Told) -> Table:
         table.add_row(f"randomized, ε = {one.epsilon:g}", "estimate ± standard error")
         table.add_row("hit ratio of watched items", _estimate(one.hit_ratio))
         for item, estimate in zip(told.watched, one.hit_ratios, strict=True):
-            table.add_row(f"… item {item}", _estimate(estimate))
+            table.add_row(Text(f"… item {names.shown(item, 30)}"), _estimate(estimate))
         table.add_row("accuracy", _estimate(one.accuracy))
     return table
 
@@ -192,7 +207,7 @@ def _range(found: tuple[float, float]) -> str:
     return f"{found[0]:.4f}–{found[1]:.4f}"
 
 
-def tally_json(told: Sequence[Told]) -> list[dict[str, Any]]:
+def tally_json(told: Sequence[Told], names: Names = Names()) -> list[dict[str, Any]]:
     """All of it, by the names of KEYS."""
     return [
         {
@@ -200,6 +215,7 @@ def tally_json(told: Sequence[Told]) -> list[dict[str, Any]]:
             "preset": one.preset,
             "list_length": one.list_length or None,
             "watched": list(one.watched),
+            "watched_items": names.told(one.watched) if names.ids else None,
             "reports": one.sums.reports,
             "counts": asdict(one.sums.counts),
             "hit_ratio": hit_ratio(one.sums.counts),
@@ -226,14 +242,23 @@ def _as_json(found: Estimate | None) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
 
-def tally_csv(told: Sequence[Told]) -> str:
-    """A line for each number: version, preset, what, item, epsilon, value, error, of."""
+def tally_csv(told: Sequence[Told], names: Names = Names()) -> str:
+    """A line for each number: version, preset, what, item, epsilon, value, error, of.
+
+    Where a map names the items, their id and title follow.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("version", "preset", "what", "item", "epsilon", "value", "error", "of"))
+    head = ("version", "preset", "what", "item", "epsilon", "value", "error", "of")
+    writer.writerow((*head, *(("id", "title") if names.ids else ())))
     for one in told:
         for line in (*_counted(one), *_estimated(one)):
-            writer.writerow((one.version, one.preset, *line))
+            item = line[1]
+            called: tuple[str, ...] = ()
+            if names.ids:
+                known = isinstance(item, int)
+                called = (names.id_of(item), names.title_of(item) or "") if known else ("", "")
+            writer.writerow((one.version, one.preset, *line, *called))
     return text.getvalue()
 
 

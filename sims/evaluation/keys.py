@@ -111,6 +111,9 @@ SECONDS: Final = {
 READ: Final = {
     "data_digest": "SHA-256 of all ratings and ids, before anything is held out",
     "target_ids": "ids of the target items; of items without ids the indices",
+    "target_items[].index": "index of a target item, as in `targets`",
+    "target_items[].id": "its id; the index where there are no ids",
+    "target_items[].title": "its title, as --items has it, or null",
     "reading.options": "options of reading that were given, by name",
     "reading.notes": "what was done with the file, as sentences",
     "reading.shift": "what was added to every rating, so that all are positive",
@@ -191,6 +194,9 @@ PER_USER: Final = {
     **{name: ASKED[name] for name in ("dataset", "model", "attack", "defense", "preset", "seed")},
     "list_length": ASKED["list_length"],
     "targets": "indices of the target items, with spaces between",
+    "user_id": "id of the user; the index where there are no ids",
+    "target_ids": "ids of the target items, a list",
+    "target_titles": "their titles, a list; null where --items has none",
     "goal": FOUND["goal"],
 }
 

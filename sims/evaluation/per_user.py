@@ -10,7 +10,7 @@ Shapes: B users, t target items.
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
 from common.files import write_output
+from common.ids import Names
 from common.names import unknown
 from common.text import one_line
 from server.data.parquet import child, read_in_child
@@ -63,16 +64,37 @@ FOUND: Final[dict[str, pl.DataType]] = {
     "inside": pl.Boolean(),
 }
 SCHEMA: Final = FOUND | ASKED
+# What users and targets are called: for people, and not read again.
+CALLED: Final[dict[str, pl.DataType]] = {
+    "user_id": pl.String(),
+    "target_ids": pl.List(pl.String()),
+    "target_titles": pl.List(pl.String()),
+}
 
 
 def frame_of(
-    outcomes: Mapping[str, Outcomes], population: Population, asked: Mapping[str, Any]
+    outcomes: Mapping[str, Outcomes],
+    population: Population,
+    asked: Mapping[str, Any],
+    *,
+    users: Names,
+    targets: Sequence[Mapping[str, Any]],
 ) -> pl.DataFrame:
-    """A row for each condition, or baseline, and user; `asked` has the keys of ASKED but format."""
+    """A row for each condition, or baseline, and user; `asked` has the keys of ASKED but format.
+
+    users    what they are called
+    targets  the same, as Names.told has it
+    """
     told = {"format": FORMAT, **asked}
     constant = [pl.lit(told[name], dtype=kind).alias(name) for name, kind in ASKED.items()]
     parts = [_frame_of(name, one, population) for name, one in outcomes.items()]
-    return pl.concat(parts).with_columns(constant)
+    called = [
+        pl.lit(pl.Series([[each[key] for each in targets]], dtype=CALLED[name])).alias(name)
+        for name, key in (("target_ids", "id"), ("target_titles", "title"))
+    ]
+    frame = pl.concat(parts)
+    names = pl.Series("user_id", map(users.id_of, frame["user"].to_list()), dtype=pl.String)
+    return frame.with_columns(*constant, names, *called)
 
 
 def _frame_of(name: str, outcomes: Outcomes, population: Population) -> pl.DataFrame:

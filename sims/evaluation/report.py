@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from common.ids import Names
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from server.baselines import BASELINES
@@ -27,6 +28,9 @@ from sims.rendering import as_html, as_text
 
 if TYPE_CHECKING:
     import polars as pl
+
+# Of so many the table says what they are called.
+NAMED_TARGETS: Final = 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,7 +154,14 @@ class Evaluation:
             "targets": " ".join(map(str, self.prepared.watched)),
             "goal": self.goal,
         }
-        return frame_of(self.outcomes, self.scores.population, asked)
+        ratings = self.prepared.dataset.ratings
+        return frame_of(
+            self.outcomes,
+            self.scores.population,
+            asked,
+            users=Names(ratings.user_ids),
+            targets=self.prepared.dataset.item_names.told(self.prepared.watched),
+        )
 
     def against(self, other: "Evaluation", condition: str = "defended") -> Pairing:
         """Compare with another result of the same users, user by user.
@@ -232,6 +243,7 @@ class Evaluation:
             "fakes": 0 if profiles is None else profiles.ratings.user_count,
             "targets": list(self.prepared.watched),
             "target_ids": item_names(self.prepared.dataset.ratings, self.prepared.watched),
+            "target_items": self.prepared.dataset.item_names.told(self.prepared.watched),
             **self.scores.by_metric(TITLES),
             "hit_ratio_per_target": list(self.outcomes["defended"].counts.hit_ratio_per_item),
             **self.scores.harms(),
@@ -256,11 +268,20 @@ class Evaluation:
             title=self.title(),
             list_length=self.prepared.experiment.list_length,
             notes=(
+                *self._target_notes(),
                 *self.notes,
                 *self.prepared.dataset.notes,
                 *(f"warning: {doubt.text}" for doubt in self.prepared.doubts),
             ),
         )
+
+    def _target_notes(self) -> tuple[str, ...]:
+        """What the targets are called, where that is more than an index; a line each."""
+        names, watched = self.prepared.dataset.item_names, self.prepared.watched
+        if names.ids is None and names.titles is None:
+            return ()
+        more = (f"and {len(watched) - NAMED_TARGETS} more",) if len(watched) > NAMED_TARGETS else ()
+        return *(f"target {names.shown(each)}" for each in watched[:NAMED_TARGETS]), *more
 
     def reading(self) -> dict[str, Any]:
         """How the ratings were read."""
