@@ -25,7 +25,7 @@ from client.stores.ratings import ITEMS_FILE, LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError, VicinalError
 from common.files import make_folder
-from common.ids import IdMap, Names, ids_digest, read_map
+from common.ids import UNNAMED, IdMap, Names, ids_digest, read_map
 from common.processes import Pinned, end_with
 from common.ranking import Counts
 from common.threads import limit_threads
@@ -86,7 +86,7 @@ class RunResult:
     cold_bytes: int
     late_reports: int = 0
     experiment: str = ""
-    names: Names = Names()
+    names: Names = UNNAMED
     users: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -139,7 +139,7 @@ def _names(run: DeviceRun, description: Description) -> Names:
     if found is None and description.item_ids and run.ratings.is_dir() and beside.is_file():
         found = read_map(beside)
     if found is None:
-        return Names()
+        return UNNAMED
     found.require(description.item_ids)
     if found.users is not None and description.user_ids != ids_digest(
         found.users, description.user_count

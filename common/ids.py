@@ -111,7 +111,9 @@ def indices_of(
 ) -> tuple[int, ...]:
     """The indices of users or items that are named by index, or as `id:…` where they have ids.
 
-    count  of them; None leaves it to others to check indices. Raises InputError for an id that is not there, with those that are near, for an index that is
+    count  of them; None leaves it to others to check indices
+
+    Raises InputError for an id that is not there, with those that are near, for an index that is
     none, and for one that is named twice.
     """
     at: dict[str, int] | None = None
@@ -191,6 +193,9 @@ class Names:
         if title:
             return f"{one_line(title, most)} (id {name})"
         return str(index) if self.ids is None else f"id {name} ({index})"
+
+
+UNNAMED: Final = Names()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from server.data.encodings import as_utf8
 from server.data.json_lines import SUFFIXES as JSON_SUFFIXES
 from server.data.json_lines import objects_in
 from server.data.parquet import child, read_in_child, scan
-from server.data.reading import MIB, first_line, open_packed, read_file
+from server.data.reading import MIB, PACKINGS, first_line, open_packed, read_file
 from server.data.reading_options import plain_path
 from server.data.separators import SAMPLE_BYTES, sample_lines, separator_of
 
@@ -40,7 +40,9 @@ def titles_of(
 ) -> tuple[tuple[str | None, ...], str]:
     """A title, or None, for each item of some ratings, and a note on how many have one.
 
-    first  the id of index 0, of items without ids. Raises InputError for a file that holds no titles, or those of none of the items.
+    first  the id of index 0, of items without ids
+
+    Raises InputError for a file that holds no titles, or those of none of the items.
     """
     path = plain_path(name)
     ids = ratings.item_ids or tuple(map(str, range(first, first + ratings.item_count)))
@@ -70,9 +72,8 @@ def _said(columns: tuple[str, ...] | None) -> dict[str, str]:
 
 
 def _pairs(path: Path, said: dict[str, str]) -> Iterator[tuple[str, str]]:
-    suffixes = [each.lower() for each in path.suffixes]
-    suffix = next((each for each in reversed(suffixes) if each not in (".gz", ".bz2", ".xz", ".zst")),
-                  "")  # fmt: skip
+    suffixes = [each.lower() for each in path.suffixes if each.lower() not in PACKINGS]
+    suffix = suffixes[-1] if suffixes else ""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if suffix in JSON_SUFFIXES:

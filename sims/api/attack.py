@@ -101,7 +101,7 @@ def target_indices(data: Dataset, targets: Sequence[Id] | None) -> tuple[int, ..
 def user_indices(
     data: Dataset, users: int | np.integer[Any] | Sequence[Id] | None
 ) -> int | tuple[int, ...] | None:
-    """The size of a sample as it is, and users by their ids. Raises InputError for an unknown one."""
+    """The size of a sample, or users by their ids. Raises InputError for an unknown one."""
     if users is None or isinstance(users, int | np.integer):
         return None if users is None else int(users)
     ids = Ids.of_users(data)

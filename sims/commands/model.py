@@ -101,7 +101,7 @@ def _attack_options(given: list[str] | None) -> Any:
 
 
 @app.command("import")
-@expanded()
+@expanded(without=("items", "item_columns"))
 def import_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called from now on.")],
     users: Annotated[

@@ -268,11 +268,13 @@ class StudyOptions:
         )
 
 
-def expanded(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def expanded(
+    *, without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Let a command take a dataclass of options as one parameter.
 
     On the command line each of its fields is an option of its own. `defaults` are of this command,
-    where they differ from the dataclass's.
+    where they differ from the dataclass's; `without` are fields that are no options of it.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -285,10 +287,11 @@ def expanded(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., N
                 parameters.append(_keyword(name, kind, parameter.default))
                 continue
             types = get_type_hints(kind, include_extras=True)
-            grouped[name] = kind, [field.name for field in fields(kind)]
+            wanted = [field for field in fields(kind) if field.name not in without]
+            grouped[name] = kind, [field.name for field in wanted]
             parameters += [
                 _keyword(field.name, types[field.name], defaults.pop(field.name, field.default))
-                for field in fields(kind)
+                for field in wanted
             ]
         if defaults:
             raise TypeError(f"{command.__name__} has no options {', '.join(defaults)}")

@@ -142,7 +142,10 @@ def show_command(
     told = source.read()
     _print(told, source.ids, robust=robust)
     if json_file is not None:
-        write_output(json_file, f"{json.dumps(tally_json(told, named(told, source.ids)), indent=2)}\n".encode())
+        write_output(
+            json_file,
+            f"{json.dumps(tally_json(told, named(told, source.ids)), indent=2)}\n".encode(),
+        )
 
 
 @app.command("watch")
@@ -193,7 +196,11 @@ def export_command(
         raise InputError(f"--format {form[:40]!r}: choose json or csv")
     _quiet()
     told = source.read()
-    text = tally_csv(told, named(told, source.ids)) if form == "csv" else f"{json.dumps(tally_json(told, named(told, source.ids)), indent=2)}\n"
+    text = (
+        tally_csv(told, named(told, source.ids))
+        if form == "csv"
+        else f"{json.dumps(tally_json(told, named(told, source.ids)), indent=2)}\n"
+    )
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from client.link.connection import Connection
 from common.errors import InputError, VicinalError
-from common.ids import Names, read_map
+from common.ids import UNNAMED, Names, read_map
 from common.ranking import Counts
 from server.reports.estimates import Estimate, RandomizedEstimates, estimates
 from server.reports.reading import read_tally
@@ -115,7 +115,7 @@ def told_by_server(connection: Connection) -> list[Told]:
 def named(told: Sequence[Told], path: Path | None) -> Names:
     """What a map calls the watched items. Raises InputError where it lacks one."""
     if path is None:
-        return Names()
+        return UNNAMED
     names = read_map(path).items
     count = len(names.ids or ())
     if any(item >= count for one in told for item in one.watched):
@@ -123,7 +123,7 @@ def named(told: Sequence[Told], path: Path | None) -> Names:
     return names
 
 
-def tables(told: Sequence[Told], names: Names = Names(), *, robust: bool) -> Iterator[Table | Text]:
+def tables(told: Sequence[Told], names: Names = UNNAMED, *, robust: bool) -> Iterator[Table | Text]:
     """For a terminal of 80 columns."""
     if not told:
         yield Text("No report was counted yet.")
@@ -151,7 +151,10 @@ def _table(told: Told, names: Names) -> Table:
         table.add_row("hit ratio of watched items", f"{ratio:.4f}")
         for item, hits, eligible in zip(told.watched, counts.hits, counts.eligible, strict=True):
             if eligible:
-                table.add_row(Text(f"… item {names.shown(item, 30)}"), f"{hits / eligible:.4f} of {eligible:,}")
+                table.add_row(
+                    Text(f"… item {names.shown(item, 30)}"),
+                    f"{hits / eligible:.4f} of {eligible:,}",
+                )
     if counts.users:
         table.add_row("accuracy", f"{counts.accuracy:.4f} of {counts.users:,}")
     for one in told.randomized:
@@ -207,7 +210,7 @@ def _range(found: tuple[float, float]) -> str:
     return f"{found[0]:.4f}–{found[1]:.4f}"
 
 
-def tally_json(told: Sequence[Told], names: Names = Names()) -> list[dict[str, Any]]:
+def tally_json(told: Sequence[Told], names: Names = UNNAMED) -> list[dict[str, Any]]:
     """All of it, by the names of KEYS."""
     return [
         {
@@ -242,7 +245,7 @@ def _as_json(found: Estimate | None) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
 
-def tally_csv(told: Sequence[Told], names: Names = Names()) -> str:
+def tally_csv(told: Sequence[Told], names: Names = UNNAMED) -> str:
     """A line for each number: version, preset, what, item, epsilon, value, error, of.
 
     Where a map names the items, their id and title follow.
@@ -253,11 +256,9 @@ def tally_csv(told: Sequence[Told], names: Names = Names()) -> str:
     writer.writerow((*head, *(("id", "title") if names.ids else ())))
     for one in told:
         for line in (*_counted(one), *_estimated(one)):
-            item = line[1]
-            called: tuple[str, ...] = ()
-            if names.ids:
-                known = isinstance(item, int)
-                called = (names.id_of(item), names.title_of(item) or "") if known else ("", "")
+            item, called = line[1], [""] * (2 if names.ids else 0)
+            if names.ids and isinstance(item, int):
+                called = [names.id_of(item), names.title_of(item) or ""]
             writer.writerow((one.version, one.preset, *line, *called))
     return text.getvalue()
 

@@ -88,11 +88,13 @@ def frame_of(
     told = {"format": FORMAT, **asked}
     constant = [pl.lit(told[name], dtype=kind).alias(name) for name, kind in ASKED.items()]
     parts = [_frame_of(name, one, population) for name, one in outcomes.items()]
+    frame = pl.concat(parts)
     called = [
-        pl.lit(pl.Series([[each[key] for each in targets]], dtype=CALLED[name])).alias(name)
+        pl.Series(name, [[each[key] for each in targets]], dtype=CALLED[name]).new_from_index(
+            0, frame.height
+        )
         for name, key in (("target_ids", "id"), ("target_titles", "title"))
     ]
-    frame = pl.concat(parts)
     names = pl.Series("user_id", map(users.id_of, frame["user"].to_list()), dtype=pl.String)
     return frame.with_columns(*constant, names, *called)
 

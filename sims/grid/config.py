@@ -122,7 +122,7 @@ class GridConfig(BaseModel):
     )
     users: Annotated[int, Field(ge=1)] | str | list[int | str] | None = Field(
         default=None,
-        description='size of a sample of users, or users by index and as `"id:ALICE"`; without, all',
+        description='size of a sample of users, or users by index or `"id:ALICE"`; without, all',
     )
     baselines: list[str] = Field(
         default=[*USUAL],
@@ -210,7 +210,9 @@ class GridConfig(BaseModel):
             counts: list[int | None] = [*self.neighbors] or [None]
             for neighbors, weight in product(counts, self._weights):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)
-                yield Cell(experiment, named, OWN_PRESET, settings, asked_users(self.users), self._beside)
+                yield Cell(
+                    experiment, named, OWN_PRESET, settings, asked_users(self.users), self._beside
+                )
             return
         presets = PRESETS[architecture(model)]
         for name in (each for each in self.presets if each in presets):
@@ -282,9 +284,10 @@ def _resolved(config: GridConfig, folder: Path) -> GridConfig:
         for key in ("targets", "list_length")
     }
     reading = {
-        file(name): {**value, "test": _dataset(str(value["test"]), folder)}
-        if "test" in value
-        else value
+        file(name): {
+            **value,
+            **{key: _dataset(str(value[key]), folder) for key in ("test", "items") if key in value},
+        }
         for name, value in config.reading.items()
     }
     return config.model_copy(

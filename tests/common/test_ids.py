@@ -36,7 +36,7 @@ def test_plain_ids_hold_blanks_and_mix_with_ranges() -> None:
     "text", ["id:A,B", "A", "", ",", "1,,2", "3-1", "id:a,id:a", 'id:"a', "0-99999999", "1,0-3"]
 )
 def test_what_names_nobody_is_refused_in_a_line(text: str) -> None:
-    with pytest.raises(InputError, match="^--users [^\n]*$"):
+    with pytest.raises(InputError, match=r"^--users [^\n]*$"):
         parse_named("--users", text)
 
 
@@ -114,7 +114,7 @@ def test_a_map_of_items_without_ids_fits_them(tmp_path: Path) -> None:
 )
 def test_what_is_no_map_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "ids.csv").write_text(text)
-    with pytest.raises(InputError, match="ids.csv"):
+    with pytest.raises(InputError, match=r"ids\.csv"):
         read_map(tmp_path / "ids.csv")
 
 
