@@ -92,7 +92,7 @@ def test_devices_have_the_keys(tmp_path: Path) -> None:
         asked = DeviceRun(
             endpoint.address, tmp_path / "ratings", tmp_path / "device", "vicinal", users
         )
-        found = device_report.device_json(answer_users(asked), "vicinal")
+        found = device_report.device_json(answer_users(asked), "vicinal", show=2)
     assert differences(found, device_report.KEYS, COUNT=keys.COUNTS) == set()
     assert set(keys.COUNTS) == {field.name for field in dataclasses.fields(Counts)}
 

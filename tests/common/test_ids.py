@@ -10,7 +10,7 @@ from common.errors import InputError
 from common.ids import PREFIX, Names, ids_digest, indices_of, map_csv, parse_named, read_map
 
 TEXTS = st.text(
-    st.characters(blacklist_categories=("Cs",), blacklist_characters="\r\n\x85\u2028\u2029"),
+    st.characters(codec="utf-8", exclude_characters="\r\n\x85\u2028\u2029"),
     min_size=1,
     max_size=12,
 ).filter(lambda text: text == text.strip())

@@ -24,7 +24,7 @@ def ratings(ids: tuple[str, ...] | None = ("1", "2", "3")) -> RatingMatrix:
     )  # fmt: skip
 
 
-CATALOGS = {
+CATALOGS: dict[str, bytes] = {
     "u.item": "1|Toy Story (1995)|01-Jan-1995||http://x|0|0\n2|Misérables, Les||||0|1\n".encode(
         "latin-1"
     ),
@@ -44,15 +44,16 @@ CATALOGS = {
         b'{"isbn": "", "book_id": "1", "title": "Toy Story (1995)"}\n'
         + '{"isbn": "9", "book_id": "2", "title": "Misérables, Les"}\n'.encode()
     ),
-    "games.json": "{'id': '1', 'title': 'Toy Story (1995)'}\n{'id': '2', 'title': 'Misérables, "
-    "Les'}\n{'id': '4'}\n",
+    "games.json": (
+        "{'id': '1', 'title': 'Toy Story (1995)'}\n{'id': '2', 'title': 'Misérables, Les'}\n"
+        "{'id': '4'}\n"
+    ).encode(),
 }
 
 
 @pytest.mark.parametrize("name", CATALOGS)
 def test_catalogs_of_public_data_sets_are_read(tmp_path: Path, name: str) -> None:
-    data = CATALOGS[name]
-    (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    (tmp_path / name).write_bytes(CATALOGS[name])
     columns = ("id=book_id",) if name == "books.json.gz" else None
     titles, note = titles_of(str(tmp_path / name), ratings(), columns)
     assert titles == TITLES and "2 of 3" in note
