@@ -64,7 +64,7 @@ FOUND: Final[dict[str, pl.DataType]] = {
     "inside": pl.Boolean(),
 }
 SCHEMA: Final = FOUND | ASKED
-# What users and targets are called: for people, and not read again.
+# What users and targets are called; files of before lack it.
 CALLED: Final[dict[str, pl.DataType]] = {
     "user_id": pl.String(),
     "target_ids": pl.List(pl.String()),
@@ -152,7 +152,8 @@ def columns_of(data: bytes, name: str) -> pl.DataFrame:
                 )
         if (rows := lazy.select(pl.len()).collect().item()) > MAX_ROWS:
             raise InputError(f"{name}: {rows} rows; at most {MAX_ROWS} are read")
-        return lazy.select(list(SCHEMA)).collect()
+        called = [column for column, kind in CALLED.items() if schema.get(column) == kind]
+        return lazy.select([*SCHEMA, *called]).collect()
     except (PolarsError, PanicException, OSError, ValueError) as error:
         # PanicException is what a panic inside the reader becomes; it is not an Exception.
         raise InputError(f"{name}: not a parquet file ({first_line(error)})") from None
