@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import InputError
 from sims.evaluation.pairing import UserResults, paired
-from sims.evaluation.per_user import SCHEMA, read_per_user, results_of, write_per_user
+from sims.evaluation.per_user import CALLED, SCHEMA, read_per_user, results_of, write_per_user
 from sims.evaluation.report import Evaluation
 from sims.evaluation.study import Study, evaluate
 
@@ -44,7 +44,7 @@ def test_a_file_is_read_back_as_it_was(
 ) -> None:
     write_per_user(tmp_path / "a.parquet", frame)
     found = read_per_user(tmp_path / "a.parquet")
-    assert found.equals(frame) and found.schema == SCHEMA
+    assert found.equals(frame) and found.schema == SCHEMA | CALLED
     assert len(found) == 40 * (5 + 2)
     for condition, outcomes in defended.outcomes.items():
         back = results(found, condition).outcomes
