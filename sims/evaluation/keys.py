@@ -154,6 +154,7 @@ GRID: Final = {
     "model_digest": "of a model's file, where the model is a function in one; else empty",
     "attack_digest": "the same for the attack",
     "error": "why the cell failed; empty for one that was measured",
+    "warnings": READ["warnings"],
     **{name: text for name, text in FOUND.items() if name not in _NOT_IN_GRIDS},
     **SECONDS,
 }
