@@ -87,6 +87,20 @@ def _rows(ratings: RatingMatrix) -> wire.Rows:
     )
 
 
+def rows_from_wire(
+    message: wire.Neighborhood, manifest: Manifest, *, more: int = 0
+) -> tuple[RatingMatrix, dict[str, NDArray[np.float32]]]:
+    """What is open in a neighborhood, to anybody: its rows, and their user parameters.
+
+    more  ratings of a row that will be beside them
+    """
+    rows = len(message.row_lengths)
+    if rows >= MAX_NEIGHBORS:
+        raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
+    ratings = _ratings(message, manifest, more)
+    return ratings, _user_parameters(message.user_parameters, manifest, rows)
+
+
 def neighborhood_from_wire(
     message: wire.Neighborhood,
     manifest: Manifest,
@@ -95,20 +109,16 @@ def neighborhood_from_wire(
     settings: VicinalSettings,
 ) -> Received:
     """The neighborhood of which `own` and the user's ratings [1, I] are row 0."""
-    rows = len(message.row_lengths)
-    if rows >= MAX_NEIGHBORS:
-        raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
     if (own_ratings.item_count, own_ratings.scale) != (manifest.items, manifest.scale):
         raise InputError("the device's ratings are over other items or another scale")
-    others = _ratings(message, manifest, len(own_ratings))
-    seen = np.unique(others.items)
+    others, rest = rows_from_wire(message, manifest, more=len(own_ratings))
+    rows, seen = others.user_count, np.unique(others.items)
     if own.HasField("hidden"):
         hidden = _ratings(own.hidden, manifest, len(own_ratings))
         if hidden.user_count != rows or np.isin(hidden.items, seen).any():
             raise InputError("offload package: its hidden ratings do not fit its rows")
         others = _merged(others, hidden)
     first = _user_parameters(own.user_parameters, manifest, 1)
-    rest = _user_parameters(message.user_parameters, manifest, rows)
     neighborhood = Neighborhood(
         own_row(own_ratings, others, settings).stack(others),
         {name: np.concatenate([first[name], rest[name]]) for name in first},

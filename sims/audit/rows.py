@@ -1,0 +1,154 @@
+"""The release `rows`: a package for every request, with the rows of the user's neighbors.
+
+Packages are made by the worker of a server and read by what a device reads them with.
+
+Shapes: k neighbors, I items.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.link.replies import checked_package
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from common.versions.version import ModelVersion, decode_version
+from common.vicinal.neighborhood import without_levels
+from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings, capped
+from common.wire import offload_pb2 as wire
+from common.wire.description import Description
+from common.wire.messages import rows_from_wire
+from common.wire.sealing import OwnRow, device_key
+from server.model_store import ModelStore
+from server.preparing import trained
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings
+from server.versions.folder import describe
+from server.workers.frames import Status
+from server.workers.worker import VersionHandler
+from sims.audit.seen import Seen, row_keys
+from sims.numbers import stream
+from sims.progress import Report
+
+ROWS: Final = "rows"
+_PRESET: Final = "audited"
+_LIST_LENGTH: Final = 50
+
+
+@final
+@dataclass(frozen=True)
+class RowsRelease:
+    """Rows of `training`'s model under `settings`; models are kept in the store."""
+
+    training: TrainingSettings
+    settings: VicinalSettings
+    store: ModelStore
+    name: str = ROWS
+
+    def published(
+        self, ratings: RatingMatrix, *, real: int, seed: int, progress: Report
+    ) -> "RowsVersion":
+        """Raises VicinalError when training diverges."""
+        training = self.training.model_copy(update={"seed": seed})
+        stored = trained(
+            ratings,
+            training,
+            self.store,
+            progress=lambda done, epochs: progress("train", done, epochs),
+        )
+        # Fakes are accounts, too, and ask as everybody does.
+        accounts = Recommender(stored, ratings, ratings.user_count)
+        answering = Recommender(stored, ratings, real, cache=accounts.neighbor_cache)
+        settings = capped(self.settings, answering.neighbors)
+        secret = stream(seed, "device secret").bytes(32)
+        return RowsVersion(accounts, answering, settings, secret)
+
+
+@final
+class RowsVersion:
+    """A version as a server has it, with the worker that answers requests."""
+
+    mu = None
+
+    def __init__(
+        self,
+        accounts: Recommender,
+        answering: Recommender,
+        settings: VicinalSettings,
+        secret: bytes,
+    ) -> None:
+        self.answering, self.settings = answering, settings
+        self._accounts, self._secret = accounts, secret
+        self._description: Description = describe(
+            accounts, presets={_PRESET: settings}, watched=(), list_length=_LIST_LENGTH
+        )
+        self._worker = VersionHandler(accounts, self._description, secret)
+
+    @property
+    def ratings(self) -> RatingMatrix:
+        return self._accounts.ratings
+
+    def model(self) -> bytes:
+        return self._accounts.path.read_bytes()
+
+    def read_model(self, data: bytes) -> ModelVersion | None:
+        version = decode_version(data, expected_digest=self._description.version)
+        return version if version.served.model.tables else None
+
+    def book(self) -> bytes | None:
+        return None
+
+    def read_book(self, data: bytes) -> Seen:
+        raise InputError("rows have no book")
+
+    def package(self, account: int) -> bytes:
+        """Raises InputError with the worker's own words where it refuses."""
+        request = wire.PackageRequest(
+            version=self._description.version, user=account, preset=_PRESET
+        )
+        result = self._worker.answer("GetPackage", request.SerializeToString())
+        if result.status is not Status.ANSWERED:
+            raise InputError(f"package of account {account}: {result.data.decode()}")
+        return result.data
+
+    def read_package(self, data: bytes) -> Seen:
+        message = wire.OffloadPackage.FromString(data)
+        ratings, tables = rows_from_wire(message.neighborhood, self._description.manifest)
+        return Seen.of_rows(ratings, _vectors(tables))
+
+    def unseal_package(self, account: int, data: bytes) -> Seen:
+        own = OwnRow(self.ratings.rows([account]), device_key(self._secret, account))
+        message = wire.OffloadPackage.FromString(data)
+        received, _ = checked_package(message, self._description, _PRESET, own)
+        neighborhood = received.neighborhood
+        others = np.arange(1, len(neighborhood))
+        vectors = _vectors(neighborhood.user_parameters)
+        return Seen.of_rows(
+            neighborhood.ratings.rows(others), None if vectors is None else vectors[1:]
+        )
+
+    def owners(self, account: int, seen: Seen) -> NDArray[np.int64]:
+        """By content: a neighbor's line is its ratings of all items that the package shows."""
+        settings = self.settings
+        members = self._accounts.nearest(
+            np.array([account]), settings.neighbors, settings.neighbors_by
+        )[0][1:]
+        cut = self.ratings.rows(members).of_items(seen.open_items)
+        if settings.step_rule == CLOSED_FORM_RULE:
+            cut = without_levels(cut)
+        assert seen.ratings is not None
+        waiting: dict[bytes, list[int]] = defaultdict(list)
+        for member, key in zip(members.tolist(), row_keys(cut), strict=True):
+            waiting[key].append(member)
+        return np.array([waiting[key].pop(0) for key in row_keys(seen.ratings)], dtype=np.int64)
+
+
+def _vectors(tables: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    """All user parameters of each line in a row, [n, d]; None for a model without."""
+    if not tables:
+        return None
+    return np.concatenate([tables[name] for name in sorted(tables)], axis=1)
