@@ -1,0 +1,360 @@
+"""The audit: versions of a release are published, their bytes are attacked, the judge counts.
+
+Each split publishes four versions: of all users with an attack's fakes, with a flood's, and with
+spies, who ask for packages and promote targets with the same accounts; and of half of the users,
+whose membership is guessed. A quarter of the users are shadows, whom the attacker knows, and
+another quarter are those who are in no version.
+
+Who sees what:
+
+- a *device* unseals the package of its own user, and nothing else;
+- an *observer* has the open part of everybody's packages: who operates a server, or asks one that
+  wants no tokens, with what is sealed left closed;
+- *spies* are accounts, each of which unseals its own package.
+
+Shapes: U real users, F fakes, I items.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from server.data.datasets import Dataset
+from sims.attacks.budget import Profile, assemble
+from sims.audit.attributes import by_popularity, guessed, hits
+from sims.audit.exposure import SHARES, accounts_to, content, exposed, rank_of, sums_of
+from sims.audit.knowledge import Background, Knowledge
+from sims.audit.linkage import linked, named
+from sims.audit.membership import TESTS, Scores, auc, model_fit
+from sims.audit.release import Release, Version
+from sims.audit.seen import Seen, distinct, together
+from sims.evaluation.experiment import Experiment, Prepared, prepare
+from sims.evaluation.measuring import EvaluationSetup, Measured, measure_here
+from sims.numbers import stream
+from sims.progress import Report, counter, quiet
+
+# What splits leave must be enough for shares to mean something.
+LEAST_USERS: Final = 40
+# Packages whose reader guesses who is a member.
+READ_PACKAGES: Final = 20
+FLOOD: Final = "group"
+
+# By name; None where there is nothing to measure.
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is audited, beside the release.
+
+    experiment  data set, model, attack, list length; its seed begins those of the splits
+    knowledge   what an attacker knows of a person
+    splits      how often all is done anew
+    accounts    of spies
+    queries     people who are asked about: linked, guessed, answered
+    """
+
+    experiment: Experiment
+    knowledge: Knowledge = Knowledge()
+    splits: int = 3
+    accounts: int = 100
+    queries: int = 400
+
+
+@dataclass(frozen=True)
+class Sent:
+    """All that was sent of a version, as an observer reads it, and whose the lines are.
+
+    everything  lines of the book and of all packages
+    owners      of its lines; -1: of several users
+    """
+
+    packages: list[Seen]
+    each: list[NDArray[np.int64]]
+    everything: Seen
+    owners: NDArray[np.int64]
+    size: float
+    book_size: int
+
+
+def audited(
+    plan: Plan, release: Release, reference: Release, dataset: Dataset, *, progress: Report = quiet
+) -> list[Figures]:
+    """The figures of each split; `reference` is what accuracy is a share of.
+
+    Raises InputError for too few users.
+    """
+    users = dataset.ratings.user_count
+    if users < LEAST_USERS:
+        raise InputError(f"{users} users are too few to audit: give {LEAST_USERS} at least")
+    found = []
+    for number in range(plan.splits):
+        seed = plan.experiment.seed + number
+        prepared = prepare(replace(plan.experiment, seed=seed), dataset=dataset)
+        split = _Split(plan, release, prepared, seed, f"split {number + 1}", progress)
+        found.append(split.figures(reference))
+        progress("split", number + 1, plan.splits)
+    return found
+
+
+class _Split:
+    """One repetition, from a seed of its own."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        release: Release,
+        prepared: Prepared,
+        seed: int,
+        title: str,
+        progress: Report,
+    ) -> None:
+        self._plan, self._release, self._prepared = plan, release, prepared
+        self._seed, self._title, self._progress = seed, title, progress
+        self._train = prepared.split.train
+        self._users = self._train.user_count
+
+    def figures(self, reference: Release) -> Figures:
+        """Everything that is measured."""
+        return {
+            **self._attacked(reference),
+            **self._flooded(),
+            **self._spied(),
+            **self._guessed(),
+        }
+
+    def _attacked(self, reference: Release) -> Figures:
+        """What packages show of all users, and what answers are worth under the attack."""
+        version = self._published(self._prepared.poisoned)
+        sent = self._sent(version, self._users)
+        asked = self._sample("readers")
+        opened = [
+            version.unseal_package(user, data)
+            for user in asked.tolist()
+            if (data := version.package(user)) is not None
+        ]
+        shown = content(opened, self._users)
+        counts = exposed(sent.each, self._users) / max(len(sent.packages), 1)
+        found: Figures = {
+            "bytes.model": float(len(version.model())),
+            "bytes.book": float(sent.book_size),
+            "bytes.package": sent.size,
+            "content.rows": shown.rows,
+            "content.users": shown.users,
+            "content.single": shown.single,
+            "exposure.median": float(np.median(counts)),
+            "exposure.p90": float(np.percentile(counts, 90)),
+            "exposure.most": float(counts.max()),
+            "mu": version.mu,
+        }
+        return {**found, **self._linked(version, sent), **self._answers(version, reference)}
+
+    def _linked(self, version: Version, sent: Sent) -> Figures:
+        lines, which = distinct(sent.everything)
+        _, first = np.unique(which, return_index=True)
+        people = self._sample("people")
+        known = self._known(self._train.rows(people), lines.raters.sum(axis=0), "known")
+        owners = sent.owners[first]
+        precision, recall = linked(lines, known, self._plan.knowledge).judged(owners, people)
+        by_name = named(sent.packages, version.settings.neighbors_by, self._train.item_count)
+        everybody = np.arange(self._users)
+        named_precision, named_recall = by_name.judged(sent.owners, everybody)
+        shown = np.unique(owners[(owners >= 0) & (owners < self._users)])
+        return {
+            "linkage.precision": precision,
+            "linkage.recall": recall,
+            "naming.precision": named_precision,
+            "naming.recall": named_recall,
+            "rank.rows": len(shown) / self._users,
+            "rank.sums": rank_of(sums_of([*sent.packages, *self._books(version)], known.item_count))
+            / self._users,
+        }
+
+    def _answers(self, version: Version, reference: Release) -> Figures:
+        users = self._sample("asked")
+        attacked = self._measured(version, users)
+        clean = self._published(self._train, reference)
+        cleanly = self._measured(clean, users)
+        return {
+            "hit_ratio.clean": cleanly.counts.hit_ratio,
+            "hit_ratio.attack": attacked.counts.hit_ratio,
+            "accuracy.clean": cleanly.counts.accuracy,
+            "accuracy.attack": attacked.counts.accuracy,
+            "accuracy.kept": attacked.counts.accuracy / max(cleanly.counts.accuracy, 1e-9),
+        }
+
+    def _flooded(self) -> Figures:
+        """All fakes aim at one audience: the hit ratio inside, the accuracy of everybody."""
+        experiment = replace(self._prepared.experiment, attack=FLOOD, attack_options={})
+        flooded = prepare(experiment, dataset=self._prepared.dataset)
+        assert flooded.profiles is not None
+        version = self._published(flooded.poisoned)
+        inside = np.array(flooded.profiles.audience)
+        return {
+            "hit_ratio.flood": self._measured(version, inside).counts.hit_ratio,
+            "accuracy.flood": self._measured(version, self._sample("asked")).counts.accuracy,
+        }
+
+    def _spied(self) -> Figures:
+        """Accounts that copy what is known of a victim each, and praise the targets."""
+        count = min(self._plan.accounts, self._users // 2)
+        victims = stream(self._seed, "victims").permutation(self._users)[:count]
+        raters = self._train.item_counts()
+        known = self._known(self._train.rows(victims), raters, "courted")
+        version = self._published(self._train.stack(spies(known, self._prepared.watched)))
+        owners, met, right = [], 0, 0
+        advance = counter(self._progress, f"{self._title}: spies", count)
+        for number, victim in enumerate(victims.tolist()):
+            data = version.package(self._users + number)
+            if data is not None:
+                seen = version.unseal_package(self._users + number, data)
+                whose = version.owners(self._users + number, seen)
+                owners.append(whose)
+                met += int(victim in whose)
+                claims = linked(seen, known.rows([number]), self._plan.knowledge)
+                right += int(claims.judged(whose, np.array([victim]))[1])
+            advance(1)
+        needed, reached = accounts_to(owners, self._users, rng=stream(self._seed, "order"))
+        return {
+            **{f"accounts.to_{share}": needed[share] for share in SHARES},
+            "accounts.all": float(count),
+            "accounts.reached": reached,
+            "spies.met": met / max(count, 1),
+            "spies.linked": right / max(count, 1),
+            "hit_ratio.spies": self._measured(version, self._sample("asked")).counts.hit_ratio,
+        }
+
+    def _guessed(self) -> Figures:
+        """Who is a member, and what a member has beside what is known."""
+        order = stream(self._seed, "halves").permutation(self._users)
+        half, quarter = self._users // 2, self._users // 4
+        inside, shadows = np.sort(order[:half]), np.sort(order[half : half + quarter])
+        members = self._train.rows(inside[: self._plan.queries])
+        others = self._train.rows(np.sort(order[half + quarter :])[: self._plan.queries])
+        background = Background(self._train.rows(shadows))
+        raters = background.shadows.item_counts()
+        people = members, others
+        known = (
+            self._known(members, raters, "members"),
+            self._known(others, raters, "others"),
+        )
+        version = self._published(self._train.rows(inside))
+        sent = self._sent(version, half)
+        lines, _ = distinct(sent.everything)
+        found = self._models(version, self._published(background.shadows), known, people)
+        readers = stream(self._seed, "guessing").permutation(half)[:READ_PACKAGES].tolist()
+        opened = [
+            version.unseal_package(user, data)
+            for user in readers
+            if (data := version.package(user)) is not None
+        ]
+        for name, test in TESTS.items():
+            given = known if name == "plain" else people
+
+            def guess(seen: Seen, test: Callable[..., Scores] = test, given: Pair = given) -> float:
+                return auc(*(test(seen, each, background) for each in given))
+
+            found[f"membership.package.{name}"] = (
+                float(np.mean([guess(seen) for seen in opened])) if opened else None
+            )
+            found[f"membership.all.{name}"] = guess(lines) if len(lines) else None
+
+        def advantage(scores: Callable[[RatingMatrix], NDArray[np.float64]]) -> float:
+            one, other = (
+                hits(scores(some), some, whole) for some, whole in zip(known, people, strict=True)
+            )
+            return one - other
+
+        of_members = version.ratings.item_counts()
+        found["attributes.all"] = advantage(lambda some: guessed(lines, some, background))
+        found["attributes.popularity"] = advantage(lambda some: by_popularity(of_members, some))
+        return found
+
+    def _models(self, version: Version, shadow: Version, known: "Pair", people: "Pair") -> Figures:
+        """The model's own leak, which no release of rows or cells changes."""
+        mine, theirs = (each.read_model(each.model()) for each in (version, shadow))
+        if mine is None or theirs is None:
+            return {"membership.model.plain": None, "membership.model.full": None}
+        return {
+            f"membership.model.{name}": auc(
+                *(model_fit(mine, each) - model_fit(theirs, each) for each in pair)
+            )
+            for name, pair in (("plain", known), ("full", people))
+        }
+
+    def _published(self, ratings: RatingMatrix, release: Release | None = None) -> Version:
+        real = min(self._users, ratings.user_count)
+        return (release or self._release).published(
+            ratings, real=real, seed=self._seed, progress=self._progress
+        )
+
+    def _books(self, version: Version) -> list[Seen]:
+        book = version.book()
+        return [] if book is None else [version.read_book(book)]
+
+    def _sent(self, version: Version, users: int) -> Sent:
+        """What an observer has who asks for everybody."""
+        items = version.ratings.item_count
+        packages, owners, sizes = [], [], []
+        advance = counter(self._progress, f"{self._title}: packages of {users}", users)
+        for user in range(users):
+            data = version.package(user)
+            if data is not None:
+                packages.append(version.read_package(data))
+                owners.append(version.owners(user, packages[-1]))
+                sizes.append(len(data))
+            advance(1)
+        books = self._books(version)
+        everything = together([*packages, *books], items)
+        of_books = [np.full(len(seen), -1) for seen in books]
+        none = np.zeros(0, dtype=np.int64)
+        return Sent(
+            packages,
+            owners,
+            everything,
+            np.concatenate([none, *owners, *of_books]),
+            float(np.mean(sizes)) if sizes else 0.0,
+            len(version.book() or b""),
+        )
+
+    def _measured(self, version: Version, users: NDArray[np.int64]) -> Measured:
+        experiment = self._prepared.experiment
+        setup = EvaluationSetup(
+            {"poisoned": version.answering},
+            self._prepared.local,
+            version.settings,
+            self._prepared.watched,
+            experiment.list_length,
+        )
+        return measure_here(setup, ["defended"], users)["defended"]
+
+    def _sample(self, name: str) -> NDArray[np.int64]:
+        drawn = stream(self._seed, name).permutation(self._users)[: self._plan.queries]
+        return np.sort(drawn)
+
+    def _known(
+        self, people: RatingMatrix, raters: NDArray[np.generic], name: str
+    ) -> RatingMatrix:
+        rng = stream(self._seed, name)
+        return self._plan.knowledge.of(people, np.asarray(raters, dtype=np.int64).ravel(), rng=rng)
+
+
+# Of members and others.
+Pair = tuple[RatingMatrix, RatingMatrix]
+
+
+def spies(known: RatingMatrix, targets: tuple[int, ...]) -> RatingMatrix:
+    """Profiles of what is known of each victim, and of targets at the maximum, [F, I]."""
+
+    def fillers(row: int) -> Profile:
+        start, end = known.indptr[row], known.indptr[row + 1]
+        items = known.items[start:end].astype(np.int64)
+        kept = ~np.isin(items, targets)
+        return items[kept], known.scale.values[known.levels[start:end][kept]]
+
+    return assemble(known, targets, [fillers(row) for row in range(known.user_count)])
