@@ -76,6 +76,9 @@ COMMANDS = {
     "certify": Command(
         "sims.commands.certify", "Say what fakes cannot promote, whatever they rate.", "server"
     ),
+    "audit": Command(
+        "sims.commands.audit", "Say what a release gives away of its users.", "server"
+    ),
     "grid": Command(
         "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."
     ),

@@ -21,6 +21,7 @@ from common.errors import InputError, VicinalError
 from server.data.doubts import CODES
 from server.data.layouts import LAYOUTS
 from server.flower_app import RunConfig
+from sims.audit import report as audit
 from sims.cli import COMMANDS, INTERRUPTED, app
 from sims.commands import certify, data, device_report, model, tally_report
 from sims.commands.demo import ROWS
@@ -230,6 +231,8 @@ def _results() -> Iterator[str]:
     )
     yield _keys("vicinal compare --json", keys.COMPARED)
     yield _keys("vicinal certify --json", certify.KEYS)
+    yield _keys("vicinal audit --json", audit.KEYS)
+    yield _keys("FIGURE", {name: f"{who}: {what}" for name, (who, _, what) in audit.FIGURES.items()})
     yield _keys("vicinal simulate --json", keys.FLEET)
     yield _keys(
         "vicinal grid: cells/DIGEST.json, results.parquet",

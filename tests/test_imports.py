@@ -87,7 +87,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "progress",
         "attacks",
         "evaluation",
-        "grid selection fleet",
+        "grid selection fleet audit",
         "figures serving",
         "latency api",
         "commands",
