@@ -232,7 +232,8 @@ def _results() -> Iterator[str]:
     yield _keys("vicinal compare --json", keys.COMPARED)
     yield _keys("vicinal certify --json", certify.KEYS)
     yield _keys("vicinal audit --json", audit.KEYS)
-    yield _keys("FIGURE", {name: f"{who}: {what}" for name, (who, _, what) in audit.FIGURES.items()})
+    figures = {name: f"{who}: {what}" for name, (who, _, what) in audit.FIGURES.items()}
+    yield _keys("FIGURE", figures)
     yield _keys("vicinal simulate --json", keys.FLEET)
     yield _keys(
         "vicinal grid: cells/DIGEST.json, results.parquet",

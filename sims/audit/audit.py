@@ -16,7 +16,7 @@ Shapes: U real users, F fakes, I items.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset
-from sims.attacks.budget import Profile, assemble
+from sims.attacks.budget import assemble
 from sims.audit.attributes import by_popularity, guessed, hits
 from sims.audit.exposure import SHARES, accounts_to, content, exposed, rank_of, sums_of
 from sims.audit.knowledge import Background, Knowledge
 from sims.audit.linkage import linked, named
 from sims.audit.membership import TESTS, Scores, auc, model_fit
 from sims.audit.release import Release, Version
-from sims.audit.seen import Seen, distinct, together
+from sims.audit.seen import Seen, distinct, stacked, together
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, Measured, measure_here
 from sims.numbers import stream
@@ -44,6 +44,8 @@ LEAST_USERS: Final = 40
 READ_PACKAGES: Final = 20
 FLOOD: Final = "group"
 
+# Of members and others.
+Pair = tuple[RatingMatrix, RatingMatrix]
 # By name; None where there is nothing to measure.
 Figures = dict[str, float | None]
 
@@ -60,9 +62,9 @@ class Plan:
     """
 
     experiment: Experiment
-    knowledge: Knowledge = Knowledge()
+    knowledge: Knowledge = field(default_factory=Knowledge)
     splits: int = 3
-    accounts: int = 100
+    accounts: int = 200
     queries: int = 400
 
 
@@ -201,7 +203,7 @@ class _Split:
         }
 
     def _spied(self) -> Figures:
-        """Accounts that copy what is known of a victim each, and praise the targets."""
+        """Accounts that copy what is known of a victim each, and praise a target each."""
         count = min(self._plan.accounts, self._users // 2)
         victims = stream(self._seed, "victims").permutation(self._users)[:count]
         raters = self._train.item_counts()
@@ -275,7 +277,7 @@ class _Split:
         found["attributes.popularity"] = advantage(lambda some: by_popularity(of_members, some))
         return found
 
-    def _models(self, version: Version, shadow: Version, known: "Pair", people: "Pair") -> Figures:
+    def _models(self, version: Version, shadow: Version, known: Pair, people: Pair) -> Figures:
         """The model's own leak, which no release of rows or cells changes."""
         mine, theirs = (each.read_model(each.model()) for each in (version, shadow))
         if mine is None or theirs is None:
@@ -337,24 +339,22 @@ class _Split:
         drawn = stream(self._seed, name).permutation(self._users)[: self._plan.queries]
         return np.sort(drawn)
 
-    def _known(
-        self, people: RatingMatrix, raters: NDArray[np.generic], name: str
-    ) -> RatingMatrix:
+    def _known(self, people: RatingMatrix, raters: NDArray[np.generic], name: str) -> RatingMatrix:
         rng = stream(self._seed, name)
         return self._plan.knowledge.of(people, np.asarray(raters, dtype=np.int64).ravel(), rng=rng)
 
 
-# Of members and others.
-Pair = tuple[RatingMatrix, RatingMatrix]
-
-
 def spies(known: RatingMatrix, targets: tuple[int, ...]) -> RatingMatrix:
-    """Profiles of what is known of each victim, and of targets at the maximum, [F, I]."""
+    """Profiles of what is known of each victim, and of one target each at the maximum, [F, I].
 
-    def fillers(row: int) -> Profile:
+    With all targets they would be each other's neighbors, and see little but themselves.
+    """
+
+    def profile(row: int) -> RatingMatrix:
         start, end = known.indptr[row], known.indptr[row + 1]
-        items = known.items[start:end].astype(np.int64)
-        kept = ~np.isin(items, targets)
-        return items[kept], known.scale.values[known.levels[start:end][kept]]
+        items, target = known.items[start:end], targets[row % len(targets)]
+        kept = items != target
+        values = known.scale.values[known.levels[start:end][kept]]
+        return assemble(known, (target,), [(items[kept].astype(np.int64), values)])
 
-    return assemble(known, targets, [fillers(row) for row in range(known.user_count)])
+    return stacked([profile(row) for row in range(known.user_count)])

@@ -1,4 +1,4 @@
-"""Membership: was this person among those of whom the artifact was made?
+"""Membership: who was among those of whom an artifact was made.
 
 A score for each person, larger for who is taken for a member. *Plain* and *full* say how much of
 the person's own items a line has, of which rare ones count more: of the few known items, or of the

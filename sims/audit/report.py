@@ -132,7 +132,11 @@ FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
         "hit ratio in a flood's audience",
         "where all fakes copy the mean of 50 like-minded users, of these users",
     ),
-    "hit_ratio.spies": ("–", "hit ratio, spies", "where the spies praise the targets"),
+    "hit_ratio.spies": (
+        "–",
+        "hit ratio, spies",
+        "where each spy praises a target: perhaps more accounts than are assumed to be fakes",
+    ),
     "accuracy.clean": (
         "–",
         "accuracy, no attack (rows)",
@@ -247,9 +251,9 @@ def table_of(told: Mapping[str, Any]) -> Table:
 def title_of(told: Mapping[str, Any]) -> str:
     """What was audited, in a line."""
     return (
-        f"{told['dataset']:.40} · {told['model']:.30} · {told['release']}, preset {told['preset']}, "
-        f"k = {told['k']} · {told['known']} ratings known ({told['knowledge']}, noise "
-        f"{told['noise']})"
+        f"{told['dataset']:.40} · {told['model']:.30} · {told['release']}, preset "
+        f"{told['preset']}, k = {told['k']} · {told['known']} ratings known "
+        f"({told['knowledge']}, noise {told['noise']})"
     )
 
 
@@ -281,6 +285,6 @@ def _number(name: str, value: float | None) -> str:
 
 def _last(name: str) -> bool:
     """Whether the next figure is of another kind."""
-    names = list(FIGURES)
-    after = names[names.index(name) + 1 :]
-    return bool(after) and after[0].split(".")[0] != name.split(".")[0]
+    kinds = [each.partition(".")[0] for each in FIGURES]
+    at = list(FIGURES).index(name)
+    return at + 1 < len(kinds) and kinds[at] != kinds[at + 1]

@@ -75,7 +75,7 @@ class Seen:
         found[self.raters.indices[self.raters.data != 0]] = True
         return found
 
-    def keys(self) -> list[bytes]:
+    def pseudonyms(self) -> list[bytes]:
         """By line what tells two users apart: a vector is a pseudonym, else what stands there."""
         if self.ratings is None:
             return [bytes(f"{line}", "ascii") for line in range(len(self))]
@@ -126,7 +126,9 @@ def distinct(seen: Seen) -> tuple[Seen, NDArray[np.int64]]:
     otherwise in every package, say. Lines of several users stay as they are.
     """
     numbers: dict[bytes, int] = {}
-    which = np.array([numbers.setdefault(key, len(numbers)) for key in seen.keys()], dtype=np.int64)
+    which = np.array(
+        [numbers.setdefault(key, len(numbers)) for key in seen.pseudonyms()], dtype=np.int64
+    )
     if seen.ratings is None or len(numbers) == len(seen):
         return seen, np.arange(len(seen))
     ratings = seen.ratings

@@ -1,4 +1,4 @@
-"""`vicinal audit`: what a release gives away of its users, attacked from the bytes that it sends."""
+"""`vicinal audit`: what a release gives away of its users, by attacks on the bytes it sends."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def audit(
     ] = 3,
     accounts: Annotated[
         int, typer.Option("--accounts", min=1, help="Spies, at most half as many as users.")
-    ] = 100,
+    ] = 200,
     queries: Annotated[
         int, typer.Option("--queries", min=1, help="People who are asked about, at most.")
     ] = 400,
@@ -75,7 +75,9 @@ def audit(
     ] = 0.05,
     min_accuracy: Annotated[
         float,
-        _goal("--min-accuracy", "accuracy under the attack ÷ that of rows, preset vicinal, without"),
+        _goal(
+            "--min-accuracy", "accuracy under the attack ÷ that of rows, preset vicinal, without"
+        ),
     ] = 0.9,
     store: options.StoreOption = Path("runs/store"),
     json_file: options.JsonOption = None,
@@ -110,9 +112,7 @@ def audit(
     )
     if attack == NO_ATTACK:
         raise InputError("an audit plants fakes: give an attack that makes some")
-    experiment = Experiment(
-        dataset, model, attack=attack, seed=seed, reading=reading.options()
-    )
+    experiment = Experiment(dataset, model, attack=attack, seed=seed, reading=reading.options())
     check(experiment)
     plan = Plan(
         experiment, Knowledge(known, choice_named(knowledge), noise), splits, accounts, queries
