@@ -159,6 +159,7 @@ KEYS: Final[Mapping[str, str]] = {
     "model": "name of the model",
     "release": "what is audited: rows",
     "preset": "name of the preset",
+    "changed": "options that change the preset, by name; empty: none does",
     "k": "users in a neighborhood, the asking one included",
     "min_support": "m",
     "neighbors_by": "the space in which users are near each other",
@@ -189,6 +190,7 @@ class Audit:
     plan: Plan
     release: str
     preset: str
+    changed: Mapping[str, str]
     settings: VicinalSettings
     source: str
     users: int
@@ -210,6 +212,7 @@ class Audit:
             "model": plan.experiment.model,
             "release": self.release,
             "preset": self.preset,
+            "changed": dict(self.changed),
             "k": settings.neighbors,
             "min_support": settings.min_support,
             "neighbors_by": settings.neighbors_by,

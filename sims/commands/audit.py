@@ -102,6 +102,12 @@ def audit(
     from sims.progress import shown
 
     goals = Goals(max_linkage, max_auc, max_exposed, max_hr, min_accuracy)
+    changed = {
+        "--k": k,
+        "--min-support": min_support,
+        "--neighbors-by": neighbors_by,
+        "--assume-fakes": assume_fakes,
+    }
     settings = preset_named(
         preset,
         model=architecture(model),
@@ -132,6 +138,7 @@ def audit(
         plan,
         release,
         preset,
+        {option: str(value) for option, value in changed.items() if value is not None},
         capped(settings, users),
         loaded.source,
         users,
