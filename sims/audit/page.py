@@ -102,14 +102,15 @@ def _section(told: dict[str, Any]) -> str:
 def read(path: Path) -> dict[str, Any]:
     """What `vicinal audit --json` wrote. Raises InputError."""
     try:
-        told = json.loads(read_file(path, most=MOST_BYTES))
+        told: Any = json.loads(read_file(path, most=MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: no file of `vicinal audit --json`: {error}") from error
     names = {key.split(".")[0] for key in KEYS}
-    whole = isinstance(told, dict) and told.keys() == names
-    if not whole or told["figures"].keys() != FIGURES.keys():
-        raise InputError(f"{path}: no file of `vicinal audit --json`")
-    return told
+    if isinstance(told, dict) and told.keys() == names:
+        figures = told["figures"]
+        if isinstance(figures, dict) and figures.keys() == FIGURES.keys():
+            return told
+    raise InputError(f"{path}: no file of `vicinal audit --json`")
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
