@@ -12,7 +12,7 @@ import typer
 
 from common.errors import InputError
 from common.files import read_file
-from sims.audit.report import FIGURES, KEYS, rows_of
+from sims.audit.report import FIGURES, KEYS, rows_of, splits_of
 
 # Of a file with an audit's figures, a few kilobytes.
 MOST_BYTES: Final = 1 << 20
@@ -90,7 +90,7 @@ def _section(told: dict[str, Any]) -> str:
         f"## {told['dataset']}, {told['model']}, {told['release']}, preset "
         f"{told['preset']}{changed}, {told['knowledge']} knowledge, noise {told['noise']}\n",
         f"{told['users']:,} users, k = {told['k']}, neighbors by {told['neighbors_by']}, attack "
-        f"{told['attack']}; means over {told['splits']} splits.\n",
+        f"{told['attack']}. {splits_of(told)}\n",
         "| who sees it | what | | ± error |",
         "|---|---|---:|---:|",
     ]

@@ -236,7 +236,7 @@ def table_of(told: Mapping[str, Any]) -> Table:
     table = Table(
         title=Text(title_of(told)),
         caption=Text(
-            f"Means over {told['splits']} splits. A device unseals its own package; an observer "
+            f"{splits_of(told)} A device unseals its own package; an observer "
             "has the open part of all packages; spies are accounts with packages of their own. "
             "member?: area under the curve, 0.5 is chance."
         ),
@@ -249,6 +249,11 @@ def table_of(told: Mapping[str, Any]) -> Table:
     for name, (who, what, value, error) in rows_of(told).items():
         table.add_row(who, what, value, error, end_section=_last(name))
     return table
+
+
+def splits_of(told: Mapping[str, Any]) -> str:
+    """What the numbers are of, as a sentence."""
+    return "One split." if told["splits"] == 1 else f"Means over {told['splits']} splits."
 
 
 def title_of(told: Mapping[str, Any]) -> str:
