@@ -62,10 +62,10 @@ def ranked(
 ) -> Answer:
     """Top K and counts from a fine-tuned copy's scores of all items, [I].
 
-    Raises VicinalError for scores that are not finite, or of too few items.
+    Of items that came after the model nothing is known, so that none of them is recommended.
+    Raises VicinalError for scores that are not finite.
     """
-    if len(rated) and rated[-1] >= len(scores):
-        raise VicinalError("the server's model has fewer items than this device knows")
+    rated = rated[rated < len(scores)]
     items = top_items(scores, rated, list_length)
     counts = count_user(items, rated, watched, held_out)
     return Answer(items, replace(counts, on_device=1))

@@ -96,6 +96,9 @@ class Session:
 
     def check(self, users: Sequence[int]) -> None:
         """Raises InputError for a user whom the server does not know."""
+        if self._away is None and max(users, default=0) >= self.description.user_count:
+            # Perhaps a newer version does.
+            self._open_after_refusal()
         count = self.description.user_count
         for user in users:
             if not 0 <= user < count:

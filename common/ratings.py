@@ -208,6 +208,16 @@ class RatingMatrix:
             indptr, self.items[keep], self.levels[keep], self.item_count, self.scale
         )
 
+    def over_items(self, count: int) -> "RatingMatrix":
+        """The same over so many items, of which more are without ratings or the last ones gone.
+
+        Ids are dropped.
+        """
+        if count < self.item_count:
+            fewer = self.of_items(np.arange(self.item_count) < count)
+            return RatingMatrix(fewer.indptr, fewer.items, fewer.levels, count, self.scale)
+        return RatingMatrix(self.indptr, self.items, self.levels, count, self.scale)
+
     def item_counts(self) -> NDArray[np.int64]:
         """Number of ratings of every item, [I]: its popularity."""
         return np.bincount(self.items, minlength=self.item_count)

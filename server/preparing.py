@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common.errors import InputError
 from common.files import stored_secret
 from common.ids import Names
@@ -19,8 +22,10 @@ from common.ratings import RatingMatrix
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
 from server.data.doubts import Doubt
+from server.data.growth import KnownIds, in_known_order
 from server.data.ids import item_indices
 from server.data.reading_options import ReadingOptions
+from server.growing import with_new_items, with_new_users
 from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
@@ -75,14 +80,17 @@ def load_source(
     seed: int = 0,
     watched: tuple[int | str, ...] = (),
     reading: ReadingOptions | None = None,
+    known: KnownIds | None = None,
     progress: bool = False,
 ) -> Source:
     """The ratings of a data set as they are, all of them (server.data.datasets).
 
     `watched` are indices, or ids as `id:B104729`. `seed` is for synthetic ratings, `reading` for a
-    file. Raises InputError for a data set that cannot be used and a watched item that is none.
+    file; users and items that are `known` keep their indices. Raises InputError for a data set that
+    cannot be used and a watched item that is none.
     """
     loaded = load_dataset(dataset, seed=seed, reading=reading, progress=progress)
+    loaded = in_known_order(loaded, known)
     ratings = loaded.ratings
     raters = ratings.item_counts()
     named = item_indices(ratings, watched)
@@ -169,28 +177,30 @@ def renew(
 ) -> str:
     """Add a version of the ratings as they are now to a served folder; its name.
 
-    source    of the same real users and items; fakes may come and go
+    source    of the same real users and items and perhaps more, which come last; fakes may come
+              and go
     dataset   whose training regime is taken (TrainingSettings.on)
     training  anew, and not from the parameters that are served, which not every training can
     publication  above that of what is served (server.versions.folder.next_publication)
 
     What devices may ask for and what is measured stay the same, so that counts of both versions can
-    be compared. Raises InputError when these are not the users and items that are served,
-    VicinalError when training diverges, OSError.
+    be compared. Raises InputError when users or items that are served are not among these, or the
+    scale is another, VicinalError when training diverges, OSError.
     """
     served = current_version(folder)
     old, description = read_serving(folder, served)
     known = old.ratings
     ratings, users = source.ratings, source.users
-    now = (users, ratings.item_count, ratings.scale)
-    before = (old.user_count, known.item_count, known.scale)
-    if now != before:
+    now = f"{users} users × {ratings.item_count} items on scale {ratings.scale}"
+    before = f"{old.user_count} × {known.item_count} on {known.scale}"
+    fewer = users < old.user_count or ratings.item_count < known.item_count
+    if fewer or ratings.scale != known.scale:
+        why = "some are missing" if fewer else "a --scale that holds all ratings has to be given"
         raise InputError(
-            f"retraining: {now[0]} users × {now[1]} items on scale {now[2]}, but what is served "
-            f"has {before[0]} × {before[1]} on {before[2]}: start the server anew"
+            f"retraining: {now}, but what is served has {before}: {why}; start the server anew"
         )
     if training is None:
-        model = warm_started(old, ratings, dataset=dataset, seed=seed)
+        model = warm_started(old, ratings, users, dataset=dataset, seed=seed)
     else:
         model = train(ratings, training)
     with TemporaryDirectory(dir=folder, prefix="training-") as scratch:
@@ -212,6 +222,7 @@ def renew(
 def warm_started(
     old: Recommender,
     ratings: RatingMatrix,
+    users: int,
     *,
     dataset: str,
     seed: int,
@@ -219,6 +230,7 @@ def warm_started(
 ) -> TrainedModel:
     """A model of `ratings`, trained from the parameters of another with the same real users.
 
+    users       real users now; those after the other's, and new items, start folded in
     rate_share  learning rate ÷ that of the model's regime. Raises VicinalError.
     """
     manifest = old.version.manifest
@@ -230,7 +242,26 @@ def warm_started(
             "learning_rate": rate_share * regime.learning_rate,
         }
     )
-    # Fakes come and go; real users keep their rows.
-    users = {name: rows[: old.user_count] for name, rows in old.stored.user_parameters.items()}
-    start = Start(old.version.digest, {**old.version.parameters, **users})
+    start = Start(old.version.digest, _grown(old, ratings.rows(np.arange(users))))
     return train(ratings, settings, start=start)
+
+
+def _grown(old: Recommender, ratings: RatingMatrix) -> dict[str, NDArray[np.float32]]:
+    """Parameters to start from, of all real users and items of `ratings`.
+
+    Fakes come and go; real users keep their rows.
+    """
+    model, shared, count = old.version.served.model, old.version.parameters, old.user_count
+    users = {name: rows[:count] for name, rows in old.stored.user_parameters.items()}
+    if ratings.user_count > count:
+        known = np.setdiff1d(np.arange(count), old.stored.left_out)
+        of_known = ratings.over_items(old.ratings.item_count)
+        users = with_new_users(
+            model,
+            shared,
+            users,
+            known,
+            of_known.rows(np.arange(count)),
+            of_known.rows(np.arange(count, ratings.user_count)),
+        )
+    return {**with_new_items(model, shared, users, ratings), **users}

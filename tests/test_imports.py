@@ -67,6 +67,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "data reports model_store baselines",
         "training recommending",
         "importing versions",
+        "growing",
         "preparing workers",
         "metrics_port",
         "metrics",

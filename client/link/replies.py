@@ -24,6 +24,8 @@ def checked_package(
     is not what was asked for.
     """
     settings = description.preset(preset)
+    # A device's file may be older or newer than the version, and items are only ever added.
+    own = own.over_items(description.manifest.items)
     if message.version != description.version:
         raise InputError("the package is of another model version")
     _check_receipt(message.receipt)

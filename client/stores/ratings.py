@@ -295,21 +295,21 @@ def _ids_in(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def _joined(parts: list[LocalRatings]) -> LocalRatings:
-    """Those of several files. Raises InputError when they are over different items or scales."""
-    first = parts[0].train
-    if any(
-        (each.train.item_count, each.train.scale) != (first.item_count, first.scale)
-        for each in parts
-    ):
-        raise InputError("device ratings: over different items or scales")
+    """Those of several files, of which some may be older, when there were fewer items.
+
+    Raises InputError when they are over different scales.
+    """
+    scale = parts[0].train.scale
+    if any(each.train.scale != scale for each in parts):
+        raise InputError("device ratings: over different scales")
     lengths = np.concatenate([np.diff(each.train.indptr) for each in parts])
     return LocalRatings(
         RatingMatrix(
             np.concatenate([[0], np.cumsum(lengths)]),
             np.concatenate([each.train.items for each in parts]),
             np.concatenate([each.train.levels for each in parts]),
-            first.item_count,
-            first.scale,
+            max(each.train.item_count for each in parts),
+            scale,
         ),
         np.concatenate([each.held_out for each in parts]),
         np.concatenate([each.held_out_liked for each in parts]),

@@ -45,6 +45,10 @@ class OwnRow:
     ratings: RatingMatrix
     key: bytes
 
+    def over_items(self, count: int) -> "OwnRow":
+        """The same over the items of another version: new ones come after those of before."""
+        return OwnRow(self.ratings.over_items(count), self.key)
+
     def seal(self, own: wire.Own, version: str) -> bytes:
         """Encrypt it for the device, to be opened with the same ratings, key and version."""
         nonce = os.urandom(NONCE_BYTES)

@@ -181,6 +181,9 @@ class OffloadService(OffloadServicer):
         """The bytes of a reply; what cannot be answered is refused before it waits."""
         users = self._checked(request).description.user_count
         if request.user >= users:
+            if request.user < self.versions.current.description.user_count:
+                # Who came after that version is answered by the current one.
+                self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
             raise _RefusedError(
                 grpc.StatusCode.NOT_FOUND, f"unknown user {request.user}: choose 0–{users - 1}"
             )

@@ -19,6 +19,7 @@ from common.files import write_file
 from common.models import SERVED_AS, architecture
 from common.names import unknown
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
+from server.data.growth import ids_file, keep_ids, read_ids
 from server.importing.imported import imported_model
 from server.model_store import ModelStore
 from server.preparing import device_secret, prepare
@@ -83,7 +84,11 @@ class Serving:
                 raise unknown("preset", name, known)
             presets[name] = cell.defense.settings(known[name])
         with shown() as progress:
-            source, local = load_ratings(experiment, hold_out=self.hold_out, progress=progress)
+            ids = ids_file(store.folder, experiment.dataset, experiment.reading)
+            source, local = load_ratings(
+                experiment, hold_out=self.hold_out, known=read_ids(ids), progress=progress
+            )
+            keep_ids(ids, local.train)
             recommender = prepare(
                 folder,
                 store,

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from client.stores.ratings import LocalRatings
 from common.text import one_line
+from server.data.growth import KnownIds, in_known_order
 from server.preparing import Source, load_source
 from sims.attacks.profiles import Profiles
-from sims.evaluation.experiment import NO_ATTACK, Experiment, local_ratings, prepare
+from sims.evaluation.experiment import NO_ATTACK, Experiment, load, local_ratings, prepare
 from sims.evaluation.splits import nothing_held_out
 from sims.functions import label
 from sims.progress import Report, quiet
@@ -17,12 +18,17 @@ from sims.terminal import notes_wanted
 
 
 def load_ratings(
-    experiment: Experiment, *, hold_out: bool, progress: Report = quiet
+    experiment: Experiment,
+    *,
+    hold_out: bool,
+    known: KnownIds | None = None,
+    progress: Report = quiet,
 ) -> tuple[Source, LocalRatings]:
     """What the server trains on, and what the users' devices know.
 
-    It is the data set as it is, unless an attack or `hold_out` makes it an experiment. Raises
-    InputError.
+    It is the data set as it is, unless an attack or `hold_out` makes it an experiment. Users and
+    items that are `known` keep their indices. An attack is made anew on the ratings as they are; a
+    profiles file stays as it is. Raises InputError.
     """
     if experiment.attack == NO_ATTACK and not hold_out:
         source = load_source(
@@ -30,12 +36,14 @@ def load_ratings(
             seed=experiment.seed,
             watched=experiment.targets or (),
             reading=experiment.reading,
+            known=known,
             progress=notes_wanted(),
         )
         return source, local_ratings(nothing_held_out(source.ratings))
     if experiment.attack == NO_ATTACK:
         experiment = replace(experiment, targets=experiment.targets or ())
-    prepared = prepare(experiment, hold_out=hold_out, progress=progress)
+    dataset = in_known_order(load(experiment), known)
+    prepared = prepare(experiment, dataset=dataset, hold_out=hold_out, progress=progress)
     about = _in_words(experiment, prepared.profiles, hold_out=hold_out)
     source = Source(
         prepared.poisoned,

@@ -19,6 +19,7 @@ from common.errors import VicinalError
 from common.files import write_file
 from common.processes import end_with, module_command
 from common.threads import limit_threads
+from server.data.growth import ids_file, keep_ids, read_ids
 from server.data.reading_options import ReadingOptions
 from server.preparing import renew
 from server.training.train import TrainingSettings
@@ -76,14 +77,16 @@ def read_spec(folder: Path) -> Spec:
 def retrain(folder: Path) -> str:
     """The name of the new version, which is in the folder now.
 
-    Raises InputError when ratings or profiles are not of the same users and items any more,
-    VicinalError when training diverges, OSError.
+    Users and items that are new come after those that are known, which keep their indices. Raises
+    InputError when profiles are not of these items, VicinalError when training diverges, OSError.
     """
     spec = read_spec(folder)
     description, _ = read_description(folder, current_version(folder))
     # What is measured stays the same, so that counts of both versions can be compared.
     experiment = replace(spec.experiment, targets=description.watched or None)
-    source, local = load_ratings(experiment, hold_out=spec.hold_out)
+    ids = ids_file(spec.store, experiment.dataset, experiment.reading)
+    source, local = load_ratings(experiment, hold_out=spec.hold_out, known=read_ids(ids))
+    keep_ids(ids, local.train)
     version = renew(
         folder,
         source,
