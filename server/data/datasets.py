@@ -17,10 +17,12 @@ from common.ids import Names
 from common.names import nearest, unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data import sources
+from server.data.databases import is_database, read_table, table_of
 from server.data.doubts import Doubt
 from server.data.formats import KINDS, parse, read_ratings
 from server.data.held_out import HeldOut
 from server.data.layouts import with_layout
+from server.data.parquet import parquet_files, read_folder
 from server.data.reading import PACKINGS, ZIP, read_member
 from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import FixedIds, IndexedRatings, RatingRows
@@ -148,7 +150,8 @@ def load_dataset(
     reading: ReadingOptions | None = None,
     progress: bool = False,
 ) -> Dataset:
-    """A data set by its name in `KNOWN`, `synthetic[:UxI[xN]]`, or a rating file.
+    """A data set by its name in `KNOWN`, `synthetic[:UxI[xN]]`, a rating file, a folder of parquet
+    files, or a table of a database (server.data.databases).
 
     A known one comes from `data_folder` (VICINAL_DATA unless given) if it is there, else from
     the cache (VICINAL_CACHE, or the platform's cache folder), else from the network. `seed` is
@@ -202,10 +205,17 @@ def _loaded(
         else:
             found = _synthetic(spec, seed)
         return replace(found, reading=reading)
-    path = plain_path(spec)
-    _refuse_missing(spec, path)
-    rows = read_ratings(path, reading)
-    source = f"file {path}"
+    if is_database(spec):
+        name = table_of(spec).table
+        rows, source = read_table(spec, with_layout(reading)), f"table {spec}"
+    else:
+        path = plain_path(spec)
+        _refuse_missing(spec, path)
+        name, source = path.name, f"file {path}"
+        if path.is_dir():
+            rows, source = read_folder(path, with_layout(reading)), f"folder {path}"
+        else:
+            rows = read_ratings(path, reading)
     if reading.test is not None:
         test = plain_path(reading.test)
         _refuse_missing(reading.test, test, is_data_set=False)
@@ -213,7 +223,7 @@ def _loaded(
         source += f", tested on {test}"
     indexed = rows.indexed(seed=seed)
     return Dataset(
-        path.name,
+        name,
         indexed.ratings,
         indexed.timestamps,
         indexed.held_out,
@@ -229,7 +239,12 @@ def _refuse_missing(spec: str, path: Path, *, is_data_set: bool = True) -> None:
     """Raises InputError for what is no file; a word without an end may be meant for a name."""
     try:
         if spec and path.is_dir():
-            raise InputError(f"{path}: is a folder, not a rating file: name the file in it")
+            if is_data_set and parquet_files(path):
+                return
+            raise InputError(
+                f"{path}: is a folder, not a rating file: name the file in it"
+                + (", or give a folder of parquet files" if is_data_set else "")
+            )
         if path.is_file():
             return
         siblings = [each.name for each in sorted(path.parent.iterdir())[:MOST_SIBLINGS]]

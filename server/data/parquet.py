@@ -9,9 +9,11 @@ Run as `python -m server.data.parquet NAME OPTIONS`: the file on stdin, its colu
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -28,11 +30,45 @@ if sys.platform != "win32":
 
 MAX_MEMORY_BYTES = 12 * 1024 * MIB
 SECONDS = 120.0
+# Of a folder of files, packed as they are.
+MAX_FOLDER_BYTES = 4096 * MIB
+MAX_FILES = 10_000
 # How files begin.
 PARQUET = b"PAR1"
 ARROW = b"ARROW1"
 STREAM = b"\xff\xff\xff\xff"
 NOTES = "notes"
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The parquet files in a folder and the folders in it, but for hidden ones; in order."""
+    found = (path for path in folder.rglob("*.parquet") if path.is_file())
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    )
+
+
+def read_folder(folder: Path, options: ReadingOptions) -> RatingRows:
+    """The rows of all parquet files in a folder, which are one table.
+
+    Folders named `column=value` are a column. Raises InputError as parse_table() does.
+    """
+    files = parquet_files(folder)
+    size = sum(path.stat().st_size for path in files)
+    if size > MAX_FOLDER_BYTES or len(files) > MAX_FILES:
+        raise InputError(
+            f"{folder}: {len(files)} parquet files of {size >> 20} MiB: larger than is read; "
+            "filter it first"
+        )
+    where = str(folder.absolute())
+    return _parsed(
+        read_in_child("server.data.parquet", b"", str(folder), options.to_json(), where),
+        str(folder),
+        options,
+        f"{len(files)} parquet files",
+    )
 
 
 def parse_table(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
@@ -41,15 +77,21 @@ def parse_table(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
     Raises InputError when the file is damaged, holds other columns or types, or is too large
     for the bounds.
     """
-    table = pl.read_ipc(
-        io.BytesIO(read_in_child("server.data.parquet", data, name, options.to_json()))
+    return _parsed(
+        read_in_child("server.data.parquet", data, name, options.to_json()), name, options
     )
+
+
+def _parsed(data: bytes, name: str, options: ReadingOptions, *said: str) -> RatingRows:
+    table = pl.read_ipc(io.BytesIO(data))
     # What the child has to say comes as a column of its own, of one value.
     notes = json.loads(table[NOTES][0]) if table.height else []
-    return checked(table.drop(NOTES), name, unit="row", options=options, notes=tuple(notes))
+    return checked(table.drop(NOTES), name, unit="row", options=options, notes=(*said, *notes))
 
 
-def read_in_child(module: str, data: bytes, name: str, *words: str) -> bytes:
+def read_in_child(
+    module: str, data: bytes, name: str, *words: str, kind: str = "a parquet file"
+) -> bytes:
     """What `python -m MODULE NAME WORDS…` makes of a file's bytes: its stdout.
 
     The module bounds its memory and ends with 2 and a line on stderr for bad input. Raises
@@ -65,7 +107,7 @@ def read_in_child(module: str, data: bytes, name: str, *words: str) -> bytes:
     if done.returncode == InputError.exit_code:
         raise InputError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
     if done.returncode != 0:
-        raise InputError(f"{name}: not a parquet file, or a damaged one")
+        raise InputError(f"{name}: not {kind}, or a damaged one")
     return done.stdout
 
 
@@ -76,7 +118,7 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
     """
     options = ReadingOptions.from_json(sys.argv[2])
     try:
-        lazy = scan(data)
+        lazy = scan(data) if len(sys.argv) < 4 else _scan_folder(Path(sys.argv[3]))
         schema = lazy.collect_schema()
         names = list(schema)
         found = by_names(names, name, options)
@@ -95,6 +137,12 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
         # PanicException is what a panic inside the reader becomes; it is not an Exception.
         kind = "a parquet" if data.startswith(PARQUET) else "a parquet or Arrow"
         raise InputError(f"{name}: not {kind} file ({first_line(error)})") from None
+
+
+def _scan_folder(folder: Path) -> pl.LazyFrame:
+    """By names within the folder, so that no letter in its own name is a pattern."""
+    os.chdir(folder)
+    return pl.scan_parquet(parquet_files(Path()), hive_partitioning=True, glob=False)
 
 
 def scan(data: bytes) -> pl.LazyFrame:
