@@ -141,7 +141,11 @@ def require_unpacking(
     asked = (description.version, description.preset(preset).neighbors)
     if (package.version, 1 + len(package.neighborhood.row_lengths)) != asked:
         return  # refused for that
-    hidden = own.unseal(package.neighborhood.sealed, description.version).hidden
+    hidden = (
+        own.over_items(description.manifest.items)
+        .unseal(package.neighborhood.sealed, description.version)
+        .hidden
+    )
     lengths = (package.neighborhood.row_lengths, hidden.row_lengths)
     rows = max(map(len, lengths))
     if rows >= MAX_NEIGHBORS:

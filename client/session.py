@@ -95,14 +95,16 @@ class Session:
             self._left(error)
 
     def check(self, users: Sequence[int]) -> None:
-        """Raises InputError for a user whom the server does not know."""
-        if self._away is None and max(users, default=0) >= self.description.user_count:
-            # Perhaps a newer version does.
+        """Raises InputError for what is no user, or none whom the server knows.
+
+        Of users who came after the version that is served the server is asked.
+        """
+        last = self.description.user_count - 1
+        if self._away is None and max(users, default=0) > last:
             self._open_after_refusal()
-        count = self.description.user_count
         for user in users:
-            if not 0 <= user < count:
-                raise InputError(f"unknown user {user}: choose 0–{count - 1}")
+            if user < 0 or (user > last and self._away is not None):
+                raise InputError(f"unknown user {user}: choose 0–{last}")
 
     def answer(self, users: Sequence[int]) -> Generator[list[AnswerRecord], None, None]:
         """Answer for users in order; yields those of each report once the server has it.

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from common.models import Model
 from common.ratings import RatingMatrix
 from server.importing.fold_in import chosen, fold_in
+from server.model_store import StoredModel
+from server.recommending.recommender import Recommender
 
 Tables = Mapping[str, NDArray[np.float32]]
 
@@ -66,6 +68,51 @@ def with_new_items(
     how = chosen(of_items, rated, table, vectors)
     added = fold_in(np.arange(before, ratings.item_count), of_items, vectors, how)
     return {**shared, "item_embedding": np.concatenate([table, added])}
+
+
+def with_later(base: Recommender, new: RatingMatrix) -> Recommender:
+    """The same version with real users who came after it, behind those whom it was trained on.
+
+    new  their ratings [V − U, I]
+
+    They are nobody's neighbors, so that everybody else's answers stay what they are.
+    """
+    count, later, stored = base.user_count, new.user_count, base.stored
+    everybody, ratings = np.arange(base.ratings.user_count), base.ratings
+    real = ratings.rows(everybody[:count])
+    known = np.setdiff1d(everybody[:count], stored.left_out)
+    users = with_new_users(
+        base.version.served.model,
+        base.version.parameters,
+        {name: rows[:count] for name, rows in stored.user_parameters.items()},
+        known,
+        real,
+        new,
+    )
+    whole = {
+        name: np.concatenate([rows, stored.user_parameters[name][count:]])
+        for name, rows in users.items()
+    }
+    out = stored.left_out
+    shifted = np.concatenate(
+        [out[out < count], np.arange(count, count + later), out[out >= count] + later]
+    ).astype(np.int64)
+    return Recommender(
+        StoredModel(stored.version, whole, stored.path, shifted, later),
+        real.stack(new).stack(ratings.rows(everybody[count:])),
+        count + later,
+        search=base.search,
+    )
+
+
+def as_trained(
+    users: Tables, left_out: NDArray[np.int64], real: int, later: int
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """What with_later() started from: user tables, and who was left out then."""
+    new = np.arange(real - later, real)
+    out = np.setdiff1d(left_out, new)
+    out[out >= real] -= later
+    return {name: np.delete(rows, new, axis=0) for name, rows in users.items()}, out
 
 
 def _transposed(ratings: RatingMatrix) -> RatingMatrix:

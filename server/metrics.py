@@ -77,6 +77,18 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self._updates = Counter(
+            "vicinal_updates",
+            "Trainings (retrain) and takings in of new users (refresh), by how they ended: done, "
+            "failed, or away, when the ratings could not be reached.",
+            ["what", "how"],
+            registry=registry,
+        )
+        self._away = Gauge(
+            "vicinal_ratings_away",
+            "1 while the ratings cannot be reached to bring them up to date.",
+            registry=registry,
+        )
         self._version = Info(
             "vicinal_version", "The model version that is served.", registry=registry
         )
@@ -85,6 +97,11 @@ class Metrics:
     def serves(self, description: Description) -> None:
         """Say which version new requests get."""
         self._version.info({"version": description.version, "model": description.manifest.model})
+
+    def brought_up_to_date(self, what: str, how: str) -> None:
+        """A retrain or refresh ended: done, failed or away."""
+        self._updates.labels(what, how).inc()
+        self._away.set(how == "away")
 
     def watch(self, crew: Crew) -> None:
         """Ask a crew how it is at every scrape."""

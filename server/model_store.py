@@ -105,13 +105,15 @@ def tables_digest(tables: Mapping[str, NDArray[Any]]) -> str:
 class StoredModel:
     """A version and the user parameters beside it; `path` holds the version's bytes.
 
-    left_out  as in TrainedModel
+    left_out  as in TrainedModel, and who came later
+    later     how many real users came after the training; they are the last of the real ones
     """
 
     version: ModelVersion
     user_parameters: dict[str, NDArray[np.float32]]
     path: Path
     left_out: NDArray[np.int64] = field(default_factory=nobody)
+    later: int = 0
 
 
 @final

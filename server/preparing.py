@@ -25,18 +25,22 @@ from server.data.doubts import Doubt
 from server.data.growth import KnownIds, in_known_order
 from server.data.ids import item_indices
 from server.data.reading_options import ReadingOptions
-from server.growing import with_new_items, with_new_users
+from server.growing import with_later, with_new_items, with_new_users
 from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.train import Start, TrainingSettings, train
-from server.versions.deployment import DEVICES_FILE, deployed_secret
+from server.versions.deployment import DEVICES_FILE, deployed_secret, read_deployment
 from server.versions.folder import (
+    Edition,
     current_version,
     describe,
     next_publication,
+    read_description,
+    read_edition,
     read_serving,
+    write_edition,
     write_serving,
     write_version,
 )
@@ -217,6 +221,31 @@ def renew(
         )
         write_version(folder, new, renewed, deployed_secret(folder / served))
     return renewed.version
+
+
+def refresh(folder: Path, source: Source) -> Edition:
+    """Let users be answered who came after the version that is served, without a training.
+
+    source  real users and items alone, in the order of before, new ones last
+
+    Their parameters are folded in from what they rated of the version's items. Ratings of users
+    whom it was trained on stay as they were then. Raises InputError for another scale, OSError.
+    """
+    served = current_version(folder)
+    base, last = read_deployment(folder / served), read_edition(folder, served)
+    ratings, count = source.ratings, base.user_count
+    if ratings.scale != base.ratings.scale:
+        raise InputError(
+            f"new users: their ratings are on scale {ratings.scale}, and those that are served on "
+            f"{base.ratings.scale}: start the server anew"
+        )
+    items = base.ratings.item_count
+    new = ratings.rows(np.arange(count, max(count, source.users))).over_items(items)
+    before = read_deployment(folder / served, last.number).ratings
+    if new.digest() == before.rows(np.arange(count, last.users)).digest():
+        return last
+    description, _ = read_description(folder, served)
+    return write_edition(folder, served, with_later(base, new), description.watched)
 
 
 def warm_started(

@@ -144,7 +144,9 @@ def retrained(
     models = [("without them", served), ("anew", anew)]
     for share in (1.0, RATE_SHARE):
         stored = store.save(
-            warm_started(served, ratings, served.user_count, dataset=dataset, seed=seed, rate_share=share)
+            warm_started(
+                served, ratings, served.user_count, dataset=dataset, seed=seed, rate_share=share
+            )
         )
         models.append(
             (f"warm, rate × {share:g}", Recommender(stored, ratings, prepared.user_count))

@@ -161,9 +161,7 @@ def _library(name: str, shown: str) -> ModuleType:
         ) from None
 
 
-def _of_postgresql(
-    table: Table, options: ReadingOptions
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _of_postgresql(table: Table, options: ReadingOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """In one read-only transaction, so that the rows are of one moment."""
     psycopg = _library("psycopg", table.shown)
     try:
@@ -175,7 +173,8 @@ def _of_postgresql(
         # Of class 28 are names and passwords that are not let in, 3D databases that are not there;
         # before a session there is no class, and what is wrong is in words.
         refused = (error.sqlstate or "")[:2] in ("28", "3D") or any(
-            word in str(error) for word in ("authentication failed", "does not exist", "no password")
+            word in str(error)
+            for word in ("authentication failed", "does not exist", "no password")
         )
         kind = InputError if refused else AwayError
         raise kind(f"{table.shown}: {_said(error)}") from None
@@ -241,7 +240,7 @@ def _copied(
     raw = pl.read_csv(
         io.BytesIO(b"".join(parts)) if size else io.BytesIO(b""),
         has_header=False,
-        schema={role: pl.String for role in columns},
+        schema=dict.fromkeys(columns, pl.String),
         raise_if_empty=False,
     )
     return _numbered(raw), notes
@@ -304,7 +303,7 @@ def _of_sqlite(table: Table, options: ReadingOptions) -> tuple[pl.DataFrame, tup
             columns, notes = _columns([each[0] for each in cursor.description], table, options)
             chosen = ", ".join(_sqlite_role(role, name) for role, name in columns.items())
             cursor = connection.execute(f"SELECT {chosen} FROM {whole} LIMIT {MAX_ROWS + 1}")
-            schema = {role: pl.String for role in columns}
+            schema = dict.fromkeys(columns, pl.String)
             parts = [pl.DataFrame(schema=schema)]
             while rows := cursor.fetchmany(FETCHED):
                 parts.append(pl.DataFrame(rows, schema=schema, orient="row"))

@@ -1,9 +1,9 @@
 """Ratings that grow: a user or an item that was known keeps its index, and new ones come after.
 
-A file's ids are compacted in sorted order, so that a single new one would move many others. Devices,
-tokens, budgets and tallies know users by index, and models know items by index: whoever serves
-ratings again and again keeps the ids in the order in which they were met. Who has no rating any more
-keeps the place, with an empty row.
+A file's ids are compacted in sorted order, so that a single new one would move many others.
+Devices, tokens, budgets and tallies know users by index, and models know items by index: whoever
+serves ratings again and again keeps the ids in the order in which they were met. Who has no rating
+any more keeps the place, with an empty row.
 
 Shapes: U users, I items, N ratings.
 """

@@ -95,7 +95,7 @@ async def serve_front(
     )
 
     def published(served: Served) -> None:
-        tally.limit(served.description.version, served.eligible)
+        tally.limit(served.description.version, served.eligible, served.users)
         metrics.serves(served.description)
         # The loop's clock is coarser than the catalog's: not a moment too early.
         asyncio.get_running_loop().call_later(options.grace + 1.0, versions.expire)
@@ -109,7 +109,7 @@ async def serve_front(
             await running.enter_async_context(endpoint)
             await running.enter_async_context(_running(tell_health(crew, endpoint)))
             if retraining is not None:
-                rotation = Rotation(versions, retraining, published)
+                rotation = Rotation(versions, retraining, published, metrics.brought_up_to_date)
                 await running.enter_async_context(_running(rotation.run()))
             listening(endpoint.port, metrics_port)
             # What is there now stays: the garbage collector need not look at it while it holds

@@ -179,9 +179,9 @@ class OffloadService(OffloadServicer):
 
     async def _ask(self, call: Call, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
         """The bytes of a reply; what cannot be answered is refused before it waits."""
-        users = self._checked(request).description.user_count
+        users = self._checked(request).users
         if request.user >= users:
-            if request.user < self.versions.current.description.user_count:
+            if request.user < self.versions.current.users:
                 # Who came after that version is answered by the current one.
                 self._refuse_version(grpc.StatusCode.FAILED_PRECONDITION)
             raise _RefusedError(

@@ -45,6 +45,7 @@ class Offloader:
     search   auto: exact for few users, in inverted lists for many; exact: always exact;
              borrowed: a user gets the neighbors of the nearest other user, who may be a fake
              (the paper's approximation for users it was not trained on)
+    before   of ratings of before, whose search by ratings is brought up to date
     """
 
     def __init__(
@@ -57,7 +58,10 @@ class Offloader:
         left_out: NDArray[np.int64] | None = None,
         search: Search = "auto",
         cache: NeighborCache | None = None,
+        before: "Offloader | None" = None,
     ) -> None:
+        # The search, and not all that the other one holds.
+        self._rated_before = None if before is None else before.__dict__.get("_rated")
         self.ratings = ratings
         self.user_parameters = user_parameters
         self._embeddings = embeddings
@@ -81,6 +85,9 @@ class Offloader:
 
     @cached_property
     def _rated(self) -> RatedNeighborIndex:
+        before, self._rated_before = self._rated_before, None
+        if isinstance(before, RatedNeighborIndex):
+            return before.updated(self.ratings)
         return RatedNeighborIndex(self.ratings)
 
     @cached_property

@@ -42,6 +42,7 @@ class Recommender:
     user_count  real users; what comes after them is only ever somebody's neighbor
     search      how neighbors are found (server.recommending.offload)
     cache       of neighbors found; to be shared by the versions of one server, or its own
+    before      of the same version with fewer users, whose searches are brought up to date
     """
 
     def __init__(
@@ -52,9 +53,13 @@ class Recommender:
         *,
         search: Search = "auto",
         cache: NeighborCache | None = None,
+        before: "Recommender | None" = None,
     ) -> None:
         manifest = stored.version.manifest
-        if (manifest.users, manifest.items) != (ratings.user_count, ratings.item_count):
+        if (manifest.users + stored.later, manifest.items) != (
+            ratings.user_count,
+            ratings.item_count,
+        ):
             raise InputError("the model version was trained on other ratings")
         self.stored = stored
         self.version = stored.version
@@ -63,7 +68,7 @@ class Recommender:
         self.user_count = user_count
         self.search = search
         self._answered: tuple[int, VicinalSettings, Neighborhood] | None = None
-        self._offloader = Offloader(
+        self._offloader: Offloader = Offloader(
             ratings,
             stored.user_parameters,
             partial(embeddings, stored, ratings),
@@ -71,6 +76,7 @@ class Recommender:
             left_out=stored.left_out,
             search=search,
             cache=cache,
+            before=None if before is None else before._offloader,
         )
 
     @property

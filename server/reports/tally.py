@@ -102,9 +102,9 @@ class Tally:
         self._writer = Thread(target=self._work, name="tally", daemon=True)
         self._writer.start()
 
-    def limit(self, version: str, eligible: tuple[int, ...]) -> None:
+    def limit(self, version: str, eligible: tuple[int, ...], users: int | None = None) -> None:
         """Reports for a version cannot count more than these, instead of `eligible`."""
-        users = self._most.users
+        users = self._most.users if users is None else users
         self._limits[version] = Counts(eligible, eligible, users, users, users, users)
 
     def submit(self, report: Report) -> "Future[bool]":

@@ -25,7 +25,13 @@ from common.wire.description import (
     description_to_wire,
     transfer_to_wire,
 )
-from server.versions.folder import FORMS_FOLDER, current_version, make_current, read_description
+from server.versions.folder import (
+    FORMS_FOLDER,
+    current_version,
+    make_current,
+    read_description,
+    read_edition,
+)
 
 GRACE_SECONDS: Final = 600.0
 # Versions that are answered for at once, so that fast rotation does not fill memory and disk.
@@ -51,6 +57,7 @@ class Blob(NamedTuple):
 class Served:
     """A version that is answered for.
 
+    users     real users who can be asked for: those of the description, and who came later
     until     when its grace period ends, on the catalog's clock; None while it is current
     eligible  per watched item, the real users who have not rated it
     """
@@ -58,6 +65,7 @@ class Served:
     description: Description
     eligible: tuple[int, ...]
     message: wire.Description
+    users: int
     until: float | None = None
 
 
@@ -104,6 +112,12 @@ class Catalog:
         added.until = None
         self.expire()
         return added
+
+    def refreshed(self) -> Served:
+        """The current version, with the users that its last edition has. Raises InputError."""
+        edition = read_edition(self._folder, self._current.description.version)
+        self._current.users, self._current.eligible = edition.users, edition.eligible
+        return self._current
 
     def find(self, version: str) -> Served:
         """Raises VersionGoneError."""
@@ -166,8 +180,10 @@ class Catalog:
         return message
 
     def _add(self, version: str) -> Served:
-        description, eligible = read_description(self._folder, version)
-        served = Served(description, eligible, description_to_wire(description))
+        description, _ = read_description(self._folder, version)
+        edition = read_edition(self._folder, version)
+        message = description_to_wire(description)
+        served = Served(description, edition.eligible, message, edition.users)
         # Last, so that the order is that of publication.
         self._served.pop(version, None)
         self._served[version] = served

@@ -24,6 +24,7 @@ from common.files import read_secret, write_file, write_secret
 from common.ratings import RatingMatrix
 from common.tables import map_tables
 from common.versions.version import map_version
+from server.growing import as_trained
 from server.model_store import StoredModel, split_user_tables, tables_digest, user_tables
 from server.recommending.offload import search_named
 from server.recommending.recommender import Recommender
@@ -39,6 +40,20 @@ def write_deployment(folder: Path, recommender: Recommender, secret: bytes) -> N
 
     Raises OSError; each file is whole or absent.
     """
+    write_file(folder / MODEL_FILE, recommender.stored.path.read_bytes())
+    write_server(folder / SERVER_FILE, recommender)
+    # It is there already when a training came to a version that is served.
+    with suppress(FileExistsError):
+        write_secret(folder / DEVICES_FILE, secret)
+
+
+def server_file(edition: int) -> str:
+    """Where an edition's user parameters and ratings are; 0 is what was trained."""
+    return f"server-{edition}.safetensors" if edition else SERVER_FILE
+
+
+def write_server(path: Path, recommender: Recommender) -> None:
+    """Write what never leaves the server. Raises OSError."""
     stored, ratings = recommender.stored, recommender.ratings
     users_own = {
         _USER + name: np.ascontiguousarray(table)
@@ -49,15 +64,11 @@ def write_deployment(folder: Path, recommender: Recommender, secret: bytes) -> N
         "indptr": ratings.indptr,
         "items": ratings.items,
         "levels": ratings.levels,
-        "users": np.array([recommender.user_count], dtype=np.int64),
+        "users": np.array([recommender.user_count, stored.later], dtype=np.int64),
         "search": np.frombuffer(recommender.search.encode(), dtype=np.uint8),
         "version": np.frombuffer(bytes.fromhex(stored.version.digest), dtype=np.uint8),
     }
-    write_file(folder / MODEL_FILE, stored.path.read_bytes())
-    write_file(folder / SERVER_FILE, save(server))
-    # It is there already when a training came to a version that is served.
-    with suppress(FileExistsError):
-        write_secret(folder / DEVICES_FILE, secret)
+    write_file(path, save(server))
 
 
 def deployed_secret(folder: Path) -> bytes:
@@ -65,10 +76,16 @@ def deployed_secret(folder: Path) -> bytes:
     return read_secret(folder / DEVICES_FILE)
 
 
-def read_deployment(folder: Path) -> Recommender:
-    """The recommender of a folder. Raises InputError when it is not whole or does not fit."""
+def read_deployment(
+    folder: Path, edition: int = 0, before: Recommender | None = None
+) -> Recommender:
+    """The recommender of a folder, in one of its editions.
+
+    Raises InputError when it is not whole or does not fit.
+    """
     try:
-        tables = map_tables(folder / SERVER_FILE, str(folder / SERVER_FILE))
+        path = folder / server_file(edition)
+        tables = map_tables(path, str(path))
         digest = tables["version"].tobytes().hex()
         version = map_version(folder / MODEL_FILE, expected_digest=digest)
         kept = {
@@ -76,7 +93,8 @@ def read_deployment(folder: Path) -> Recommender:
             for name, table in tables.items()
             if name.startswith(_USER)
         }
-        users, left_out = split_user_tables(kept, version.manifest.users)
+        user_count, later = tables["users"].tolist()
+        users, left_out = split_user_tables(kept, version.manifest.users + later)
         ratings = RatingMatrix(
             tables["indptr"],
             tables["items"],
@@ -84,13 +102,14 @@ def read_deployment(folder: Path) -> Recommender:
             version.manifest.items,
             version.manifest.scale,
         )
-        user_count = int(tables["users"][0])
         search = search_named(tables["search"].tobytes().decode())
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a deployment; prepare it again") from error
+    if not 0 <= later < user_count <= ratings.user_count:
+        raise InputError(f"{folder}: {user_count} real users of {ratings.user_count}")
+    if later:
+        kept = {**user_tables(*as_trained(users, left_out, user_count, later))}
     if tables_digest(kept) != version.manifest.user_digest:
         raise InputError(f"{folder}: its user parameters do not match its model version")
-    if not 0 < user_count <= ratings.user_count:
-        raise InputError(f"{folder}: {user_count} real users of {ratings.user_count}")
-    stored = StoredModel(version, users, folder / MODEL_FILE, left_out)
-    return Recommender(stored, ratings, user_count, search=search)
+    stored = StoredModel(version, users, folder / MODEL_FILE, left_out, later)
+    return Recommender(stored, ratings, user_count, search=search, before=before)

@@ -5,6 +5,8 @@
     FOLDER/DIGEST/server.safetensors   user parameters and training ratings
     FOLDER/DIGEST/description          the protobuf message that devices get too
     FOLDER/DIGEST/eligible             JSON: per watched item, users who have not rated it
+    FOLDER/DIGEST/edition              JSON: of the server's file with users who came later
+    FOLDER/DIGEST/server-N.safetensors that file: N grows, and the last two are there
     FOLDER/DIGEST/devices.key          the secret of which users' devices have a key each
     FOLDER/forms/DIGEST                what devices fetch: forms of versions, and transfers
     FOLDER/notes, FOLDER/retraining    what the front says, and how new versions are trained
@@ -18,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -47,6 +49,20 @@ DESCRIPTION_FILE: Final = "description"
 ELIGIBLE_FILE: Final = "eligible"
 FORMS_FOLDER: Final = "forms"
 NOTES_FILE: Final = "notes"
+EDITION_FILE: Final = "edition"
+
+
+class Edition(NamedTuple):
+    """A version as it is now: its model, and all real users who can be asked for.
+
+    number    0 is as it was trained; each later one has more users, or others' ratings of those
+    users     real users
+    eligible  per watched item, those who have not rated it
+    """
+
+    number: int
+    users: int
+    eligible: tuple[int, ...]
 
 
 def describe(
@@ -190,9 +206,52 @@ def read_description(folder: Path, version: str) -> tuple[Description, tuple[int
     return description_from_wire(message), tuple(eligible)
 
 
-def read_serving(folder: Path, version: str) -> "tuple[Recommender, Description]":
-    """Raises InputError when the version is not there, not whole, or does not fit."""
+def read_edition(folder: Path, version: str) -> Edition:
+    """Which edition of a version is the last. Raises InputError."""
+    description, eligible = read_description(folder, version)
+    try:
+        number, users, now = json.loads((folder / version / EDITION_FILE).read_bytes())
+        return Edition(int(number), int(users), tuple(map(int, now)))
+    except FileNotFoundError:
+        return Edition(0, description.user_count, eligible)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder}: version {version[:12]} cannot be read ({error})") from error
+
+
+def edition_stamp(folder: Path, version: str) -> tuple[int, int] | None:
+    """Changes whenever there is another edition; for whoever looks often."""
+    try:
+        found = (folder / version / EDITION_FILE).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def write_edition(
+    folder: Path, version: str, recommender: "Recommender", watched: tuple[int, ...]
+) -> Edition:
+    """Add an edition of a version, which is its last one then. Raises InputError, OSError."""
+    from server.versions.deployment import server_file, write_server  # noqa: PLC0415
+
+    number = read_edition(folder, version).number + 1
+    write_server(folder / version / server_file(number), recommender)
+    edition = Edition(number, recommender.user_count, eligible_users(recommender, watched))
+    write_file(folder / version / EDITION_FILE, json.dumps(edition).encode())
+    # A worker that has just read the number of the one before still finds that.
+    if number > 2:
+        (folder / version / server_file(number - 2)).unlink(missing_ok=True)
+    return edition
+
+
+def read_serving(
+    folder: Path, version: str, *, before: "Recommender | None" = None
+) -> "tuple[Recommender, Description]":
+    """A version in its last edition; `before` is one of an earlier edition.
+
+    Raises InputError when the version is not there, not whole, or does not fit.
+    """
     description, _ = read_description(folder, version)
     from server.versions.deployment import read_deployment  # noqa: PLC0415
 
-    return read_deployment(folder / version), description
+    number = read_edition(folder, version).number
+    return read_deployment(folder / version, number, before), description

@@ -32,7 +32,7 @@ from common.wire.sealing import OwnRow, device_key
 from common.wire.slim import slim_to_wire
 from server.recommending.recommender import Recommender, Tune
 from server.versions.deployment import deployed_secret
-from server.versions.folder import current_version, read_serving
+from server.versions.folder import current_version, edition_stamp, read_serving
 from server.workers.frames import (
     COMPILED,
     READY,
@@ -48,6 +48,9 @@ NICENESS: Final = 10
 MAX_MAPPED: Final = 3
 
 _log = logging.getLogger(__name__)
+
+# What edition_stamp gives.
+Stamp = tuple[int, int] | None
 
 
 class Handler(Protocol):
@@ -69,7 +72,7 @@ class FolderHandler:
     def __init__(self, folder: Path, tune: Tune = tuned_scores) -> None:
         self._folder = folder
         self._tune = tune
-        self._mapped: OrderedDict[str, VersionHandler] = OrderedDict()
+        self._mapped: OrderedDict[str, tuple[Stamp, VersionHandler]] = OrderedDict()
         self._of(current_version(folder))
 
     def answer(self, call: Call, request: bytes) -> WorkerResult:
@@ -83,19 +86,34 @@ class FolderHandler:
         return handler.answer(call, request)
 
     def _of(self, version: str) -> "VersionHandler":
-        if version not in self._mapped:
-            # The front checks it too; a name must not lead out of the folder.
-            if not is_digest(version):
-                raise InputError("not the name of a version")
-            self._mapped[version] = VersionHandler(
-                *read_serving(self._folder, version),
-                deployed_secret(self._folder / version),
-                tune=self._tune,
-            )
+        # The front checks it too; a name must not lead out of the folder.
+        if not is_digest(version):
+            raise InputError("not the name of a version")
+        stamp = edition_stamp(self._folder, version)
+        mapped = self._mapped.get(version)
+        if mapped is None:
+            self._mapped[version] = stamp, self._handler(version)
             if len(self._mapped) > MAX_MAPPED:
                 self._mapped.popitem(last=False)
+        elif mapped[0] != stamp:
+            self._mapped[version] = stamp, self._later(version, mapped[1])
         self._mapped.move_to_end(version)
-        return self._mapped[version]
+        return self._mapped[version][1]
+
+    def _handler(self, version: str, before: Recommender | None = None) -> "VersionHandler":
+        return VersionHandler(
+            *read_serving(self._folder, version, before=before),
+            deployed_secret(self._folder / version),
+            tune=self._tune,
+        )
+
+    def _later(self, version: str, handler: "VersionHandler") -> "VersionHandler":
+        """Of another edition; the one at hand, where that cannot be read."""
+        try:
+            return self._handler(version, handler.recommender)
+        except InputError:
+            _log.exception("new users of version %s are not answered", version[:12])
+            return handler
 
 
 @final
@@ -119,7 +137,7 @@ class VersionHandler:
             recommender.neighbor_search(settings.neighbors_by)
         self._tune = tune
         self._secret = secret
-        self._recommender = recommender
+        self.recommender = recommender
         self._description = description
 
     def answer(self, call: Call, request: bytes) -> WorkerResult:
@@ -137,11 +155,11 @@ class VersionHandler:
 
     def _package(self, data: bytes, marks: "Marks") -> WorkerResult:
         request = wire.PackageRequest.FromString(data)
-        settings, served = self._settings(request.preset), self._recommender.version.served
+        settings, served = self._settings(request.preset), self.recommender.version.served
         if request.slim:
             check_slim(served.model, settings)
-        neighborhood = self._recommender.neighborhood(request.user, settings)
-        hidden = self._recommender.hidden(request.user, settings, neighborhood)
+        neighborhood = self.recommender.neighborhood(request.user, settings)
+        hidden = self.recommender.hidden(request.user, settings, neighborhood)
         version, own = self._description.version, own_to_wire(neighborhood, hidden)
         package = wire.OffloadPackage(
             version=version, neighborhood=neighborhood_to_wire(neighborhood, hidden)
@@ -153,11 +171,11 @@ class VersionHandler:
             package.model.CopyFrom(model)
             own.rows.update(own_rows)
         asked = OwnRow(
-            self._recommender.ratings.rows([request.user]), device_key(self._secret, request.user)
+            self.recommender.ratings.rows([request.user]), device_key(self._secret, request.user)
         )
         package.neighborhood.sealed = asked.seal(own, version)
         # Found a moment ago, so that this is a look into the cache.
-        nearest = self._recommender.nearest(
+        nearest = self.recommender.nearest(
             np.array([request.user]), settings.neighbors, settings.neighbors_by
         )
         marks("neighbors")
@@ -168,7 +186,7 @@ class VersionHandler:
 
     def _ranked(self, data: bytes, marks: "Marks") -> bytes:
         request = wire.RecommendRequest.FromString(data)
-        items = self._recommender.recommend(
+        items = self.recommender.recommend(
             request.user,
             self._settings(request.preset),
             self._description.list_length,

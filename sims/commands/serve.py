@@ -215,6 +215,16 @@ def serve(
             metavar="SECONDS",
         ),
     ] = None,
+    refresh_every: Annotated[
+        float | None,
+        typer.Option(
+            "--refresh-every",
+            min=1,
+            help="Look for new users after so many seconds, again and again, and answer them "
+            "without a training; default: with the next version.",
+            metavar="SECONDS",
+        ),
+    ] = None,
     device_ratings: Annotated[
         Path | None,
         typer.Option(
@@ -236,7 +246,9 @@ def serve(
     --defense devices rank with the model as it was trained. One process listens, --workers others
     compute; when too many requests wait, more are refused with a hint when to try again. At SIGHUP,
     and with --retrain-every, a child process trains a new version on the ratings as they are then,
-    from the one that is served. SIGTERM and Ctrl-C let calls under way finish, then end it.
+    from the one that is served; users and items may have been added. With --refresh-every new users
+    are answered before that, from their own ratings. SIGTERM and Ctrl-C let calls under way finish,
+    then end it.
     """
     import os
 
@@ -305,6 +317,7 @@ def serve(
                 call_seconds=call_seconds,
                 grace=grace,
                 retrain_every=retrain_every,
+                refresh_every=refresh_every,
             )
             listen(folder, store, wanted)
         finally:

@@ -53,6 +53,7 @@ class Wanted:
     call_seconds: float
     grace: float
     retrain_every: float | None
+    refresh_every: float | None
 
 
 def listen(folder: Path, store: Path, wanted: Wanted) -> None:
@@ -82,8 +83,15 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
         measured=measured_by(description.presets, description.watched, description.list_length),
         path=wanted.tally or _unlinked(store / FILE_NAME),
     )
-    command = notes["retrain"]
-    retraining = None if command is None else Retraining(command, wanted.retrain_every)
+    retraining: Retraining | None = Retraining(
+        notes["retrain"],
+        wanted.retrain_every,
+        notes["refresh"],
+        wanted.refresh_every,
+        notes["files"],
+    )
+    if notes["retrain"] is None and wanted.refresh_every is None:
+        retraining = None
     with ExitStack() as stack:
         stack.enter_context(tally)
         budget = stack.enter_context(

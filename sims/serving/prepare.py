@@ -30,7 +30,7 @@ from sims.evaluation.experiment import check, require_parameters
 from sims.evaluation.study import Study
 from sims.progress import shown
 from sims.serving.ratings import load_ratings
-from sims.serving.retraining import Spec, write_spec
+from sims.serving.retraining import REFRESH, Spec, files_of, write_spec
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ class Serving:
                 *(() if imported is None else imported.notes(source.ratings, store)),
             ],
             "retrain": None if imported is not None else command,
+            "refresh": [*command, REFRESH],
+            "files": files_of(experiment),
             "reading": list(source.notes),
             "warnings": [doubt.told() for doubt in source.doubts],
         }

@@ -1,5 +1,8 @@
 """A new version for a running server: `python -m sims.serving.retraining FOLDER`, started by it.
 
+With `refresh` behind FOLDER nothing is trained: users who are new are folded into the version that
+is served (server.growing).
+
 FOLDER is what the server serves (server.versions.folder), with the file `retraining` in it that
 says what to train on. The ratings are read as they are now, training starts from the current
 version's parameters, and the new version's name is the last line on stdout. Without a server on the
@@ -19,16 +22,25 @@ from common.errors import VicinalError
 from common.files import write_file
 from common.processes import end_with, module_command
 from common.threads import limit_threads
+from server.data.databases import AwayError, is_database
 from server.data.growth import ids_file, keep_ids, read_ids
-from server.data.reading_options import ReadingOptions
-from server.preparing import renew
+from server.data.reading_options import ReadingOptions, plain_path
+from server.preparing import refresh, renew
 from server.training.train import TrainingSettings
 from server.versions.deployment import deployed_secret
-from server.versions.folder import current_version, next_publication, read_description
-from sims.evaluation.experiment import Experiment
+from server.versions.folder import (
+    current_version,
+    next_publication,
+    read_description,
+    read_edition,
+)
+from sims.evaluation.experiment import Experiment, not_attacked
 from sims.serving.ratings import load_ratings
 
 SPEC_FILE: Final = "retraining"
+REFRESH: Final = "refresh"
+# sysexits' EX_TEMPFAIL, which server.front.rotation knows.
+AWAY_CODE: Final = 75
 
 
 @dataclass(frozen=True)
@@ -102,14 +114,47 @@ def retrain(folder: Path) -> str:
     return version
 
 
-def main(folder: Path) -> int:
+def refreshed(folder: Path) -> str:
+    """The name of the version that is served, whose last edition has all users now.
+
+    Without the attack of an experiment, whose fakes stay what they were. Raises InputError for
+    another scale, AwayError when the ratings cannot be reached now, OSError.
+    """
+    spec = read_spec(folder)
+    version = current_version(folder)
+    before = read_edition(folder, version).number
+    experiment = replace(not_attacked(spec.experiment), targets=())
+    ids = ids_file(spec.store, experiment.dataset, experiment.reading)
+    source, local = load_ratings(experiment, hold_out=spec.hold_out, known=read_ids(ids))
+    keep_ids(ids, local.train)
+    base, _ = read_description(folder, version)
+    edition = refresh(folder, source)
+    if spec.device_ratings is not None and edition.number > before:
+        new = local.of(range(base.user_count, edition.users))
+        secret = deployed_secret(folder / version)
+        write_device_files(spec.device_ratings, new.with_keys(secret))
+    return version
+
+
+def files_of(experiment: Experiment) -> list[str]:
+    """Files whose change is a change of the ratings; none where nothing says so."""
+    if experiment.reading.test is not None or is_database(experiment.dataset):
+        return []
+    path = plain_path(experiment.dataset)
+    return [str(path.absolute())] if path.is_file() else []
+
+
+def main(folder: Path, what: str) -> int:
     limit_threads()
     # Its stdin, which the server holds open while it lives.
     end_with(0)
     try:
-        version = retrain(folder)
+        version = refreshed(folder) if what == REFRESH else retrain(folder)
+    except AwayError as error:
+        sys.stderr.write(f"{what}: {error}\n")
+        return AWAY_CODE
     except (VicinalError, OSError) as error:
-        sys.stderr.write(f"retraining: {error}\n")
+        sys.stderr.write(f"{what}: {error}\n")
         return 1
     sys.stdout.write(f"{version}\n")
     return 0
@@ -118,7 +163,7 @@ def main(folder: Path) -> int:
 if __name__ == "__main__":
     # What crashes says where, in the server's log.
     faulthandler.enable()
-    code = main(Path(sys.argv[1]))
+    code = main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "retraining")
     sys.stdout.flush()
     # Without the interpreter's end, which the thread that waits for the server might not survive.
     os._exit(code)

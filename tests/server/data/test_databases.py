@@ -101,7 +101,7 @@ def test_what_is_wrong_is_one_line_without_the_password(
     with pytest.raises(InputError, match="--separator is for files"):
         load_dataset(database.address(), reading=ReadingOptions.of(separator=","))
     monkeypatch.setenv("PGPASSWORD", "other words")
-    with pytest.raises(InputError, match="permission denied.*GRANT SELECT"):
+    with pytest.raises(InputError, match=r"permission denied.*GRANT SELECT"):
         load_dataset(database.address(user="bob"))
     with pytest.raises(InputError, match="authentication failed") as refused:
         load_dataset(database.address())
@@ -148,7 +148,8 @@ def _duckdb(path: Path) -> str:
             'CREATE TABLE "odd ""name"" x" ("who is" text, what text, how double, "when" timestamp)'
         )
         connection.executemany(
-            'INSERT INTO "odd ""name"" x" VALUES (?, ?, ?, make_timestamp(?::BIGINT * 1000000))', ROWS
+            'INSERT INTO "odd ""name"" x" VALUES (?, ?, ?, make_timestamp(?::BIGINT * 1000000))',
+            ROWS,
         )
     return f"duckdb:///{path}?table={encoded(NAME)}"
 
