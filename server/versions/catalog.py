@@ -215,14 +215,20 @@ class Catalog:
         return self._folder / FORMS_FOLDER / digest
 
     async def _delta(self, served: Served, form: Form, base: Form) -> Transfer | None:
-        """Computed once, in a thread; None when it is not smaller than the packed form."""
+        """Computed once, in a thread.
+
+        None when it is not smaller than the packed form, or the two are of different items.
+        """
         key = (form.digest, base.digest)
         if key not in self._deltas:
             work = asyncio.to_thread(self._written_delta, form, base)
             self._deltas[key] = asyncio.create_task(work)
         try:
             delta = await asyncio.shield(self._deltas[key])
-        except (InputError, OSError):
+        except InputError:
+            # With more items tables are longer: such a version is fetched whole.
+            return None
+        except OSError:
             _log.exception("a delta could not be made")
             return None
         ways = served.description.transfers
