@@ -83,20 +83,19 @@ async def serve_front(
     receipts = Receipts(options.receipt_key, clock=tally.now)
     service = OffloadService(versions, tally, workers, metrics, receipts)
     loopback = is_loopback(options.listening.host)
+    gate = options.guard.gate(versions.current.description, metrics, loopback=loopback)
     endpoint = Endpoint(
         service,
         port=options.port,
         listening=options.listening,
-        gates=[
-            options.guard.gate(versions.current.description, metrics, loopback=loopback),
-            Parsing(metrics),
-        ],
+        gates=[gate, Parsing(metrics)],
         refused=metrics.refused,
     )
 
     def published(served: Served) -> None:
         tally.limit(served.description.version, served.eligible, served.users)
         metrics.serves(served.description)
+        gate.users = served.users
         # The loop's clock is coarser than the catalog's: not a moment too early.
         asyncio.get_running_loop().call_later(options.grace + 1.0, versions.expire)
 

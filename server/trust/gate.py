@@ -68,7 +68,7 @@ class _RefusedError(Exception):
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Refuses calls before a handler sees them, and ends those that take too long.
 
-    users         who can be asked for: indices below it
+    users         who can be asked for: indices below it; set when there are more
     calls         that may be under way
     keys          of tokens; None asks nobody for one
     loopback      whether nobody but this machine is listened to: the tally needs no token then,
@@ -91,7 +91,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         stream_seconds: float,
     ) -> None:
         self._metrics = metrics
-        self._users = users
+        self.users = users
         self._places = Places(calls)
         self._arrivals = Arrivals()
         self._tarpit = Tarpit()
@@ -198,12 +198,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         caller: Hashable = user
         if allowed is not None:
             ALLOWED_USERS.set(allowed)
-            if user is not None and not (user in allowed and user < self._users):
+            if user is not None and not (user in allowed and user < self.users):
                 code = grpc.StatusCode.PERMISSION_DENIED
                 raise _RefusedError(code, OTHER_USER_TEXT, "other_user")
             caller = user if user is not None else (method.name, allowed)
         # A user who cannot be is remembered by nobody; a report without a token has no user.
-        if self._rate is None or caller is None or (user is not None and user >= self._users):
+        if self._rate is None or caller is None or (user is not None and user >= self.users):
             return
         if pause := self._rate.wait(caller):
             raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, RATE_TEXT, "rate", pause)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.link.channel import Access
 from client.link.connection import Connection
 from client.session import Session
 from client.stores.ratings import read_local_ratings
@@ -65,8 +66,25 @@ def test_ratings_arrive_in_postgresql_while_they_are_served(
     tmp_path: Path, database: PostgreSQL
 ) -> None:
     log = tmp_path / "log"
+    command = [sys.executable, "-m", "sims.cli", "token", "--secret", str(tmp_path / "secret")]
+    # Of users who are not there yet, too: a server's keys are of indices.
+    subprocess.run(
+        [*command, "--new-key", "-o", str(tmp_path / "token"), "--users", "0-99"],
+        cwd=ROOT,
+        check=True,
+    )
+    access = Access(token=tmp_path / "token")
     files = ["--store", "store", "--device-ratings", "ratings", "--port-file", "port"]
-    options = ["--dataset", database.address(), "--k", "10", "--port", "0", "--open"]
+    options = [
+        "--dataset",
+        database.address(),
+        "--k",
+        "10",
+        "--port",
+        "0",
+        "--token-secret",
+        "secret",
+    ]
     every = ["--refresh-every", "1", "--metrics-port", "0", "--workers", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sims.cli", "serve", *options, *files, *every],
@@ -88,7 +106,7 @@ def test_ratings_arrive_in_postgresql_while_they_are_served(
         # Files as they were handed out at first.
         shutil.copytree(tmp_path / "ratings", tmp_path / "before")
         serving = tmp_path / "store" / "serving"
-        with Connection(address, patience=60) as connection:
+        with Connection(address, patience=60, access=access) as connection:
 
             def device(folder: str) -> Session:
                 local = read_local_ratings(tmp_path / folder)
