@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import polars as pl
@@ -31,9 +31,6 @@ from server.data.parquet import NOTES, SECONDS, child, read_in_child
 from server.data.reading import first_line
 from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import MAX_ROWS, RatingRows, checked
-
-if TYPE_CHECKING:
-    import psycopg
 
 SCHEMES: Final = ("postgresql", "postgres", "sqlite", "duckdb")
 SQLITE: Final = "sqlite"
@@ -203,10 +200,10 @@ def _conninfo(table: Table) -> str:
 
 
 def _copied(
-    connection: "psycopg.Connection[Any]", table: Table, options: ReadingOptions
+    connection: Any, table: Table, options: ReadingOptions
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    sql = importlib.import_module("psycopg.sql")
-    errors = importlib.import_module("psycopg.errors")
+    sql = _library("psycopg.sql", table.shown)
+    errors = _library("psycopg.errors", table.shown)
     named = [name for name in (table.schema, table.table) if name is not None]
     whole = sql.Identifier(*named)
     with connection.cursor() as cursor:

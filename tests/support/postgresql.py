@@ -71,22 +71,31 @@ class PostgreSQL:
             shutil.copytree(libraries, self._folder / "site" / libraries.name)
         return copy / "bin"
 
-    def _as_nobody(self) -> dict[str, int]:
-        return {"user": NOBODY, "group": NOBODY} if os.geteuid() == 0 else {}
-
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        nobody = NOBODY if os.geteuid() == 0 else None
         return subprocess.run(
             [str(self._bin / program), *arguments],
-            cwd=self._folder, capture_output=True, text=True, check=False, **self._as_nobody(),
-        )  # type: ignore[call-overload, no-any-return, unused-ignore] # fmt: skip
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=nobody,
+            group=nobody,
+        )
 
     def start(self) -> None:
         log = (self._folder / "log").open("ab")
+        nobody = NOBODY if os.geteuid() == 0 else None
+        where = ["-D", str(self._data), "-p", str(self.port), "-F"]
+        hidden = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
         self._process = subprocess.Popen(
-            [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port),
-             "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-F"],
-            cwd=self._folder, stdout=log, stderr=log, **self._as_nobody(),  # type: ignore[call-overload, unused-ignore]
-        )  # fmt: skip
+            [str(self._bin / "postgres"), *where, *hidden],
+            cwd=self._folder,
+            stdout=log,
+            stderr=log,
+            user=nobody,
+            group=nobody,
+        )
         log.close()
         deadline = time.monotonic() + 60
         while True:
