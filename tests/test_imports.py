@@ -94,7 +94,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cli",
         "reference",
     ),
-    "benchmarks": ("cases report timing summary", "page serving", "tuning device bytes"),
+    "benchmarks": ("cases report timing summary", "page serving", "tuning device bytes scale"),
 }
 MAX_LINES = 400
 

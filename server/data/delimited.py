@@ -11,10 +11,10 @@ from polars.exceptions import PanicException, PolarsError
 from common.errors import InputError
 from server.data.columns import ROLES, SKIPPED, WORDS, Columns, by_names, by_order, role_of
 from server.data.encodings import as_utf8
+from server.data.fields import Body, fields_of
 from server.data.limits import most_rows
 from server.data.reading import first_line
 from server.data.reading_options import ReadingOptions
-from server.data.fields import Body, fields_of
 from server.data.rows import RatingRows, checked
 from server.data.separators import (
     SAMPLE_BYTES,
@@ -267,8 +267,8 @@ def _in_rows(body: Body, head: Head, *, dated: bool) -> pl.DataFrame:
         if rows.fault is not None:
             line, count = rows.fault
             errors.append(
-                f"{body.name} line {head.first + line}: wrong number of fields: {count}, where line "
-                f"{head.first - 1 if head.named else head.first} has {head.width}"
+                f"{body.name} line {head.first + line}: wrong number of fields: {count}, where "
+                f"line {head.first - 1 if head.named else head.first} has {head.width}"
             )
         elif rows.closed:
             try:

@@ -79,13 +79,12 @@ def _blocks(body: Body, *, whole: bool) -> Iterator[bytes]:
 
 
 def _end(data: bytes, at: int) -> int:
-    """Where a line begins after `at`, with no blank line on either side: a reader may skip those."""
-    while 0 <= at < len(data):
-        found = data.find(b"\n", at) + 1
-        if not found or found >= len(data):
-            break
-        before = data[found - 3 : found - 1]
-        if data[found] not in b"\r\n" and before[-1:] != b"\n" and before != b"\n\r":
+    """Where a line begins after `at`, with no blank line beside it, which a reader may skip."""
+    while (found := data.find(b"\n", at) + 1) and found < len(data):
+        following = data.find(b"\n", found)
+        before = data[data.rfind(b"\n", 0, found - 1) + 1 : found]
+        after = data[found : following if following >= 0 else len(data)]
+        if before.strip() and after.strip():
             return found
         at = found
     return len(data)

@@ -14,11 +14,10 @@ from server.data.delimited import parse_delimited
 from server.data.forms import is_matrix, parse_matrix, parse_netflix
 from server.data.json_lines import SUFFIXES as JSON_SUFFIXES
 from server.data.json_lines import parse_json_lines
-from server.data.limits import most_bytes
 from server.data.layouts import form_of, with_layout
+from server.data.limits import most_bytes
 from server.data.parquet import parse_table
 from server.data.reading import (
-    MIB,
     PACKINGS,
     ZIP,
     members_of,

@@ -109,7 +109,9 @@ def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
             )
         total += len(rated)
         if total > most:
-            raise InputError(f"{name}: more than {most} ratings, which need more memory than is free")
+            raise InputError(
+                f"{name}: more than {most} ratings, which need more memory than is free"
+            )
         users.append(np.full(len(rated), len(users)))
         items.append(rated + 1)
         values.append(ratings[rated])

@@ -16,9 +16,9 @@ from common.errors import InputError
 from server.data.columns import Columns, by_names
 from server.data.encodings import as_utf8
 from server.data.layouts import LAYOUTS
+from server.data.limits import most_rows
 from server.data.reading import MIB
 from server.data.reading_options import ReadingOptions
-from server.data.limits import most_rows
 from server.data.rows import RatingRows, checked
 
 SUFFIXES: Final = (".json", ".jsonl", ".ndjson")

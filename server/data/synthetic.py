@@ -57,7 +57,8 @@ def synthetic(
     item is taste + item + user + noise. Every user rates at least 5 items (fewer only if there
     are fewer), every item is rated at least once when N ≥ I. Without `rating_count` N is 106 a
     user, less when there are few items. The same arguments give the same ratings. Where a table of
-    all pairs would be large, users are of 64 kinds who choose alike, and time and memory grow with N.
+    all pairs would be large, users are of 64 kinds who choose alike, and time and memory grow with
+    N.
 
     Raises InputError for counts that fit no matrix.
     """
@@ -124,8 +125,10 @@ def _of_kinds(users: int, items: int, rating_count: int, seed: int) -> RatingMat
     tastes = scale * rng.standard_normal((KINDS, TASTE_WIDTH), dtype=np.float32)
     item_taste = rng.standard_normal((items, TASTE_WIDTH), dtype=np.float32)
     kinds = rng.integers(KINDS, size=users)
-    user_taste = np.float32(np.sqrt(1 - KIND_SHARE)) * scale * rng.standard_normal(
-        (users, TASTE_WIDTH), dtype=np.float32
+    user_taste = (
+        np.float32(np.sqrt(1 - KIND_SHARE))
+        * scale
+        * rng.standard_normal((users, TASTE_WIDTH), dtype=np.float32)
     )
     user_taste += np.float32(np.sqrt(KIND_SHARE)) * tastes[kinds]
     popularity = POPULARITY_SPREAD * rng.standard_normal(items, dtype=np.float32)

@@ -19,9 +19,9 @@ from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
 from server.data.columns import role_of
+from server.data.limits import most_rows
 from server.data.parquet import bound_memory, read_in_child
 from server.data.reading import first_line
-from server.data.limits import most_rows
 from server.importing.arrays import MAX_BYTES, checked_size
 
 MODULE: Final = "server.importing.parquet"

@@ -11,6 +11,7 @@ Shapes: U rows that are solved, I rows that are given, N ratings, d embedding wi
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -71,10 +72,8 @@ def _solve(
     targets = np.linspace(0, len(rated.data), parts + 1)[1:-1]
     edges = np.unique([0, *np.searchsorted(rated.indptr, targets), len(solved)])
     tasks = [
-        pool.submit(
-            _rows, rated.indptr, rated.indices, rated.data, base, given, solved, start, end
-        )
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
+        pool.submit(_rows, rated.indptr, rated.indices, rated.data, base, given, solved, start, end)
+        for start, end in pairwise(edges)
     ]
     for task in tasks:
         task.result()
@@ -182,7 +181,7 @@ def _factor(table: Table) -> None:
 
 @exactly
 def _substitute(upper: Table, right: Table) -> None:
-    """x of RᵀR x = b, in the place of b."""
+    """X of RᵀR x = b, in the place of b."""
     width = len(right)
     for k in range(width):
         right[k] /= upper[k, k]
