@@ -90,7 +90,7 @@ def chosen(rows: Triples, *, seed: int) -> tuple[Triples, list[str]]:
     trained = np.zeros(int(users.max()) + 1, dtype=bool)
     trained[users[~tested]] = True
     usable = np.flatnonzero(tested & trained[users])
-    keys = [np.random.default_rng(seed).random(len(usable)), users[usable]]
+    keys: list[NDArray[Any]] = [np.random.default_rng(seed).random(len(usable)), users[usable]]
     if rows.times is not None:
         keys.insert(1, rows.times[usable])
     ordered = usable[np.lexsort(keys)]

@@ -15,13 +15,13 @@ def test_slow_steps_have_a_line_each_and_quick_ones_do_not() -> None:
         now += BETWEEN_LINES
     for user in range(101):
         report("ask", user, 100)
-        now += BETWEEN_LINES / 50
+        now += BETWEEN_LINES / 64
     assert written.getvalue().splitlines() == [
         "train …",
         "train: 1 of 3",
         "train: 2 of 3",
         "train: done (3)",
         "ask …",
-        "ask: 50 of 100",
+        "ask: 64 of 100",
         "ask: done (100)",
     ]
