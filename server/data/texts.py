@@ -42,7 +42,8 @@ class Coded:
         by_code = np.zeros(len(self.places), dtype=values.dtype)
         there = self.places >= 0
         by_code[there] = values[self.places[there]]
-        return by_code[codes]
+        spread: NDArray[Kind] = by_code[codes]
+        return spread
 
 
 def coded(column: pl.Series) -> pl.Series:
