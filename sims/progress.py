@@ -1,12 +1,17 @@
 """Progress of what takes longer than two seconds."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from sims.terminal import notes_wanted
+
+# Seconds between two lines of what is going on, where there are no bars.
+BETWEEN_LINES: Final = 2.0
 
 # Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
@@ -57,15 +62,22 @@ def shown() -> Iterator[Report]:
         yield report
 
 
-def _lines(console: Console) -> Report:
-    """A line when something begins and when it is done."""
-    begun: set[str] = set()
+def _lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Report:
+    """A line when something begins, one for each step that takes a while, and one when it is done.
+
+    So a training of large data has a line an epoch, and thousands of users have a few.
+    """
+    last: dict[str, float] = {}
 
     def report(what: str, done: int, total: int) -> None:
-        if what not in begun:
-            begun.add(what)
+        now = clock()
+        if what not in last:
+            last[what] = now
             console.print(f"{what} …", highlight=False, markup=False)
         if done == total:
             console.print(f"{what}: done ({total})", highlight=False, markup=False)
+        elif done and now - last[what] >= BETWEEN_LINES:
+            last[what] = now
+            console.print(f"{what}: {done} of {total}", highlight=False, markup=False)
 
     return report

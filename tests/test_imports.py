@@ -55,7 +55,7 @@ EXTRA_LIBRARIES = {"client/flower_app.py": {"flwr"}}
 # The rooms of each folder, its modules among them: one row may import those above it.
 ROOMS: dict[str, tuple[str, ...]] = {
     "common": (
-        "errors pinning source text threads",
+        "errors memory pinning source text threads",
         "names files addresses processes tables ratings ranking",
         "models tls_files ids",
         "vicinal",
@@ -96,7 +96,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cli",
         "reference",
     ),
-    "benchmarks": ("cases report timing summary", "page serving", "tuning device bytes"),
+    "benchmarks": ("cases report timing summary", "page serving", "tuning device bytes scale"),
 }
 MAX_LINES = 400
 

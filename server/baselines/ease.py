@@ -28,6 +28,8 @@ PENALTY: Final = 200.0
 MOST: Final = 12_000
 # Users whose products with all items are held at a time: 1.6 GB at 100,000 items.
 USERS_PER_CHUNK: Final = 2048
+# Rows of the table that is inverted which are made at a time.
+ROWS_PER_CHUNK: Final = 512
 
 
 @final
@@ -76,11 +78,21 @@ class Ease:
 
 def _inverse(rows: csr_array, penalty: float) -> NDArray[np.float64]:
     """(A Aᵀ + λ)⁻¹ of A's rows, by Cholesky's factor, in the place of the table itself."""
-    table = np.asfortranarray((rows @ rows.T).toarray())
+    count = rows.shape[0]
+    table = np.empty((count, count))
+    columns = rows.T.tocsr()
+    for start in range(0, count, ROWS_PER_CHUNK):
+        chunk = slice(start, start + ROWS_PER_CHUNK)
+        table[chunk] = (rows[chunk] @ columns).toarray()
     table[np.diag_indices_from(table)] += penalty
-    factor, failed = lapack.dpotrf(table, lower=True, overwrite_a=True)
+    # LAPACK reads columns first; a symmetric table is its own transpose.
+    factor, failed = lapack.dpotrf(table.T, lower=True, overwrite_a=True)
     inverse, failed_too = lapack.dpotri(factor, lower=True, overwrite_c=True)
     assert failed == failed_too == 0  # λ > 0
-    lower: NDArray[np.float64] = np.tril(inverse)
-    lower += np.tril(lower, -1).T
+    for start in range(0, count, ROWS_PER_CHUNK):
+        end = min(start + ROWS_PER_CHUNK, count)
+        square = np.tril(inverse[start:end, start:end])
+        inverse[start:end, start:end] = square + np.tril(square, -1).T
+        inverse[start:end, end:] = inverse[end:, start:end].T
+    lower: NDArray[np.float64] = inverse
     return lower

@@ -11,20 +11,21 @@ from polars.exceptions import PanicException, PolarsError
 from common.errors import InputError
 from server.data.columns import ROLES, SKIPPED, WORDS, Columns, by_names, by_order, role_of
 from server.data.encodings import as_utf8
+from server.data.fields import Body, fields_of
+from server.data.limits import most_rows
 from server.data.reading import first_line
 from server.data.reading_options import ReadingOptions
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import RatingRows, checked
 from server.data.separators import (
-    PADDING,
     SAMPLE_BYTES,
     STAND_IN,
-    Rows,
     cut,
     rows_of,
     sample_lines,
     separator_of,
     shown,
 )
+from server.data.texts import Coded, coded
 
 # A first line of these is what pandas writes for a frame without names.
 _COUNTED: Final = re.compile(r"[0-9]{1,3}", re.ASCII)
@@ -66,15 +67,14 @@ def parse_delimited(
 
     Raises InputError naming file, line and reason.
     """
-    if data.count(b"\n") > MAX_ROWS:
-        raise InputError(f"{name}: more than {MAX_ROWS} lines; filter it first")
+    if data.count(b"\n") > (most := most_rows()):
+        raise InputError(f"{name}: more than {most} lines, which need more memory than is free")
     data, notes = as_utf8(data, name, options.encoding)
     if b"\r" in data and b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     head = head_of(data, name, usual, options, typed=typed)
-    body = data[head.start :] if head.start else data
+    table = _table(data, name, head, options)
     del data
-    table = _table(body, name, head)
     if head.doubtful:
         _refuse_doubtful(table, name, head)
     table, decimal = _decimal_points(table, head.separator)
@@ -236,84 +236,69 @@ def _value(text: str) -> float:
     return float(text.replace(",", "."))
 
 
-def _table(body: bytes, name: str, head: Head) -> pl.DataFrame:
-    """Columns `line` and those of the roles, as text."""
-    separator = head.separator
-    if not body.strip():
+def _table(data: bytes, name: str, head: Head, options: ReadingOptions) -> pl.DataFrame:
+    """Columns `line` and those of the roles: text, as codes; times as whole numbers if they can."""
+    separator, start = head.separator, head.start
+    if not data[start : start + SAMPLE_BYTES].strip() and not data[start:].strip():
         raise InputError(f"{name}: holds no ratings")
     if separator == " ":
-        body = re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb" +", b" ", body))
+        data = re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb" +", b" ", data[start:]))
+        start = 0
     elif len(separator) > 1 or not separator.isascii():
-        if STAND_IN.encode() in body:
+        if data.find(STAND_IN.encode(), start) >= 0:
             raise InputError(f"{name}: holds control characters; give another --separator")
-        body, separator = body.replace(separator.encode(), STAND_IN.encode()), STAND_IN
-    rows, frame, quoted = _frame(body, name, separator, head)
-    padding = PADDING if not quoted else PADDING.replace('"', "")
-    texts = {
-        role: pl.col(f"column_{at + 1}").fill_null("").str.strip_chars(padding).alias(role)
-        for role, at in head.columns.positions.items()
-    }
-    table = frame.with_row_index("line", offset=head.first).select("line", *texts.values())
-    if rows.lines is not None:
-        lines = pl.Series("line", rows.lines[: table.height] + head.first)
-        if len(lines) != table.height:
-            raise InputError(f"{name}: quotes and line ends do not fit; give --separator")
-        table = table.with_columns(lines)
-    blank = pl.all_horizontal(pl.col(list(texts)) == "")
-    if table.select(blank.any()).item() and head.width > 1:
-        # Spreadsheets leave lines of nothing but separators.
-        table = table.filter(~blank)
-    return table
+        data, start = data[start:].replace(separator.encode(), STAND_IN.encode()), 0
+        separator = STAND_IN
+    return _in_rows(Body(data, start, name, separator), head, dated=options.time_unit == "date")
 
 
-def _frame(body: bytes, name: str, separator: str, head: Head) -> tuple[Rows, pl.DataFrame, bool]:
-    """How the text falls into rows, its fields, and whether quotes hold fields together.
+def _in_rows(body: Body, head: Head, *, dated: bool) -> pl.DataFrame:
+    """The text as rows, where quotes may hold fields together or be letters as any other.
 
     Raises InputError for a row of another width.
     """
-    quotes = b'"' in body and separator != STAND_IN
-    ways = {False: (False,), True: (False, True) if separator == "\t" else (True, False)}[quotes]
+    quotes = body.separator != STAND_IN and body.data.find(b'"', body.start) >= 0
+    tabs = body.separator == "\t"
+    ways = {False: (False,), True: (False, True) if tabs else (True, False)}[quotes]
     errors = []
     for quoted in ways:
-        rows = rows_of(body, separator, head.width, quoted=quoted)
+        octets = memoryview(body.data)[body.start :]
+        rows = rows_of(octets, body.separator, head.width, quoted=quoted)
         if rows.fault is not None:
             line, count = rows.fault
             errors.append(
-                f"{name} line {head.first + line}: wrong number of fields: {count}, where line "
-                f"{head.first - 1 if head.named else head.first} has {head.width}"
+                f"{body.name} line {head.first + line}: wrong number of fields: {count}, where "
+                f"line {head.first - 1 if head.named else head.first} has {head.width}"
             )
         elif rows.closed:
             try:
-                return rows, _read(body, separator, head, quoted=quoted), quoted
+                return fields_of(
+                    body,
+                    rows,
+                    head.columns.positions,
+                    head.width,
+                    first=head.first,
+                    quoted=quoted,
+                    dated=dated,
+                )
             except (PolarsError, PanicException, ValueError, OSError) as error:
                 # PanicException is what a panic inside the reader becomes; it is no Exception.
-                errors.append(f"{name}: cannot be read as fields ({first_line(error)})")
+                errors.append(f"{body.name}: cannot be read as fields ({first_line(error)})")
         else:
-            errors.append(f"{name}: a quote is not closed")
+            errors.append(f"{body.name}: a quote is not closed")
     raise InputError(errors[0])
-
-
-def _read(body: bytes, separator: str, head: Head, *, quoted: bool) -> pl.DataFrame:
-    return pl.read_csv(
-        body,
-        has_header=False,
-        separator=separator,
-        quote_char='"' if quoted else None,
-        schema={f"column_{at + 1}": pl.String for at in range(head.width)},
-        columns=sorted(head.columns.positions.values()),
-        empty_string_is_null=False,
-    )
 
 
 def _decimal_points(table: pl.DataFrame, separator: str) -> tuple[pl.DataFrame, list[str]]:
     """3,5 as 3.5, where all ratings are written so."""
     if "rating" not in table.columns:
         return table, []
-    texts = table["rating"]
+    rating = table["rating"]
+    texts = Coded.of(rating).texts
     if (
         not texts.str.contains(",", literal=True).any()
         or not texts.str.contains(_DECIMAL_COMMA).all()
     ):
         return table, []
-    points = texts.str.replace(",", ".", literal=True)
-    return table.with_columns(points.alias("rating")), ["ratings have decimal commas"]
+    points = rating.cast(pl.String).str.replace(",", ".", literal=True)
+    return table.with_columns(coded(points).alias("rating")), ["ratings have decimal commas"]

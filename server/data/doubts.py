@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.ratings import RatingMatrix
 from common.text import one_line
 from server.data.reading_options import ReadingOptions
+from server.data.texts import Coded
 
 # What each code means, for docs/reference.md.
 CODES: Final = {
@@ -170,7 +171,11 @@ def _counts_rows(ids: pl.Series) -> bool:
     """Whether ids are 0, 1, 2, … or 1, 2, 3, … in the order of the rows."""
     if ids[0] not in ("0", "1") or ids[1] not in ("1", "2"):
         return False
-    numbers = ids.cast(pl.Int64, strict=False)
+    # Cheap for nearly all: a running number ends with how many there are.
+    last = pl.Series([ids[-1]]).cast(pl.Int64, strict=False)[0]
+    if last != len(ids) - 1 + int(ids[0]):
+        return False
+    numbers = ids.cast(pl.String).cast(pl.Int64, strict=False)
     if numbers.null_count():
         return False
     return bool((numbers.to_numpy() == np.arange(len(ids)) + int(ids[0])).all())
@@ -188,8 +193,10 @@ def _is_header(table: pl.DataFrame) -> bool:
         first = table[role][0]
         if re.fullmatch(r"-?[0-9.]+", first):
             return False
-        others = table[role][1:].str.contains(r"^-?[0-9.]+$")
-        if not others.all():
+        if (table[role] == first).sum() > 1:
+            return False
+        texts = Coded.of(table[role]).texts
+        if not texts.filter(texts != first).str.contains(r"^-?[0-9.]+$").all():
             return False
     return True
 

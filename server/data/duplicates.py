@@ -50,7 +50,11 @@ class Repeats:
 def repeats_of(rows: Triples) -> Repeats | Triples:
     """What occurs again; the rows by pair where nothing does."""
     levels, times = rows.levels, rows.times
-    pairs = rows.users * (int(rows.items.max(initial=0)) + 1) + rows.items
+    pairs = rows.users.astype(np.int64)
+    pairs *= int(rows.items.max(initial=0)) + 1
+    pairs += rows.items
+    if (pairs[1:] > pairs[:-1]).all():
+        return rows
     order = pl.Series(pairs).arg_sort().to_numpy()
     ordered = pairs[order]
     again = ordered[1:] == ordered[:-1]

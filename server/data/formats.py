@@ -15,9 +15,9 @@ from server.data.forms import is_matrix, parse_matrix, parse_netflix
 from server.data.json_lines import SUFFIXES as JSON_SUFFIXES
 from server.data.json_lines import parse_json_lines
 from server.data.layouts import form_of, with_layout
+from server.data.limits import most_bytes
 from server.data.parquet import parse_table
 from server.data.reading import (
-    MIB,
     PACKINGS,
     ZIP,
     members_of,
@@ -29,7 +29,6 @@ from server.data.reading import (
 from server.data.reading_options import ReadingOptions
 from server.data.rows import RatingRows
 
-MAX_BYTES: Final = 1024 * MIB
 # What separates fields, by the end of the name; anything else is found out.
 SEPARATED: Final = {
     ".csv": ",",
@@ -56,8 +55,8 @@ def read_ratings(
 ) -> RatingRows:
     """The rows of a rating file.
 
-    `max_bytes` bounds the unpacked size: 1 GiB unless given, 64 GiB for JSON lines, which are
-    read line by line. Raises InputError naming file, line and reason.
+    `max_bytes` bounds the unpacked size: what there is memory for unless given, and 64 GiB for
+    JSON lines, which are read line by line. Raises InputError naming file, line and reason.
     """
     options = with_layout(options or ReadingOptions())
     if path.suffix.lower() == ZIP:
@@ -69,7 +68,7 @@ def read_ratings(
     if suffix in JSON_SUFFIXES:
         with open_packed(path) as opened:
             return parse_json_lines(opened, str(path), options, max_bytes=max_bytes)
-    limit = MAX_BYTES if max_bytes is None else max_bytes
+    limit = most_bytes() if max_bytes is None else max_bytes
     return parse(read_file(path, limit=limit), str(path), suffix, options)
 
 
@@ -115,7 +114,7 @@ def _of_archive(path: Path, options: ReadingOptions, max_bytes: int | None) -> R
     if suffix in JSON_SUFFIXES:
         with open_member(path, member) as opened:
             return parse_json_lines(opened, name, options, max_bytes=max_bytes)
-    limit = MAX_BYTES if max_bytes is None else max_bytes
+    limit = most_bytes() if max_bytes is None else max_bytes
     return parse(read_member(path, member, limit=limit), name, suffix, options)
 
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from server.data.encodings import as_utf8
+from server.data.limits import most_rows
 from server.data.reading_options import EMPTY, ReadingOptions
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import RatingRows, checked
 from server.data.separators import STAND_IN, sample_lines, separator_of
 
 # A wider matrix is no table of ratings.
@@ -19,8 +20,8 @@ LEAST_WIDTH: Final = 5
 
 def parse_netflix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
     """Lines `movie:`, and under each the lines user,rating,date of its ratings."""
-    if data.count(b"\n") > MAX_ROWS:
-        raise InputError(f"{name}: more than {MAX_ROWS} lines; filter it first")
+    if data.count(b"\n") > (most := most_rows()):
+        raise InputError(f"{name}: more than {most} lines, which need more memory than is free")
     data, notes = as_utf8(data, name, options.encoding)
     if STAND_IN.encode() in data:
         raise InputError(f"{name}: holds control characters")
@@ -86,7 +87,7 @@ def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
     items: list[NDArray[Any]] = []
     values: list[NDArray[Any]] = []
     places: list[NDArray[Any]] = []
-    width, total = None, 0
+    width, total, most = None, 0, most_rows()
     for number, line in enumerate(rows, start=1):
         if not line:
             continue
@@ -107,8 +108,10 @@ def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
                 f"{len(rated)} ratings of the row: is something else than --drop-ratings missing?"
             )
         total += len(rated)
-        if total > MAX_ROWS:
-            raise InputError(f"{name}: more than {MAX_ROWS} ratings; filter it first")
+        if total > most:
+            raise InputError(
+                f"{name}: more than {most} ratings, which need more memory than is free"
+            )
         users.append(np.full(len(rated), len(users)))
         items.append(rated + 1)
         values.append(ratings[rated])

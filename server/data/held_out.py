@@ -4,6 +4,7 @@ Shapes: U users.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,8 @@ class HeldOut:
     @classmethod
     def of(
         cls,
-        users: NDArray[np.int64],
-        items: NDArray[np.int64],
+        users: NDArray[np.integer[Any]],
+        items: NDArray[np.integer[Any]],
         levels: NDArray[np.uint8],
         user_count: int,
     ) -> "HeldOut":

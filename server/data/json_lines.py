@@ -16,9 +16,10 @@ from common.errors import InputError
 from server.data.columns import Columns, by_names
 from server.data.encodings import as_utf8
 from server.data.layouts import LAYOUTS
+from server.data.limits import most_rows
 from server.data.reading import MIB
 from server.data.reading_options import ReadingOptions
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import RatingRows, checked
 
 SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
 MAX_BYTES: Final = 64 * 1024 * MIB
@@ -52,7 +53,7 @@ def parse_json_lines(
     roles = {role: names[at] for role, at in columns.positions.items()}
     frames, chunk = [], [_row(head, roles, where)]
     places = [place]
-    count = 1
+    count, most = 1, most_rows()
     for place, found in objects:
         chunk.append(_row(found, roles, f"{name} {unit} {place}"))
         places.append(place)
@@ -60,8 +61,10 @@ def parse_json_lines(
             frames.append(_frame(places, chunk, roles))
             chunk, places = [], []
         count += 1
-        if count > MAX_ROWS:
-            raise InputError(f"{name}: more than {MAX_ROWS} ratings; filter it first")
+        if count > most:
+            raise InputError(
+                f"{name}: more than {most} ratings, which need more memory than is free"
+            )
     frames.append(_frame(places, chunk, roles))
     table = pl.concat([each for each in frames if each.height])
     # Of a whole record most is no rating: a note on what is left out would say nothing.

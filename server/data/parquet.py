@@ -21,9 +21,10 @@ from polars.exceptions import PanicException, PolarsError
 from common.errors import InputError
 from common.processes import module_command
 from server.data.columns import by_names
+from server.data.limits import most_rows
 from server.data.reading import MIB, first_line
 from server.data.reading_options import ReadingOptions
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import RatingRows, checked
 
 if sys.platform != "win32":
     import resource
@@ -124,8 +125,8 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
         found = by_names(names, name, options)
         columns = {role: names[at] for role, at in found.positions.items()}
         # The row count stands in the footer: known before anything is decompressed.
-        if (rows := lazy.select(pl.len()).collect().item()) > MAX_ROWS:
-            raise InputError(f"{name}: {rows} rows; at most {MAX_ROWS} are read")
+        if (rows := lazy.select(pl.len()).collect().item()) > (most := most_rows()):
+            raise InputError(f"{name}: {rows} rows; there is memory for {most}")
         for role, column in columns.items():
             _refuse_type(name, role, column, schema[column])
         return lazy.select(

@@ -109,11 +109,11 @@ def _up_to(limit: int, stream: io.BufferedIOBase) -> bytes | None:
 
     By pieces: what is asked for at a time is set aside at once, whatever comes.
     """
-    parts, size = [], 0
+    # It gives its buffer away; joined parts would be there twice.
+    whole, size = io.BytesIO(), 0
     while size <= limit and (part := stream.read(CHUNK)):
-        parts.append(part)
-        size += len(part)
-    return None if size > limit else b"".join(parts)
+        size += whole.write(part)
+    return None if size > limit else whole.getvalue()
 
 
 @contextmanager

@@ -15,14 +15,18 @@ from common.ratings import RatingMatrix, RatingScale
 from server.data.doubts import Doubt, doubts_about
 from server.data.duplicates import Repeats, repeats_of
 from server.data.held_out import HeldOut
+from server.data.limits import most_rows
 from server.data.reading_options import EMPTY, ReadingOptions
 from server.data.scales import USUAL_SCALES, WantedScale, settled, suggestion
+from server.data.texts import Coded, as_floats, coded
 from server.data.times import as_seconds, unreadable
 from server.data.triples import Triples, chosen
 
-MAX_ROWS = 100_000_000
 # Every interaction is as much as any other.
 IMPLICIT = RatingScale(1, 1, 1)
+_MOST_INDEX = 2**31 - 2
+# Rows that are worked on at once.
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class IndexedRatings:
 
 @dataclass(frozen=True)
 class RatingRows:
-    """Rows of one file: columns `line`, `user`, `item` (text), `rating` and perhaps `timestamp`.
+    """Rows of one file: columns `line`, `user`, `item` (as codes), `rating`, perhaps `timestamp`.
 
     `name` and `unit` ("line" or "row") are for messages. Use `checked` to make one. Where a test
     file's rows follow, `test_rows` says how many, and `test_name` whose they are.
@@ -99,7 +103,8 @@ class RatingRows:
         if scale is not None:
             wanted = WantedScale(scale.minimum, scale.maximum, scale.step)
         graded, levels, shift, said = rows._levels(wanted)
-        tested = np.arange(len(users)) >= rows.table.height - rows.test_rows
+        tested = np.zeros(len(users), dtype=bool)
+        tested[rows.table.height - rows.test_rows :] = True
         once, again = rows._once(Triples(users, items, levels, rows._times(), tested))
         kept, core = _dense_enough(once, rows.options.min_ratings, self.name)
         told: list[str] = []
@@ -133,6 +138,8 @@ class RatingRows:
             return self
         rating = pl.col("rating")
         values = [each for each in self.options.drop_ratings or () if isinstance(each, float)]
+        if not values and not self.options.implicit:
+            return self
         dropped = rating.is_in(values)
         if self.options.implicit:
             dropped = dropped | (rating <= 0)
@@ -151,22 +158,25 @@ class RatingRows:
             test_rows=self.test_rows - tested,
         )
 
-    def _indices(self, column: str, first: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    def _indices(self, column: str, first: int | None) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         """Index of every row's id [N], and the ids by index (empty when ids are fixed)."""
-        texts = self.table[column]
+        found = Coded.of(self.table[column])
         if first is not None:
-            numbers = texts.cast(pl.Int64, strict=False).fill_null(first - 1)
-            return numbers.to_numpy() - first, ()
-        names = texts.unique().to_list()
+            numbers = found.texts.cast(pl.Int64, strict=False).fill_null(first - 1).to_numpy()
+            # What is beyond all indices is as wrong as what is below them.
+            numbers = np.where((numbers < first) | (numbers > _MOST_INDEX), first - 1, numbers)
+            return found.spread((numbers - first).astype(np.int32)), ()
+        names = found.texts.to_list()
         if all(re.fullmatch(r"0|[1-9][0-9]{0,17}", name, re.ASCII) for name in names):
-            names.sort(key=int)
+            order = np.argsort(np.array(list(map(int, names))))
         else:
-            names.sort()
-        codes = pl.Series(np.arange(len(names)))
-        return texts.replace_strict(pl.Series(names), codes).to_numpy(), tuple(names)
+            order = np.array(sorted(range(len(names)), key=names.__getitem__))
+        ranks = np.empty(len(names), dtype=np.int32)
+        ranks[order] = np.arange(len(names), dtype=np.int32)
+        return found.spread(ranks), tuple(names[at] for at in order)
 
     def _refuse_outside(
-        self, column: str, indices: NDArray[np.int64], first: int, count: int
+        self, column: str, indices: NDArray[np.int32], first: int, count: int
     ) -> None:
         bad = np.flatnonzero((indices < 0) | (indices >= count))
         if len(bad):
@@ -183,15 +193,19 @@ class RatingRows:
         """The scale, every row's level on it, what was added to the ratings, and notes."""
         if self.options.implicit:
             return IMPLICIT, np.zeros(self.table.height, dtype=np.uint8), 0.0, ()
-        values = self.table["rating"].to_numpy()
-        found = settled(values, wanted)
+        values = self.table["rating"]
+        # Distinct ratings are few, and the first that is on no scale is the first row's that is.
+        distinct = values.unique(maintain_order=True).to_numpy()
+        found = settled(distinct, wanted)
         if not isinstance(found, int):
-            return found.scale, found.levels, found.shift, found.notes
-        reason = f"rating {values[found]:g} is out of scale "
+            return found.scale, _spread(values, distinct, found.levels), found.shift, found.notes
+        bad, hint = float(distinct[found]), suggestion(distinct)
+        row = (values == bad).arg_max() or 0
+        reason = f"rating {bad:g} is out of scale "
         if wanted is None:
             usual = "; ".join(map(str, USUAL_SCALES))
-            raise self.refuse(found, f"{reason}(none of the usual: {usual}): {suggestion(values)}")
-        raise self.refuse(found, f"{reason}{_scale_text(wanted)}: {suggestion(values)}")
+            raise self.refuse(row, f"{reason}(none of the usual: {usual}): {hint}")
+        raise self.refuse(row, f"{reason}{_scale_text(wanted)}: {hint}")
 
     def _times(self) -> NDArray[np.int64] | None:
         if "timestamp" not in self.table.columns:
@@ -251,6 +265,20 @@ def _dense_enough(rows: Triples, least: int | None, name: str) -> tuple[Triples,
     return rows.take(core), [note] if gone else []
 
 
+def _spread(
+    values: pl.Series, distinct: NDArray[np.float64], levels: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Every row's level [N], by that of its rating."""
+    order = np.argsort(distinct)
+    ordered, graded = distinct[order], levels[order]
+    found = np.empty(len(values), dtype=np.uint8)
+    numbers = values.to_numpy()
+    for start in range(0, len(found), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = graded[np.searchsorted(ordered, numbers[part])]
+    return found
+
+
 def checked(
     raw: pl.DataFrame,
     name: str,
@@ -268,19 +296,17 @@ def checked(
     options = options or ReadingOptions()
     if raw.height == 0:
         raise InputError(f"{name}: holds no ratings")
-    if raw.height > MAX_ROWS:
-        raise InputError(f"{name}: more than {MAX_ROWS} ratings; filter it first")
+    if raw.height > (most := most_rows()):
+        raise InputError(f"{name}: more than {most} ratings, which need more memory than is free")
     raw, notes = _without_empty(raw, options, notes)
     if raw.height == 0:
         raise InputError(f"{name}: no rating is a number")
-    faults = {
-        "user": raw["user"].is_null() | (raw["user"] == ""),
-        "item": raw["item"].is_null() | (raw["item"] == ""),
-    }
+    raw = raw.with_columns(coded(raw[role]) for role in ("user", "item"))
+    faults = {role: raw[role].is_null() | (raw[role] == "") for role in ("user", "item")}
     parsed = raw
     said: list[str] = []
     if "rating" in raw.columns:
-        ratings = raw["rating"].cast(pl.Float64, strict=False)
+        ratings = as_floats(raw["rating"])
         faults["rating"] = ratings.is_null() | ~ratings.is_finite()
         parsed = parsed.with_columns(ratings.alias("rating"))
     if "timestamp" in raw.columns:
@@ -313,7 +339,7 @@ def _without_empty(
     """Without rows whose rating is no number, where that means none; and notes."""
     if EMPTY not in (options.drop_ratings or ()) or "rating" not in raw.columns:
         return raw, notes
-    ratings = raw["rating"].cast(pl.Float64, strict=False)
+    ratings = as_floats(raw["rating"])
     kept = ratings.is_finite().fill_null(False)
     gone = raw.height - int(kept.sum())
     if not gone:

@@ -84,7 +84,7 @@ class Rows:
     closed: bool
 
 
-def rows_of(data: bytes, separator: str, width: int, *, quoted: bool) -> Rows:
+def rows_of(data: bytes | memoryview, separator: str, width: int, *, quoted: bool) -> Rows:
     """Count the fields of every row; a blank row is none. One pass in bounded memory."""
     octets = np.frombuffer(data, dtype=np.uint8)
     mark = ord(separator)
@@ -118,18 +118,18 @@ def rows_of(data: bytes, separator: str, width: int, *, quoted: bool) -> Rows:
             row, found = fault
             return Rows(None, (int(numbers[row - 1]) if row else row_line, found), not inside)
         row_line = int(numbers[-1]) if len(numbers) else row_line
-    if carried != width - 1 and data[row_start:].strip():
+    if carried != width - 1 and bytes(data[row_start:]).strip():
         return Rows(None, (row_line, carried + 1), not inside)
     return Rows(np.concatenate(starts) if several else None, None, not inside)
 
 
 def _fault(
-    data: bytes, counts: NDArray[np.int64], edges: NDArray[np.int64], width: int
+    data: bytes | memoryview, counts: NDArray[np.int64], edges: NDArray[np.int64], width: int
 ) -> tuple[int, int] | None:
     """The first row that is not blank and has another number of fields, and how many it has."""
     wrong = counts != width - 1
     wrong &= (counts > 0) | (np.diff(edges) > 1)
     for row in np.flatnonzero(wrong):
-        if data[edges[row] : edges[row + 1]].strip():
+        if bytes(data[edges[row] : edges[row + 1]]).strip():
             return int(row), int(counts[row]) + 1
     return None

@@ -4,6 +4,7 @@ Shapes: N rows, U users, I items.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,13 @@ class Triples:
     tested  which rows are held out of training [N]
     """
 
-    users: NDArray[np.int64]
-    items: NDArray[np.int64]
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
     levels: NDArray[np.uint8]
     times: NDArray[np.int64] | None
     tested: NDArray[np.bool_]
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Triples":
+    def take(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Triples":
         """Some of the rows, by index or by mask."""
         times = None if self.times is None else self.times[rows]
         return Triples(
@@ -40,9 +41,9 @@ class Triples:
         item_ids: tuple[str, ...] | None,
     ) -> RatingMatrix:
         """The same ratings; rows have to be in the order of a matrix: by user, then item."""
-        indptr = np.zeros(shape[0] + 1, dtype=np.int64)
-        np.cumsum(np.bincount(self.users, minlength=shape[0]), out=indptr[1:])
-        items = self.items.astype(np.int32)
+        edges = np.arange(shape[0] + 1, dtype=self.users.dtype)
+        indptr = np.searchsorted(self.users, edges).astype(np.int64)
+        items = self.items.astype(np.int32, copy=False)
         return RatingMatrix(indptr, items, self.levels, shape[1], scale, user_ids, item_ids)
 
     def core(self, least: int) -> NDArray[np.bool_]:
@@ -69,7 +70,7 @@ class Triples:
         left_users, users = np.unique(self.users, return_inverse=True)
         left_items, items = np.unique(self.items, return_inverse=True)
         rows = Triples(
-            users.astype(np.int64), items.astype(np.int64), self.levels, self.times, self.tested
+            users.astype(np.int32), items.astype(np.int32), self.levels, self.times, self.tested
         )
         return (
             rows,
@@ -89,7 +90,7 @@ def chosen(rows: Triples, *, seed: int) -> tuple[Triples, list[str]]:
     trained = np.zeros(int(users.max()) + 1, dtype=bool)
     trained[users[~tested]] = True
     usable = np.flatnonzero(tested & trained[users])
-    keys = [np.random.default_rng(seed).random(len(usable)), users[usable]]
+    keys: list[NDArray[Any]] = [np.random.default_rng(seed).random(len(usable)), users[usable]]
     if rows.times is not None:
         keys.insert(1, rows.times[usable])
     ordered = usable[np.lexsort(keys)]

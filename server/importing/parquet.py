@@ -19,9 +19,9 @@ from polars.exceptions import PanicException, PolarsError
 
 from common.errors import InputError
 from server.data.columns import role_of
+from server.data.limits import most_rows
 from server.data.parquet import bound_memory, read_in_child
 from server.data.reading import first_line
-from server.data.rows import MAX_ROWS
 from server.importing.arrays import MAX_BYTES, checked_size
 
 MODULE: Final = "server.importing.parquet"
@@ -70,8 +70,8 @@ def wanted(data: bytes, name: str, kind: str, column: str | None) -> pl.DataFram
         lazy = pl.scan_parquet(io.BytesIO(data))
         schema = lazy.collect_schema()
         # The row count stands in the footer: known before anything is decompressed.
-        if (rows := lazy.select(pl.len()).collect().item()) > MAX_ROWS:
-            raise InputError(f"{name}: {rows} rows; at most {MAX_ROWS} are read")
+        if (rows := lazy.select(pl.len()).collect().item()) > (most := most_rows()):
+            raise InputError(f"{name}: {rows} rows; there is memory for {most}")
         if column is not None and column not in schema:
             raise InputError(f"{name}: no column {column[:40]!r} among {_listed(schema)}")
         if kind == "ids":

@@ -103,3 +103,21 @@ def test_the_size_of_yelp_takes_seconds() -> None:
     assert time.process_time() - start < 20
     assert len(made) == 555_374
     assert made.item_counts().min() >= 1
+
+
+def test_many_users_choose_as_their_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.data.synthetic.MAX_CELLS", 1000)
+    made = synthetic(900, 700, 60_000, seed=3)
+    assert (made.user_count, made.item_count, len(made)) == (900, 700, 60_000)
+    assert made.item_counts().min() >= 1 and np.diff(made.indptr).min() >= 5
+    assert made.item_counts().max() > 10 * np.median(made.item_counts())
+    assert synthetic(900, 700, 60_000, seed=3).digest() == made.digest()
+    assert synthetic(900, 700, 60_000, seed=4).digest() != made.digest()
+    # Everything is rated by who has to.
+    assert len(synthetic(40, 30, 1200, seed=0)) == 1200
+
+
+def test_more_than_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.data.synthetic.available_memory", lambda: 1 << 20)
+    with pytest.raises(InputError, match=r"needs \d+ MiB, and 1 MiB are free"):
+        synthetic(100_000, 90_000, 10_000_000)
