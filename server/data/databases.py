@@ -27,10 +27,11 @@ from common.errors import InputError
 from common.names import nearest
 from common.text import one_line
 from server.data.columns import by_names
+from server.data.limits import most_rows
 from server.data.parquet import NOTES, SECONDS, child, read_in_child
 from server.data.reading import first_line
 from server.data.reading_options import ReadingOptions, plain_path
-from server.data.rows import MAX_ROWS, RatingRows, checked
+from server.data.rows import RatingRows, checked
 
 SCHEMES: Final = ("postgresql", "postgres", "sqlite", "duckdb")
 SQLITE: Final = "sqlite"
@@ -225,7 +226,7 @@ def _copied(
             for role, name in columns.items()
         ]
         query = sql.SQL("COPY (SELECT {} FROM {} LIMIT {}) TO STDOUT (FORMAT csv)").format(
-            sql.SQL(", ").join(chosen), whole, sql.Literal(MAX_ROWS + 1)
+            sql.SQL(", ").join(chosen), whole, sql.Literal(most_rows() + 1)
         )
         parts, size = [], 0
         with cursor.copy(query) as copy:
@@ -299,7 +300,7 @@ def _of_sqlite(table: Table, options: ReadingOptions) -> tuple[pl.DataFrame, tup
             cursor = connection.execute(f"SELECT * FROM {whole} LIMIT 0")
             columns, notes = _columns([each[0] for each in cursor.description], table, options)
             chosen = ", ".join(_sqlite_role(role, name) for role, name in columns.items())
-            cursor = connection.execute(f"SELECT {chosen} FROM {whole} LIMIT {MAX_ROWS + 1}")
+            cursor = connection.execute(f"SELECT {chosen} FROM {whole} LIMIT {most_rows() + 1}")
             schema = dict.fromkeys(columns, pl.String)
             parts = [pl.DataFrame(schema=schema)]
             while rows := cursor.fetchmany(FETCHED):
@@ -346,7 +347,7 @@ def _of_duckdb(_data: bytes, shown: str) -> pl.DataFrame:
                 f"{_duckdb_role(role, types[column], _quoted(column))} AS {_quoted(role)}"
                 for role, column in columns.items()
             )
-            found = connection.execute(f"SELECT {chosen} FROM {whole} LIMIT {MAX_ROWS + 1}")
+            found = connection.execute(f"SELECT {chosen} FROM {whole} LIMIT {most_rows() + 1}")
             rows: dict[str, list[pl.Series]] = {role: [] for role in columns}
             while batch := found.fetchmany(FETCHED):
                 for role, values in zip(columns, zip(*batch, strict=True), strict=True):
