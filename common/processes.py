@@ -1,16 +1,22 @@
 """Processes of this code: how they are started, when they end, what they have used."""
 
+import math
 import operator
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, final
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Of processor time, as Linux tells a process of its groups.
+_GROUPS: Final = Path("/proc/self/cgroup")
+_GROUP_FILES: Final = Path("/sys/fs/cgroup")
 
 # The folder that our packages lie in.
 ROOT: Final = str(Path(__file__).absolute().parents[1])
@@ -45,6 +51,43 @@ class _Pin:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # By name: another machine may hold this code elsewhere, and nobody else has this name.
         return import_module, ("vicinal",)
+
+
+def core_count(groups: Path = _GROUPS, files: Path = _GROUP_FILES) -> int:
+    """Cores that this process may keep busy: by its affinity and by its groups' quota.
+
+    groups, files  where Linux tells of the groups (cgroup v1 or v2); elsewhere there are none
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *map(math.ceil, _quotas(groups, files))]))
+
+
+def _quotas(groups: Path, files: Path) -> Iterator[float]:
+    """Cores' worth of time that each group around this process may use, where it is limited."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = files / controllers if controllers else files
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            with suppress(OSError, ValueError):
+                if controllers:
+                    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                    quota, period = (float((folder / name).read_text()) for name in names)
+                else:
+                    quota, period = map(float, (folder / "cpu.max").read_text().split())
+                if quota > 0 and period > 0:
+                    yield quota / period
 
 
 class HasDescriptor(Protocol):

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import common
-from common.errors import InputError
+from common.errors import InputError, VicinalError
 from common.files import write_file
 from common.names import unknown
 from common.ranking import Counts
@@ -53,6 +53,7 @@ class RunConfig(BaseModel):
         default="", description="folder with one device file per client, read by them alone"
     )
     result: str = Field(description="JSON file that the server app writes")
+    run: str = Field(default="", description="a name that the result repeats")
     clients: int = Field(default=1, ge=1, description="how many must be connected")
     preset: str = Field(default="vicinal", description="settings of the vicinal defense, by name")
     neighbors: int = Field(default=-1, ge=-1, description="k; -1 keeps the preset's")
@@ -117,6 +118,18 @@ def main(grid: Grid, context: Context) -> None:
     """Raises VicinalError; Flower then marks the run as failed and its log has the reason."""
     limit_threads()
     config = RunConfig.of(dict(context.run_config))
+    # Whatever happens, an earlier run's result is not taken for this one's.
+    Path(config.result).unlink(missing_ok=True)
+    try:
+        result = measured(grid, config)
+    except VicinalError as error:
+        write_result(config, {"failed": str(error)})
+        raise
+    write_result(config, result)
+
+
+def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:
+    """What the fleet reports, for JSON. Raises VicinalError."""
     recommender = read_deployment(Path(config.deployment))
     # The run config names no margin, which few users lower; k it names, and is refused.
     asked = config.settings(recommender.version.manifest.model)
@@ -132,7 +145,7 @@ def main(grid: Grid, context: Context) -> None:
     )
     start = time.perf_counter()
     counts = serve_fleet(grid, recommender, job, report=_report)
-    result = {
+    return {
         "version": recommender.version.digest,
         "source_digest": job.source_digest,
         "preset": job.preset,
@@ -144,7 +157,12 @@ def main(grid: Grid, context: Context) -> None:
         **measures(counts),
         "seconds": time.perf_counter() - start,
     }
-    write_file(Path(config.result), (json.dumps(result, indent=2) + "\n").encode())
+
+
+def write_result(config: RunConfig, result: dict[str, Any]) -> None:
+    """Raises OSError."""
+    marked = {"run": config.run, **result}
+    write_file(Path(config.result), (json.dumps(marked, indent=2) + "\n").encode())
 
 
 def measures(counts: Counts) -> dict[str, Any]:

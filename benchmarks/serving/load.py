@@ -20,8 +20,7 @@ import numpy as np
 from benchmarks.report import Section, progress, run, table
 from benchmarks.serving.load_server import Histograms, Server, quantile, started
 from client.link.connection import Connection
-from common.processes import module_command
-from server.front.run import core_count
+from common.processes import core_count, module_command
 from sims.load.generator import Load
 
 PRESET: Final = "paper"

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from common.addresses import is_loopback
+from common.processes import core_count
 from server.front.endpoint import Endpoint, Listening
 from server.front.parsing import Parsing
 from server.front.rotation import Retraining, Rotation
@@ -22,13 +22,6 @@ from server.trust.guard import Guard
 from server.trust.receipts import Receipts
 from server.versions.catalog import GRACE_SECONDS, Catalog, Served
 from server.workers.crew import Crew, QueueLimits
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,13 @@ def grid(
     A cell that has a result is not run again, so that an interrupted grid goes on where it
     stopped. The folder holds results.parquet and tables.md in the end.
     """
-    import os
     import time
 
     from rich.console import Console
 
     from common.errors import VicinalError
     from common.files import write_output
+    from common.processes import core_count
     from sims.grid.config import read_config
     from sims.grid.page import page_of
     from sims.grid.results import add_run, runs_in, write_parquet
@@ -54,7 +54,7 @@ def grid(
 
     asked = read_config(config)
     folder = folder or Path("runs/grid") / asked.digest()
-    processes, start = processes or os.cpu_count() or 1, time.monotonic()
+    processes, start = processes or core_count(), time.monotonic()
     try:
         with shown() as report:
             results = run_grid(

@@ -24,10 +24,26 @@ def simulate(
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
         int | None,
-        typer.Option("--processes", min=1, help="Clients at work at a time; default: one a core."),
+        typer.Option(
+            "--processes",
+            min=1,
+            help="Clients at work at a time; default: as many as this machine's cores allow.",
+        ),
     ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus", min=1, help="Cores that Ray sets aside per client; default: 1."),
+    ] = None,
+    num_gpus: Annotated[
+        float,
+        typer.Option("--num-gpus", min=0, help="What share of a GPU Ray gives each client."),
+    ] = 0.0,
     folder: Annotated[
-        Path, typer.Option("--folder", help="Folder of the fleet's files, its result and its logs.")
+        Path,
+        typer.Option(
+            "--folder",
+            help="Folder of the fleet's files, its result and its logs; one run's at a time.",
+        ),
     ] = Path("runs/simulate"),
     prepare_only: Annotated[
         bool,
@@ -51,7 +67,9 @@ def simulate(
     from server.model_store import ModelStore
     from sims.evaluation.experiment import prepare
     from sims.fleet.report import fleet_json, fleet_table
-    from sims.fleet.run import command_line, run_fleet, write_files
+    from sims.fleet.resources import Resources
+    from sims.fleet.run import command_line, require_fleet, run_fleet, write_files
+    from sims.processes.lock import locked
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
@@ -62,12 +80,14 @@ def simulate(
     if settings.neighbors != asked.neighbors and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
-    with shown() as progress:
+    require_fleet(prepared, clients, settings)
+    resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus)
+    with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:
             recommender = prepared.train(opened, robust=defense.robust, progress=progress)
         if prepare_only:
             files = write_files(folder, prepared, recommender, clients, preset, settings)
-            typer.echo(command_line(files, clients))
+            typer.echo(command_line(files, clients, resources))
             return
         result = run_fleet(
             folder,
@@ -76,7 +96,7 @@ def simulate(
             clients=clients,
             preset=preset,
             settings=settings,
-            processes=processes,
+            resources=resources,
             report=progress,
         )
     Console().print(fleet_table(prepared, result, defense.name))

@@ -23,9 +23,13 @@ from server.versions.deployment import write_deployment
 
 @dataclass(frozen=True)
 class FleetFiles:
-    """Where everything lies, absolute: Flower's processes work elsewhere."""
+    """Where everything lies, absolute: Flower's processes work elsewhere.
+
+    run  what the result of this run, and of no other, is marked with
+    """
 
     folder: Path
+    run: str
 
     @property
     def run_config(self) -> Path:
@@ -56,7 +60,7 @@ def write_fleet_files(
     if not 1 <= clients <= users:
         raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
     recommender.neighborhood(0, settings)  # refuses now what every client would be refused
-    files = FleetFiles(folder.resolve())
+    files = FleetFiles(folder.resolve(), secrets.token_hex(16))
     make_folder(files.folder)
     secret = secrets.token_bytes(SECRET_BYTES)
     write_deployment(files.folder / "deployment", recommender, secret)
@@ -65,6 +69,7 @@ def write_fleet_files(
         path = files.folder / "devices" / partition_file_name(partition, clients)
         write_local_ratings(path, own)
     config = {
+        "run": files.run,
         "deployment": str(files.folder / "deployment"),
         "device-ratings": str(files.folder / "devices"),
         "result": str(files.result),

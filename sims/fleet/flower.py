@@ -28,13 +28,20 @@ from typing import IO, Final, Self, final
 import tomli_w
 
 from common.errors import InputError, VicinalError
+from sims.fleet.resources import Resources
+from sims.processes.guard import Guard
 from sims.processes.marked import stop_processes, uninterrupted
 
 PACKAGES: Final = ("common", "server", "client")
 START_SECONDS: Final = 60
 # A SuperLink that ended its runs leaves within a second; Ray takes a few more.
 STOP_SECONDS: Final = 10
-_COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")
+# What a terminal is told by: colors, and where to write next.
+_COLORS: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+NO_PLACE: Final = (
+    "no client fits on this machine: give fewer --cpus and --num-gpus per client, "
+    "or more --processes"
+)
 
 
 @final
@@ -53,6 +60,8 @@ class LocalFlower:
             tempfile.mkdtemp(prefix="vicinal-flower-", dir=_short_temporary_folder())
         )
         self._environment = _environment(self._folder)
+        self._mark = f"FLWR_HOME={self._environment['FLWR_HOME']}"
+        self._guard = Guard(self._mark, self._folder)
         self._started: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
@@ -73,24 +82,28 @@ class LocalFlower:
         self._stop()
 
     def run(
-        self, run_config: Path, *, clients: int, processes: int, on_line: Callable[[str], None]
+        self,
+        run_config: Path,
+        *,
+        clients: int,
+        resources: Resources,
+        on_line: Callable[[str], None],
     ) -> None:
-        """Run the app to its end with `clients` virtual clients on `processes` processes.
+        """Run the app to its end with `clients` virtual clients.
 
         Every line of the run's log is kept and handed on without colors. Raises VicinalError
         with the reason and the log's path when the run did not complete.
         """
-        federation = (
-            f"num-supernodes={clients} client-resources-num-cpus=1 client-resources-num-gpus=0.0 "
-            f"init-args-num-cpus={processes}"
-        )
         arguments = ["run", str(self._app), "--stream", "--run-config", str(run_config)]
         with self.log.open("w", encoding="utf-8") as log:
-            program = self._spawn("flwr", *arguments, "--federation-config", federation)
+            program = self._spawn(
+                "flwr", *arguments, "--federation-config", resources.federation(clients)
+            )
             for line in self._lines(program):
-                log.write(line)
+                plain = printable(line)
+                log.write(f"{plain}\n")
                 log.flush()
-                on_line(_COLORS.sub("", line).rstrip())
+                on_line(plain)
         # The exit code is 0 for a failed run too.
         status = self._status()
         if status != "finished:completed":
@@ -175,11 +188,11 @@ class LocalFlower:
     def _stop(self) -> None:
         with uninterrupted():
             roots = [process.pid for process in self._started if process.poll() is None]
-            mark = f"FLWR_HOME={self._environment['FLWR_HOME']}"
-            stop_processes(mark, roots, grace=STOP_SECONDS)
+            stop_processes(self._mark, roots, grace=STOP_SECONDS)
             for process in self._started:
                 process.wait()
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._guard.dismiss()
 
 
 def stage_app(checkout: Path, folder: Path) -> Path:
@@ -210,10 +223,18 @@ def stage_app(checkout: Path, folder: Path) -> Path:
 
 
 def failure(log: Path) -> str | None:
-    """The last reason of ours in a run's log."""
-    text = _COLORS.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    """The last reason of ours in a run's log, or one of Flower's that is known."""
+    text = log.read_text(encoding="utf-8", errors="replace")
     reasons = re.findall(r"common\.errors\.(?:Vicinal|Input)Error: (.+)", text)
-    return str(reasons[-1]).strip() if reasons else None
+    if reasons:
+        return str(reasons[-1]).strip()
+    return NO_PLACE if "ActorPool is empty" in text else None
+
+
+def printable(line: str) -> str:
+    """A line of Flower's or Ray's without colors, and without what else moves a terminal."""
+    text = _COLORS.sub("", line).rstrip().expandtabs()
+    return "".join(each for each in text if each.isprintable())
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -11,12 +11,10 @@ attack's options nor the whole of the vicinal settings: its numbers are read, an
 those settings refuses them.
 """
 
-import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -24,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InputError
-from common.files import open_lock, write_output
+from common.files import write_output
 from common.vicinal.settings import Space, StepRule
 from sims.attacks.budget import ATTACK_SIZE, Goal
 from sims.attacks.options import Value
@@ -362,15 +360,3 @@ def runs_in(folder: Path) -> list[GridRun]:
         return [GridRun.model_validate_json(line) for line in lines]
     except ValidationError:
         raise InputError(f"{path}: damaged; delete it to go on without it") from None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Raises InputError when another process works in the same folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_lock(folder / "lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process works in {folder}: wait for it") from None
-        yield

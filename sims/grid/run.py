@@ -29,12 +29,12 @@ from sims.grid.ray_session import ray_session, shipped
 from sims.grid.results import (
     CellResult,
     cell_path,
-    locked,
     read_result,
     refuse_old,
     result_of,
     write_result,
 )
+from sims.processes.lock import locked
 from sims.processes.marked import interruptible
 from sims.progress import Report
 from sims.terminal import notes_wanted

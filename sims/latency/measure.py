@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 
 from common.errors import VicinalError
-from sims.grid.results import locked
 from sims.latency.conditions import LOOPBACK, linked
 from sims.latency.plan import Plan, Scenario, Setting, SideName
 from sims.latency.results import CallResult, ScenarioResult, read_scenario, write_scenario
 from sims.latency.servers import Server, device_timings, load_result, served
 from sims.load.generator import Call
 from sims.processes.children import Children, split_cores
+from sims.processes.lock import locked
 from sims.processes.marked import interruptible
 from sims.progress import Report
 

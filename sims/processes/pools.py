@@ -5,7 +5,6 @@ started them answers it for all.
 """
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from common.processes import Pinned, end_with
+from common.processes import Pinned, core_count, end_with
 from common.threads import limit_threads
 
 R = TypeVar("R")
@@ -43,7 +42,7 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        processes or os.cpu_count() or 1,
+        processes or core_count(),
         mp_context=context,
         initializer=Pinned(_start_worker),
         initargs=(reader, start, arguments),

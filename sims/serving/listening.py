@@ -14,10 +14,11 @@ import uvloop
 from common.addresses import join_address
 from common.errors import InputError
 from common.files import stored_secret, write_output
+from common.processes import core_count
 from server.front.doorman import DoorLimits
 from server.front.endpoint import Listening
 from server.front.rotation import Retraining
-from server.front.run import FrontOptions, core_count, serve_front
+from server.front.run import FrontOptions, serve_front
 from server.reports.tally import FILE_NAME, Tally, measured_by
 from server.trust import receipts
 from server.trust.budget_file import FILE_NAME as BUDGETS_FILE

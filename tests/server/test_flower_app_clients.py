@@ -1,5 +1,6 @@
 """The server app and clients that fail, lie or do not belong: the run ends and names them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_one_bad_client_of_twelve_ends_the_run(
     files = write_files(tmp_path, fleet)
     with pytest.raises(VicinalError, match=says):
         run(files, {FAULTY: fault})
-    assert not files.result.exists()
+    assert set(json.loads(files.result.read_bytes())) == {"run", "failed"}
 
 
 def test_the_reason_is_found_in_a_traceback(fleet: Fleet, tmp_path: Path) -> None:

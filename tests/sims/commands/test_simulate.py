@@ -21,7 +21,8 @@ from common.vicinal.settings import capped, preset
 from server.model_store import ModelStore
 from sims.evaluation.defenses import defense_named
 from sims.evaluation.experiment import Experiment, prepare
-from sims.fleet.run import CHECKOUT, run_fleet
+from sims.fleet.run import CHECKOUT, checked_result, run_fleet
+from sims.processes.lock import locked
 from sims.processes.marked import marked_processes, stop_processes
 from sims.progress import quiet
 
@@ -159,15 +160,71 @@ def test_a_failed_run_says_why_and_leaves_nothing(scratch: Path, tmp_path: Path)
             checkout=checkout,
         )
     assert (tmp_path / "fleet" / "flower.log").stat().st_size > 0
-    assert not (tmp_path / "fleet" / "result.json").exists()
+    assert "no battery" in json.loads((tmp_path / "fleet" / "result.json").read_bytes())["failed"]
     assert leftovers(scratch) == []
 
 
-def test_more_clients_than_users_are_refused(tmp_path: Path) -> None:
-    process = simulate(tmp_path, "UNUSED=1", "--clients", "121", "--k", "30")
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_nothing(mark: str, scratch: Path, tmp_path: Path) -> None:
+    process = simulate(tmp_path, mark, "--clients", "120", "--k", "30")
+    # The command, its guard, the SuperLink, `flwr run`, the simulation, and Ray's daemons.
+    assert until(lambda: len(marked_processes(mark)) >= 7, seconds=120)
+    process.kill()
+    process.communicate(timeout=60)
+    assert until(lambda: marked_processes(mark) == set(), seconds=60)
+    assert leftovers(scratch) == []
+
+
+def test_a_folder_is_one_run_s_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path / "fleet"):
+        process = simulate(tmp_path, "UNUSED=1", "--clients", "7", "--k", "30")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "works in" in err and "or choose another --folder" in err.splitlines()[-1]
+    assert not (tmp_path / "store").exists()
+
+
+def test_another_run_s_result_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    asked = {"run": "abc", "clients": 3, "settings": {"neighbors": 3}}
+    path.write_text(json.dumps({**asked, "hit_ratio": 0.5}))
+    assert checked_result(path, asked, tmp_path)["hit_ratio"] == 0.5
+    for name, other in (("run", "abd"), ("clients", 4), ("settings", {"neighbors": 4})):
+        path.write_text(json.dumps({**asked, name: other}))
+        with pytest.raises(VicinalError, match=rf"is not this run's: its {name} is"):
+            checked_result(path, asked, tmp_path)
+    path.write_text(json.dumps({**asked, "failed": "no battery"}))
+    with pytest.raises(VicinalError, match=r"^no battery \(log: "):
+        checked_result(path, asked, tmp_path)
+    for damaged in ("", "[" * 100_000):
+        path.write_text(damaged)
+        with pytest.raises(VicinalError, match="wrote no result"):
+            checked_result(path, asked, tmp_path)
+
+
+def test_what_a_client_may_take_reaches_flower(tmp_path: Path) -> None:
+    options = ("--clients", "7", "--k", "30", "--prepare-only", "--cpus", "2", "--num-gpus", "0.5")
+    process = simulate(tmp_path, "UNUSED=1", *options, "--processes", "3")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "client-resources-num-cpus=2 client-resources-num-gpus=0.5 init-args-num-cpus=6" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--clients", "121"), "121 clients for 120 users: choose 1–120"),
+        (("--k", "500", "--preset", "paper"), "k = 500 neighbors of 12"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_model_is_trained(
+    options: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    process = simulate(tmp_path, "UNUSED=1", *options)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.splitlines()[-1] == "vicinal: error: 121 clients for 120 users: choose 1–120"
+    assert says in err.splitlines()[-1]
+    assert not (tmp_path / "store").exists()
 
 
 def test_prepare_only_writes_files_and_prints_what_to_run(tmp_path: Path) -> None:

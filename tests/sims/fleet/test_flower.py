@@ -12,7 +12,7 @@ from flwr.cli.build import build_fab_from_disk
 from common.errors import InputError
 from common.source import source_digest
 from server.flower_app import CLIENT_SOURCE_DIGEST
-from sims.fleet.flower import failure, stage_app
+from sims.fleet.flower import failure, printable, stage_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pathspec")
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,12 +52,19 @@ def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
 def test_the_reason_of_a_failed_run_is_found_in_its_log(tmp_path: Path) -> None:
     log = tmp_path / "flower.log"
     log.write_text(
-        "\x1b[92mINFO\x1b[0m: Starting\n"
+        "INFO: Starting\n"
         "Traceback (most recent call last):\n"
         "common.errors.InputError: an earlier one\n"
-        "\x1b[91mcommon.errors.VicinalError: 1 of 12 replies missing: client 7\x1b[0m\n"
+        "common.errors.VicinalError: 1 of 12 replies missing: client 7\n"
         "more lines\n"
     )
     assert failure(log) == "1 of 12 replies missing: client 7"
     log.write_text("ValueError: something of Flower's own\n")
     assert failure(log) is None
+    log.write_text("ValueError: ActorPool is empty. Stopping Simulation.\n")
+    assert str(failure(log)).startswith("no client fits on this machine")
+
+
+def test_a_log_has_no_characters_that_move_a_terminal() -> None:
+    line = "\x1b[36m(Actor pid=7)\x1b[0m\tvicinal-progress\x1b[2K recommend 3/7\x07\r\n"
+    assert printable(line) == "(Actor pid=7)   vicinal-progress recommend 3/7"

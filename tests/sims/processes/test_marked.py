@@ -18,6 +18,7 @@ from sims.processes.marked import (
     stop_processes,
     uninterrupted,
 )
+from tests.support.modules import ROOT
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="marks are read from /proc"
@@ -71,6 +72,34 @@ def test_a_detached_tree_is_stopped_and_a_bystander_is_not(mark: str) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.parametrize("dismissed", [False, True])
+def test_a_guard_clears_up_after_one_who_was_killed(
+    dismissed: bool, mark: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    ending = "guard.dismiss()" if dismissed else "os.kill(os.getpid(), 9)"
+    code = f"""
+import os, pathlib, subprocess, sys
+from sims.processes.guard import Guard
+guard = Guard({mark!r}, pathlib.Path({str(folder)!r}))
+name, _, value = {mark!r}.partition("=")
+environment = {{**os.environ, name: value}}
+command = [sys.executable, "-c", "import time; time.sleep(60)"]
+quiet = subprocess.DEVNULL
+subprocess.Popen(command, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
+{ending}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == (0 if dismissed else -signal.SIGKILL), done.stderr
+    if dismissed:
+        assert len(marked_processes(mark)) == 1 and folder.is_dir()
+    else:
+        assert until(lambda: marked_processes(mark) == set() and not folder.exists())
 
 
 def alive(pid: int) -> bool:
