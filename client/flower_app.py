@@ -1,28 +1,47 @@
 """The devices of a share of the users, as a Flower client app.
 
-`install` stores the model version in the client's own state, once; `recommend` answers for
-some of its users and replies with counts. Own ratings come from a device file that the node
-names, never from a message. Messages share nothing but Flower's context: in a simulation
-module globals leak from client to client, in a deployment every message is a new process.
+`install` keeps the model version, once: in a folder that all clients of a machine share, where the
+node or the run names one, else in the client's own state. `recommend` answers for some of its users
+and replies with counts. Own ratings come from a device file that the node names, never from a
+message. Messages share nothing else: in a simulation module globals leak from client to client, in
+a deployment every message is a new process.
 """
 
+import time
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 
 import common
 from client.device import answer
 from client.stores.ratings import LocalRatings, read_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import InputError
+from common.files import write_file
 from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
-from common.versions.version import ModelVersion, decode_version
+from common.versions.version import ModelVersion, decode_version, map_version
 from common.wire import fleet_pb2 as wire
-from common.wire.fleet import INSTALL, MODEL, PAYLOAD, RECOMMEND, parse, partition_file_name
-from common.wire.messages import counts_to_wire, neighborhood_from_wire, preset_from_wire
+from common.wire.fleet import (
+    COMPUTED,
+    EXAMPLES,
+    INSTALL,
+    METRICS,
+    MODEL,
+    PAYLOAD,
+    PROCESSOR,
+    RECOMMEND,
+    counts_to_metrics,
+    parse,
+    partition_file_name,
+)
+from common.wire.messages import neighborhood_from_wire, preset_from_wire
 from common.wire.sealing import OtherRatingsError
 
 # Taken when the code is loaded: what runs, not what lies on the disk later.
@@ -30,41 +49,55 @@ SOURCE_DIGEST: Final = source_digest(
     Path(str(common.__file__)).parent, Path(__file__).resolve().parent
 )
 
-app = ClientApp()
+
+def client_app(mods: Sequence[Mod] = ()) -> ClientApp:
+    """The app, with mods of Flower's or your own around all that it does."""
+    made = ClientApp(mods=list(mods))
+    made.train(INSTALL)(install)
+    made.query(RECOMMEND)(recommend)
+    return made
 
 
-@app.train(INSTALL)
 def install(message: Message, context: Context) -> Message:
-    """Verify a model version and keep it in the client's state."""
+    """Verify a model version and keep it; without one, say whether it is held."""
     expected = parse(wire.Install, _payload(message)).version
     arrays = message.content.array_records.get(MODEL)
-    if arrays is None:
-        raise InputError("install: the message carries no model version")
-    _decode(arrays, expected)
-    context.state[MODEL] = arrays
+    if arrays is not None:
+        _keep(arrays, expected, context)
+    held = arrays is not None or _held(expected, context) is not None
     partition, partitions = _partition(context)
     installed = wire.Installed(
-        source_digest=SOURCE_DIGEST, version=expected, partition=partition, partitions=partitions
+        source_digest=SOURCE_DIGEST,
+        version=expected if held else "",
+        partition=partition,
+        partitions=partitions,
     )
     return _reply(message, installed.SerializeToString())
 
 
-@app.query(RECOMMEND)
 def recommend(message: Message, context: Context) -> Message:
     """Answer for the users in the message; the top K stays here, the counts go back."""
+    begun, clock, processor = time.time(), time.perf_counter(), time.process_time()
     limit_threads()
     work = parse(wire.Work, _payload(message))
-    arrays = context.state.array_records.get(MODEL)
-    if arrays is None:
-        raise InputError("recommend: no model version is installed on this client")
-    counts = _answer_all(work, _decode(arrays, work.version), _own_ratings(context))
-    answered = wire.Answered(
-        source_digest=SOURCE_DIGEST,
-        version=work.version,
-        users=len(work.users),
-        counts=counts_to_wire(counts),
+    answered = wire.Answered(source_digest=SOURCE_DIGEST, begun=begun)
+    version = _held(work.version, context)
+    if version is None:
+        return _reply(message, answered.SerializeToString())
+    counts = _answer_all(work, version, _own_ratings(context))
+    answered.version, answered.users = work.version, len(work.users)
+    metrics = MetricRecord(
+        {
+            **counts_to_metrics(counts),
+            EXAMPLES: len(work.users),
+            COMPUTED: 1000 * (time.perf_counter() - clock),
+            PROCESSOR: 1000 * (time.process_time() - processor),
+        }
     )
-    return _reply(message, answered.SerializeToString())
+    return _reply(message, answered.SerializeToString(), metrics)
+
+
+app = client_app()
 
 
 def _answer_all(work: wire.Work, version: ModelVersion, local: LocalRatings) -> Counts:
@@ -97,10 +130,51 @@ def _answer_all(work: wire.Work, version: ModelVersion, local: LocalRatings) -> 
     return counts
 
 
-def _decode(arrays: ArrayRecord, digest: str) -> ModelVersion:
+def _keep(arrays: ArrayRecord, digest: str, context: Context) -> None:
+    """Raises InputError for what is not the version of that name."""
     if list(arrays) != [MODEL]:
         raise InputError("install: the message carries no model version")
-    return decode_version(arrays[MODEL].data, expected_digest=digest)
+    data = arrays[MODEL].data
+    decode_version(data, expected_digest=digest)
+    if folder := _models(context):
+        write_file(VersionStore(Path(folder)).path(digest), data)
+    else:
+        context.state[MODEL] = arrays
+
+
+def _held(digest: str, context: Context) -> ModelVersion | None:
+    """The version of that name; None where this client has none, or another one."""
+    if folder := _models(context):
+        return _mapped(VersionStore(Path(folder)).path(digest), digest)
+    arrays = context.state.array_records.get(MODEL)
+    if arrays is None:
+        return None
+    try:
+        return decode_version(arrays[MODEL].data, expected_digest=digest)
+    except InputError:
+        return None
+
+
+def _models(context: Context) -> str:
+    """The folder of model versions that this machine's clients share; empty: none."""
+    named = context.node_config.get("models") or context.run_config.get("models")
+    return named if isinstance(named, str) else ""
+
+
+def _mapped(path: Path, digest: str) -> ModelVersion | None:
+    if not path.exists():
+        return None
+    try:
+        return _verified(path, digest)
+    except InputError:  # damaged: to be sent again
+        path.unlink(missing_ok=True)
+        return None
+
+
+@lru_cache(maxsize=2)
+def _verified(path: Path, digest: str) -> ModelVersion:
+    # A version never changes: all clients of a process may have the same one, verified once.
+    return map_version(path, expected_digest=digest)
 
 
 def _partition(context: Context) -> tuple[int, int]:
@@ -129,5 +203,8 @@ def _payload(message: Message) -> object:
     return None if record is None else record.get(PAYLOAD)
 
 
-def _reply(message: Message, payload: bytes) -> Message:
-    return Message(RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})}), reply_to=message)
+def _reply(message: Message, payload: bytes, metrics: MetricRecord | None = None) -> Message:
+    content = RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})})
+    if metrics is not None:
+        content[METRICS] = metrics
+    return Message(content, reply_to=message)

@@ -1,14 +1,20 @@
 """How Flower's messages carry the contract of fleet.proto: names, limits, parsing.
 
 A message holds one record PAYLOAD with one value of the same name, the serialized contract
-message; `install` holds the record MODEL besides, with the version's bytes as its one array.
+message; `install` holds the record MODEL besides, with the version's bytes as its one array. A
+reply to `recommend` holds the record METRICS besides: plain numbers, which Flower's mods and tools
+understand.
 """
 
-from typing import Final, TypeVar
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from common.errors import InputError
+from common.ranking import Counts
 
 # Actions of the client app: train.install and query.recommend.
 INSTALL: Final = "install"
@@ -16,6 +22,12 @@ RECOMMEND: Final = "recommend"
 
 PAYLOAD: Final = "vicinal"
 MODEL: Final = "model"
+METRICS: Final = "metrics"
+# Besides counts: users answered under the name by which Flower weighs replies, and milliseconds of
+# the work, by the clock and of processors.
+EXAMPLES: Final = "num-examples"
+COMPUTED: Final = "computed-ms"
+PROCESSOR: Final = "processor-ms"
 MAX_PAYLOAD_BYTES: Final = 64 << 20
 
 M = TypeVar("M", bound=Message)
@@ -30,6 +42,40 @@ def parse(kind: type[M], data: object) -> M:
         return kind.FromString(data)
     except DecodeError as error:
         raise InputError(f"fleet message: not a {name}") from error
+
+
+_COUNTED: Final = tuple((each.name.replace("_", "-"), each.name) for each in fields(Counts))
+
+
+def counts_to_metrics(counts: Counts) -> dict[str, int | list[int]]:
+    """By the names of Counts, with `-` for `_`."""
+    values = ((key, getattr(counts, name)) for key, name in _COUNTED)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
+
+
+def counts_from_metrics(metrics: Mapping[str, Any]) -> Counts:
+    """Raises InputError for anything but counts that can be."""
+    found: dict[str, Any] = {}
+    for key, name in _COUNTED:
+        value = metrics.get(key)
+        numbers = value if isinstance(value, list) else [value]
+        if isinstance(value, list) != (name in {"eligible", "hits"}) or not all(
+            type(number) is int for number in numbers
+        ):
+            raise InputError(f"fleet message: {key} is no count")
+        found[name] = tuple(numbers) if isinstance(value, list) else value
+    try:
+        return Counts(**found)
+    except ValueError as error:
+        raise InputError("fleet message: impossible counts") from error
+
+
+def milliseconds(metrics: Mapping[str, Any], key: str) -> float:
+    """A time that a client tells. Raises InputError for what is none."""
+    value = metrics.get(key)
+    if not isinstance(value, float) or not math.isfinite(value) or value < 0:
+        raise InputError(f"fleet message: {key} is no time")
+    return value
 
 
 def partition_file_name(partition: int, partitions: int) -> str:

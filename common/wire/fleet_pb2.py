@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from common.wire import offload_pb2 as common_dot_wire_dot_offload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ommon/wire/fleet.proto\x12\nvicinal.v1\x1a\x19\x63ommon/wire/offload.proto\"\x1a\n\x07Install\x12\x0f\n\x07version\x18\x01 \x01(\t\"Z\n\tInstalled\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\r\x12\x12\n\npartitions\x18\x04 \x01(\r\"\x92\x01\n\x04Work\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\"\n\x06preset\x18\x03 \x01(\x0b\x32\x12.vicinal.v1.Preset\x12\x13\n\x0blist_length\x18\x04 \x01(\r\x12\x15\n\rwatched_items\x18\x05 \x03(\r\x12#\n\x05users\x18\x06 \x03(\x0b\x32\x14.vicinal.v1.UserWorkJ\x04\x08\x02\x10\x03\"H\n\x08UserWork\x12\x0c\n\x04user\x18\x01 \x01(\r\x12.\n\x0cneighborhood\x18\x02 \x01(\x0b\x32\x18.vicinal.v1.Neighborhood\"e\n\x08\x41nswered\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\r\x12\"\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x12.vicinal.v1.Countsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ommon/wire/fleet.proto\x12\nvicinal.v1\x1a\x19\x63ommon/wire/offload.proto\"\x1a\n\x07Install\x12\x0f\n\x07version\x18\x01 \x01(\t\"Z\n\tInstalled\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\r\x12\x12\n\npartitions\x18\x04 \x01(\r\"\x92\x01\n\x04Work\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\"\n\x06preset\x18\x03 \x01(\x0b\x32\x12.vicinal.v1.Preset\x12\x13\n\x0blist_length\x18\x04 \x01(\r\x12\x15\n\rwatched_items\x18\x05 \x03(\r\x12#\n\x05users\x18\x06 \x03(\x0b\x32\x14.vicinal.v1.UserWorkJ\x04\x08\x02\x10\x03\"H\n\x08UserWork\x12\x0c\n\x04user\x18\x01 \x01(\r\x12.\n\x0cneighborhood\x18\x02 \x01(\x0b\x32\x18.vicinal.v1.Neighborhood\"V\n\x08\x41nswered\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\r\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x01J\x04\x08\x04\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,5 +41,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERWORK']._serialized_start=335
   _globals['_USERWORK']._serialized_end=407
   _globals['_ANSWERED']._serialized_start=409
-  _globals['_ANSWERED']._serialized_end=510
+  _globals['_ANSWERED']._serialized_end=495
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Install(_message.Message):
-    """Content of `install`; the version's bytes travel beside it, as an array of bytes."""
+    """Content of `install`; the version's bytes travel beside it, as an array of bytes, unless the
+    client is only asked whether it has them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -57,7 +59,7 @@ class Installed(_message.Message):
     source_digest: _builtins.str
     """SHA-256 of the client's own code"""
     version: _builtins.str
-    """the model version that it now holds"""
+    """the model version that it now holds; empty: not the one asked for"""
     partition: _builtins.int
     """this client's share: users u with u mod partitions = partition"""
     partitions: _builtins.int
@@ -141,31 +143,32 @@ Global___UserWork: _TypeAlias = UserWork  # noqa: Y015
 
 @_typing.final
 class Answered(_message.Message):
-    """Reply to `recommend`."""
+    """Reply to `recommend`; what was counted travels beside it, as numbers that Flower can see."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_DIGEST_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
-    COUNTS_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
     source_digest: _builtins.str
     version: _builtins.str
+    """empty: the client does not hold it, and nobody was answered"""
     users: _builtins.int
     """users answered: as many as the message held"""
-    @_builtins.property
-    def counts(self) -> _offload_pb2.Counts: ...
+    begun: _builtins.float
+    """when the work began, by the client's clock: seconds since 1970"""
     def __init__(
         self,
         *,
         source_digest: _builtins.str = ...,
         version: _builtins.str = ...,
         users: _builtins.int = ...,
-        counts: _offload_pb2.Counts | None = ...,
+        begun: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "source_digest", b"source_digest", "users", b"users", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "source_digest", b"source_digest", "users", b"users", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

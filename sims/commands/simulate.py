@@ -45,6 +45,28 @@ def simulate(
             help="Folder of the fleet's files, its result and its logs; one run's at a time.",
         ),
     ] = Path("runs/simulate"),
+    min_replies: Annotated[
+        int,
+        typer.Option(
+            "--min-replies",
+            min=0,
+            help="Clients whose users must all be answered, or it ends with 1; 0: all of them.",
+        ),
+    ] = 0,
+    accept_failures: Annotated[
+        bool,
+        typer.Option(
+            "--accept-failures/--no-failures",
+            help="Go on without a client that fails for good, or end at the first.",
+        ),
+    ] = True,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--fresh",
+            help="Go on where a run of the same in the folder was broken off, or begin anew.",
+        ),
+    ] = True,
     prepare_only: Annotated[
         bool,
         typer.Option(
@@ -62,11 +84,11 @@ def simulate(
     """
     from rich.console import Console
 
-    from common.files import write_output
+    from common.files import make_folder, write_output
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
     from sims.evaluation.experiment import prepare
-    from sims.fleet.report import fleet_json, fleet_table
+    from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.resources import Resources
     from sims.fleet.run import command_line, require_fleet, run_fleet, write_files
     from sims.processes.lock import locked
@@ -80,8 +102,9 @@ def simulate(
     if settings.neighbors != asked.neighbors and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
-    require_fleet(prepared, clients, settings)
+    require_fleet(prepared, clients)
     resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus)
+    make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:
             recommender = prepared.train(opened, robust=defense.robust, progress=progress)
@@ -97,9 +120,14 @@ def simulate(
             preset=preset,
             settings=settings,
             resources=resources,
+            min_replies=min_replies,
+            accept_failures=accept_failures,
+            resume=resume,
             report=progress,
         )
     Console().print(fleet_table(prepared, result, defense.name))
+    for line in fleet_summary(result):
+        typer.echo(line)
     if json_file is not None:
         write_output(
             json_file,

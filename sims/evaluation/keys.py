@@ -128,6 +128,29 @@ EVALUATION: Final = {
     **SECONDS,
 }
 
+# What messages cost; names are those of `vicinal latency`.
+_TIMES: Final = {
+    "ms": "from sending work to having its answer, milliseconds",
+    "queue_ms": "of that, until the client began; by the client's clock",
+    "computed_ms": "of that, the client's work, as it says",
+    "transfer_ms": "of that, the way back",
+}
+_COST: Final = {
+    "messages": "messages sent",
+    "resent": "of them, sent again, perhaps to another client",
+    "failed": "of them, that ended in an error or without a reply that counts",
+    "bytes.up": "bytes of replies",
+    "bytes.down": "bytes of messages to clients",
+    "device_processor_ms": "processor time of a message's work at the client, mean; null: none",
+    "latency.answers": "messages whose work was answered",
+    "latency.largest_ms": "of the slowest; null: none",
+    **{f"latency.{name}.p50": f"{text}: median" for name, text in _TIMES.items()},
+    **{
+        f"latency.{name}.p99": f"{text}: 99th percentile; null for fewer than 100"
+        for name, text in _TIMES.items()
+    },
+}
+
 FLEET: Final = {
     **ASKED,
     **{name: FOUND[name] for name in ("source", "split", "users", "targets")},
@@ -138,6 +161,22 @@ FLEET: Final = {
     "accuracy_thresholded.defended": FOUND["accuracy_thresholded.CONDITION"],
     "counts.COUNT": "the sums that the rest is computed from",
     "version": "SHA-256 of the model version",
+    "answered": "users who were answered",
+    "resumed": "of them, by an earlier run that was broken off",
+    "broken_off": "why the run ended before all were asked; null where it did not",
+    "failures[].partition": "of the client that failed; null where it is not known",
+    "failures[].client": "its node id in Flower; null where nobody was there",
+    "failures[].users": "who were not answered",
+    "failures[].reason": "one line",
+    "partitions[].partition": "p: the users u with u mod clients = p",
+    "partitions[].users": "how many these are",
+    "partitions[].answered": "how many of them were answered",
+    "partitions[].counts.COUNT": "of them alone",
+    **_COST,
+    "per_client[].client": "node id in Flower",
+    "per_client[].partition": "that it plays; null for one that left",
+    **{f"per_client[].{key}": f"of it: {text}" for key, text in _COST.items()},
+    "server_processor_seconds": "processor time of the server app",
     "seconds.fleet": "from the first message to the last answer, without Flower's start",
 }
 

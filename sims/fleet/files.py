@@ -3,10 +3,13 @@
 FOLDER/deployment/                 the server's (server.versions.deployment)
 FOLDER/devices/P-of-N.safetensors  client P's own ratings and held-out items
 FOLDER/run-config.toml             the server app's run config, for `flwr run --run-config`
+FOLDER/models/DIGEST.safetensors   the model version, once for all clients
 FOLDER/result.json                 where the server app writes what it counted
+FOLDER/result.progress.jsonl       what was counted so far, while not everybody has answered
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +17,11 @@ import tomli_w
 
 from client.stores.ratings import LocalRatings, write_local_ratings
 from common.errors import InputError
-from common.files import SECRET_BYTES, make_folder, write_file
+from common.files import make_folder, stored_secret, write_file
 from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
 from server.recommending.recommender import Recommender
-from server.versions.deployment import write_deployment
+from server.versions.deployment import DEVICES_FILE, write_deployment
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def write_fleet_files(
     settings: VicinalSettings,
     watched: tuple[int, ...],
     list_length: int,
+    options: Mapping[str, int | bool] | None = None,
 ) -> FleetFiles:
     """Write them for `clients` clients, who share out the real users among themselves.
 
@@ -62,7 +66,8 @@ def write_fleet_files(
     recommender.neighborhood(0, settings)  # refuses now what every client would be refused
     files = FleetFiles(folder.resolve(), secrets.token_hex(16))
     make_folder(files.folder)
-    secret = secrets.token_bytes(SECRET_BYTES)
+    # A run that goes on has the devices of before.
+    secret = stored_secret(files.folder / "deployment" / DEVICES_FILE)
     write_deployment(files.folder / "deployment", recommender, secret)
     for partition in range(clients):
         own = local.of(range(partition, users, clients)).with_keys(secret)
@@ -83,6 +88,8 @@ def write_fleet_files(
         "assumed-fakes": settings.assumed_fakes,
         "list-length": list_length,
         "watched-items": " ".join(map(str, watched)),
+        "models": str(files.folder / "models"),
+        **(options or {}),
     }
     write_file(files.run_config, tomli_w.dumps(config).encode())
     return files

@@ -1,12 +1,30 @@
 """What a simulated fleet found, as JSON and as a table."""
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
 
 from rich.table import Table
 
 from common.vicinal.settings import VicinalSettings
 from sims.evaluation.experiment import Prepared
 from sims.functions import label
+
+# Of the server app's result, as they are.
+OF_THE_FLEET: Final = (
+    *(
+        "answered",
+        "resumed",
+        "broken_off",
+        "failures",
+        "partitions",
+        "messages",
+        "resent",
+        "failed",
+    ),
+    *("bytes", "latency", "device_processor_ms", "server_processor_seconds", "per_client"),
+)
+_SHOWN_FAILURES: Final = 5
 
 
 def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict[str, Any]:
@@ -43,6 +61,7 @@ def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict
         "accuracy_thresholded": {"defended": result["accuracy_thresholded"]},
         "counts": result["counts"],
         "version": result["version"],
+        **{name: result[name] for name in OF_THE_FLEET},
         "seconds": {"fleet": result["seconds"]},
     }
 
@@ -66,3 +85,27 @@ def fleet_table(prepared: Prepared, result: dict[str, Any], defense: str) -> Tab
         f"{result['seconds']:.1f}",
     )
     return table
+
+
+def fleet_summary(result: dict[str, Any]) -> Iterator[str]:
+    """Who answered and what it cost, in a few lines; and why others did not."""
+    latency, size = result["latency"], result["bytes"]
+    resumed = f" ({result['resumed']} of them before)" if result["resumed"] else ""
+    yield f"answered: {result['answered']} of {result['users']} users{resumed}"
+    yield (
+        f"messages: {result['messages']}, {result['resent']} of them again; to clients "
+        f"{size['down'] / 1e6:.1f} MB, from them {size['up'] / 1e6:.1f} MB"
+    )
+    if latency["answers"]:
+        parts = " + ".join(
+            f"{name} {latency[f'{name}_ms']['p50']:.0f}"
+            for name in ("queue", "computed", "transfer")
+        )
+        p99 = latency["ms"]["p99"]
+        slow = "" if p99 is None else f", p99 {p99:.0f}"
+        yield f"ms a message: p50 {latency['ms']['p50']:.0f}{slow} (p50 {parts})"
+    why = Counter(failure["reason"] for failure in result["failures"])
+    for reason, count in why.most_common(_SHOWN_FAILURES):
+        yield f"failed: {count} × {reason}"
+    if len(why) > _SHOWN_FAILURES:
+        yield f"failed: for {len(why) - _SHOWN_FAILURES} other reasons, see result.json"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -20,17 +21,18 @@ from sims.progress import Report
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 MAX_RESULT_BYTES: Final = 256 << 20
+# Messages for each process, so that none waits for work. Flower looks at every message that is
+# under way for every client, ten times a second.
+UNDER_WAY: Final = 4
 # As server.flower_app writes it; importing that would load Flower into this process.
 _PROGRESS: Final = re.compile(r"vicinal-progress (\S+) (\d+)/(\d+)$")
 
 
-def require_fleet(prepared: Prepared, clients: int, settings: VicinalSettings) -> None:
+def require_fleet(prepared: Prepared, clients: int) -> None:
     """What is known before anything is trained. Raises InputError."""
-    users, others = prepared.user_count, prepared.poisoned.user_count
+    users = prepared.user_count
     if not 1 <= clients <= users:
         raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
-    if settings.neighbors > others:
-        raise InputError(f"k = {settings.neighbors} neighbors of {others} users: choose fewer")
 
 
 def run_fleet(
@@ -43,24 +45,52 @@ def run_fleet(
     settings: VicinalSettings,
     report: Report,
     resources: Resources | None = None,
+    min_replies: int = 0,
+    accept_failures: bool = True,
+    resume: bool = True,
     checkout: Path = CHECKOUT,
 ) -> dict[str, Any]:
-    """What the server app counted, after every user was answered by one of `clients` clients.
+    """What the server app counted of users whom `clients` clients answered.
 
-    `folder` keeps the fleet's files and the logs, and is one run's at a time
-    (sims.processes.lock). Raises InputError, and VicinalError when the run fails. Whatever
-    happens, no process is left.
+    min_replies      clients whose users must all be answered; 0: all of them
+    accept_failures  False: the first client that fails for good ends the run
+    resume           go on where a run of the same in this folder was broken off
+
+    A Flower whose processes died is started again, as long as that leads anywhere. `folder` keeps
+    the fleet's files and the logs, and is one run's at a time (sims.processes.lock). Raises
+    InputError, and VicinalError when the run fails. Whatever happens, no process is left.
     """
     users = recommender.user_count
-    files = write_files(folder, prepared, recommender, clients, preset, settings)
-    files.result.unlink(missing_ok=True)
     resources = resources or Resources.of(None, clients)
+    options = {
+        "min-replies": min_replies,
+        "accept-failures": accept_failures,
+        "under-way": UNDER_WAY * resources.processes,
+    }
+    files = write_files(folder, prepared, recommender, clients, preset, settings, options)
+    files.result.unlink(missing_ok=True)
+    if not resume:
+        files.result.with_suffix(".progress.jsonl").unlink(missing_ok=True)
     report("recommend", 0, users)
-    with interruptible(), LocalFlower(checkout, files.folder) as flower:
-        flower.run(
-            files.run_config, clients=clients, resources=resources, on_line=_ShownLines(report)
-        )
-        log = flower.log
+    answered = -1
+    while True:
+        with interruptible(), LocalFlower(checkout, files.folder) as flower:
+            log, failed = flower.log, None
+            try:
+                flower.run(
+                    files.run_config,
+                    clients=clients,
+                    resources=resources,
+                    on_line=_ShownLines(report),
+                )
+            except VicinalError as error:
+                failed = error
+        found = _read(files.result)
+        if not (found.get("broken_off") and found["answered"] > max(answered, 0)):
+            break
+        answered = found["answered"]
+    if failed is not None:
+        raise failed
     asked = {
         "run": files.run,
         "version": recommender.version.digest,
@@ -74,18 +104,26 @@ def run_fleet(
 
 def checked_result(path: Path, asked: dict[str, Any], log: Path) -> dict[str, Any]:
     """A run's result. Raises VicinalError for none, a failed one, and for another run's."""
-    try:
-        result: dict[str, Any] = json.loads(read_file(path, most=MAX_RESULT_BYTES))
-    except (OSError, ValueError, RecursionError):
-        raise VicinalError(f"the run wrote no result (log: {log})") from None
-    if "failed" in result:
-        raise VicinalError(f"{result['failed']} (log: {log})")
+    result = _read(path)
+    if not result:
+        raise VicinalError(f"the run wrote no result (log: {log})")
+    if "error" in result:
+        raise VicinalError(f"{result['error']} (log: {log})")
     for name, value in asked.items():
         if result.get(name) != json.loads(json.dumps(value)):
             raise VicinalError(
                 f"{path} is not this run's: its {name} is {result.get(name)}, not {value}"
             )
     return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Empty for what is no result."""
+    try:
+        found = json.loads(read_file(path, most=MAX_RESULT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_files(
@@ -95,6 +133,7 @@ def write_files(
     clients: int,
     preset: str,
     settings: VicinalSettings,
+    options: Mapping[str, int | bool] | None = None,
 ) -> FleetFiles:
     """The files of an experiment's fleet. Raises InputError and OSError."""
     return write_fleet_files(
@@ -106,6 +145,7 @@ def write_files(
         settings=settings,
         watched=prepared.watched,
         list_length=prepared.experiment.list_length,
+        options=options,
     )
 
 

@@ -5,13 +5,20 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flwr.app import Context, Message
+from flwr.clientapp.mod import arrays_size_mod, message_size_mod
+from flwr.clientapp.typing import ClientAppCallable
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import client.flower_app
 from common.errors import InputError
 from common.wire import fleet_pb2 as wire
-from common.wire.fleet import MODEL, PAYLOAD
-from server.fleet.serve import BATCH_BYTES
-from server.flower_app import RunConfig
+from common.wire.fleet import METRICS, MODEL, PAYLOAD
+from server.fleet.run_config import RunConfig
+from server.fleet.work import BATCH_BYTES
 from tests.support.fleets import (
     CLIENTS,
     SETTINGS,
@@ -20,8 +27,11 @@ from tests.support.fleets import (
     make_fleet,
     payload,
     run,
+    run_config,
+    serve,
     write_files,
 )
+from tests.support.in_process_grid import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +60,7 @@ def test_the_model_travels_once_a_client_and_only_counts_come_back(
     answers = [r for r in grid.replies if r.metadata.message_type == "query.recommend"]
     assert len(answers) == CLIENTS
     for reply in grid.replies:
-        assert list(reply.content) == [PAYLOAD]
+        assert set(reply.content) <= {PAYLOAD, METRICS}
         assert list(reply.content.config_records[PAYLOAD]) == [PAYLOAD]
     for reply in answers:
         answered = wire.Answered.FromString(payload(reply))
@@ -58,15 +68,85 @@ def test_the_model_travels_once_a_client_and_only_counts_come_back(
             "source_digest",
             "version",
             "users",
-            "counts",
+            "begun",
         }
+        assert set(reply.content.metric_records[METRICS]) == {
+            *("num-examples", "computed-ms", "processor-ms", "eligible", "hits"),
+            *("users", "user-hits", "liked", "liked-hits", "on-device", "stale", "by-server"),
+        }
+
+
+def test_clients_of_a_machine_keep_one_copy_of_the_model(fleet: Fleet, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    changes: dict[str, float | str] = {"models": str(models), "under-way": 2}
+    grid, result = run(write_files(tmp_path, fleet), changes=changes)
+    assert len([m for m in grid.sent if MODEL in m.content]) < CLIENTS
+    digest = fleet.recommender.version.digest
+    assert [path.name for path in models.iterdir()] == [f"{digest}.safetensors"]
+    assert all(not context.state.array_records for context in grid.contexts.values())
+    assert result["hit_ratio"] == in_process(fleet, SETTINGS["vicinal"]).hit_ratio
+    # What is damaged is sent again.
+    path = models / f"{digest}.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    client.flower_app._verified.cache_clear()
+    assert run(write_files(tmp_path, fleet), changes={"models": str(models)})[1]["answered"] == 48
+
+
+def test_mods_see_what_comes_and_what_goes(fleet: Fleet, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def look(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        reply = call_next(message, context)
+        if METRICS in reply.content:
+            examples = reply.content.metric_records[METRICS]["num-examples"]
+            assert isinstance(examples, int)
+            seen.append(examples)
+        return reply
+
+    mods = [look, message_size_mod, arrays_size_mod]
+    _, result = run(write_files(tmp_path, fleet), app=client.flower_app.client_app(mods))
+    assert sum(seen) == result["answered"] == 48
+
+
+def test_a_result_says_what_it_cost(fleet: Fleet, tmp_path: Path) -> None:
+    grid, result = run(write_files(tmp_path, fleet))
+    sizes = [sum(r.count_bytes() for r in m.content.values()) for m in grid.sent]
+    answers = [sum(r.count_bytes() for r in m.content.values()) for m in grid.replies]
+    assert result["bytes"] == {"down": sum(sizes), "up": sum(answers)}
+    assert (result["messages"], result["resent"], result["failed"]) == (len(sizes), 0, 0)
+    latency = result["latency"]
+    assert latency["answers"] == CLIENTS and latency["ms"]["p99"] is None
+    assert 0 < latency["computed_ms"]["p50"] <= latency["ms"]["p50"] <= latency["largest_ms"]
+    assert result["device_processor_ms"] > 0 and result["server_processor_seconds"] > 0
+    per_client = result["per_client"]
+    assert {each["partition"] for each in per_client} == set(range(CLIENTS))
+    assert sum(each["bytes"]["down"] for each in per_client) == sum(sizes)
+    parts = result["partitions"]
+    assert [each["users"] for each in parts] == [each["answered"] for each in parts] == [4] * 12
+    hits = np.sum([each["counts"]["hits"] for each in parts], axis=0)
+    assert hits.tolist() == result["counts"]["hits"]
+    assert result["failures"] == []
+
+
+@given(st.integers(1, 5), st.integers(0, 3))
+@settings(max_examples=8, deadline=None)
+def test_few_messages_are_under_way_at_a_time(
+    fleet: Fleet, tmp_path_factory: pytest.TempPathFactory, under_way: int, lazy: int
+) -> None:
+    """However late replies come, no more than so many are sent and not answered."""
+    files = write_files(tmp_path_factory.mktemp("fleet"), fleet)
+    config = {**run_config(files), "under-way": under_way}
+    grid = InProcessGrid(client.flower_app.app, CLIENTS, config)
+    grid.late = lazy
+    serve(grid, config)
+    assert grid.most_unanswered <= under_way
+    assert json.loads(files.result.read_bytes())["answered"] == 48
 
 
 def test_large_neighborhoods_are_sent_in_several_messages(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.fleet.serve.BATCH_BYTES", 1_500)
-    monkeypatch.setattr("server.fleet.serve.WAVE_BYTES", 6_000)
+    monkeypatch.setattr("server.fleet.work.BATCH_BYTES", 1_500)
     grid, result = run(write_files(tmp_path, fleet))
     batches = [m for m in grid.sent if m.metadata.message_type == "query.recommend"]
     assert len(batches) > CLIENTS
@@ -79,6 +159,9 @@ def test_large_neighborhoods_are_sent_in_several_messages(
     [
         ({"neighbours": 3}, "run config: unknown key 'neighbours': did you mean neighbors"),
         ({"clients": 0}, "run config: clients: .*greater than or equal to 1"),
+        ({"min-reply": 3}, "unknown key 'min-reply': did you mean min-replies"),
+        ({"accept-failures": "perhaps"}, "run config: accept-failures: .*boolean"),
+        ({"fraction": 0.0}, "run config: fraction: .*greater than 0"),
         ({"watched-items": "3 x"}, "watched-items: give indices"),
         ({"watched-items": "40"}, "items lie in 0–39"),
         ({"deployment": ""}, "give deployment and result"),
@@ -100,6 +183,6 @@ def test_every_key_of_the_run_config_has_a_default_in_pyproject(fleet: Fleet) ->
     fields = {name.replace("_", "-"): field for name, field in RunConfig.model_fields.items()}
     assert defaults.keys() == fields.keys()
     for key, value in defaults.items():
-        assert type(value) in (str, int, float)
+        assert type(value) in (str, int, float, bool)
         if not fields[key].is_required():
             assert value == fields[key].default

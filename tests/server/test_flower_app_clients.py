@@ -1,24 +1,35 @@
-"""The server app and clients that fail, lie or do not belong: the run ends and names them."""
+"""The server app and clients that fail, lie, come and go: what is answered, and what is said."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord
+from flwr.serverapp import Grid
 
 import client.flower_app
 from common.errors import VicinalError
 from common.wire import fleet_pb2 as wire
-from common.wire.fleet import MODEL, PAYLOAD
+from common.wire.fleet import METRICS, MODEL, PAYLOAD
+from server.fleet.run_config import RunConfig
+from server.fleet.strategy import VicinalStrategy
+from server.flower_app import job_of
+from server.versions.deployment import read_deployment
+from sims.fleet.files import FleetFiles
 from tests.support.fleets import (
     CLIENTS,
+    SETTINGS,
     Fleet,
+    in_process,
     make_fleet,
     payload,
     run,
     run_config,
     serve,
+    task_identity,
     write_files,
 )
 from tests.support.in_process_grid import Deliver, Fault, InProcessGrid
@@ -31,8 +42,28 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     return make_fleet(tmp_path_factory.mktemp("store"))
 
 
+def grid_of(
+    files: FleetFiles,
+    faults: dict[int, Fault] | None = None,
+    changes: dict[str, float | str] | None = None,
+) -> InProcessGrid:
+    config = {**run_config(files), "reply-timeout": 0.3, **(changes or {})}
+    return InProcessGrid(client.flower_app.app, CLIENTS, config, faults)
+
+
+def result_of(grid: InProcessGrid) -> dict[str, Any]:
+    config = next(iter(grid.contexts.values())).run_config
+    serve(grid, config)
+    result: dict[str, Any] = json.loads(Path(str(config["result"])).read_bytes())
+    return result
+
+
 def lose(message: Message, deliver: Deliver) -> None:
     deliver(message)
+
+
+def lose_work(message: Message, deliver: Deliver) -> Message | None:
+    return None if message.metadata.message_type == "query.recommend" else deliver(message)
 
 
 def forget_the_model(message: Message, deliver: Deliver) -> Message | None:
@@ -44,9 +75,8 @@ def forget_the_model(message: Message, deliver: Deliver) -> Message | None:
 def flip_a_bit(message: Message, deliver: Deliver) -> Message | None:
     if MODEL in message.content:
         array = message.content.array_records[MODEL][MODEL]
-        data = bytearray(array.data)
-        data[-5] ^= 1
-        tampered = Array(array.dtype, array.shape, array.stype, bytes(data))
+        data = array.data[:-5] + bytes(5)
+        tampered = Array(array.dtype, array.shape, array.stype, data)
         # The array is shared by all clients' messages; only this one's is tampered with.
         message.content[MODEL] = ArrayRecord({MODEL: tampered})
     return deliver(message)
@@ -70,9 +100,40 @@ def answer_for_fewer(message: Message, deliver: Deliver) -> Message | None:
 def count_too_many(message: Message, deliver: Deliver) -> Message | None:
     reply = deliver(message)
     if reply is not None and message.metadata.message_type == "query.recommend":
-        answered = wire.Answered.FromString(payload(reply))
-        answered.counts.eligible[0] = answered.counts.hits[0] = 49
-        reply.content.config_records[PAYLOAD][PAYLOAD] = answered.SerializeToString()
+        counts = reply.content.metric_records[METRICS]
+        counts["eligible"] = counts["hits"] = [49] * 5
+    return reply
+
+
+def count_words(message: Message, deliver: Deliver) -> Message | None:
+    reply = deliver(message)
+    if reply is not None and message.metadata.message_type == "query.recommend":
+        reply.content.metric_records[METRICS]["eligible"] = 0.5
+    return reply
+
+
+def take_no_time(message: Message, deliver: Deliver) -> Message | None:
+    reply = deliver(message)
+    if reply is not None and message.metadata.message_type == "query.recommend":
+        reply.content.metric_records[METRICS]["computed-ms"] = float("nan")
+    return reply
+
+
+def play_nobody(message: Message, deliver: Deliver) -> Message | None:
+    reply = deliver(message)
+    if reply is not None and message.metadata.message_type == "train.install":
+        installed = wire.Installed.FromString(payload(reply))
+        installed.partition = installed.partitions = 10**9
+        reply.content.config_records[PAYLOAD][PAYLOAD] = installed.SerializeToString()
+    return reply
+
+
+def play_another(message: Message, deliver: Deliver) -> Message | None:
+    reply = deliver(message)
+    if reply is not None and message.metadata.message_type == "train.install":
+        installed = wire.Installed.FromString(payload(reply))
+        installed.partition = 3
+        reply.content.config_records[PAYLOAD][PAYLOAD] = installed.SerializeToString()
     return reply
 
 
@@ -83,25 +144,165 @@ def reply_with_noise(message: Message, deliver: Deliver) -> Message | None:
     return reply
 
 
+def expected_without(fleet: Fleet, *partitions: int) -> list[int]:
+    """Hits of all users but those of some partitions."""
+    there = [user for user in range(48) if user % CLIENTS not in partitions]
+    return list(in_process(fleet, SETTINGS["vicinal"], there).hits)
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (lose, f"1 of 12 replies missing: client {FAULTY}: no reply in 0.3 s"),
-        (forget_the_model, f"client {FAULTY}: error 2: .*unheard_of"),
-        (flip_a_bit, f"client {FAULTY}: error 2: .*damaged or truncated"),
-        (run_other_code, f"client {FAULTY} runs other code"),
-        (answer_for_fewer, f"client {FAULTY} answered something that it was not asked"),
-        (count_too_many, f"client {FAULTY} answered something that it was not asked"),
+        (lose, "no client plays it"),
+        (lose_work, "no reply in 0.3 s"),
+        (forget_the_model, "error 2: .*unheard_of"),
+        (flip_a_bit, "error 2: .*damaged or truncated"),
+        (run_other_code, "runs other code"),
+        (answer_for_fewer, "answered something that it was not asked"),
+        (count_too_many, "answered something that it was not asked"),
+        (count_words, "eligible is no count"),
+        (take_no_time, "computed-ms is no time"),
         (reply_with_noise, "not a Installed"),
+        (play_nobody, "set partition-id and num-partitions"),
+        (play_another, "no client plays it"),
     ],
 )
-def test_one_bad_client_of_twelve_ends_the_run(
+def test_one_bad_client_of_twelve_costs_its_own_users(
     fault: Fault, says: str, fleet: Fleet, tmp_path: Path
 ) -> None:
+    _, result = run(write_files(tmp_path, fleet), {FAULTY: fault})
+    assert (result["answered"], result["users"]) == (44, 48)
+    assert result["counts"]["hits"] == expected_without(fleet, 7)
+    assert [each["answered"] for each in result["partitions"]] == [4] * 7 + [0] + [4] * 4
+    reasons = [each["reason"] for each in result["failures"]]
+    assert any(re.search(says, reason) for reason in reasons), reasons
+    assert 7 in [each["partition"] for each in result["failures"]]
+    assert all("\n" not in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"min-replies": 12}, {"min-replies": 0}, {"accept-failures": False}]
+)
+def test_too_few_replies_end_a_run_and_mark_its_result(
+    changes: dict[str, float | str], fleet: Fleet, tmp_path: Path
+) -> None:
     files = write_files(tmp_path, fleet)
-    with pytest.raises(VicinalError, match=says):
-        run(files, {FAULTY: fault})
-    assert set(json.loads(files.result.read_bytes())) == {"run", "failed"}
+    with pytest.raises(VicinalError, match=r"client 1007 of partition 7: no reply in 0.3 s"):
+        run(files, {FAULTY: lose_work}, changes)
+    assert "of partition 7" in json.loads(files.result.read_bytes())["error"]
+
+
+def test_a_run_goes_on_where_it_was_broken_off(fleet: Fleet, tmp_path: Path) -> None:
+    files = write_files(tmp_path, fleet)
+    with pytest.raises(VicinalError, match="44 of 48 users"):
+        run(files, {FAULTY: lose_work}, {"min-replies": 0})
+    ledger = files.result.with_suffix(".progress.jsonl")
+    with ledger.open("ab") as torn:
+        torn.write(ledger.read_bytes().splitlines()[-1][:40])
+    grid, result = run(files)
+    works = [m for m in grid.sent if m.metadata.message_type == "query.recommend"]
+    assert [m.metadata.dst_node_id for m in works] == [FAULTY]
+    assert (result["answered"], result["resumed"]) == (48, 44)
+    assert result["counts"]["hits"] == expected_without(fleet)
+    assert not ledger.exists()
+    assert run(files)[1]["resumed"] == 0
+
+
+def test_a_run_that_asks_something_else_begins_anew(fleet: Fleet, tmp_path: Path) -> None:
+    files = write_files(tmp_path, fleet)
+    for changes in ({"list-length": 5}, {"steps": 1}, {"list-length": 5, "resume": False}):
+        run(files, {FAULTY: lose_work})
+        _, result = run(files, changes=changes)
+        assert (result["answered"], result["resumed"]) == (48, 0)
+
+
+def test_another_client_with_the_partition_stands_in(fleet: Fleet, tmp_path: Path) -> None:
+    for fault in (lose_work, forget_the_model, answer_for_fewer, count_too_many):
+        grid = grid_of(write_files(tmp_path / fault.__name__, fleet), {FAULTY: fault})
+        grid.add(7, 7)
+        result = result_of(grid)
+        assert result["answered"] == 48 and result["failures"] == []
+        assert result["counts"]["hits"] == expected_without(fleet)
+        assert result["resent"] >= 1 and result["failed"] >= 1
+
+
+def test_work_waits_for_a_client_that_comes_back(fleet: Fleet, tmp_path: Path) -> None:
+    def die(message: Message, deliver: Deliver) -> Message | None:
+        if message.metadata.message_type == "query.recommend":
+            grid.gone.add(FAULTY)
+            grid.add(3007, 7)
+            return Message(Error(code=5, reason="Node unavailable"), reply_to=message)
+        return deliver(message)
+
+    grid = grid_of(write_files(tmp_path, fleet), {FAULTY: die}, {"reply-timeout": 30.0})
+    result = result_of(grid)
+    assert result["answered"] == 48 and result["failures"] == []
+    assert result["counts"]["hits"] == expected_without(fleet)
+
+
+def test_a_client_without_memory_gets_the_model_again(fleet: Fleet, tmp_path: Path) -> None:
+    forgot: list[ArrayRecord] = []
+
+    def forget(message: Message, deliver: Deliver) -> Message | None:
+        if message.metadata.message_type == "query.recommend" and not forgot:
+            forgot.append(grid.contexts[FAULTY].state.array_records.pop(MODEL))
+        return deliver(message)
+
+    grid = grid_of(write_files(tmp_path, fleet), {FAULTY: forget})
+    assert result_of(grid)["answered"] == 48
+    with_model = [m.metadata.dst_node_id for m in grid.sent if MODEL in m.content]
+    assert len(forgot) == 1 and with_model.count(FAULTY) == 2
+
+
+def test_a_straggler_s_answer_counts_once(fleet: Fleet, tmp_path: Path) -> None:
+    kept: list[Message] = []
+
+    def answer_late(message: Message, deliver: Deliver) -> Message | None:
+        reply = deliver(message)
+        if message.metadata.message_type == "query.recommend":
+            kept.append(message)
+            if len(kept) == 1:
+                late.append(reply)
+                return None
+            # Both arrive now: the one that was asked first, and this one.
+            grid.bring(kept[0], late[0])
+        return reply
+
+    late: list[Message | None] = []
+    grid = grid_of(write_files(tmp_path, fleet), {FAULTY: answer_late})
+    result = result_of(grid)
+    assert len(kept) == 2 and result["answered"] == 48
+    assert result["counts"]["hits"] == expected_without(fleet)
+
+
+def test_a_dead_process_is_not_its_client_s_fault(fleet: Fleet, tmp_path: Path) -> None:
+    """As a dead actor in Ray's pool: whoever's message it gets, at once an error."""
+    deaths = iter([True, False, True, True, False, True] * 40)
+
+    def perhaps(message: Message, deliver: Deliver) -> Message | None:
+        if next(deaths):
+            return Message(Error(code=0, reason="The actor died"), reply_to=message)
+        return deliver(message)
+
+    _, result = run(write_files(tmp_path, fleet), {1000 + p: perhaps for p in range(CLIENTS)})
+    assert result["answered"] == 48 and result["failures"] == []
+    assert result["counts"]["hits"] == expected_without(fleet)
+
+
+def test_a_fleet_without_any_process_left_ends(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.fleet.delivery.MOST_PAUSE_SECONDS", 0.01)
+
+    def dead(message: Message, deliver: Deliver) -> Message | None:
+        if message.metadata.message_type == "query.recommend" and len(grid.replies) > 20:
+            return Message(Error(code=0, reason="The actor died"), reply_to=message)
+        return deliver(message)
+
+    grid = grid_of(write_files(tmp_path, fleet), {1000 + p: dead for p in range(CLIENTS)})
+    result = result_of(grid)
+    assert 0 < result["answered"] < 48
+    assert result["broken_off"] == "error 0: The actor died"
 
 
 def test_the_reason_is_found_in_a_traceback(fleet: Fleet, tmp_path: Path) -> None:
@@ -116,26 +317,62 @@ def test_the_reason_is_found_in_a_traceback(fleet: Fleet, tmp_path: Path) -> Non
         )
         return Message(Error(code=2, reason=reason), reply_to=message)
 
-    with pytest.raises(VicinalError, match=r"error 2: common\.errors\.InputError: no battery$"):
-        run(write_files(tmp_path, fleet), {FAULTY: fail_as_ray_does})
+    _, result = run(write_files(tmp_path, fleet), {FAULTY: fail_as_ray_does})
+    assert "error 2: common.errors.InputError: no battery" in [
+        each["reason"] for each in result["failures"]
+    ]
 
 
-def test_a_fleet_that_is_too_small_is_not_served(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_fleet_that_is_too_small_is_answered_as_far_as_it_goes(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    files = write_files(tmp_path, fleet)
+    for clients in (11, 13):
+        assert run(files, changes={"clients": clients})[1]["answered"] == 48
     with pytest.raises(VicinalError, match="12 of 13 clients are connected"):
-        run(write_files(tmp_path, fleet), changes={"clients": 13})
-    with pytest.raises(VicinalError, match="12 clients are connected, not 11"):
-        run(write_files(tmp_path, fleet), changes={"clients": 11})
+        run(files, changes={"clients": 13, "min-clients": 13})
+    grid = grid_of(files)
+    grid.gone = {1003, 1005}
+    result = result_of(grid)
+    assert result["counts"]["hits"] == expected_without(fleet, 3, 5)
+    assert [each["partition"] for each in result["failures"]] == [3, 5]
 
 
-def test_two_clients_with_one_partition_are_seen(fleet: Fleet, tmp_path: Path) -> None:
-    def play_another(message: Message, deliver: Deliver) -> Message | None:
-        grid.contexts[FAULTY].node_config["partition-id"] = 3
-        return deliver(message)
+def test_a_share_of_the_clients_is_asked(fleet: Fleet, tmp_path: Path) -> None:
+    _, result = run(write_files(tmp_path, fleet), changes={"fraction": 0.5})
+    answered = [each["partition"] for each in result["partitions"] if each["answered"]]
+    assert len(answered) == 6 and result["failures"] == []
+    others = set(range(CLIENTS)) - set(answered)
+    assert result["counts"]["hits"] == expected_without(fleet, *others)
+    _, result = run(
+        write_files(tmp_path, fleet), changes={"fraction": 0.1, "min-clients": 4, "resume": False}
+    )
+    assert sum(each["answered"] > 0 for each in result["partitions"]) == 4
 
-    config = {**run_config(write_files(tmp_path, fleet)), "reply-timeout": 0.3}
-    grid = InProcessGrid(client.flower_app.app, CLIENTS, config, {FAULTY: play_another})
-    with pytest.raises(VicinalError, match="two clients play partition 3"):
-        serve(grid, config)
+
+def test_a_strategy_can_be_subclassed(fleet: Fleet, tmp_path: Path) -> None:
+    class TheFirst(VicinalStrategy):
+        def sample(self, grid: Grid) -> list[int]:
+            return self.wait_for_clients(grid)[: len(rounds)]
+
+        def aggregate_evaluate(
+            self, server_round: int, replies: Iterable[Message]
+        ) -> MetricRecord | None:
+            found = super().aggregate_evaluate(server_round, replies)
+            rounds.append(server_round)
+            return found
+
+    rounds: list[int] = [0]
+    files = write_files(tmp_path, fleet)
+    config = RunConfig.of({**run_config(files), "fraction": 0.5})
+    strategy = TheFirst(fleet.recommender, job_of(config, read_deployment(tmp_path / "deployment")))
+    grid = grid_of(files)
+    with task_identity():
+        result = strategy.start(grid, num_rounds=3)
+    answered = [result.evaluate_metrics_clientapp[r]["num-examples"] for r in (1, 2, 3)]
+    assert answered == [4, 8, 12]
+    # The model went to each client once.
+    assert sum(MODEL in m.content for m in grid.sent) == 3
 
 
 def swap_devices(folder: Path) -> None:
@@ -150,8 +387,8 @@ def remove_devices(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (swap_devices, "client 1001: .*they are not of user 1"),
-        (remove_devices, "client 1005: .*5-of-12.safetensors: cannot be read"),
+        (swap_devices, "client 1001 of partition 1: .*they are not of user 1"),
+        (remove_devices, "client 1005 of partition 5: .*5-of-12.safetensors: cannot be read"),
     ],
 )
 def test_a_client_with_wrong_ratings_says_so(
@@ -160,4 +397,4 @@ def test_a_client_with_wrong_ratings_says_so(
     files = write_files(tmp_path, fleet)
     damage(tmp_path)
     with pytest.raises(VicinalError, match=says):
-        run(files)
+        run(files, changes={"min-replies": 0})

@@ -2,12 +2,14 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 import client.flower_app
@@ -63,28 +65,38 @@ def run_config(files: FleetFiles) -> dict[str, bool | float | int | str]:
 def serve(grid: InProcessGrid, config: dict[str, bool | float | int | str]) -> None:
     """Run the server app to its end, as Flower calls it."""
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    with task_identity():
+        server.flower_app.app(grid, context)
+
+
+@contextmanager
+def task_identity() -> Iterator[None]:
+    """What messages need outside a run of Flower's."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_task_id", "_run_id", "_node_id"):
             patch.setattr(TaskIdentity, name, 1)
-        server.flower_app.app(grid, context)
+        yield
 
 
 def run(
     files: FleetFiles,
     faults: dict[int, Fault] | None = None,
     changes: Mapping[str, float | str] | None = None,
+    app: ClientApp = client.flower_app.app,
 ) -> tuple[InProcessGrid, dict[str, Any]]:
     """The grid and the result of a run whose clients reply at once or never."""
     config = {**run_config(files), "reply-timeout": 0.3, **(changes or {})}
-    grid = InProcessGrid(client.flower_app.app, CLIENTS, config, faults)
+    grid = InProcessGrid(app, CLIENTS, config, faults)
     serve(grid, config)
     return grid, json.loads(files.result.read_bytes())
 
 
-def in_process(fleet: Fleet, settings: VicinalSettings) -> Counts:
+def in_process(
+    fleet: Fleet, settings: VicinalSettings, users: Sequence[int] | None = None
+) -> Counts:
     local, watched = fleet.prepared.local, fleet.prepared.watched
     counts = Counts.none(len(watched))
-    for user in range(fleet.recommender.user_count):
+    for user in range(fleet.recommender.user_count) if users is None else users:
         counts += answer(
             fleet.recommender.version,
             fleet.recommender.neighborhood(user, settings),

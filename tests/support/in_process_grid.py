@@ -20,6 +20,8 @@ class InProcessGrid(Grid):
     """Virtual nodes 1000, 1001, …; node 1000 + p plays partition p.
 
     faults  by node id
+    gone    nodes that left, and are sent nothing
+    late    of how many pulls nothing comes before one that brings a reply
     sent    every message pushed, in order; `replies` every reply that was not lost
     """
 
@@ -44,6 +46,10 @@ class InProcessGrid(Grid):
         }
         self.sent: list[Message] = []
         self.replies: list[Message] = []
+        self.late = 0
+        self.most_unanswered = 0
+        self._pulls = 0
+        self.gone: set[int] = set()
         self._ready: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -61,6 +67,10 @@ class InProcessGrid(Grid):
         return accepted
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.most_unanswered = max(self.most_unanswered, len(self._ready))
+        self._pulls += 1
+        if self._pulls % (self.late + 1):
+            return []
         # One at a time, the last first: a server must not rely on the order.
         for identity in reversed(list(message_ids)):
             if identity in self._ready:
@@ -68,7 +78,18 @@ class InProcessGrid(Grid):
         return []
 
     def get_node_ids(self) -> Iterable[int]:
-        return list(self.contexts)
+        return [node for node in self.contexts if node not in self.gone]
+
+    def bring(self, message: Message, reply: Message | None) -> None:
+        """A reply that was held back arrives."""
+        assert reply is not None
+        self._ready[message.metadata.message_id] = reply
+
+    def add(self, node: int, partition: int) -> None:
+        """A node comes, as a client that was restarted: under another name."""
+        first = next(iter(self.contexts.values()))
+        config = {**first.node_config, "partition-id": partition}
+        self.contexts[node] = Context(1, node, config, RecordDict(), first.run_config)
 
     def _deliver(self, message: Message) -> Message:
         """As Flower's simulation does: what a handler raises becomes an error reply."""

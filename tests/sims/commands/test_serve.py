@@ -229,6 +229,8 @@ def test_what_is_wrong_ends_in_one_line(server: ServeProcess, tmp_path: Path) ->
         assert "Traceback" not in done.stderr
         # Nothing but progress comes before it.
         assert [line for line in lines[:-1] if not line.startswith(("attack", "train"))] == []
+    # A port that is taken is told before anything is trained.
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_dead_server_ends_in_one_line_in_time(server: ServeProcess) -> None:

@@ -1,0 +1,112 @@
+"""The run config: every key of [tool.flwr.app.config] in pyproject.toml, typed and checked."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InputError
+from common.names import unknown
+from common.vicinal.settings import VicinalSettings, space_named
+from common.vicinal.settings import preset as preset_named
+
+
+class RunConfig(BaseModel):
+    """Configuration of a run; every key with `-` for `_`, all but the paths with a default.
+
+    neighbors, steps, unrated_weight, min_support: −1 keeps the preset's value.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+    deployment: str = Field(description="folder with the model version and training ratings")
+    device_ratings: str = Field(
+        default="", description="folder with one device file per client, read by them alone"
+    )
+    result: str = Field(description="JSON file that the server app writes")
+    run: str = Field(default="", description="a name that the result repeats")
+    clients: int = Field(default=1, ge=1, description="how many clients to wait for")
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, description="share of the clients there that are asked"
+    )
+    min_clients: int = Field(
+        default=1, ge=1, description="how many must be there, and how many are asked at least"
+    )
+    min_replies: int = Field(
+        default=1,
+        ge=0,
+        description="partitions whose users must all be answered, or the run fails; 0: all",
+    )
+    accept_failures: bool = Field(
+        default=True, description="false: the first client that fails for good ends the run"
+    )
+    under_way: int = Field(
+        default=0, ge=0, description="messages under way at a time; 0: one per client"
+    )
+    resume: bool = Field(
+        default=True, description="go on where a run that asked the same was broken off"
+    )
+    preset: str = Field(default="vicinal", description="settings of the vicinal defense, by name")
+    neighbors: int = Field(default=-1, ge=-1, description="k; -1 keeps the preset's")
+    steps: int = Field(default=-1, ge=-1, description="T; -1 keeps the preset's")
+    unrated_weight: float = Field(default=-1.0, ge=-1, description="α; -1 keeps the preset's")
+    min_support: int = Field(default=-1, ge=-1, description="m; -1 keeps the preset's")
+    neighbors_by: str = Field(default="", description="ratings, embedding or random; empty: preset")
+    assumed_fakes: float = Field(default=-1.0, ge=-1, description="φ; -1 keeps the preset's")
+    list_length: int = Field(default=50, ge=1, description="K: items in a recommendation")
+    watched_items: str = Field(
+        default="", description="items whose hit ratio is measured, as in '1485 1320'"
+    )
+    models: str = Field(
+        default="",
+        description="folder of model versions that a machine's clients share; empty: each has its "
+        "own",
+    )
+    reply_timeout: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds to wait for a client, and for each reply before it is asked again",
+    )
+
+    @classmethod
+    def of(cls, run_config: dict[str, Any]) -> Self:
+        """Raises InputError naming the first key that is unknown, missing or out of range."""
+        try:
+            config = cls(**run_config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                keys = [field.alias or name for name, field in cls.model_fields.items()]
+                raise unknown("key", key, keys, where="run config") from error
+            raise InputError(f"run config: {key}: {first['msg']}") from error
+        if not config.deployment or not config.result:
+            raise InputError(
+                "run config: give deployment and result; "
+                "`vicinal simulate --prepare-only` writes a run config with both"
+            )
+        return config
+
+    def settings(self, model: str) -> VicinalSettings:
+        """For one model, whose presets these are. Raises InputError."""
+        return preset_named(
+            self.preset,
+            model=model,
+            neighbors=None if self.neighbors < 0 else self.neighbors,
+            steps=None if self.steps < 0 else self.steps,
+            unrated_weight=None if self.unrated_weight < 0 else self.unrated_weight,
+            min_support=None if self.min_support < 0 else self.min_support,
+            neighbors_by=space_named(self.neighbors_by) if self.neighbors_by else None,
+            assumed_fakes=None if self.assumed_fakes < 0 else self.assumed_fakes,
+        )
+
+    def watched(self, item_count: int) -> tuple[int, ...]:
+        """Raises InputError for anything but indices of items."""
+        try:
+            items = tuple(int(word) for word in self.watched_items.replace(",", " ").split())
+        except ValueError as error:
+            raise InputError("run config: watched-items: give indices, as in '3 17'") from error
+        if any(not 0 <= item < item_count for item in items):
+            raise InputError(f"run config: watched-items: items lie in 0–{item_count - 1}")
+        return items
