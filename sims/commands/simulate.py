@@ -53,20 +53,17 @@ def simulate(
             help="Clients whose users must all be answered, or it ends with 1; 0: all of them.",
         ),
     ] = 0,
-    accept_failures: Annotated[
+    no_failures: Annotated[
+        bool,
+        typer.Option("--no-failures", help="End at the first client that fails for good."),
+    ] = False,
+    fresh: Annotated[
         bool,
         typer.Option(
-            "--accept-failures/--no-failures",
-            help="Go on without a client that fails for good, or end at the first.",
+            "--fresh",
+            help="Begin anew, also where a run of the same in the folder was broken off.",
         ),
-    ] = True,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--fresh",
-            help="Go on where a run of the same in the folder was broken off, or begin anew.",
-        ),
-    ] = True,
+    ] = False,
     prepare_only: Annotated[
         bool,
         typer.Option(
@@ -121,8 +118,8 @@ def simulate(
             settings=settings,
             resources=resources,
             min_replies=min_replies,
-            accept_failures=accept_failures,
-            resume=resume,
+            accept_failures=not no_failures,
+            resume=not fresh,
             report=progress,
         )
     Console().print(fleet_table(prepared, result, defense.name))
