@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 from common.errors import InputError, VicinalError
 from server.data.doubts import CODES
 from server.data.layouts import LAYOUTS
-from server.flower_app import RunConfig
+from server.fleet.run_config import RunConfig
 from sims.audit import report as audit
 from sims.cli import COMMANDS, INTERRUPTED, app
 from sims.commands import certify, data, device_report, model, tally_report

@@ -19,7 +19,7 @@ from server.data.datasets import Dataset, load_dataset
 from server.data.layouts import with_layout
 from server.data.reading_options import ReadingOptions
 from server.data.sources import fetch
-from server.flower_app import RunConfig
+from server.fleet.run_config import RunConfig
 from server.recommending.offload import search_named
 from sims.attacks import attack_named
 from sims.attacks.options import choose, resolve

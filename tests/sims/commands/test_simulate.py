@@ -148,7 +148,7 @@ def test_a_failed_run_says_why_and_leaves_nothing(scratch: Path, tmp_path: Path)
     prepared = prepare(Experiment(dataset=DATASET))
     with ModelStore(tmp_path / "store") as store:
         recommender = prepared.train(store)
-    with pytest.raises(VicinalError, match=r"replies missing: client .*no battery.*flower\.log"):
+    with pytest.raises(VicinalError, match=r"0 of 120 users.*no battery.*flower\.log"):
         run_fleet(
             tmp_path / "fleet",
             prepared,
@@ -173,6 +173,26 @@ def test_a_run_that_is_killed_leaves_nothing(mark: str, scratch: Path, tmp_path:
     process.communicate(timeout=60)
     assert until(lambda: marked_processes(mark) == set(), seconds=60)
     assert leftovers(scratch) == []
+
+
+@pytest.mark.slow
+def test_a_process_of_ray_s_that_is_killed_costs_nobody(
+    mark: str, scratch: Path, tmp_path: Path
+) -> None:
+    options = ("--clients", "40", "--k", "30", "--list-length", "10", "--processes", "2")
+    process = simulate(tmp_path, mark, *options)
+
+    def actors() -> list[int]:
+        names = {each.pid: Path(f"/proc/{each.pid}/cmdline") for each in marked_processes(mark)}
+        return [pid for pid, path in names.items() if b"ray::ClientApp" in path.read_bytes()]
+
+    assert until(lambda: bool(actors()), seconds=120)
+    os.kill(actors()[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    result = json.loads((tmp_path / "out.json").read_bytes())
+    assert result["answered"] == 120 and result["resent"] > 0
+    assert result["counts"]["hits"] == list(in_process(tmp_path, 10).hits)
 
 
 def test_a_folder_is_one_run_s_at_a_time(tmp_path: Path) -> None:
