@@ -59,7 +59,8 @@ def write_files(
 
 
 def run_config(files: FleetFiles) -> dict[str, bool | float | int | str]:
-    return tomllib.loads(files.run_config.read_text())
+    """With a model of its own for each client, as where each has a machine."""
+    return {**tomllib.loads(files.run_config.read_text()), "models": ""}
 
 
 def serve(grid: InProcessGrid, config: dict[str, bool | float | int | str]) -> None:
