@@ -4,6 +4,7 @@ With several, each child process has its own connection and shares the folder of
 child ends when its parent does, however that ends.
 """
 
+import logging
 import multiprocessing
 import signal
 from collections.abc import Callable, Generator, Mapping
@@ -33,6 +34,8 @@ from common.versions.encodings import Encoding
 from common.wire.description import Description
 
 Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,10 +139,15 @@ def _names(run: DeviceRun, description: Description) -> Names:
     """Of the items that a server describes. Raises InputError for a map of others."""
     found, beside = run.names, run.ratings / ITEMS_FILE
     # A server of before does not say what its indices are: what was found is left alone.
+    items = description.manifest.items
     if found is None and description.item_ids and run.ratings.is_dir() and beside.is_file():
-        found = read_map(beside)
+        found = read_map(beside).first(items)
+        if len(found.items.ids or ()) < items:
+            _log.warning("%s: items have come since it was written: they have no names", beside)
+            return UNNAMED
     if found is None:
         return UNNAMED
+    found = found.first(items)
     found.require(description.item_ids)
     if found.users is not None and description.user_ids != ids_digest(
         found.users, description.user_count

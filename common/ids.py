@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -214,6 +214,16 @@ class IdMap:
         plain = all(name == str(at) for at, name in enumerate(ids))
         return ids_digest(None if plain else ids, len(ids))
 
+    def first(self, item_count: int) -> "IdMap":
+        """The map of a version with fewer items: new ones come after known ones."""
+        if item_count >= len(self.items.ids or ()):
+            return self
+        ids, titles = self.items.ids, self.items.titles
+        return replace(
+            self,
+            items=Names(ids and ids[:item_count], titles and titles[:item_count]),
+        )
+
     def require(self, digest: str) -> None:
         """Raises InputError unless it is the map of the items that a server describes."""
         if not digest:
@@ -223,9 +233,9 @@ class IdMap:
             )
         if digest not in (self.items_digest, ids_digest(self.items.ids, len(self.items.ids or ()))):
             raise InputError(
-                f"{self.path}: is a map of other items than the server's: its digest is "
-                f"{self.items_digest[:12]}, the version's {digest[:12]}; get the one that "
-                "`vicinal serve --device-ratings` or `vicinal data ids` wrote for these ratings"
+                f"{self.path}: is a map of other items than the server's, or of fewer: its digest "
+                f"is {self.items_digest[:12]}, the version's {digest[:12]}; get the one that "
+                "`vicinal serve --device-ratings` wrote, or `vicinal data ids` for these ratings"
             )
 
 

@@ -88,7 +88,8 @@ def test_a_map_of_other_items_is_refused(
     tmp_path: Path, scene: Scene, run: DeviceRun, folder: Path
 ) -> None:
     items = scene.local.train.item_count
-    write_items(folder, Names(), items + 1)
+    others = Names(tuple(f"other {item}" for item in range(items)))
+    write_items(folder, others, items)
     with pytest.raises(InputError, match="map of other items"):
         answer_users(run)
     (folder / ITEMS_FILE).unlink()
@@ -96,3 +97,19 @@ def test_a_map_of_other_items_is_refused(
     (tmp_path / "ids.csv").write_text(text)
     with pytest.raises(InputError, match="map of other users"):
         answer_users(replace(run, names=read_map(tmp_path / "ids.csv")))
+
+
+def test_a_map_may_be_of_a_version_before_or_after(
+    scene: Scene, run: DeviceRun, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = scene.local.train.item_count
+    titles = tuple(f"title {item}" for item in range(items + 1))
+    # Items have come since the version that is served: those before them keep their indices.
+    write_items(folder, Names(None, titles), items + 1)
+    assert answer_users(run).names.title_of(items - 1) == f"title {items - 1}"
+    # A map of fewer items cannot be held against the digest: who did not ask for it goes on.
+    write_items(folder, Names(None, titles), items - 1)
+    assert answer_users(run).names == Names()
+    assert "items have come since" in caplog.text
+    with pytest.raises(InputError, match="or of fewer"):
+        answer_users(replace(run, names=read_map(folder / ITEMS_FILE)))
