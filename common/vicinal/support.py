@@ -29,10 +29,17 @@ def unsupported_last(scores: NDArray[np.float32], ratings: RatingMatrix) -> NDAr
     """
     supported = np.zeros(len(scores), dtype=bool)
     supported[ratings.items] = True
-    lowest = scores[supported].min(initial=0.0)
+    return unlisted_last(scores, supported, ratings.items_of(0))
+
+
+def unlisted_last(
+    scores: NDArray[np.float32], listed: NDArray[np.bool_], own: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """The scores [I], with items that are not `listed` [I] last, in an order drawn from `own`."""
+    lowest = scores[listed].min(initial=0.0)
     # In steps that are large enough beside the lowest score to be seen in it.
-    below = max(1.0, abs(lowest)) * (1 + draws(len(scores), ratings.items_of(0)))
-    return np.where(supported, scores, lowest - below).astype(scores.dtype, copy=False)
+    below = max(1.0, abs(lowest)) * (1 + draws(len(scores), own))
+    return np.where(listed, scores, lowest - below).astype(scores.dtype, copy=False)
 
 
 def draws(count: int, items: NDArray[np.int32], *, purpose: int = 0) -> NDArray[np.float32]:

@@ -40,6 +40,7 @@ def evaluate(
     min_support: int | None = None,
     neighbors_by: str | None = None,
     assume_fakes: float | None = None,
+    release: str = "rows",
     list_length: int = 50,
     seed: int = 0,
     users: int | Sequence[Id] | None = None,
@@ -67,6 +68,7 @@ def evaluate(
     min_support     m, neighbors who must have rated an item
     neighbors_by    ratings, embedding or random: the space in which users are near each other
     assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
+    release         rows or book: what devices are given where rvd defends
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training
     users           size of a random sample that is asked, or ids of users; None asks everybody
@@ -114,6 +116,7 @@ def evaluate(
         min_support=min_support,
         neighbors_by=neighbors_by,
         assume_fakes=assume_fakes,
+        release=release,
         list_length=list_length,
         seed=seed,
         users=user_indices(loaded, users),

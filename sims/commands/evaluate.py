@@ -18,6 +18,7 @@ app = typer.Typer(add_completion=False)
 def evaluate(
     study: StudyOptions,
     reading: ReadingFlags,
+    release: options.ReleaseOption = "rows",
     users: options.UsersOption = None,
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
@@ -51,7 +52,7 @@ def evaluate(
 
     with shown() as progress:
         evaluation = evaluated(
-            study.study(reading.options(), users=users, baselines=baselines),
+            study.study(reading.options(), users=users, baselines=baselines, release=release),
             store,
             processes=processes,
             progress=progress,

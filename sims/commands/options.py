@@ -196,6 +196,15 @@ AssumeFakesOption = Annotated[
         metavar="SHARE",
     ),
 ]
+ReleaseOption = Annotated[
+    str,
+    typer.Option(
+        "--release",
+        help="What devices are given: rows of neighbors for every request, or the book of a "
+        "version, which is the same for everybody (docs/private-offload.md).",
+        metavar="NAME",
+    ),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
@@ -238,6 +247,7 @@ class StudyOptions:
         *,
         users: str | None = None,
         baselines: str | None = None,
+        release: str = "rows",
     ) -> "Study":
         """Raises InputError for targets, attack options or baselines that cannot be read."""
         from sims.attacks.options import parse_options
@@ -264,6 +274,7 @@ class StudyOptions:
             seed=self.seed,
             users=asked_users(users),
             baselines=baselines_named(baselines),
+            release=release,
             reading=reading,
         )
 

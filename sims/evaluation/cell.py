@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.baselines import UNDEFENDED, BaselineRecommender
 from server.model_store import ModelStore
+from server.recommending.book import BookRecommender
+from server.recommending.recommender import Recommender
 from server.training.methods import Robust
 from sims.evaluation.asked import AskedUsers, chosen
 from sims.evaluation.baselines import POPULARITY, USUAL, measure_baseline, refused
@@ -58,6 +61,7 @@ class Cell:
     settings   of the vicinal defense; without it, nothing reads them
     users      size of a random sample, or users by name; None asks everybody
     baselines  that are measured beside it, by name (sims.evaluation.baselines)
+    release    what devices are given where rvd defends: rows of neighbors, or a book
     """
 
     experiment: Experiment
@@ -66,6 +70,7 @@ class Cell:
     settings: VicinalSettings
     users: AskedUsers = None
     baselines: tuple[str, ...] = USUAL
+    release: Release = "rows"
 
     def memo_key(self, condition: Condition, watched: tuple[int, ...]) -> str:
         """Everything that decides what is measured under a condition."""
@@ -76,7 +81,8 @@ class Cell:
         # What is not defended is the plainly trained model.
         robust = self.defense if defended else None
         settings = self.settings if defended else None
-        return repr((condition, experiment, robust, watched, settings, self.users))
+        release = self.release if defended else None
+        return repr((condition, experiment, robust, watched, settings, self.users, release))
 
     def baseline_key(self, name: str, watched: tuple[int, ...]) -> str:
         """Everything that decides what is measured of a baseline: the model does not."""
@@ -130,6 +136,7 @@ def evaluate_cell(
         defense=cell.defense.name,
         preset=cell.preset,
         settings=cell.settings,
+        release=cell.release,
         notes=_notes(asked, cell)
         + prepared.notes
         + (prepared.training_notes(store) if own is None else own.notes)
@@ -198,6 +205,11 @@ def sample(prepared: Prepared, asked: AskedUsers) -> NDArray[np.int64]:
     return chosen(asked, prepared.split.train, seed=prepared.experiment.seed)
 
 
+def book_key(seed: int) -> bytes:
+    """Of the noise of an experiment's books; a server has one that nobody knows."""
+    return f"experiment {seed}".encode()
+
+
 def _training(
     prepared: Prepared, store: ModelStore, own: OwnModel | None, progress: Report
 ) -> Train:
@@ -237,6 +249,7 @@ class _Run:
         self._cell, self._prepared, self._train = cell, prepared, train
         self._measurer, self._memo = measurer, memo
         self._models: dict[tuple[bool, bool], Measurable] = {}
+        self._with_book: dict[bool, BookRecommender] = {}
         self.train_seconds = 0.0
 
     def recommender(self, *, clean: bool, defended: bool = False) -> Measurable:
@@ -248,7 +261,14 @@ class _Run:
             self._models[key] = self._train(clean=clean, robust=robust)
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
-        return self._models[key]
+        if not defended or not self._cell.defense.rvd or self._cell.release == "rows":
+            return self._models[key]
+        if clean not in self._with_book:
+            model = self._models[key]
+            assert isinstance(model, Recommender)  # what Study.cell refuses
+            secret = book_key(self._cell.experiment.seed)
+            self._with_book[clean] = BookRecommender(model, self._cell.settings, secret)
+        return self._with_book[clean]
 
     def measured(
         self, conditions: Sequence[Condition], users: NDArray[np.int64]

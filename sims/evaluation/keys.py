@@ -53,6 +53,7 @@ ASKED: Final = {
     "defense": "name of the defense",
     "preset": "name of the preset that the vicinal settings began as, `own` for a model of one's "
     "own; in a grid empty without rvd",
+    "release": "what devices are given where rvd defends: rows of neighbors, or a book",
     "seed": "of the split, the targets, the attack and the training",
     "k": "neighbors in a neighborhood, the user itself included",
     "unrated_weight": "α: weight of the items that a neighbor did not rate",

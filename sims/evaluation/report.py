@@ -12,6 +12,7 @@ from rich.table import Table
 
 from common.ids import Names
 from common.ranking import Counts
+from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings
 from server.baselines import BASELINES
 from server.data.ids import data_digest, item_names
@@ -46,6 +47,7 @@ class Evaluation:
     defense: str
     preset: str
     settings: VicinalSettings
+    release: Release
     notes: tuple[str, ...]
     outcomes: Mapping[str, Outcomes]
     fake_neighbor_share: float
@@ -63,6 +65,7 @@ class Evaluation:
         defense: str,
         preset: str,
         settings: VicinalSettings,
+        release: Release,
         notes: tuple[str, ...],
         fake_neighbor_share: float,
         train_seconds: float,
@@ -79,6 +82,7 @@ class Evaluation:
             defense,
             preset,
             settings,
+            release,
             notes,
             outcomes,
             fake_neighbor_share,
@@ -223,6 +227,7 @@ class Evaluation:
             "attack": label(experiment.attack),
             "defense": self.defense,
             "preset": self.preset,
+            "release": self.release,
             "seed": experiment.seed,
             "k": self.settings.neighbors,
             "unrated_weight": self.settings.unrated_weight,
@@ -294,9 +299,10 @@ class Evaluation:
         experiment, kind = self.prepared.experiment, self.prepared.split.kind
         files = kind in ("published", "given")
         split = f"{kind} split" if files else f"own {kind} split"
+        book = ", from a book" if self.release == "book" else ""
         return (
             f"{experiment.dataset} · {label(experiment.model)} · "
             f"attack {label(experiment.attack)} · "
-            f"defense {self.defense} ({self.preset}) · {split} · seed {experiment.seed} · "
+            f"defense {self.defense} ({self.preset}{book}) · {split} · seed {experiment.seed} · "
             f"{self.users} users"
         )

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import InputError
-from common.models import architecture
+from common.models import SERVED_AS, architecture, model_named
+from common.vicinal.book import check_book, release_named
 from common.vicinal.settings import VicinalSettings, preset, space_named
 from server.baselines import UNDEFENDED
 from server.data.datasets import Dataset
@@ -24,7 +25,7 @@ from sims.attacks.profiles import Profiles
 from sims.evaluation.asked import AskedUsers, asked_users
 from sims.evaluation.baselines import USUAL, baselines_named
 from sims.evaluation.cell import Cell, Measurer, evaluate_cell
-from sims.evaluation.defenses import NO_FINE_TUNE, RVD, defense_named, own_defense
+from sims.evaluation.defenses import NO_FINE_TUNE, RVD, Defense, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, Experiment, check, load, prepare, require_named
 from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
@@ -57,6 +58,7 @@ class Study:
     min_support     m, neighbors who must have rated an item
     neighbors_by    ratings, embedding or random: the space in which users are near each other
     assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
+    release         rows or book: what devices are given where rvd defends
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training; each draws from a stream of its own
     users           size of a random sample that is asked, or users by index and as `id:ALICE`; None
@@ -79,6 +81,7 @@ class Study:
     min_support: int | None = None
     neighbors_by: str | None = None
     assume_fakes: float | None = None
+    release: str = "rows"
     list_length: int = 50
     seed: int = 0
     users: AskedUsers = None
@@ -140,7 +143,10 @@ class Study:
             reading=self.reading,
         )
         name = self.preset if own is None else OWN_PRESET
-        return Cell(experiment, defense, name, settings, self.users, self.baselines)
+        release = release_named(self.release)
+        if release == "book":
+            require_book(self.model if own is None else None, defense, settings)
+        return Cell(experiment, defense, name, settings, self.users, self.baselines, release)
 
     def _settings(self) -> VicinalSettings:
         """Of a built-in model. Raises InputError."""
@@ -169,6 +175,13 @@ class Study:
             neighbors_by=None if self.neighbors_by is None else space_named(self.neighbors_by),
             assumed_fakes=self.assume_fakes,
         )
+
+
+def require_book(model: str | None, defense: Defense, settings: VicinalSettings) -> None:
+    """Raises InputError where no device could answer from a book; None is a model of one's own."""
+    if model is None or not defense.rvd:
+        raise InputError("release book: it takes rvd, and a model of this project")
+    check_book(model_named(architecture(SERVED_AS.get(model, model))), settings)
 
 
 def evaluate(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InputError
 from common.models import architecture
 from common.names import unknown
+from common.vicinal.book import RELEASES, Release
 from common.vicinal.settings import PRESETS, SPACES, Space, preset
 from server.data.datasets import KNOWN
 from server.data.reading_options import ReadingOptions, placed
@@ -26,6 +27,7 @@ from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import NO_FINE_TUNE, defense_named, own_defense
 from sims.evaluation.experiment import FILE_PREFIX, NAMED, NO_ATTACK, Experiment
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
+from sims.evaluation.study import require_book
 from sims.functions import is_function, label, resolved, stable
 from sims.grid.paper_tables import k as paper_k
 from sims.grid.results import FORMAT
@@ -51,6 +53,7 @@ Names = Annotated[list[str], Field(min_length=1)]
 # What a key's words are called, and those there are.
 _LITERALS: Final = {
     "metrics": ("metric", get_args(Metric)),
+    "releases": ("release", RELEASES),
     "neighbors_by": ("space of neighbors", SPACES),
 }
 
@@ -92,6 +95,10 @@ class GridConfig(BaseModel):
     )
     assume_fakes: list[Annotated[float, Field(ge=0, le=0.5)]] = Field(
         default=[], description="φ one after the other; empty: as presets say"
+    )
+    releases: Annotated[list[Release], Field(min_length=1)] = Field(
+        default=["rows"],
+        description="what devices are given with rvd: `rows`, `book`, or one after the other",
     )
     k: dict[str, dict[str, dict[str, Annotated[int, Field(ge=1)]]]] = Field(
         default={},
@@ -143,6 +150,8 @@ class GridConfig(BaseModel):
         }
         # A folder outlives options that are not used.
         unused = set() if self.reading else {"reading"}
+        if self.releases == ["rows"]:
+            unused.add("releases")
         asked = self.model_copy(update=named).model_dump_json(exclude={"title", "metrics", *unused})
         # The format, too: results of another one do not go on in the same folder.
         text = f"{FORMAT} {asked}"
@@ -222,7 +231,9 @@ class GridConfig(BaseModel):
             ks: list[int | None] = [*self.neighbors] or [k]
             spaces: list[Space | None] = [*self.neighbors_by] or [None]
             shares: list[float | None] = [*self.assume_fakes] or [None]
-            for neighbors, weight, space, share in product(ks, self._weights, spaces, shares):
+            for neighbors, weight, space, share, release in product(
+                ks, self._weights, spaces, shares, self.releases
+            ):
                 settings = preset(
                     name,
                     model=model,
@@ -237,7 +248,10 @@ class GridConfig(BaseModel):
                     preset=name,
                     assume_fakes=ASSUMED_FAKES if share is None else share,
                 )
-                yield Cell(experiment, named, name, settings, asked_users(self.users), self._beside)
+                if release == "book":
+                    require_book(model, named, settings)
+                users = asked_users(self.users)
+                yield Cell(experiment, named, name, settings, users, self._beside, release)
 
 
 @cache

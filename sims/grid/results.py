@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.errors import InputError
 from common.files import write_output
+from common.vicinal.book import Release
 from common.vicinal.settings import Space, StepRule
 from sims.attacks.budget import ATTACK_SIZE, Goal
 from sims.attacks.options import Value
@@ -109,6 +110,7 @@ class CellResult(BaseModel):
     margin: int = 1
     candidates: int = 0
     exploration: Share = 0.0
+    release: Release = "rows"
     # Of a function in a file: which content it had.
     model_digest: str = ""
     attack_digest: str = ""
@@ -172,6 +174,8 @@ class CellResult(BaseModel):
         near = f", by {self.neighbors_by}" if self.neighbors_by != "embedding" else ""
         assumed = f", φ = {100 * self.assumed_fakes:g} %" if self.assumed_fakes else ""
         told = f"k = {self.k}{near}, α = {self.unrated_weight:g}{assumed}"
+        if self.release == "book":
+            told = f"from a book{assumed}"
         return f"{self.defense} ({self.preset}, {told})"
 
     def flat(self) -> dict[str, Any]:
@@ -224,6 +228,7 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         margin=settings.margin,
         candidates=settings.candidates,
         exploration=settings.exploration,
+        release=cell.release,
         error=error,
         **measured,
     )
@@ -250,6 +255,8 @@ def cell_path(folder: Path, cell: Cell) -> Path:
         "users": cell.users,
         "baselines": cell.baselines,
     }
+    if cell.release != "rows":
+        asked["release"] = cell.release
     text = json.dumps(asked, sort_keys=True)
     return folder / CELLS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 

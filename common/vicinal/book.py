@@ -1,0 +1,140 @@
+"""The book of a model version: the items that may be recommended, the same list for everybody.
+
+Where a package has rows of neighbors, a book has none: a device that holds the model and the book
+answers from its user's own ratings, and asks nothing. What keeps fakes' items out is that enough
+accounts have to rate an item before the book has it (server.recommending.book).
+
+A device ranks by the model as it was trained, at its user's own vector. A model that reads ratings
+makes the vector itself. Of mf, p is the least-squares fit that its training would make of the
+ratings, with a weaker ridge:
+
+    (QᵀQ + c Σ_i r_i q_i q_iᵀ + ρ s) p = Σ_i (1 + c r_i) q_i,   s = tr(QᵀQ) / d
+
+where i goes over the items that the user rated. cdae's vector of a user is left at 0.
+
+Shapes: I items, d embedding width.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.models import Model
+from common.names import unknown
+from common.ratings import RatingMatrix
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import VicinalSettings
+from common.vicinal.support import unlisted_last
+from common.vicinal.tuning import ServedModel
+
+# What devices get: rows of neighbors for every request, or a book with every version.
+Release = Literal["rows", "book"]
+RELEASES: Final[tuple[Release, ...]] = ("rows", "book")
+# c and ρ, chosen on validation items (sims/selection/book.py, docs/decisions/0029-book.md).
+CONFIDENCE: Final = 4.0
+RIDGE: Final = 0.5
+
+
+@dataclass(frozen=True)
+class ItemBook:
+    """Items that enough accounts rated, ascending, and how they were counted.
+
+    users       accounts that were counted, the assumed fakes among them
+    item_count  I
+    cap         ratings that count of one account, at most
+    threshold   counts with noise from which an item is in the book
+    sigma       standard deviation of the noise
+    """
+
+    users: int
+    item_count: int
+    items: NDArray[np.int32]
+    cap: int
+    threshold: int
+    sigma: float
+
+    def __post_init__(self) -> None:
+        items = self.items
+        if len(items) and not (
+            0 <= items[0] and items[-1] < self.item_count and (np.diff(items) > 0).all()
+        ):
+            raise InputError("book: its items do not ascend, or are none")
+        if self.users < 1 or self.cap < 1 or not 0 <= self.sigma < float("inf"):
+            raise InputError("book: it counts nobody, nothing, or with noise that is none")
+
+    @property
+    def mu(self) -> float:
+        """μ of Gaussian differential privacy of this one book; infinite without noise.
+
+        Whatever an account rated, it moves the counts by a vector of length √cap at most (Dong,
+        Roth and Su 2022, "Gaussian Differential Privacy", theorem 1); what is in the book is made
+        of the counts alone.
+
+        >>> nothing = np.empty(0, dtype=np.int32)
+        >>> ItemBook(100, 10, nothing, cap=100, threshold=20, sigma=12.5).mu
+        0.8
+        """
+        return self.cap**0.5 / self.sigma if self.sigma else float("inf")
+
+    @property
+    def listed(self) -> NDArray[np.bool_]:
+        """Whether each item is in the book, [I]."""
+        found = np.zeros(self.item_count, dtype=bool)
+        found[self.items] = True
+        return found
+
+
+def release_named(name: str) -> Release:
+    """Raises InputError for a name that is not in RELEASES."""
+    for release in RELEASES:
+        if name == release:
+            return release
+    raise unknown("release", name, RELEASES)
+
+
+def check_book(model: Model, settings: VicinalSettings) -> None:
+    """Raises InputError where a device could not answer from a book."""
+    if not model.tables:
+        raise InputError(f"{model.name} is solved on rows of others: it needs --release rows")
+    if settings.step_rule != "curvature":
+        raise InputError(
+            "a book goes with the preset vicinal, whose training reckons with unrated items"
+        )
+    if not settings.assumed_fakes:
+        raise InputError("a book has the items that the assumed fakes cannot hold up: assume some")
+
+
+def book_scores(
+    served: ServedModel, book: ItemBook, ratings: RatingMatrix
+) -> NDArray[np.float32]:
+    """Scores of every item for the user of a single row of ratings, [I]; unlisted items last."""
+    vector = own_parameters(served, ratings)
+    scores = served.plain_scores(Neighborhood(ratings, vector))
+    return unlisted_last(scores, book.listed, ratings.items)
+
+
+def own_parameters(served: ServedModel, ratings: RatingMatrix) -> dict[str, NDArray[np.float32]]:
+    """A user's own parameters, from a row of ratings and the model, [1, d]."""
+    model, items = served.model, served.parameters["item_embedding"]
+    if not model.user_vector:
+        return {}
+    if model.inputs != "none":
+        return {"user_embedding": np.zeros((1, items.shape[1]), dtype=np.float32)}
+    return {"user_embedding": _fitted(served.item_gram, items[ratings.items], ratings.ratings)}
+
+
+def _fitted(
+    gram: NDArray[np.float32], rows: NDArray[np.float32], ratings: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """p, [1, d]; gram is QᵀQ, rows are q of the rated items."""
+    system, table = gram.astype(np.float64), rows.astype(np.float64)
+    weights = CONFIDENCE * ratings.astype(np.float64)
+    ridge = RIDGE * np.trace(system) / len(system) or 1.0
+    system += ridge * np.eye(len(system)) + (table.T * weights) @ table
+    fitted = np.linalg.solve(system, table.T @ (1 + weights))
+    return fitted[None].astype(np.float32)
+
+
