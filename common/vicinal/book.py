@@ -59,7 +59,7 @@ class ItemBook:
     def __post_init__(self) -> None:
         items = self.items
         if len(items) and not (
-            0 <= items[0] and items[-1] < self.item_count and (np.diff(items) > 0).all()
+            items[0] >= 0 and items[-1] < self.item_count and (np.diff(items) > 0).all()
         ):
             raise InputError("book: its items do not ascend, or are none")
         if self.users < 1 or self.cap < 1 or not 0 <= self.sigma < float("inf"):
@@ -107,9 +107,7 @@ def check_book(model: Model, settings: VicinalSettings) -> None:
         raise InputError("a book has the items that the assumed fakes cannot hold up: assume some")
 
 
-def book_scores(
-    served: ServedModel, book: ItemBook, ratings: RatingMatrix
-) -> NDArray[np.float32]:
+def book_scores(served: ServedModel, book: ItemBook, ratings: RatingMatrix) -> NDArray[np.float32]:
     """Scores of every item for the user of a single row of ratings, [I]; unlisted items last."""
     vector = own_parameters(served, ratings)
     scores = served.plain_scores(Neighborhood(ratings, vector))
@@ -136,5 +134,3 @@ def _fitted(
     system += ridge * np.eye(len(system)) + (table.T * weights) @ table
     fitted = np.linalg.solve(system, table.T @ (1 + weights))
     return fitted[None].astype(np.float32)
-
-

@@ -909,3 +909,50 @@ class RandomizedSum(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RandomizedSum: _TypeAlias = RandomizedSum  # noqa: Y015
+
+@_typing.final
+class ItemBook(_message.Message):
+    """The items that may be recommended, the same list for everybody who has the version
+    (common.vicinal.book). Mirrors ItemBook.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    CAP_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    SIGMA_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """SHA-256 of the model version that it goes with"""
+    users: _builtins.int
+    """accounts that were counted"""
+    cap: _builtins.int
+    """ratings that count of one account, at most"""
+    threshold: _builtins.int
+    """counts with noise from which an item is listed"""
+    sigma: _builtins.float
+    """standard deviation of the noise"""
+    listed: _builtins.int
+    items: _builtins.bytes
+    """zstd of ascending item ids as LEB128 of the gap to the id before, less 1"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        users: _builtins.int = ...,
+        cap: _builtins.int = ...,
+        threshold: _builtins.int = ...,
+        sigma: _builtins.float = ...,
+        listed: _builtins.int = ...,
+        items: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cap", b"cap", "items", b"items", "listed", b"listed", "sigma", b"sigma", "threshold", b"threshold", "users", b"users", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemBook: _TypeAlias = ItemBook  # noqa: Y015

@@ -51,8 +51,8 @@ class BookSettings:
     def of(cls, fakes: int, longest: int, *, mu: float = MU) -> "BookSettings":
         """For so many assumed fakes, and the account with most ratings.
 
-        >>> BookSettings.of(30, 700)
-        BookSettings(cap=154, sigma=14.95...)
+        >>> BookSettings.of(30, 700).cap
+        155
         """
         cap = max(LEAST_CAP, int((mu * NOISE_SHARE * fakes) ** 2))
         cap = max(1, min(cap, longest))

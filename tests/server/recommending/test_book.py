@@ -1,0 +1,176 @@
+"""A version's book: who counts, what noise does, and that its answer is that of rows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import InputError
+from common.models import MODELS, model_named
+from common.ranking import top_items
+from common.ratings import RatingMatrix
+from common.vicinal.book import (
+    CONFIDENCE,
+    RIDGE,
+    ItemBook,
+    book_scores,
+    check_book,
+    own_parameters,
+    release_named,
+)
+from common.vicinal.neighborhood import Neighborhood
+from common.vicinal.settings import PRESETS, VicinalSettings
+from common.vicinal.tuning import ServedModel, tuned_scores
+from server.data.synthetic import synthetic
+from server.model_store import ModelStore
+from server.recommending.book import (
+    BookRecommender,
+    BookSettings,
+    capped_counts,
+    item_book,
+    noise,
+)
+from server.recommending.recommender import Recommender
+from server.training.train import TrainingSettings, train
+from tests.support.ratings import from_rows
+
+ASSUMED = replace(PRESETS["mf"]["vicinal"], exploration=0.0, margin=1)
+EXACT = BookSettings(cap=10**6, sigma=0.0)
+KEY = b"secret"
+
+
+def served(name: str, seed: int, items: int = 30, width: int = 4) -> ServedModel:
+    rng = np.random.default_rng(seed)
+    shapes = MODELS[name].shared_shapes(items, width)
+    tables = {one: rng.standard_normal(shape, dtype=np.float32) for one, shape in shapes.items()}
+    return ServedModel(MODELS[name], tables)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seed=st.integers(0, 10**6), user=st.integers(0, 19), share=st.floats(0.01, 0.4))
+@settings(max_examples=15, deadline=None)
+def test_without_noise_or_cap_it_is_the_answer_of_admitted_rows(
+    name: str, seed: int, user: int, share: float
+) -> None:
+    """The oracle: a neighborhood of all users, no steps, what too few rated taken out."""
+    ratings = synthetic(20, 30, seed=seed)
+    how = replace(ASSUMED, assumed_fakes=share, steps=0, neighbors=20)
+    own, model = ratings.rows([user]), served(name, seed)
+    enough = ratings.item_counts() >= how.required_raters(20)
+    everybody = ratings.rows([user, *(each for each in range(20) if each != user)])
+    vector = own_parameters(model, own)
+    rows = everybody.of_items(enough)
+    tables = {key: np.repeat(table, 20, axis=0) for key, table in vector.items()}
+    if model.model.inputs == "none":
+        expected = tuned_scores(model, Neighborhood(rows, tables), how)
+    else:  # an encoder reads its user's rating of an item that is not admitted, too
+        expected = model.plain_scores(Neighborhood(everybody, tables))
+    book = item_book(ratings, how, KEY, how=EXACT)
+    np.testing.assert_array_equal(book.items, np.flatnonzero(enough))
+    found = book_scores(model, book, own)
+    listed = book.items
+    np.testing.assert_allclose(found[listed], expected[listed], rtol=1e-4, atol=1e-5)
+    others = np.setdiff1d(np.arange(30), listed)
+    if len(listed) and len(others):
+        assert found[others].max() < found[listed].min()
+
+
+def test_a_vector_by_hand() -> None:
+    """Two items and one dimension: (5 + c·(1)·1 + ρ·5) p = (1 + c)·1."""
+    table = np.array([[1.0], [2.0]], dtype=np.float32)
+    model = ServedModel(model_named("mf"), {"item_embedding": table})
+    own = from_rows([[0]], item_count=2)
+    expected = (1 + CONFIDENCE) / (5 + CONFIDENCE + RIDGE * 5)
+    np.testing.assert_allclose(own_parameters(model, own)["user_embedding"], [[expected]], 1e-6)
+
+
+def test_a_book_by_hand() -> None:
+    """Of four accounts one may be a fake: f = 1, and an item needs two raters."""
+    ratings = from_rows([[0, 1], [0], [0, 2], [2, 3]], item_count=4)
+    how = replace(ASSUMED, assumed_fakes=0.25)
+    book = item_book(ratings, how, KEY, how=EXACT)
+    assert (book.items.tolist(), book.threshold, book.mu) == ([0, 2], 2, float("inf"))
+
+
+@given(seed=st.integers(0, 10**6), cap=st.integers(1, 12))
+def test_a_cap_takes_so_many_of_every_account_and_moves_no_other(seed: int, cap: int) -> None:
+    ratings = synthetic(15, 25, seed=seed)
+    counts = capped_counts(ratings, cap, KEY)
+    lengths = np.diff(ratings.indptr)
+    assert counts.sum() == np.minimum(lengths, cap).sum()
+    assert (counts <= ratings.item_counts()).all()
+    # An account that is gone, whoever it was, moved each count by one, and `cap` of them.
+    fewer = capped_counts(ratings.rows(np.arange(14)), cap, KEY)
+    moved = counts - fewer
+    assert set(moved.tolist()) <= {0, 1}
+    assert moved.sum() == min(lengths[14], cap)
+
+
+def test_noise_is_sticky_and_normal() -> None:
+    counts = np.arange(4000) % 50
+    first = noise(counts, 12.0, KEY)
+    np.testing.assert_array_equal(first, noise(counts, 12.0, KEY))
+    changed = counts.copy()
+    changed[7] += 1
+    again = noise(changed, 12.0, KEY)
+    assert np.flatnonzero(first != again).tolist() == [7]
+    assert (first != noise(counts, 12.0, b"other")).all()
+    assert abs(first.mean()) < 4 * 12 / np.sqrt(4000)
+    assert abs(first.std() - 12) < 0.6
+
+
+def test_fakes_alone_seldom_get_an_item_in() -> None:
+    """200 items that every assumed fake rated, and nobody else: beyond f + σ is one in six."""
+    fakes = from_rows([range(200)] * 30, item_count=200)
+    real = from_rows([[]] * 970, item_count=200)
+    how = replace(ASSUMED, assumed_fakes=0.03)
+    book = item_book(real.stack(fakes), how, KEY)
+    assert (book.cap, book.threshold) == (155, 45)
+    assert len(book.items) < 70
+
+
+@pytest.mark.parametrize("name", ["mf", "nsvd", "autorec", "cdae"])
+def test_a_recommender_answers_as_a_device_with_the_book(tmp_path: Path, name: str) -> None:
+    ratings: RatingMatrix = synthetic(60, 40, seed=1)
+    with ModelStore(tmp_path) as store:
+        stored = store.save(train(ratings, TrainingSettings(model=name, epochs=2)))
+        recommender = Recommender(stored, ratings, 50)
+        how = replace(PRESETS[name]["vicinal"], assumed_fakes=0.1)
+        answering = BookRecommender(recommender, how, KEY)
+        own = ratings.rows([3])
+        scores = book_scores(stored.version.served, item_book(ratings, how, KEY), own)
+        np.testing.assert_array_equal(
+            answering.recommend(3, how, 10), top_items(scores, own.items, 10)
+        )
+        np.testing.assert_array_equal(
+            answering.recommend_undefended(3, 10), recommender.recommend_undefended(3, 10)
+        )
+        assert answering.supported(3, how).sum() == len(answering.book.items)
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "line"),
+    [
+        ("ease", PRESETS["ease"]["vicinal"], "rows of others"),
+        ("mf", PRESETS["mf"]["paper"], "preset vicinal"),
+        ("mf", replace(ASSUMED, assumed_fakes=0.0), "assume some"),
+    ],
+)
+def test_what_no_book_can_do(model: str, how: VicinalSettings, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        check_book(model_named(model), how)
+
+
+def test_names_of_releases() -> None:
+    assert [release_named(name) for name in ("rows", "book")] == ["rows", "book"]
+    with pytest.raises(InputError, match="unknown release 'cells'"):
+        release_named("cells")
+
+
+@pytest.mark.parametrize("items", [[2, 1], [1, 1], [-1], [5]])
+def test_items_ascend_and_are_some(items: list[int]) -> None:
+    with pytest.raises(InputError, match="do not ascend"):
+        ItemBook(9, 5, np.array(items, dtype=np.int32), cap=1, threshold=1, sigma=0.0)
