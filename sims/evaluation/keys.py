@@ -153,7 +153,7 @@ _COST: Final = {
 }
 
 FLEET: Final = {
-    **ASKED,
+    **{name: text for name, text in ASKED.items() if name != "release"},
     **{name: FOUND[name] for name in ("source", "split", "users", "targets")},
     "clients": "virtual clients who shared the users out",
     "hit_ratio.defended": FOUND["hit_ratio.CONDITION"],

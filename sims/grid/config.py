@@ -216,6 +216,8 @@ class GridConfig(BaseModel):
             yield Cell(experiment, named, "", NO_FINE_TUNE, asked_users(self.users), self._beside)
             return
         if own is not None:
+            if "book" in self.releases:
+                require_book(None, named, own.settings)
             counts: list[int | None] = [*self.neighbors] or [None]
             for neighbors, weight in product(counts, self._weights):
                 settings = own.changed(neighbors=neighbors, unrated_weight=weight)

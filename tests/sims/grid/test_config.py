@@ -129,3 +129,20 @@ def test_bad_input_is_one_line(tmp_path: Path, text: str, line: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         read_config(tmp_path / "no.toml")
+
+
+def test_releases_are_asked_for_one_after_the_other(tmp_path: Path) -> None:
+    rows = config_of(
+        tmp_path, 'datasets = ["synthetic"]\nattacks = ["none"]\npresets = ["vicinal"]'
+    )
+    both = config_of(
+        tmp_path,
+        'datasets = ["synthetic"]\nattacks = ["none"]\npresets = ["vicinal"]\n'
+        'releases = ["rows", "book"]',
+    )
+    assert [cell.release for cell in rows.cells()] == ["rows", "rows"]
+    # What is not defended has neither rows nor a book.
+    assert [cell.release for cell in both.cells()] == ["rows", "rows", "book"]
+    paths = {cell_path(tmp_path, cell) for cell in both.cells()}
+    assert len(paths) == 3
+    assert {cell_path(tmp_path, cell) for cell in rows.cells()} < paths
