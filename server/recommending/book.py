@@ -9,7 +9,7 @@ Noise is *sticky*: it is drawn from a secret key, the item and its count, and so
 when that count changes. Asking for the same ratings again averages nothing out.
 
 The sum of a hundred noisy cells is noisier than one noisy count. So everybody is one cell here:
-docs/decisions/0030-book.md has what was tried.
+docs/decisions/0031-book.md has what was tried.
 
 Shapes: U users, I items.
 """
