@@ -37,6 +37,8 @@ MU: Final = 0.83
 # σ may be this share of the assumed fakes: the cap is as large as that allows.
 NOISE_SHARE: Final = 0.5
 LEAST_CAP: Final = 100
+# Few people have rated more; what is beyond it would be noise for everybody.
+MOST_CAP: Final = 2000
 _BITS: Final = 53
 
 
@@ -48,14 +50,13 @@ class BookSettings:
     sigma: float
 
     @classmethod
-    def of(cls, fakes: int, longest: int, *, mu: float = MU) -> "BookSettings":
-        """For so many assumed fakes, and the account with most ratings.
+    def of(cls, fakes: int, *, mu: float = MU) -> "BookSettings":
+        """For so many assumed fakes, which everybody knows: nothing follows from the ratings.
 
-        >>> BookSettings.of(30, 700).cap
+        >>> BookSettings.of(30).cap
         155
         """
-        cap = max(LEAST_CAP, int((mu * NOISE_SHARE * fakes) ** 2))
-        cap = max(1, min(cap, longest))
+        cap = min(MOST_CAP, max(LEAST_CAP, int((mu * NOISE_SHARE * fakes) ** 2)))
         return cls(cap, cap**0.5 / mu)
 
 
@@ -69,11 +70,11 @@ def item_book(
     """The book of some ratings, fakes' among them; the same arguments give the same book.
 
     key  secret, and the same for all versions of a server
-    how  None: as the assumed fakes and the longest row have it
+    how  None: as the assumed fakes have it
     """
     fakes = settings.tolerated_fakes(ratings.user_count)
     if how is None:
-        how = BookSettings.of(fakes, int(np.diff(ratings.indptr).max(initial=1)))
+        how = BookSettings.of(fakes)
     counts = capped_counts(ratings, how.cap, key)
     margin = how.sigma if how.sigma else settings.margin
     threshold = math.ceil(fakes + margin)
