@@ -30,10 +30,7 @@ def audit(
     reading: ReadingFlags,
     dataset: options.DatasetOption = "ml-100k",
     model: options.ModelOption = "mf",
-    release: Annotated[
-        str,
-        typer.Option("--release", help="What is audited: rows.", metavar="NAME"),
-    ] = "rows",
+    release: options.ReleaseOption = "rows",
     preset: options.PresetOption = "vicinal",
     k: options.NeighborsOption = None,
     min_support: options.MinSupportOption = None,
@@ -165,15 +162,16 @@ def _release(
     store: "ModelStore",
 ) -> "Release":
     """Raises InputError for an unknown name, and for a model that is not trained here."""
-    from common.names import unknown
+    from common.vicinal.book import release_named
     from server.training.train import TrainingSettings
-    from sims.audit.rows import ROWS, RowsRelease
+    from sims.audit.book import BookRelease
+    from sims.audit.rows import RowsRelease
     from sims.evaluation.defenses import RVD, defense_named
     from sims.evaluation.experiment import require_parameters
 
-    if name != ROWS:
-        raise unknown("release", name, [ROWS])
+    asked = release_named(name)
     require_parameters(model)
     robust = defense_named(RVD, model=model, preset=preset).robust
     training = TrainingSettings.on(dataset, model=model, robust=robust)
-    return RowsRelease(training, settings, store)
+    rows = RowsRelease(training, settings, store)
+    return rows if asked == "rows" else BookRelease(rows)
