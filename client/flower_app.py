@@ -40,6 +40,7 @@ from common.wire.fleet import (
     counts_to_metrics,
     parse,
     partition_file_name,
+    prepared_folder,
 )
 from common.wire.messages import neighborhood_from_wire, preset_from_wire
 from common.wire.sealing import OtherRatingsError
@@ -190,9 +191,16 @@ def _partition(context: Context) -> tuple[int, int]:
 def _own_ratings(context: Context) -> LocalRatings:
     # A node that has a file of its own names it; a simulation has a folder of all of them.
     named = context.node_config.get("device-ratings") or context.run_config.get("device-ratings")
-    if not isinstance(named, str) or not named:
-        raise InputError("node config: give device-ratings, the path of this node's device file")
-    path = Path(named)
+    if isinstance(named, str) and named:
+        path = Path(named)
+    else:
+        # Of a server app on this machine that prepared the run itself.
+        path = prepared_folder(context.run_id) / "devices"
+        if not path.is_dir():
+            raise InputError(
+                "node config: give device-ratings, the path of this node's device file; "
+                "`vicinal simulate --prepare-only` writes it"
+            )
     return read_local_ratings(
         path / partition_file_name(*_partition(context)) if path.is_dir() else path
     )

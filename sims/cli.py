@@ -101,6 +101,9 @@ COMMANDS = {
         "sims.commands.tally", "Say what devices reported, and what liars can move.", "server"
     ),
     "simulate": Command("sims.commands.simulate", "Run a fleet of clients in Flower's simulation."),
+    "fleet": Command(
+        "sims.commands.fleet", "Deploy a fleet with Flower on this machine, and check its tally."
+    ),
     "latency": Command(
         "sims.commands.latency", "Measure answers of the server against answers of devices."
     ),

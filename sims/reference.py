@@ -27,6 +27,7 @@ from sims.commands import certify, data, device_report, model, tally_report
 from sims.commands.demo import ROWS
 from sims.commands.help import Declared, declared, flowing
 from sims.evaluation import keys
+from sims.fleet.app import Preparation
 from sims.grid.config import GridConfig
 from sims.grid.results import GridRun
 from sims.latency import report as latency
@@ -158,12 +159,14 @@ def _configurations() -> Iterator[str]:
     defaults = project["tool"]["flwr"]["app"]["config"]
     rows = [
         (
-            f"`{field.alias}`",
+            f"`{key}`",
             _type(field.annotation),
-            _given(defaults[str(field.alias)]),
+            _given(defaults[key]),
             field.description or "",
         )
-        for field in RunConfig.model_fields.values()
+        for kind in (RunConfig, Preparation)
+        for name, field in kind.model_fields.items()
+        for key in [field.alias or name]
     ]
     yield _table(("key", "type", "default", "what it is"), rows)
 

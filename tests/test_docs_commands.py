@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from sims.cli import COMMANDS, app
+from tests.support.flower_options import flower_options
 
 ROOT = Path(__file__).resolve().parents[1]
 # Without the change log, which tells of what was.
@@ -158,6 +159,7 @@ def test_every_option_file_and_link_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     known = MORE_OPTIONS | option_names(typer.main.get_command(app))
     known |= {name for command in COMMANDS for name in all_options(command_of(command))}
+    known |= flower_options()
     spans = list(code_of(text))
     options = {word for span in spans for word in re.findall(r"^--[a-z][a-z-]*", span)}
     files = {name for span in spans for name in FILE.findall(span)}

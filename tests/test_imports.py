@@ -49,8 +49,8 @@ LIBRARIES: dict[str, set[str] | None] = {
     "benchmarks": None,
     "vicinal": None,
 }
-# The one file that may import more than its folder does.
-EXTRA_LIBRARIES = {"client/flower_app.py": {"flwr"}}
+# The files that may import more than their folder does.
+EXTRA_LIBRARIES = {"client/flower_app.py": {"flwr"}, "client/flower_node.py": {"flwr"}}
 
 # The rooms of each folder, its modules among them: one row may import those above it.
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -82,7 +82,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "stores",
         "answers",
         "session",
-        "flower_app run",
+        "flower_app flower_node run",
     ),
     "sims": (
         "terminal processes load theory functions numbers rendering markdown_tables",
@@ -96,7 +96,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cli",
         "reference",
     ),
-    "benchmarks": ("cases report timing summary", "page serving", "tuning device bytes scale"),
+    "benchmarks": (
+        "cases report timing summary",
+        "page serving",
+        "tuning device bytes fleet scale",
+    ),
 }
 MAX_LINES = 400
 
@@ -279,7 +283,7 @@ def modules_of(folder: str, *, without: tuple[str, ...] = ()) -> list[str]:
 def test_a_device_loads_nothing_heavy() -> None:
     # Run, not imported: it loads the empty packages of the other folders.
     modules = modules_of("common", without=("common.pinning",))
-    modules += modules_of("client", without=("client.flower_app",))
+    modules += modules_of("client", without=("client.flower_app", "client.flower_node"))
     assert loaded_by(modules) & (HEAVY | {"server", "sims", "typer", "rich"}) == set()
 
 
@@ -340,7 +344,7 @@ def test_every_command_needs_only_what_its_extra_installs(command: str) -> None:
 
 def test_a_device_needs_only_what_the_extra_device_installs() -> None:
     for path in sources():
-        if path.startswith(("client/", "common/")) and path != "client/flower_app.py":
+        if path.startswith(("client/", "common/")) and path not in EXTRA_LIBRARIES:
             assert third_party(path) - extra("device") == set(), path
     assert third_party("sims/commands/device_report.py") - extra("device") == set()
 

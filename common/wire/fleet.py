@@ -7,8 +7,10 @@ understand.
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -81,3 +83,9 @@ def milliseconds(metrics: Mapping[str, Any], key: str) -> float:
 def partition_file_name(partition: int, partitions: int) -> str:
     """Name of the device file of one client: the users u with u mod partitions = partition."""
     return f"{partition}-of-{partitions}.safetensors"
+
+
+def prepared_folder(run: int) -> Path:
+    """Where a server app that prepares a run itself puts its files, for clients of this machine."""
+    home = os.environ.get("FLWR_HOME")
+    return (Path(home) if home else Path.home() / ".flwr").absolute() / "vicinal" / str(run)

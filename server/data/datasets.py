@@ -263,6 +263,11 @@ def _refuse_missing(spec: str, path: Path, *, is_data_set: bool = True) -> None:
     )
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether the folder of VICINAL_DATA has a known data set. Raises InputError for half of it."""
+    return _in_folder(name, _folder_from_environment()) is not None
+
+
 def cache_folder() -> Path:
     """Where fetched data sets are kept: VICINAL_CACHE, or the platform's cache folder."""
     return Path(os.environ.get("VICINAL_CACHE") or pooch.os_cache("vicinal"))

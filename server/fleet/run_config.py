@@ -1,6 +1,6 @@
 """The run config: every key of [tool.flwr.app.config] in pyproject.toml, typed and checked."""
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -8,6 +8,21 @@ from common.errors import InputError
 from common.names import unknown
 from common.vicinal.settings import VicinalSettings, space_named
 from common.vicinal.settings import preset as preset_named
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def checked(kind: type[Config], run_config: dict[str, Any]) -> Config:
+    """Raises InputError naming the first key that is unknown, missing or out of range."""
+    try:
+        return kind(**run_config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            keys = [field.alias or name for name, field in kind.model_fields.items()]
+            raise unknown("key", key, keys, where="run config") from error
+        raise InputError(f"run config: {key}: {first['msg']}") from error
 
 
 class RunConfig(BaseModel):
@@ -20,13 +35,21 @@ class RunConfig(BaseModel):
         extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-")
     )
 
-    deployment: str = Field(description="folder with the model version and training ratings")
+    deployment: str = Field(
+        description="folder with the model version and training ratings; empty: one is prepared"
+    )
     device_ratings: str = Field(
         default="", description="folder with one device file per client, read by them alone"
     )
-    result: str = Field(description="JSON file that the server app writes")
+    result: str = Field(
+        description="JSON file that the server app writes; empty: below `FLWR_HOME`"
+    )
     run: str = Field(default="", description="a name that the result repeats")
-    clients: int = Field(default=1, ge=1, description="how many clients to wait for")
+    clients: int = Field(
+        default=0,
+        ge=0,
+        description="how many clients to wait for; 0: as many as are there when the run starts",
+    )
     fraction: float = Field(
         default=1.0, gt=0, le=1, description="share of the clients there that are asked"
     )
@@ -71,16 +94,8 @@ class RunConfig(BaseModel):
 
     @classmethod
     def of(cls, run_config: dict[str, Any]) -> Self:
-        """Raises InputError naming the first key that is unknown, missing or out of range."""
-        try:
-            config = cls(**run_config)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                keys = [field.alias or name for name, field in cls.model_fields.items()]
-                raise unknown("key", key, keys, where="run config") from error
-            raise InputError(f"run config: {key}: {first['msg']}") from error
+        """Raises InputError as checked() does, and where a path is missing."""
+        config = checked(cls, run_config)
         if not config.deployment or not config.result:
             raise InputError(
                 "run config: give deployment and result; "

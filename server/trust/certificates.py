@@ -1,6 +1,7 @@
-"""A development authority with certificates for one server and its devices.
+"""A development authority with certificates for one server and its devices, and keys of nodes.
 
 ECDSA on P-256, SHA-256. For trying things out and for tests: its key lies beside what it signs.
+Nodes of Flower have no certificates: a SuperLink knows their keys, which are on P-384.
 """
 
 import os
@@ -21,6 +22,7 @@ from common.errors import InputError
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 # For machines whose clocks are a little behind.
 BACKDATED: Final = timedelta(hours=1)
+_NODE: Final = (".key", ".pub")
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ def make_certificates(
     *,
     hosts: Sequence[str] = (),
     devices: int = 1,
+    nodes: int = 0,
     days: int = 30,
     start: datetime | None = None,
 ) -> list[Path]:
     """Write ca, server, device-1, device-2 … as .pem and .key; their paths.
 
     hosts  names and addresses of the server, beside those of this machine
+    nodes  of a Flower fleet: node-0, node-1 … as .key and .pub, in the form of OpenSSH
     start  of the `days` of validity; now, when it is None
 
     Keys are for their owner alone (mode 0600), and no file is overwritten. Raises InputError
@@ -49,7 +53,8 @@ def make_certificates(
     period = (begin - BACKDATED, begin + timedelta(days=days))
     names = ["ca", "server", *(f"device-{number}" for number in range(1, devices + 1))]
     paths = [folder / f"{name}{suffix}" for name in names for suffix in (".pem", ".key")]
-    for path in paths:
+    node_paths = [folder / f"node-{node}{suffix}" for node in range(nodes) for suffix in _NODE]
+    for path in (*paths, *node_paths):
         if path.exists():
             raise InputError(f"{path} is there already: choose another folder")
     ca = _authority(period)
@@ -59,7 +64,11 @@ def make_certificates(
     for place, one in enumerate(signed):
         _write(paths[2 * place], _pem(one.certificate), 0o644)
         _write(paths[2 * place + 1], _key_pem(one.key), 0o600)
-    return paths
+    for node in range(nodes):
+        key = ec.generate_private_key(ec.SECP384R1())
+        _write(node_paths[2 * node], _openssh(key), 0o600)
+        _write(node_paths[2 * node + 1], _openssh_public(key), 0o644)
+    return paths + node_paths
 
 
 def _authority(period: tuple[datetime, datetime]) -> _Signed:
@@ -156,6 +165,20 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def _openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+
+
+def _openssh_public(key: ec.EllipticCurvePrivateKey) -> bytes:
+    public = key.public_key()
+    form = serialization.PublicFormat.OpenSSH
+    return public.public_bytes(serialization.Encoding.OpenSSH, form) + b"\n"
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -26,6 +26,10 @@ def certs(
         int,
         typer.Option("--devices", min=0, max=10_000, help="How many devices get a certificate."),
     ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option("--nodes", min=0, max=10_000, help="How many nodes of Flower get a key."),
+    ] = 0,
     days: Annotated[
         int, typer.Option("--days", min=1, max=3650, help="Days for which they are valid.")
     ] = 30,
@@ -33,9 +37,12 @@ def certs(
     """Write certificates (.pem) and keys (.key) to try encryption with; overwrites nothing.
 
     `vicinal serve` takes server.pem, server.key and, to ask devices for certificates, ca.pem;
-    `vicinal device` takes ca.pem, and device-1.pem with device-1.key.
+    `vicinal device` takes ca.pem, and device-1.pem with device-1.key. A node of Flower takes ca.pem
+    and node-0.key, and its SuperLink ca.pem, server.pem and server.key; node-0.pub is registered.
     """
     from server.trust.certificates import make_certificates
 
-    for path in make_certificates(output, hosts=host or (), devices=devices, days=days):
+    for path in make_certificates(
+        output, hosts=host or (), devices=devices, nodes=nodes, days=days
+    ):
         typer.echo(path)

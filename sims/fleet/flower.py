@@ -32,7 +32,7 @@ from sims.fleet.resources import Resources
 from sims.processes.guard import Guard
 from sims.processes.marked import stop_processes, uninterrupted
 
-PACKAGES: Final = ("common", "server", "client")
+PACKAGES: Final = ("common", "server", "client", "sims")
 START_SECONDS: Final = 60
 # A SuperLink that ended its runs leaves within a second; Ray takes a few more.
 STOP_SECONDS: Final = 10
@@ -57,9 +57,9 @@ class LocalFlower:
         self._checkout = checkout
         # Ray puts sockets below it, and a socket's path must be short.
         self._folder = Path(
-            tempfile.mkdtemp(prefix="vicinal-flower-", dir=_short_temporary_folder())
+            tempfile.mkdtemp(prefix="vicinal-flower-", dir=short_temporary_folder())
         )
-        self._environment = _environment(self._folder)
+        self._environment = environment(self._folder)
         self._mark = f"FLWR_HOME={self._environment['FLWR_HOME']}"
         self._guard = Guard(self._mark, self._folder)
         self._started: list[subprocess.Popen[str]] = []
@@ -207,8 +207,8 @@ def stage_app(checkout: Path, folder: Path) -> Path:
             "run from a checkout that was installed with `make install`"
         )
     settings = tomllib.loads(project.read_text(encoding="utf-8"))
-    # It names folders that are not copied, which Flower refuses.
-    settings["tool"]["flwr"]["app"].pop("fab-exclude", None)
+    # It names what is not copied, which Flower would refuse.
+    excluded = tuple(settings["tool"]["flwr"]["app"].pop("fab-exclude", ()))
     staged = {"project": settings["project"], "tool": {"flwr": settings["tool"]["flwr"]}}
     staged["project"].pop("readme", None)
     staged["project"].pop("license-files", None)
@@ -216,7 +216,10 @@ def stage_app(checkout: Path, folder: Path) -> Path:
     (folder / "pyproject.toml").write_text(tomli_w.dumps(staged), encoding="utf-8")
     for package in PACKAGES:
         for source in (checkout / package).rglob("*.py"):
-            target = folder / source.relative_to(checkout)
+            name = source.relative_to(checkout)
+            if name.as_posix().startswith(excluded):
+                continue
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     return folder
@@ -237,7 +240,8 @@ def printable(line: str) -> str:
     return "".join(each for each in text if each.isprintable())
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
+    """Of all of Flower's programs of one run: nothing shared, nothing fetched, nothing told."""
     scripts = sysconfig.get_path("scripts")
     return {
         **os.environ,
@@ -247,8 +251,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(_free_port()),
-        "FLWR_LOCAL_CONTROL_API_PORT": str(_free_port()),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
         "RAY_TMPDIR": str(folder / "r"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONUNBUFFERED": "1",
@@ -257,12 +261,14 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _short_temporary_folder() -> str:
+def short_temporary_folder() -> str:
+    """Where a socket's path stays short enough."""
     folder = tempfile.gettempdir()
     return folder if len(folder) <= 20 else "/tmp"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

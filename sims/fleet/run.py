@@ -81,7 +81,7 @@ def run_fleet(
                     files.run_config,
                     clients=clients,
                     resources=resources,
-                    on_line=_ShownLines(report),
+                    on_line=ShownLines(report),
                 )
             except VicinalError as error:
                 failed = error
@@ -159,7 +159,7 @@ def command_line(files: FleetFiles, clients: int, resources: Resources) -> str:
 
 
 @final
-class _ShownLines:
+class ShownLines:
     """Reports the users answered, as the server app writes it into the log."""
 
     def __init__(self, report: Report) -> None:

@@ -7,9 +7,9 @@ under the default attack, one rating of each held out). Then devices report them
 to a token; the tokens of liars say that every user has every watched item in the list, and that the
 held-out one is not. Reports are dealt to shards as a server deals them.
 
-*In range* says in how many of 50 draws of the liars the range that `vicinal tally --robust` prints
-held what it is about: of the plain ratio that of the honest users, of the trimmed one the trimmed
-mean of the shards without a liar. *Shards* is how many of 32 the liars reach.
+*In range* says in how many of 50 draws of the liars the range that `vicinal tally show --robust`
+prints held what it is about: of the plain ratio that of the honest users, of the trimmed one the
+trimmed mean of the shards without a liar. *Shards* is how many of 32 the liars reach.
 """
 
 import sys

@@ -19,6 +19,7 @@ from common.wire import fleet_pb2 as wire
 from common.wire.fleet import METRICS, MODEL, PAYLOAD
 from server.fleet.run_config import RunConfig
 from server.fleet.work import BATCH_BYTES
+from sims.fleet.app import Preparation
 from tests.support.fleets import (
     CLIENTS,
     SETTINGS,
@@ -158,7 +159,7 @@ def test_large_neighborhoods_are_sent_in_several_messages(
     ("changes", "says"),
     [
         ({"neighbours": 3}, "run config: unknown key 'neighbours': did you mean neighbors"),
-        ({"clients": 0}, "run config: clients: .*greater than or equal to 1"),
+        ({"clients": -1}, "run config: clients: .*greater than or equal to 0"),
         ({"min-reply": 3}, "unknown key 'min-reply': did you mean min-replies"),
         ({"accept-failures": "perhaps"}, "run config: accept-failures: .*boolean"),
         ({"fraction": 0.0}, "run config: fraction: .*greater than 0"),
@@ -180,7 +181,8 @@ def test_a_bad_run_config_is_refused(
 def test_every_key_of_the_run_config_has_a_default_in_pyproject(fleet: Fleet) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     defaults = project["tool"]["flwr"]["app"]["config"]
-    fields = {name.replace("_", "-"): field for name, field in RunConfig.model_fields.items()}
+    every = {**RunConfig.model_fields, **Preparation.model_fields}
+    fields = {name.replace("_", "-"): field for name, field in every.items()}
     assert defaults.keys() == fields.keys()
     for key, value in defaults.items():
         assert type(value) in (str, int, float, bool)

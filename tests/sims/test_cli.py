@@ -73,6 +73,7 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
             "evaluate",
             "compare",
             "certify",
+            "audit",
             "grid",
             "figure",
             "serve",
@@ -81,6 +82,7 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
             "token",
             "tally",
             "simulate",
+            "fleet",
             "latency",
         ]
     )

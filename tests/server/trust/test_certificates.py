@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.cli.supernode.register import try_load_public_key
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from common.errors import InputError
 from common.tls_files import read_authority, read_identity
@@ -120,3 +123,29 @@ def test_an_authority_is_checked(folder: Path, expired: Path, tmp_path: Path) ->
         (expired / "ca.pem").read_bytes() + (folder / "ca.pem").read_bytes()
     )
     read_authority(tmp_path / "both")
+
+
+def test_keys_of_nodes_are_what_flower_takes(tmp_path: Path) -> None:
+    paths = make_certificates(tmp_path / "keys", devices=0, nodes=2)
+    assert [path.name for path in paths[-4:]] == [
+        "node-0.key",
+        "node-0.pub",
+        "node-1.key",
+        "node-1.pub",
+    ]
+    found = set()
+    for node in range(2):
+        path = tmp_path / "keys" / f"node-{node}.key"
+        assert path.stat().st_mode & 0o077 == 0
+        private = serialization.load_ssh_private_key(path.read_bytes(), None)
+        public = try_load_public_key(path.with_suffix(".pub"))
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        assert private.curve.name == "secp384r1"
+        assert public == public_key_to_bytes(private.public_key())
+        found.add(public)
+    assert len(found) == 2
+    with pytest.raises(InputError, match=r"node-1\.pub is there already"):
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "node-1.pub").touch()
+        make_certificates(tmp_path / "more", devices=0, nodes=2)
+    assert [path.name for path in (tmp_path / "more").iterdir()] == ["node-1.pub"]

@@ -1,0 +1,42 @@
+"""The least Flower app there can be: the server asks one node, again and again, what time it is."""
+
+import sys
+import time
+from typing import Final
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+# Before each line of seconds.
+MARK: Final = "ping"
+_POLL_SECONDS: Final = 0.01
+_LONGEST_SECONDS: Final = 120.0
+
+server = ServerApp()
+client = ClientApp()
+
+
+@client.query("ping")
+def ping(message: Message, _context: Context) -> Message:
+    """When the message was handled."""
+    return Message(RecordDict({"at": ConfigRecord({"time": time.time()})}), reply_to=message)
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    """Prints the seconds of each message from there to back, and of its way there."""
+    while not list(grid.get_node_ids()):
+        time.sleep(_POLL_SECONDS)
+    node = next(iter(grid.get_node_ids()))
+    for number in range(int(context.run_config["messages"])):
+        start = time.time()
+        sent = list(grid.push_messages([Message(RecordDict(), node, "query.ping")]))
+        while not (replies := list(grid.pull_messages(sent))):
+            if time.time() - start > _LONGEST_SECONDS:
+                raise TimeoutError(f"message {number}: no reply")
+            time.sleep(_POLL_SECONDS)
+        handled = replies[0].content.config_records["at"]["time"]
+        assert isinstance(handled, float)
+        sys.stdout.write(f"{MARK} {time.time() - start:.4f} {handled - start:.4f}\n")
+        sys.stdout.flush()

@@ -1,0 +1,86 @@
+"""`vicinal fleet`: a fleet deployed on this machine, with TLS and a key for each node."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims.commands import options
+from sims.commands.options import StudyOptions, expanded
+from sims.commands.reading import ReadingFlags
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@expanded()
+def fleet(
+    study: StudyOptions,
+    reading: ReadingFlags,
+    nodes: Annotated[
+        int,
+        typer.Option("--nodes", min=1, max=100, help="SuperNodes who share out the users."),
+    ] = 3,
+    store: options.StoreOption = Path("runs/store"),
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Folder of the fleet's files, its result and its logs.")
+    ] = Path("runs/fleet"),
+    stock: Annotated[
+        bool,
+        typer.Option(
+            "--stock",
+            help="Let flower-supernode play the nodes as it is, which takes seconds a message.",
+        ),
+    ] = False,
+    json_file: options.JsonOption = None,
+) -> None:
+    """Deploy a fleet with Flower on this machine: a SuperLink and SuperNodes on loopback.
+
+    They speak TLS, and the SuperLink knows the key of each node; certificates and keys are made for
+    the run. When every user has been answered, the tally is compared with that of one process, and
+    the exit code is 1 when they differ. Everything that was started is stopped.
+    """
+    from rich.console import Console
+
+    from common.files import write_output
+    from common.vicinal.settings import capped, capped_note
+    from server.model_store import ModelStore
+    from sims.evaluation.experiment import prepare
+    from sims.fleet.deployed import counts_here, require_equal, run_deployed
+    from sims.fleet.report import fleet_json, fleet_table
+    from sims.fleet.run import require_fleet
+    from sims.processes.lock import locked
+    from sims.progress import shown
+    from sims.terminal import notes_wanted
+
+    cell = study.study(reading.options()).cell()
+    prepared = prepare(cell.experiment)
+    asked = cell.defense.settings(cell.settings)
+    settings = capped(asked, prepared.user_count)
+    if settings.neighbors != asked.neighbors and notes_wanted():
+        typer.echo(capped_note(asked, settings), err=True)
+    require_fleet(prepared, nodes)
+    with locked(folder, " or choose another --folder"), shown() as progress:
+        with ModelStore(store) as opened:
+            recommender = prepared.train(opened, robust=cell.defense.robust, progress=progress)
+        result = run_deployed(
+            folder,
+            prepared,
+            recommender,
+            nodes=nodes,
+            preset=cell.preset,
+            settings=settings,
+            report=progress,
+            stock=stock,
+        )
+    Console().print(fleet_table(prepared, result, cell.defense.name))
+    for line in fleet_summary(result):
+        typer.echo(line)
+    if json_file is not None:
+        write_output(
+            json_file,
+            (json.dumps(fleet_json(prepared, result, cell.defense.name), indent=2) + "\n").encode(),
+        )
+    require_equal(result, counts_here(prepared, recommender, settings))
+    typer.echo(f"the tally of {nodes} nodes is that of one process, to the last count")
