@@ -48,7 +48,7 @@ def fleet(
     from server.model_store import ModelStore
     from sims.evaluation.experiment import prepare
     from sims.fleet.deployed import counts_here, require_equal, run_deployed
-    from sims.fleet.report import fleet_json, fleet_table
+    from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.run import require_fleet
     from sims.processes.lock import locked
     from sims.progress import shown

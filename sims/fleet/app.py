@@ -19,7 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel, ConfigDict, Field
 
 import server.flower_app
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.files import make_folder
 from common.threads import limit_threads
 from common.vicinal.settings import capped
@@ -80,7 +80,14 @@ def main(grid: Grid, context: Context) -> None:
     result = Path(str(run_config.get("result") or folder / "result.json"))
     run_config["result"] = str(result)
     config = checked(RunConfig, run_config)
-    clients = config.clients or fleet_size(grid, config.reply_timeout)
+    clients = config.clients
+    if not clients or not config.deployment:
+        clients = fleet_size(grid, config.reply_timeout)
+    if config.clients not in (0, clients):
+        # Each client's ratings are made for the share that it knows to be its own.
+        raise InputError(
+            f"run config: clients: {clients} are connected, not {config.clients}: leave it out"
+        )
     run_config["clients"] = clients
     try:
         if not config.deployment:

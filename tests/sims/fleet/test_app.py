@@ -98,12 +98,17 @@ def test_a_result_goes_where_it_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_fails_leaves_no_ratings(home: Path) -> None:
-    with pytest.raises(VicinalError, match="2 of 3 clients are connected"):
-        run(2, clients=3, reply_timeout=0.1)
-    assert {path.name for path in (home / "vicinal" / "7").iterdir()} <= {
-        ".vicinal",
-        "run-config.toml",
-    }
+    with pytest.raises(VicinalError, match="2 of 2 partitions, not 3"):
+        run(2, min_replies=3)
+    left = {path.name for path in (home / "vicinal" / "7").iterdir()}
+    assert "result.json" in left
+    assert left.isdisjoint({"deployment", "devices", "store", "models"})
+
+
+def test_another_number_of_clients_is_refused(home: Path) -> None:
+    with pytest.raises(InputError, match="2 are connected, not 3: leave it out"):
+        run(2, clients=3)
+    assert not (home / "vicinal").exists()
 
 
 @pytest.mark.parametrize(
