@@ -207,6 +207,8 @@ class _Exchange:
 
     def _send(self) -> None:
         """Fill what may be under way, from what has to be sent again and then from the new."""
+        if self._broken():
+            return  # what is under way may still be answered
         under_way = self._under_way()
         busy = {flight.node for flight in under_way}
         room = (self._steady.under_way or max(1, len(self._steady.known))) - len(under_way)
@@ -365,10 +367,16 @@ class _Exchange:
         pause = min(MOST_PAUSE_SECONDS, 2 * POLL_SECONDS * 2 ** min(parcel.breaks, 8))
         parcel.ready = time.monotonic() + pause
 
+    def _broken(self) -> bool:
+        """Whether a message was sent often enough while nothing else was answered either."""
+        return any(
+            parcel.expected and parcel.breaks >= BREAKS and parcel.progress == self._progress
+            for parcel in self._waiting
+        )
+
     def _give_up(self) -> Iterator[Message]:
         now = time.monotonic()
-        broken = any(parcel.breaks >= BREAKS for parcel in self._waiting if parcel.expected)
-        if broken and not self._under_way():
+        if self._broken() and not self._under_way():
             worst = max(self._waiting, key=lambda parcel: parcel.breaks)
             self._steady.broken_off = worst.why
             self._messages = None
