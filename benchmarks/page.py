@@ -29,6 +29,7 @@ PARTS: Final = (
     *("tuning.first_request", "serving.borrowed_neighbors"),
     *("serving.load", "serving.front_kinds", "serving.doorman", "device.answer", "device.install"),
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
+    *("scale.reading", "scale.training", "fleet.messages"),
 )
 
 TITLE: Final = """\

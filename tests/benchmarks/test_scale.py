@@ -1,0 +1,18 @@
+"""What size costs, with the processes that are really measured, on small ratings."""
+
+import pytest
+
+from benchmarks.page import printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "rows"),
+    [
+        ("scale.reading", ["| by user | polars |", "| shuffled | vicinal |"]),
+        ("scale.training", ["| mf, one epoch |", "| ials, all 15 rounds |"]),
+    ],
+)
+def test_a_section_of_size_is_printed(part: str, rows: list[str]) -> None:
+    text = printed(part, short=True)
+    assert all(row in text for row in rows)
