@@ -60,7 +60,7 @@ def resolve(
         if option not in known and option not in (KNOWLEDGE, TARGETS):
             raise unknown("option", option, [*known, KNOWLEDGE, TARGETS], where=f"attack {name}")
     values = {
-        option: _converted(option, given[option], _kind(parameter))
+        option: convert(option, given[option], parameter)
         if option in given
         else parameter.default
         for option, parameter in known.items()
@@ -88,17 +88,22 @@ def choose(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise unknown("value", value, choices, where=f"attack option {name}")
 
 
-def parse_options(words: list[str]) -> dict[str, str]:
+def parse_options(words: list[str], *, name: str = "--attack-option") -> dict[str, str]:
     """`name=value` words of the command line. Raises InputError."""
     options: dict[str, str] = {}
     for word in words:
-        name, equals, value = (part.strip() for part in word.partition("="))
-        if not (name and equals and value):
-            raise InputError(f"--attack-option {word!r}: write name=value, as in hubs=4")
-        if name in options:
-            raise InputError(f"--attack-option {name} is given twice")
-        options[name] = value
+        key, equals, value = (part.strip() for part in word.partition("="))
+        if not (key and equals and value):
+            raise InputError(f"{name} {word!r}: write name=value, as in hubs=4")
+        if key in options:
+            raise InputError(f"{name} {key} is given twice")
+        options[key] = value
     return options
+
+
+def convert(name: str, value: Value, parameter: inspect.Parameter) -> Value:
+    """A value of the type that an option's parameter has. Raises InputError."""
+    return _converted(name, value, _kind(parameter))
 
 
 def _kind(parameter: inspect.Parameter) -> type:

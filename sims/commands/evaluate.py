@@ -9,6 +9,7 @@ import typer
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
 from sims.commands.reading import ReadingFlags
+from sims.commands.training import TrainingFlags
 
 app = typer.Typer(add_completion=False)
 
@@ -18,6 +19,7 @@ app = typer.Typer(add_completion=False)
 def evaluate(
     study: StudyOptions,
     reading: ReadingFlags,
+    training: TrainingFlags,
     release: options.ReleaseOption = "rows",
     users: options.UsersOption = None,
     store: options.StoreOption = Path("runs/store"),
@@ -52,7 +54,13 @@ def evaluate(
 
     with shown() as progress:
         evaluation = evaluated(
-            study.study(reading.options(), users=users, baselines=baselines, release=release),
+            study.study(
+                reading.options(),
+                users=users,
+                baselines=baselines,
+                release=release,
+                fleet=training.fleet(study.attack),
+            ),
             store,
             processes=processes,
             progress=progress,

@@ -19,6 +19,7 @@ from common.ids import parse_named
 if TYPE_CHECKING:  # heavy, and of no use until a command runs
     from server.data.reading_options import ReadingOptions
     from sims.evaluation.study import Study
+    from sims.federated.model import FleetTraining
 
 MAX_SEED: Final = 2**63 - 1
 
@@ -248,6 +249,7 @@ class StudyOptions:
         users: str | None = None,
         baselines: str | None = None,
         release: str = "rows",
+        fleet: "FleetTraining | None" = None,
     ) -> "Study":
         """Raises InputError for targets, attack options or baselines that cannot be read."""
         from sims.attacks.options import parse_options
@@ -276,6 +278,7 @@ class StudyOptions:
             baselines=baselines_named(baselines),
             release=release,
             reading=reading,
+            fleet=fleet,
         )
 
 

@@ -33,6 +33,7 @@ from sims.attacks.budget import ATTACK_SIZE, least_popular_note
 from sims.attacks.options import TARGETS, Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
+from sims.federated.model import MODEL, FleetTraining
 from sims.functions import is_function, label
 from sims.progress import Report, quiet
 from sims.terminal import notes_wanted
@@ -56,6 +57,8 @@ class Experiment:
     """What is attacked and how; its fields are those of sims.evaluation.study.Study.
 
     Targets may be `id:B104729` until the ratings are there (with_indices).
+
+    fleet  how clients train the model together, and poison it; None: it is trained in one place
     """
 
     dataset: str = "ml-100k"
@@ -67,6 +70,7 @@ class Experiment:
     list_length: int = 50
     attack_options: Mapping[str, Value] = field(default_factory=dict)
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    fleet: FleetTraining | None = None
 
 
 def with_indices(experiment: Experiment, ratings: RatingMatrix) -> Experiment:
@@ -78,7 +82,8 @@ def with_indices(experiment: Experiment, ratings: RatingMatrix) -> Experiment:
 
 def not_attacked(experiment: Experiment) -> Experiment:
     """The same without its attack, whose options go with it."""
-    return replace(experiment, attack=NO_ATTACK, attack_options={})
+    fleet = experiment.fleet and experiment.fleet.clean
+    return replace(experiment, attack=NO_ATTACK, attack_options={}, fleet=fleet)
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,18 @@ class Prepared:
         ratings = self.split.train if clean else self.poisoned
         what = "train" if robust is None else f"train {robust.method}"
         what += " on clean ratings" if clean else ""
+        fleet = self.experiment.fleet
+        if fleet is not None:
+            assert robust is None  # what require_fleet refuses
+            stored = (fleet.clean if clean else fleet).version(
+                ratings,
+                store,
+                real=self.user_count,
+                targets=self.watched,
+                seed=self.experiment.seed,
+                progress=lambda _, done, rounds: progress(f"{what} in the fleet", done, rounds),
+            )
+            return Recommender(stored, ratings, self.user_count, search=search)
         stored = trained(
             ratings,
             self.imported or self.training(robust),
@@ -343,6 +360,8 @@ def check(
         raise InputError(f"K = {experiment.list_length}: recommend at least one item")
     if not own_model and not is_function(experiment.model):
         require_named(experiment.model)
+    if experiment.fleet is not None:
+        require_fleet(experiment, own_model=own_model)
     if profiles is not None:
         return
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
@@ -351,6 +370,15 @@ def check(
         resolve(label(experiment.attack), function, experiment.attack_options)
     elif experiment.attack_options:
         raise InputError(f"attack {experiment.attack} has no options: leave them out")
+
+
+def require_fleet(experiment: Experiment, *, own_model: bool) -> None:
+    """Raises InputError for what no fleet trains, and for an update attack without targets."""
+    assert experiment.fleet is not None
+    if own_model or experiment.model != MODEL:
+        raise InputError(f"--train federated trains {MODEL} only, not {label(experiment.model)}")
+    if experiment.fleet.attacks and experiment.targets == ():
+        raise InputError("an update attack needs targets: name at least one")
 
 
 def require_named(model: str) -> None:

@@ -69,6 +69,16 @@ ASKED: Final = {
     "list_length": "K: items in a recommendation",
 }
 
+# How it was trained; of an evaluation alone.
+TRAINED: Final = {
+    "train": "`central`, or `federated`: clients trained it together",
+    "federated": "settings of the federated training, as `rounds=100`, with spaces between; else "
+    "empty",
+    "update_attack": "what malicious clients sent instead of updates of their own, or none",
+    "update_attack_options": "its options, as `mined=10`, with spaces between",
+    "malicious_share": "malicious clients ÷ real users, where no fakes have ratings",
+}
+
 # What was found.
 FOUND: Final = {
     "source": "where the ratings came from: a file, or how they were made",
@@ -123,6 +133,7 @@ READ: Final = {
 
 EVALUATION: Final = {
     **ASKED,
+    **TRAINED,
     **FOUND,
     **READ,
     "notes": "what was measured otherwise than it was asked for, as sentences",

@@ -24,6 +24,7 @@ from sims.evaluation.outcomes import Outcomes
 from sims.evaluation.pairing import Pairing, paired
 from sims.evaluation.report_table import TITLES, evaluation_table, shown
 from sims.evaluation.scores import Scores
+from sims.federated.model import fleet_title, fleet_told
 from sims.functions import label
 from sims.rendering import as_html, as_text
 
@@ -241,6 +242,7 @@ class Evaluation:
             "exploration": self.settings.exploration,
             "tolerated_fakes": self.settings.tolerated_fakes(self.prepared.poisoned.user_count),
             "list_length": experiment.list_length,
+            **fleet_told(experiment.fleet),
             "users": self.users,
             "goal": self.goal,
             "audience": 0 if profiles is None else len(profiles.audience),
@@ -302,6 +304,7 @@ class Evaluation:
         book = ", from a book" if self.release == "book" else ""
         return (
             f"{experiment.dataset} · {label(experiment.model)} · "
+            f"{fleet_title(experiment.fleet)}"
             f"attack {label(experiment.attack)} · "
             f"defense {self.defense} ({self.preset}{book}) · {split} · seed {experiment.seed} · "
             f"{self.users} users"

@@ -30,6 +30,7 @@ from sims.evaluation.experiment import FILE_PREFIX, Experiment, check, load, pre
 from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OWN_PRESET, OwnModel, model_in_file
 from sims.evaluation.report import Evaluation
+from sims.federated.model import FleetTraining
 from sims.functions import is_function, resolved
 from sims.numbers import seed_of, share, whole
 from sims.progress import Report, quiet
@@ -65,6 +66,7 @@ class Study:
                     asks everybody
     baselines       that are measured beside it, by name (sims.evaluation.baselines)
     reading         how a file is read (server.data.reading_options), and which split is taken
+    fleet           how clients train mf together (sims.federated.model); None: in one place
     """
 
     dataset: str = "ml-100k"
@@ -87,6 +89,7 @@ class Study:
     users: AskedUsers = None
     baselines: tuple[str, ...] = USUAL
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    fleet: FleetTraining | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError for what is no whole number, or too small a one."""
@@ -117,9 +120,16 @@ class Study:
             if not is_function(self.model):
                 require_named(self.model)
             assumed = ASSUMED_FAKES if self.assume_fakes is None else self.assume_fakes
+            # A preset's training is of one place.
+            base = self.preset if self.fleet is None else ""
             defense = defense_named(
-                self.defense, model=self.model, preset=self.preset, assume_fakes=assumed
+                self.defense, model=self.model, preset=base, assume_fakes=assumed
             )
+            if self.fleet is not None and defense.robust is not None:
+                raise InputError(
+                    f"defense {self.defense}: a fleet has robust aggregation (--aggregate) instead "
+                    "of robust training; choose none or rvd"
+                )
             settings = self._settings()
         else:
             defense = own_defense(self.defense)
@@ -141,6 +151,7 @@ class Study:
             list_length=self.list_length,
             attack_options=self.attack_options,
             reading=self.reading,
+            fleet=self.fleet,
         )
         name = self.preset if own is None else OWN_PRESET
         release = release_named(self.release)

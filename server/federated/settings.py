@@ -1,0 +1,81 @@
+"""How mf is trained in a fleet; all settings are part of a training's digest.
+
+What is left open here was chosen on validation items (sims/selection/federated.py and
+docs/decisions/0029-federated-training.md).
+"""
+
+from typing import final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from common.errors import InputError
+from common.federated import LocalTraining, Table
+from server.federated.aggregation import rule_named
+from server.training.methods import ASSUMED_FAKES
+
+
+@final
+class Federated(BaseModel):
+    """A federated mf: what a round is, and how updates are put together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    aggregate: str = Field(default="fedavg", description="a name of server.federated.aggregation")
+    rounds: int = Field(default=100, ge=1, le=100_000)
+    clients: int = Field(default=256, ge=1, description="clients asked in a round; all, if fewer")
+    steps: int = Field(default=1, ge=1, le=1000, description="local steps of a client in a round")
+    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="η of items' rows")
+    user_rate: float = Field(
+        default=5.0, gt=0, allow_inf_nan=False, description="η of a user's vector"
+    )
+    unrated: float = Field(
+        default=2.0, ge=0, le=100, description="items not rated that are drawn for each rating"
+    )
+    unrated_weight: float = Field(default=0.4, ge=0, le=1, description="α of what is not rated")
+    row_norm: float = Field(
+        default=0.5, gt=0, allow_inf_nan=False, description="C: longest change of a row in a round"
+    )
+    malicious_share: float = Field(
+        default=ASSUMED_FAKES,
+        ge=0,
+        lt=0.5,
+        description="of clients, that robust rules take for malicious",
+    )
+    last_steps: int = Field(
+        default=20, ge=0, le=10_000, description="of users' own vectors, after the last round"
+    )
+    width: int = Field(default=64, ge=1, le=4096, description="embedding width d")
+
+    @field_validator("aggregate")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        rule_named(name)
+        return name
+
+    @property
+    def local(self) -> LocalTraining:
+        """What a client is told."""
+        return LocalTraining(
+            steps=self.steps,
+            rate=self.rate,
+            user_rate=self.user_rate,
+            unrated=self.unrated,
+            unrated_weight=self.unrated_weight,
+            row_norm=self.row_norm,
+        )
+
+
+def federated_of(**given: str | float | None) -> Federated:
+    """The settings with what is given, None aside. Raises InputError for what they cannot be."""
+    try:
+        return Federated(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"federated training, {place}: {first['msg']}") from None
+
+
+def first_rows(count: int, width: int, *, rng: np.random.Generator) -> Table:
+    """Rows that nobody has trained, [count, d]: of length 0.1, nearly."""
+    return rng.normal(0, 0.1 / np.sqrt(width), (count, width)).astype(np.float32)

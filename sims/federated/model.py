@@ -1,0 +1,152 @@
+"""A federated mf as a model version: what stands where a training does in an experiment."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+from common.errors import InputError
+from common.ratings import RatingMatrix
+from common.versions.version import Manifest
+from server.federated.settings import Federated
+from server.model_store import ModelStore, StoredModel, TrainedModel, tables_digest
+from sims.attacks.options import Value
+from sims.federated.registry import NO_UPDATE_ATTACK, attacker_of, resolved_options
+from sims.federated.training import train_in_fleet
+from sims.progress import Report, quiet
+
+# What can be trained in a fleet, and is served afterwards.
+MODEL: Final = "mf"
+# What --train takes.
+CENTRAL: Final = "central"
+FEDERATED: Final = "federated"
+
+
+@final
+@dataclass(frozen=True)
+class FleetTraining:
+    """How a fleet trains, and what its malicious clients do.
+
+    update_attack    a name of sims.federated.registry; `none`: they keep to the protocol, and what
+                     harm their ratings do is all that they do
+    options          of the update attack, by name
+    malicious_share  malicious clients ÷ real users, where no attack has put fakes into the ratings:
+                     its fakes are the malicious clients otherwise
+    """
+
+    settings: Federated
+    update_attack: str = NO_UPDATE_ATTACK
+    options: Mapping[str, Value] = field(default_factory=dict)
+    malicious_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises InputError for what no fleet has."""
+        resolved_options(self.update_attack, self.options)
+        if not 0 <= self.malicious_share <= 0.5:
+            raise InputError(
+                f"malicious share {self.malicious_share:g}: choose a share of users in 0–0.5"
+            )
+
+    @property
+    def clean(self) -> "FleetTraining":
+        """The same without an update attack."""
+        return FleetTraining(self.settings)
+
+    @property
+    def attacks(self) -> bool:
+        """Whether updates are attacked."""
+        return self.update_attack != NO_UPDATE_ATTACK
+
+    def version(
+        self,
+        ratings: RatingMatrix,
+        store: ModelStore,
+        *,
+        real: int,
+        targets: tuple[int, ...],
+        seed: int,
+        progress: Report = quiet,
+    ) -> StoredModel:
+        """The model of some ratings, of which the first `real` users are no fakes.
+
+        From the store where it is there, else trained and kept. Raises InputError for a rule that
+        needs more clients, VicinalError when training diverges, OSError.
+        """
+        controlled = self._controlled(ratings.user_count, real)
+        attacked = self.attacks and bool(controlled)
+        told = {
+            "train": FEDERATED,
+            "settings": self.settings.model_dump(),
+            "seed": seed,
+            "ratings": ratings.digest(),
+        }
+        if attacked:
+            told["attack"] = [self.update_attack, resolved_options(self.update_attack, self.options)]
+            told["malicious"] = [controlled.start, controlled.stop]
+            told["targets"] = targets
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        stored = store.find(digest)
+        if stored is not None:
+            return stored
+        attacker = None
+        if attacked:
+            attacker = attacker_of(
+                self.update_attack,
+                ratings.rows(range(real)),
+                targets,
+                width=self.settings.width,
+                seed=seed,
+                options=self.options,
+            )
+        found = train_in_fleet(
+            ratings,
+            self.settings,
+            seed=seed,
+            attacker=attacker,
+            malicious=controlled,
+            progress=progress,
+        )
+        own = {"user_embedding": found.users}
+        scale = ratings.scale
+        manifest = Manifest(
+            model=MODEL,
+            users=ratings.user_count,
+            items=ratings.item_count,
+            width=self.settings.width,
+            minimum=float(scale.minimum),
+            maximum=float(scale.maximum),
+            step=float(scale.step),
+            training_digest=digest,
+            user_digest=tables_digest(own),
+        )
+        return store.save(TrainedModel(manifest, {"item_embedding": found.items}, own))
+
+    def _controlled(self, users: int, real: int) -> range:
+        """Malicious clients: the fakes among the users, or others beside them without ratings."""
+        if users > real:
+            return range(real, users)
+        return range(users, users + int(self.malicious_share * real))
+
+
+def fleet_told(fleet: FleetTraining | None) -> dict[str, Any]:
+    """The keys of a result that say how the model was trained."""
+    settings, options = dict[str, Any](), dict[str, Value]()
+    if fleet is not None:
+        settings = fleet.settings.model_dump()
+        options = resolved_options(fleet.update_attack, fleet.options)
+    return {
+        "train": CENTRAL if fleet is None else FEDERATED,
+        "federated": " ".join(f"{key}={value}" for key, value in settings.items()),
+        "update_attack": NO_UPDATE_ATTACK if fleet is None else fleet.update_attack,
+        "update_attack_options": " ".join(f"{key}={value}" for key, value in options.items()),
+        "malicious_share": 0.0 if fleet is None else fleet.malicious_share,
+    }
+
+
+def fleet_title(fleet: FleetTraining | None) -> str:
+    """Part of a table's title; empty where the model was trained in one place."""
+    if fleet is None:
+        return ""
+    attack = f" · update attack {fleet.update_attack}" if fleet.attacks else ""
+    return f"federated, {fleet.settings.aggregate}{attack} · "

@@ -1,0 +1,122 @@
+"""mf trained in a fleet, in one process: the same functions that clients and server call.
+
+Shapes: U users, M malicious clients, I items, d embedding width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.federated import OwnRatings, local_update, own_vector
+from common.errors import VicinalError
+from common.federated import Table, Update
+from common.ratings import RatingMatrix
+from server.federated.aggregation import aggregated
+from server.federated.settings import Federated, first_rows
+from sims.federated.attacker import Attacker, Bound
+from sims.progress import Report, quiet
+
+# Streams of a seed; a user's or a round's number follows.
+_TABLE: Final = 1
+_VECTOR: Final = 2
+_ROUND: Final = 3
+_CLIENT: Final = 4
+_LAST: Final = 5
+_ATTACK: Final = 6
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """Items [I, d], and a vector for every user of the ratings, [U, d]."""
+
+    items: Table
+    users: Table
+
+
+def train_in_fleet(
+    ratings: RatingMatrix,
+    settings: Federated,
+    *,
+    seed: int,
+    attacker: Attacker | None = None,
+    malicious: Sequence[int] = (),
+    progress: Report = quiet,
+) -> Trained:
+    """The table after all rounds; the same arguments give the same numbers.
+
+    attacker   whoever controls the malicious clients; None: there are none
+    malicious  numbers of its clients: users of the ratings, who send no update of their own, or
+               numbers above theirs, who have no ratings
+
+    Raises VicinalError when the table does not stay finite, InputError for a rule that needs more
+    clients.
+    """
+    users, items = ratings.user_count, ratings.item_count
+    table = first_rows(items, settings.width, rng=_rng(seed, _TABLE))
+    vectors = np.concatenate(
+        [first_rows(1, settings.width, rng=_rng(seed, _VECTOR, user)) for user in range(users)]
+    )
+    own = [_own(ratings, user) for user in range(users)]
+    controlled = frozenset(malicious if attacker is not None else ())
+    everybody = np.array(sorted({*range(users), *controlled}))
+    for number in range(settings.rounds):
+        asked = _asked(everybody, settings.clients, rng=_rng(seed, _ROUND, number))
+        updates = dict[int, Update]()
+        for client in (each for each in asked if each not in controlled):
+            rng = _rng(seed, _CLIENT, number, client)
+            vectors[client], updates[client] = local_update(
+                table, vectors[client], own[client], settings.local, rng=rng
+            )
+        theirs = [client for client in asked if client in controlled]
+        if attacker is not None and theirs:
+            made = attacker.updates(
+                table,
+                len(theirs),
+                Bound.of(list(updates.values()), settings.row_norm),
+                rng=_rng(seed, _ATTACK, number),
+            )
+            updates |= dict(zip(theirs, made, strict=True))
+        step = aggregated(
+            [updates[client] for client in sorted(updates)],
+            settings.aggregate,
+            item_count=items,
+            width=settings.width,
+            malicious_share=settings.malicious_share,
+            row_norm=settings.row_norm,
+        )
+        table[step.items] += step.rows
+        if not np.isfinite(table).all():
+            raise VicinalError(f"federated training diverged: lower the rate ({settings.rate:g})")
+        progress("rounds", number + 1, settings.rounds)
+    for user in range(users):
+        vectors[user] = own_vector(
+            table,
+            vectors[user],
+            own[user],
+            settings.local,
+            steps=settings.last_steps,
+            rng=_rng(seed, _LAST, user),
+        )
+    if not np.isfinite(vectors).all():
+        raise VicinalError(f"federated training diverged: lower the rate ({settings.user_rate:g})")
+    return Trained(table, vectors)
+
+
+def _rng(seed: int, *place: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *place])
+
+
+def _own(ratings: RatingMatrix, user: int) -> OwnRatings:
+    part = slice(ratings.indptr[user], ratings.indptr[user + 1])
+    return OwnRatings(ratings.items[part].astype(np.int64), ratings.ratings[part])
+
+
+def _asked(clients: NDArray[np.int64], count: int, *, rng: np.random.Generator) -> list[int]:
+    """A round's clients, ascending."""
+    if count >= len(clients):
+        return [int(client) for client in clients]
+    return [int(client) for client in np.sort(rng.choice(clients, count, replace=False))]
