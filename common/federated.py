@@ -70,12 +70,12 @@ class Update:
     @property
     def row_norms(self) -> NDArray[np.float64]:
         """Euclidean length of every row, [T]."""
-        return np.linalg.norm(self.rows.astype(np.float64), axis=1)
+        return np.sqrt(np.square(self.rows, dtype=np.float64).sum(1))
 
     @property
     def norm(self) -> float:
         """Of all rows together."""
-        return float(np.linalg.norm(self.rows.astype(np.float64)))
+        return float(np.sqrt(np.square(self.rows, dtype=np.float64).sum()))
 
 
 def clipped(rows: Table, most: float) -> Table:
@@ -84,6 +84,5 @@ def clipped(rows: Table, most: float) -> Table:
     >>> clipped(np.array([[3, 4], [0.3, 0.4]], dtype=np.float32), 1.0).round(2).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.30000001192092896, 0.4000000059604645]]
     """
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scales = np.minimum(1, most / np.maximum(lengths, np.float32(1e-30)))
-    return (rows * scales).astype(np.float32)
+    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(1, keepdims=True))
+    return (rows * np.minimum(1, most / np.maximum(lengths, 1e-300))).astype(np.float32)

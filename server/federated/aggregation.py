@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.federated import Table, Update
-from common.names import unknown
+from server.federated.settings import rule_named, suspected
 
 # Rows of one item, [m, d], and how many of them may be malicious, to one row.
 RowRule = Callable[[Table, int], NDArray[np.floating]]
@@ -105,13 +105,6 @@ RULES: Final[dict[str, tuple[Selection, RowRule]]] = {
 }
 
 
-def rule_named(name: str) -> tuple[Selection, RowRule]:
-    """Raises InputError for a name that no rule has."""
-    if name not in RULES:
-        raise unknown("aggregation", name, RULES)
-    return RULES[name]
-
-
 def aggregated(
     updates: Sequence[Update],
     rule: str,
@@ -129,7 +122,7 @@ def aggregated(
     Raises InputError for an update that does not fit the table, for a rule that has another name,
     and for too few updates for it.
     """
-    select, row_of = rule_named(rule)
+    select, row_of = RULES[rule_named(rule)]
     checked = [each.of_table(item_count, width).clipped(row_norm) for each in updates]
     if not checked:
         return Update(np.zeros(0, dtype=np.int64), np.zeros((0, width), dtype=np.float32))
@@ -142,16 +135,6 @@ def aggregated(
     found = [row_of(part, suspected(len(part), malicious_share)) for part in parts]
     whole = np.array(found, dtype=np.float32).reshape(len(named), width)
     return Update(named, whole)
-
-
-def suspected(count: int, share: float) -> int:
-    """f: how many of so many updates, or rows of an item, are taken for malicious.
-
-    >>> suspected(100, 0.03), suspected(10, 0.03), suspected(10, 0.0)
-    (3, 1, 0)
-    """
-    # 0.07 × 100 is a little more than 7 in binary.
-    return math.ceil(round(share * count, 9))
 
 
 def _selected(

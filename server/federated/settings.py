@@ -4,15 +4,36 @@ What is left open here was chosen on validation items (sims/selection/federated.
 docs/decisions/0029-federated-training.md).
 """
 
-from typing import final
+import math
+from typing import Final, final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import InputError
 from common.federated import LocalTraining, Table
-from server.federated.aggregation import rule_named
+from common.names import unknown
 from server.training.methods import ASSUMED_FAKES
+
+# What --aggregate takes; server.federated.aggregation says what each does, and needs Flower.
+AGGREGATIONS: Final = ("fedavg", "median", "trimmed-mean", "krum", "multikrum", "bulyan")
+
+
+def rule_named(name: str) -> str:
+    """The name. Raises InputError for one that no aggregation has."""
+    if name not in AGGREGATIONS:
+        raise unknown("aggregation", name, AGGREGATIONS)
+    return name
+
+
+def suspected(count: int, share: float) -> int:
+    """f: how many of so many updates, or rows of an item, are taken for malicious.
+
+    >>> suspected(100, 0.03), suspected(10, 0.03), suspected(10, 0.0)
+    (3, 1, 0)
+    """
+    # 0.07 × 100 is a little more than 7 in binary.
+    return math.ceil(round(share * count, 9))
 
 
 @final
@@ -22,7 +43,7 @@ class Federated(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     aggregate: str = Field(default="fedavg", description="a name of server.federated.aggregation")
-    rounds: int = Field(default=100, ge=1, le=100_000)
+    rounds: int = Field(default=40, ge=1, le=100_000)
     clients: int = Field(default=256, ge=1, description="clients asked in a round; all, if fewer")
     steps: int = Field(default=1, ge=1, le=1000, description="local steps of a client in a round")
     rate: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="η of items' rows")
@@ -30,11 +51,11 @@ class Federated(BaseModel):
         default=5.0, gt=0, allow_inf_nan=False, description="η of a user's vector"
     )
     unrated: float = Field(
-        default=2.0, ge=0, le=100, description="items not rated that are drawn for each rating"
+        default=8.0, ge=0, le=100, description="items not rated that are drawn for each rating"
     )
     unrated_weight: float = Field(default=0.4, ge=0, le=1, description="α of what is not rated")
     row_norm: float = Field(
-        default=0.5, gt=0, allow_inf_nan=False, description="C: longest change of a row in a round"
+        default=10.0, gt=0, allow_inf_nan=False, description="C: longest change of a row in a round"
     )
     malicious_share: float = Field(
         default=ASSUMED_FAKES,
@@ -50,8 +71,7 @@ class Federated(BaseModel):
     @field_validator("aggregate")
     @classmethod
     def _known(cls, name: str) -> str:
-        rule_named(name)
-        return name
+        return rule_named(name)
 
     @property
     def local(self) -> LocalTraining:

@@ -69,7 +69,7 @@ class TrainingFlags:
         ),
     ] = None
     rounds: Annotated[
-        int | None, _option("--rounds", "Rounds of training; default: 100.", min=1, max=100_000)
+        int | None, _option("--rounds", "Rounds of training; default: 40.", min=1, max=100_000)
     ] = None
     clients_per_round: Annotated[
         int | None,

@@ -33,7 +33,7 @@ from sims.attacks.budget import ATTACK_SIZE, least_popular_note
 from sims.attacks.options import TARGETS, Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
-from sims.federated.model import MODEL, FleetTraining
+from sims.federated.model import FleetTraining
 from sims.functions import is_function, label
 from sims.progress import Report, quiet
 from sims.terminal import notes_wanted
@@ -169,13 +169,10 @@ class Prepared:
         what += " on clean ratings" if clean else ""
         fleet = self.experiment.fleet
         if fleet is not None:
-            assert robust is None  # what require_fleet refuses
-            stored = (fleet.clean if clean else fleet).version(
-                ratings,
-                store,
-                real=self.user_count,
-                targets=self.watched,
-                seed=self.experiment.seed,
+            assert robust is None  # what Study.cell refuses
+            fleet, seed = fleet.clean if clean else fleet, self.experiment.seed
+            stored = fleet.version(
+                ratings, store, real=self.user_count, targets=self.watched, seed=seed,
                 progress=lambda _, done, rounds: progress(f"{what} in the fleet", done, rounds),
             )
             return Recommender(stored, ratings, self.user_count, search=search)
@@ -361,7 +358,7 @@ def check(
     if not own_model and not is_function(experiment.model):
         require_named(experiment.model)
     if experiment.fleet is not None:
-        require_fleet(experiment, own_model=own_model)
+        experiment.fleet.require("" if own_model else experiment.model, experiment.targets)
     if profiles is not None:
         return
     fixed = experiment.attack == NO_ATTACK or experiment.attack.startswith(FILE_PREFIX)
@@ -370,15 +367,6 @@ def check(
         resolve(label(experiment.attack), function, experiment.attack_options)
     elif experiment.attack_options:
         raise InputError(f"attack {experiment.attack} has no options: leave them out")
-
-
-def require_fleet(experiment: Experiment, *, own_model: bool) -> None:
-    """Raises InputError for what no fleet trains, and for an update attack without targets."""
-    assert experiment.fleet is not None
-    if own_model or experiment.model != MODEL:
-        raise InputError(f"--train federated trains {MODEL} only, not {label(experiment.model)}")
-    if experiment.fleet.attacks and experiment.targets == ():
-        raise InputError("an update attack needs targets: name at least one")
 
 
 def require_named(model: str) -> None:

@@ -14,6 +14,7 @@ from server.model_store import ModelStore, StoredModel, TrainedModel, tables_dig
 from sims.attacks.options import Value
 from sims.federated.registry import NO_UPDATE_ATTACK, attacker_of, resolved_options
 from sims.federated.training import train_in_fleet
+from sims.functions import label
 from sims.progress import Report, quiet
 
 # What can be trained in a fleet, and is served afterwards.
@@ -47,6 +48,17 @@ class FleetTraining:
             raise InputError(
                 f"malicious share {self.malicious_share:g}: choose a share of users in 0–0.5"
             )
+
+    def require(self, model: str, targets: tuple[int | str, ...] | None) -> None:
+        """Raises InputError for what no fleet trains, and for an update attack without targets.
+
+        model  a name; one's own has none
+        """
+        if model != MODEL:
+            shown = label(model) or "a model of your own"
+            raise InputError(f"--train federated trains {MODEL} only, not {shown}")
+        if self.attacks and targets == ():
+            raise InputError("an update attack needs targets: name at least one")
 
     @property
     def clean(self) -> "FleetTraining":

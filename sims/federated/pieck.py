@@ -16,8 +16,8 @@ PIECK-UEA, user embedding approximation: a mined item stands for a user who like
 
     L = −(1/N) Σ_k ln σ(q_k · q_t)
 
-Either is pushed as far as an honest update could go. The paper's clients begin in the round after
-the first that they see; before the mining is done these send nothing.
+Either is pushed as far as an honest update could go. The paper mines for the first two epochs; a
+round here asks a part of the clients, and ten rounds are about as much. Until then nothing is sent.
 
 Shapes: I items, T targets, N mined items, d embedding width.
 """
@@ -103,7 +103,7 @@ class _Uea(_Pieck):
         return slopes
 
 
-def pieck_ipe(known: Known, *, mined: int = 10, rounds: int = 1) -> _Ipe:
+def pieck_ipe(known: Known, *, mined: int = 10, rounds: int = 10) -> _Ipe:
     """Popularity enhancement.
 
     mined   N, popular items
@@ -112,6 +112,6 @@ def pieck_ipe(known: Known, *, mined: int = 10, rounds: int = 1) -> _Ipe:
     return _Ipe(known, mined, rounds)
 
 
-def pieck_uea(known: Known, *, mined: int = 10, rounds: int = 1) -> _Uea:
+def pieck_uea(known: Known, *, mined: int = 10, rounds: int = 10) -> _Uea:
     """User embedding approximation; options as of pieck-ipe."""
     return _Uea(known, mined, rounds)

@@ -3,18 +3,18 @@
 Shapes: U users, M malicious clients, I items, d embedding width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.federated import OwnRatings, local_update, own_vector
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.federated import Table, Update
 from common.ratings import RatingMatrix
-from server.federated.aggregation import aggregated
 from server.federated.settings import Federated, first_rows
 from sims.federated.attacker import Attacker, Bound
 from sims.progress import Report, quiet
@@ -55,6 +55,7 @@ def train_in_fleet(
     Raises VicinalError when the table does not stay finite, InputError for a rule that needs more
     clients.
     """
+    aggregated = _flowers()
     users, items = ratings.user_count, ratings.item_count
     table = first_rows(items, settings.width, rng=_rng(seed, _TABLE))
     vectors = np.concatenate(
@@ -88,7 +89,8 @@ def train_in_fleet(
             malicious_share=settings.malicious_share,
             row_norm=settings.row_norm,
         )
-        table[step.items] += step.rows
+        with np.errstate(over="ignore"):  # told below
+            table[step.items] += step.rows
         if not np.isfinite(table).all():
             raise VicinalError(f"federated training diverged: lower the rate ({settings.rate:g})")
         progress("rounds", number + 1, settings.rounds)
@@ -104,6 +106,20 @@ def train_in_fleet(
     if not np.isfinite(vectors).all():
         raise VicinalError(f"federated training diverged: lower the rate ({settings.user_rate:g})")
     return Trained(table, vectors)
+
+
+def _flowers() -> Callable[..., Update]:
+    """server.federated.aggregation.aggregated. Raises InputError where Flower is not installed."""
+    module = "server.federated.aggregation"
+    try:
+        found: Callable[..., Update] = import_module(module).aggregated
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "flwr":
+            raise
+        raise InputError(
+            "training in a fleet needs Flower: pip install 'vicinal[all]'"
+        ) from None
+    return found
 
 
 def _rng(seed: int, *place: int) -> np.random.Generator:
