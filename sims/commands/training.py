@@ -83,6 +83,15 @@ class TrainingFlags:
         float | None, _option("--local-rate", "Rate of those steps, of items; default: 1.")
     ] = None
 
+    unrated_drawn: Annotated[
+        float | None,
+        _option(
+            "--unrated-drawn",
+            "Items not rated that a client draws for each of its ratings; default: 8; 0 fits the "
+            "ratings alone.",
+        ),
+    ] = None
+
     def fleet(self, attack: str) -> "FleetTraining | None":
         """None for central training. `attack` is of the ratings, by name. Raises InputError."""
         from common.names import unknown
@@ -125,6 +134,7 @@ def _fleet(flags: TrainingFlags, attack: str) -> "FleetTraining":
         clients=flags.clients_per_round,
         steps=flags.local_steps,
         rate=flags.local_rate,
+        unrated=flags.unrated_drawn,
     )
     alone = attack == NO_ATTACK and update_attack != NO_UPDATE_ATTACK
     return FleetTraining(

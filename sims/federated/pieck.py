@@ -113,5 +113,9 @@ def pieck_ipe(known: Known, *, mined: int = 10, rounds: int = 10) -> _Ipe:
 
 
 def pieck_uea(known: Known, *, mined: int = 10, rounds: int = 10) -> _Uea:
-    """User embedding approximation; options as of pieck-ipe."""
+    """User embedding approximation.
+
+    mined   N, popular items
+    rounds  changes of the table that are added up before the attack begins
+    """
     return _Uea(known, mined, rounds)

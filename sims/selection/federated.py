@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from server.federated.settings import AGGREGATIONS, Federated
+from server.federated.settings import AGGREGATIONS, Federated, federated_of
 from server.model_store import ModelStore
 from sims.evaluation.cell import Memo, evaluate_cell
 from sims.evaluation.defenses import NO_FINE_TUNE
@@ -160,9 +160,12 @@ def table(
         int | None, typer.Option(min=1, help="Users of each seed; default: all.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Of training.")] = None,
+    unrated: Annotated[
+        float | None, typer.Option(min=0, help="Items not rated that are drawn for each rating.")
+    ] = None,
 ) -> None:
     """Print hit ratio and accuracy of every aggregation under every update attack."""
-    settings = Federated() if rounds is None else Federated(rounds=rounds)
+    settings = federated_of(rounds=rounds, unrated=unrated)
     study = Study(
         dataset=dataset, attack=attack, users=users, baselines=("popularity", "userknn", "ease"),
         fleet=FleetTraining(settings),

@@ -1,5 +1,6 @@
 """What every update attack promises; a new one in UPDATE_ATTACKS is tested without a change here."""
 
+import inspect
 from functools import cache
 
 import numpy as np
@@ -22,7 +23,8 @@ from sims.federated.training import Trained, train_in_fleet
 from tests.support.ratings import from_table
 
 TARGETS = (11, 7, 100)
-OPTIONS = Federated(rounds=40, clients=80, width=16)
+# Fitted to ratings alone: what is not rated, drawn and pulled to 0, withstands some of the attacks.
+OPTIONS = Federated(rounds=40, clients=80, width=16, unrated=0.0)
 MALICIOUS = 12
 LENGTH = 15
 
@@ -92,8 +94,13 @@ def test_no_update_is_heavier_than_those_of_honest_clients(name: str) -> None:
     assert sent >= set(TARGETS)
 
 
+# Measured with 12 of 162 clients malicious; 0.19 without them.
+RAISED = {"pipattack": 0.69, "fedrecattack": 0.28, "pieck-ipe": 0.55, "pieck-uea": 0.93}
+
+
 def test_it_raises_the_hit_ratio_of_its_targets_against_fedavg(name: str) -> None:
-    assert hit_ratio(trained(attacker(name))) > hit_ratio(clean()) + 0.02
+    before, after = hit_ratio(clean()), hit_ratio(trained(attacker(name)))
+    assert after > before + 0.5 * (RAISED[name] - before) > before
 
 
 def test_the_same_seed_sends_the_same(name: str) -> None:
@@ -105,11 +112,11 @@ def test_the_same_seed_sends_the_same(name: str) -> None:
     ]
 
 
-def test_every_option_is_described(name: str) -> None:
+def test_every_option_is_described_and_the_paper_named(name: str) -> None:
     function = update_attack_named(name)
     for option in resolved_options(name, {}):
-        module = __import__(function.__module__, fromlist=["_"])
-        assert option == "public" or option in f"{function.__doc__} {module.pieck_ipe.__doc__ if hasattr(module, 'pieck_ipe') else ''}"
+        assert option == "public" or f"    {option} " in f"{function.__doc__}"
+    assert "et al. 20" in f"{inspect.getmodule(function).__doc__}"
 
 
 def test_options_are_checked(name: str) -> None:
