@@ -70,7 +70,8 @@ class Update:
     @property
     def row_norms(self) -> NDArray[np.float64]:
         """Euclidean length of every row, [T]."""
-        return np.sqrt(np.square(self.rows, dtype=np.float64).sum(1))
+        lengths: NDArray[np.float64] = np.sqrt(np.square(self.rows, dtype=np.float64).sum(1))
+        return lengths
 
     @property
     def norm(self) -> float:
@@ -85,4 +86,5 @@ def clipped(rows: Table, most: float) -> Table:
     [[0.6000000238418579, 0.800000011920929], [0.30000001192092896, 0.4000000059604645]]
     """
     lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(1, keepdims=True))
-    return (rows * np.minimum(1, most / np.maximum(lengths, 1e-300))).astype(np.float32)
+    short: Table = (rows * np.minimum(1, most / np.maximum(lengths, 1e-300))).astype(np.float32)
+    return short

@@ -44,7 +44,8 @@ Selection = Callable[[Sequence[Update], int, int, int], Sequence[Update]]
 
 def mean_row(rows: Table, _malicious: int) -> NDArray[np.floating]:
     """FedAvg of a row; every client has one vote, however much it rated."""
-    return rows.mean(0)
+    found: NDArray[np.floating] = rows.mean(0)
+    return found
 
 
 def median_row(rows: Table, _malicious: int) -> NDArray[np.floating]:

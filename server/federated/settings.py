@@ -89,7 +89,8 @@ class Federated(BaseModel):
 def federated_of(**given: str | float | None) -> Federated:
     """The settings with what is given, None aside. Raises InputError for what they cannot be."""
     try:
-        return Federated(**{name: value for name, value in given.items() if value is not None})
+        known = {name: value for name, value in given.items() if value is not None}
+        return Federated.model_validate(known)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -60,9 +60,7 @@ def resolve(
         if option not in known and option not in (KNOWLEDGE, TARGETS):
             raise unknown("option", option, [*known, KNOWLEDGE, TARGETS], where=f"attack {name}")
     values = {
-        option: convert(option, given[option], parameter)
-        if option in given
-        else parameter.default
+        option: convert(option, given[option], parameter) if option in given else parameter.default
         for option, parameter in known.items()
     }
     knowledge = float(_converted(KNOWLEDGE, given.get(KNOWLEDGE, 1.0), float))

@@ -172,7 +172,11 @@ class Prepared:
             assert robust is None  # what Study.cell refuses
             fleet, seed = fleet.clean if clean else fleet, self.experiment.seed
             stored = fleet.version(
-                ratings, store, real=self.user_count, targets=self.watched, seed=seed,
+                ratings,
+                store,
+                real=self.user_count,
+                targets=self.watched,
+                seed=seed,
                 progress=lambda _, done, rounds: progress(f"{what} in the fleet", done, rounds),
             )
             return Recommender(stored, ratings, self.user_count, search=search)

@@ -79,9 +79,7 @@ class Attacker(Protocol):
         ...
 
 
-def pushed(
-    targets: NDArray[np.int64], slopes: Table, bound: Bound
-) -> Update:
+def pushed(targets: NDArray[np.int64], slopes: Table, bound: Bound) -> Update:
     """Down the slopes of the targets' rows [T, d], as far as the bound lets them go."""
     lengths = np.linalg.norm(slopes, axis=1, keepdims=True)
     steps = -slopes / np.maximum(lengths, np.float32(_EPSILON)) * np.float32(bound.row_norm)

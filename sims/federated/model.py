@@ -94,7 +94,10 @@ class FleetTraining:
             "ratings": ratings.digest(),
         }
         if attacked:
-            told["attack"] = [self.update_attack, resolved_options(self.update_attack, self.options)]
+            told["attack"] = [
+                self.update_attack,
+                resolved_options(self.update_attack, self.options),
+            ]
             told["malicious"] = [controlled.start, controlled.stop]
             told["targets"] = targets
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

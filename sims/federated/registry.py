@@ -50,9 +50,7 @@ def resolved_options(name: str, given: Mapping[str, Value]) -> dict[str, Value]:
         if option not in known and option != PUBLIC:
             raise unknown("option", option, [*known, PUBLIC], where=f"update attack {name}")
     values: dict[str, Value] = {
-        option: convert(option, given[option], parameter)
-        if option in given
-        else parameter.default
+        option: convert(option, given[option], parameter) if option in given else parameter.default
         for option, parameter in known.items()
     }
     share = float(given.get(PUBLIC, PUBLIC_SHARE))

@@ -116,9 +116,7 @@ def _flowers() -> Callable[..., Update]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "flwr":
             raise
-        raise InputError(
-            "training in a fleet needs Flower: pip install 'vicinal[all]'"
-        ) from None
+        raise InputError("training in a fleet needs Flower: pip install 'vicinal[all]'") from None
     return found
 
 

@@ -96,7 +96,7 @@ def rows_of(study: Study, aggregate: str, attacks: Sequence[str]) -> list[Row]:
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
         for attack in attacks:
             cell = replace(study, fleet=FleetTraining(settings, attack)).cell()
-            prepared = prepare(cell.experiment, prepared and prepared.profiles)
+            prepared = prepare(cell.experiment, None if prepared is None else prepared.profiles)
             result = evaluate_cell(cell, prepared, store, partial(measure_here), memo=_memo(memo))
             told = result.to_json()
             found.append(
@@ -141,7 +141,9 @@ def choose(
         ]
         table.append((means[1], f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} |"))
     console = Console(width=200, highlight=False)
-    console.print("| changed | HR@50 | accuracy@50 | ÷ popularity |\n|---|---|---|---|", markup=False)
+    console.print(
+        "| changed | HR@50 | accuracy@50 | ÷ popularity |\n|---|---|---|---|", markup=False
+    )
     for _, line in sorted(table, reverse=True):
         console.print(line, markup=False)
 
@@ -167,7 +169,10 @@ def table(
     """Print hit ratio and accuracy of every aggregation under every update attack."""
     settings = federated_of(rounds=rounds, unrated=unrated)
     study = Study(
-        dataset=dataset, attack=attack, users=users, baselines=("popularity", "userknn", "ease"),
+        dataset=dataset,
+        attack=attack,
+        users=users,
+        baselines=("popularity", "userknn", "ease"),
         fleet=FleetTraining(settings),
     )
     cells = list(product(aggregate, range(seeds)))

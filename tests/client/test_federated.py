@@ -1,26 +1,23 @@
 """A client's local steps, against torch's slopes of the loss that they go down."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from client.federated import OwnRatings, local_update, own_vector
 from common.federated import LocalTraining, Table
 
 
 def told(**changed: float) -> LocalTraining:
-    usual = dict(steps=1, rate=0.05, user_rate=0.3, unrated=3.0, unrated_weight=0.4, row_norm=9.0)
-    usual |= changed
-    return LocalTraining(
-        steps=int(usual["steps"]),
-        rate=usual["rate"],
-        user_rate=usual["user_rate"],
-        unrated=usual["unrated"],
-        unrated_weight=usual["unrated_weight"],
-        row_norm=usual["row_norm"],
+    usual = LocalTraining(
+        steps=1, rate=0.05, user_rate=0.3, unrated=3.0, unrated_weight=0.4, row_norm=9.0
     )
+    return replace(usual, **changed)  # type: ignore[arg-type]
 
 
 def someone(seed: int, items: int = 40) -> tuple[Table, Table, OwnRatings]:
@@ -31,7 +28,9 @@ def someone(seed: int, items: int = 40) -> tuple[Table, Table, OwnRatings]:
     return table.astype(np.float32), vector.astype(np.float32), OwnRatings(rated, ratings)
 
 
-def loss(rows: torch.Tensor, p: torch.Tensor, items: Table, own: OwnRatings) -> torch.Tensor:
+def loss(
+    rows: torch.Tensor, p: torch.Tensor, items: NDArray[np.int64], own: OwnRatings
+) -> torch.Tensor:
     """L_u, the slow way."""
     known = dict(zip(own.items.tolist(), own.ratings.tolist(), strict=True))
     total = torch.zeros((), dtype=torch.float64)

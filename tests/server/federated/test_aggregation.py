@@ -80,7 +80,9 @@ def test_where_all_send_all_rows_it_is_flowers_aggregate(clients: int, seed: int
     tables = rng.normal(size=(clients, 5, 2)).astype(np.float32)
     updates = [Update(np.arange(5), table) for table in tables]
     results = [([table.astype(np.float64)], 1) for table in tables]
-    assert together("fedavg", updates=updates).rows == pytest.approx(aggregate(results)[0], abs=1e-5)
+    assert together("fedavg", updates=updates).rows == pytest.approx(
+        aggregate(results)[0], abs=1e-5
+    )
     f = suspected(clients, 0.2)
     krum = aggregate_krum(results, f, 0)[0]
     # Distances of two updates are equal, and either may be taken.
@@ -123,9 +125,7 @@ def test_long_rows_are_cut_before_they_count() -> None:
     ("items", "rows"),
     [([5], [[1, 1]]), ([0], [[1, 1, 1]])],
 )
-def test_an_update_of_another_table_is_refused(
-    items: list[int], rows: list[list[float]]
-) -> None:
+def test_an_update_of_another_table_is_refused(items: list[int], rows: list[list[float]]) -> None:
     with pytest.raises(InputError, match="of no table of 5 items × 2"):
         together("fedavg", updates=[update(items, *rows)])
 

@@ -1,4 +1,4 @@
-"""What every update attack promises; a new one in UPDATE_ATTACKS is tested without a change here."""
+"""What every update attack promises; a new one in UPDATE_ATTACKS is tested as it is here."""
 
 import inspect
 from functools import cache

@@ -32,7 +32,11 @@ def test_the_table_has_means_over_seeds() -> None:
 def test_update_attacks_share_one_clean_model() -> None:
     fleet = FleetTraining(Federated(rounds=12, unrated=0.0))
     study = Study(
-        dataset="synthetic:100x150", users=40, baselines=("popularity",), fleet=fleet, list_length=10
+        dataset="synthetic:100x150",
+        users=40,
+        baselines=("popularity",),
+        fleet=fleet,
+        list_length=10,
     )
     first, second = rows_of(study, "fedavg", ["none", "pieck-uea"])
     assert (first.hit_ratio[0], first.accuracy[0]) == (second.hit_ratio[0], second.accuracy[0])
