@@ -1,7 +1,7 @@
 """How mf is trained in a fleet; all settings are part of a training's digest.
 
 What is left open here was chosen on validation items (sims/selection/federated.py and
-docs/decisions/0029-federated-training.md).
+docs/decisions/0032-federated-training.md).
 """
 
 import math
