@@ -1,6 +1,6 @@
 """Training in a fleet: its options chosen, and update attacks against every aggregation.
 
-`python -m sims.selection.federated choose` trains with every candidate on validation items, those of
+`python -m sims.selection.federated choose` trains with every candidate on validation items, as in
 sims.selection.presets, with fakes whose ratings are all their harm, and prints the most accurate
 first. `python -m sims.selection.federated table` prints what update attacks do on the published
 split: a row for each aggregation and attack, undefended and under rvd, mean over seeds. Everywhere
