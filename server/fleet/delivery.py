@@ -8,7 +8,6 @@ Each is answered once: the first reply counts, whoever it is from.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol, final
 
 from flwr.app import Error, Message, RecordDict
@@ -18,6 +17,7 @@ from flwr.supercore.run import Run
 from common.errors import VicinalError
 from server.fleet.accounts import Accounts
 from server.fleet.messages import byte_count, reason
+from server.fleet.parcels import Flight, Parcel
 
 POLL_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 1.0
@@ -58,39 +58,6 @@ class Fleet(Protocol):
 
     def lost(self, message: Message, node: int, why: str) -> None:
         """A message was given up; the node is who had it last, 0 where nobody did."""
-
-
-@dataclass(eq=False)
-class _Parcel:
-    """A message on its way to be answered.
-
-    expected  the caller waits for it; else it is a greeting
-    """
-
-    message: Message
-    expected: bool
-    tries: int = 0
-    waits: int = 0
-    breaks: int = 0
-    progress: int = -1
-    ready: float = 0.0
-    lonely: float | None = None
-    why: str = ""
-    node: int = 0
-    final: bool = False
-    done: bool = False
-    failed: set[int] = field(default_factory=set)
-
-
-@dataclass(eq=False)
-class _Flight:
-    parcel: _Parcel
-    message: Message
-    node: int
-    sent: float
-    clock: float
-    due: float = 0.0
-    overdue: bool = False
 
 
 @final
@@ -156,8 +123,8 @@ class _Exchange:
         self._fleet = steady.fleet
         self._messages: Iterator[Message] | None = messages
         self._timeout = timeout
-        self._waiting: deque[_Parcel] = deque()
-        self._flights: dict[str, _Flight] = {}
+        self._waiting: deque[Parcel] = deque()
+        self._flights: dict[str, Flight] = {}
         self._progress = 0
         self._looked = -LOOK_SECONDS
 
@@ -173,7 +140,7 @@ class _Exchange:
             if not came:
                 time.sleep(POLL_SECONDS)
 
-    def _under_way(self) -> list[_Flight]:
+    def _under_way(self) -> list[Flight]:
         return [each for each in self._flights.values() if not each.overdue]
 
     def _look_around(self) -> None:
@@ -187,7 +154,7 @@ class _Exchange:
         for node in sorted(here - steady.known - steady.frozen):
             greeting = self._fleet.greeting(node)
             if greeting is not None:
-                self._waiting.appendleft(_Parcel(greeting, expected=False))
+                self._waiting.appendleft(Parcel(greeting, expected=False))
         steady.known = here
 
     def _gone(self, node: int, why: str) -> None:
@@ -199,7 +166,7 @@ class _Exchange:
                 if why == "left":
                     del self._flights[identity]
 
-    def _again(self, parcel: _Parcel, why: str) -> None:
+    def _again(self, parcel: Parcel, why: str) -> None:
         parcel.why = why
         self._steady.accounts.of(parcel.node).failed += 1
         if not parcel.done:
@@ -212,8 +179,8 @@ class _Exchange:
         under_way = self._under_way()
         busy = {flight.node for flight in under_way}
         room = (self._steady.under_way or max(1, len(self._steady.known))) - len(under_way)
-        held: list[_Parcel] = []
-        batch: list[_Flight] = []
+        held: list[Parcel] = []
+        batch: list[Flight] = []
         now = time.monotonic()
         while room > len(batch):
             parcel = self._next(held)
@@ -233,7 +200,7 @@ class _Exchange:
         self._waiting.extendleft(reversed(held))
         self._push(batch)
 
-    def _next(self, held: list[_Parcel]) -> _Parcel | None:
+    def _next(self, held: list[Parcel]) -> Parcel | None:
         if self._waiting:
             return self._waiting.popleft()
         # What waits for a busy client is in memory: no more of it than can be under way.
@@ -246,14 +213,14 @@ class _Exchange:
             return None
         # A client that is asked by the caller needs no greeting.
         self._steady.known.add(message.metadata.dst_node_id)
-        return _Parcel(message, expected=True)
+        return Parcel(message, expected=True)
 
-    def _takers(self, parcel: _Parcel) -> list[int]:
+    def _takers(self, parcel: Parcel) -> list[int]:
         """Those who have not failed at it first."""
         takers = self._fleet.takers(parcel.message)
         return sorted(takers, key=lambda node: node in parcel.failed)
 
-    def _flight(self, parcel: _Parcel, node: int) -> _Flight:
+    def _flight(self, parcel: Parcel, node: int) -> Flight:
         first = parcel.node == 0
         original = parcel.message
         message = Message(
@@ -267,9 +234,9 @@ class _Exchange:
         account.resent += not first
         account.down += byte_count(message)
         parcel.node = node
-        return _Flight(parcel, message, node, time.monotonic(), time.time())
+        return Flight(parcel, message, node, time.monotonic(), time.time())
 
-    def _push(self, batch: list[_Flight]) -> None:
+    def _push(self, batch: list[Flight]) -> None:
         if not batch:
             return
         accepted = set(self._steady.push_messages([flight.message for flight in batch]))
@@ -312,7 +279,7 @@ class _Exchange:
                     self._steady.frozen.add(flight.node)
                     self._fleet.gone(flight.node)
 
-    def _counts(self, flight: _Flight, reply: Message) -> bool:
+    def _counts(self, flight: Flight, reply: Message) -> bool:
         parcel = flight.parcel
         if reply.has_error():
             self._failed(flight, reply)
@@ -332,10 +299,10 @@ class _Exchange:
         parcel.tries += 1
         self._again(parcel, "the client does not keep its model version")
         # The very next that this node gets.
-        self._waiting.appendleft(_Parcel(first, expected=False))
+        self._waiting.appendleft(Parcel(first, expected=False))
         return False
 
-    def _account(self, flight: _Flight, reply: Message) -> None:
+    def _account(self, flight: Flight, reply: Message) -> None:
         told = self._fleet.told(reply)
         if told is not None:
             begun, computed, processor = told
@@ -346,7 +313,7 @@ class _Exchange:
                 processor=processor,
             )
 
-    def _failed(self, flight: _Flight, reply: Message) -> None:
+    def _failed(self, flight: Flight, reply: Message) -> None:
         parcel, code = flight.parcel, reply.error.code
         if code == _NODE_GONE:
             self._steady.known.discard(flight.node)
@@ -360,7 +327,7 @@ class _Exchange:
             self._again(parcel, reason(reply))
             self._pause(parcel)
 
-    def _pause(self, parcel: _Parcel) -> None:
+    def _pause(self, parcel: Parcel) -> None:
         """Nobody failed at it: send it again a little later, as long as others are answered."""
         parcel.breaks = parcel.breaks + 1 if parcel.progress == self._progress else 1
         parcel.progress = self._progress
@@ -400,5 +367,5 @@ class _Exchange:
                 if parcel.expected:
                     yield Message(Error(_ABANDONED, why), reply_to=parcel.message)
 
-    def _untried(self, parcel: _Parcel) -> bool:
+    def _untried(self, parcel: Parcel) -> bool:
         return bool(set(self._fleet.takers(parcel.message)) - parcel.failed)
