@@ -19,10 +19,9 @@ from common.ratings import RatingMatrix, RatingScale
 from server.data import sources
 from server.data.databases import is_database, read_table, table_of
 from server.data.doubts import Doubt
-from server.data.formats import KINDS, parse, read_ratings
+from server.data.formats import FOLDERS, KINDS, folder_files, parse, read_folder, read_ratings
 from server.data.held_out import HeldOut
 from server.data.layouts import with_layout
-from server.data.parquet import parquet_files, read_folder
 from server.data.reading import PACKINGS, ZIP, read_member
 from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import FixedIds, IndexedRatings, RatingRows
@@ -210,15 +209,15 @@ def _loaded(
         rows, source = read_table(spec, with_layout(reading)), f"table {spec}"
     else:
         path = plain_path(spec)
-        _refuse_missing(spec, path)
+        _refuse_missing(spec, path, reading)
         name, source = path.name, f"file {path}"
         if path.is_dir():
-            rows, source = read_folder(path, with_layout(reading)), f"folder {path}"
+            rows, source = read_folder(path, reading), f"folder {path}"
         else:
             rows = read_ratings(path, reading)
     if reading.test is not None:
         test = plain_path(reading.test)
-        _refuse_missing(reading.test, test, is_data_set=False)
+        _refuse_missing(reading.test, test)
         rows = rows.with_test(read_ratings(test, reading))
         source += f", tested on {test}"
     indexed = rows.indexed(seed=seed)
@@ -235,15 +234,18 @@ def _loaded(
     )
 
 
-def _refuse_missing(spec: str, path: Path, *, is_data_set: bool = True) -> None:
-    """Raises InputError for what is no file; a word without an end may be meant for a name."""
+def _refuse_missing(spec: str, path: Path, reading: ReadingOptions | None = None) -> None:
+    """Raises InputError for what is no file; a word without an end may be meant for a name.
+
+    reading  None: of what is no data set, and may be no folder
+    """
     try:
         if spec and path.is_dir():
-            if is_data_set and parquet_files(path):
+            if reading is not None and folder_files(path, reading):
                 return
             raise InputError(
                 f"{path}: is a folder, not a rating file: name the file in it"
-                + (", or give a folder of parquet files" if is_data_set else "")
+                + (f", or give {FOLDERS}" if reading is not None else "")
             )
         if path.is_file():
             return
@@ -252,7 +254,7 @@ def _refuse_missing(spec: str, path: Path, *, is_data_set: bool = True) -> None:
         siblings = []
     near = nearest(path.name, siblings) if path.name else None
     hint = f": did you mean {path.parent / near}?" if near else ""
-    if not is_data_set or path.suffix or len(path.parts) > 1 or near:
+    if reading is None or path.suffix or len(path.parts) > 1 or near:
         raise InputError(f"{path}: no such file{hint}")
     raise unknown(
         "data set",

@@ -115,6 +115,11 @@ def head_of(
         )
     if not any(map(role_of, fields)):
         notes.append(f"line {number} is taken for names of columns (--header)")
+    if others and all(len(each) == len(fields) + 1 for each in others):
+        notes.append(
+            f"line {number} names one column fewer than there are: the first has row names"
+        )
+        fields = ["", *fields]
     if _counted(fields) and options.columns is None:
         columns = by_order(len(fields), where, options)
     else:
@@ -155,6 +160,9 @@ def _is_header(
         return options.header == "yes", False
     if _counted(fields):
         return _is_counted_header(fields, others)
+    said = {word.partition("=")[2].strip() for word in options.columns or ()}
+    if any(name in fields and not _is_number(name) for name in said - {""}):
+        return True, False
     numbers = [_is_number(field) for field in fields]
     if len([field for field in fields if role_of(field)]) > 1 or not any(numbers):
         if any(map(role_of, fields)):

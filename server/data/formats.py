@@ -5,18 +5,20 @@ does.
 """
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from common.errors import InputError
 from server.data.delimited import parse_delimited
-from server.data.forms import is_matrix, parse_matrix, parse_netflix
+from server.data.forms import NETFLIX, is_matrix, parse_matrix, parse_netflix
 from server.data.json_lines import SUFFIXES as JSON_SUFFIXES
 from server.data.json_lines import parse_json_lines
 from server.data.layouts import form_of, with_layout
 from server.data.limits import most_bytes
-from server.data.parquet import parse_table
+from server.data.parquet import parquet_files, parse_table
+from server.data.parquet import read_folder as read_tables
 from server.data.reading import (
     PACKINGS,
     ZIP,
@@ -47,6 +49,13 @@ KINDS: Final = (*SEPARATED, *TABLES, *JSON_SUFFIXES)
 # In an archive of several files the one of this name holds the ratings.
 RATINGS_NAMES: Final = ("ratings", "u")
 
+# What a folder may hold, beside one file that can be named.
+FOLDERS: Final = "a folder of parquet files, or of Netflix' files with --format netflix"
+# One file a movie, as they were published, or four, as they are passed on; each may be packed.
+_NETFLIX_PART: Final = re.compile(
+    rf"(mv_[0-9]{{7}}|combined_data_[0-9]+)\.txt({'|'.join(map(re.escape, PACKINGS))})?"
+)
+
 Parse = Callable[[bytes, str, ReadingOptions], RatingRows]
 
 
@@ -72,6 +81,31 @@ def read_ratings(
     return parse(read_file(path, limit=limit), str(path), suffix, options)
 
 
+def folder_files(folder: Path, options: ReadingOptions) -> list[Path]:
+    """The files of a folder that are one data set: Netflix' where that layout is named, or parquet.
+
+    Nothing where there are none.
+    """
+    if form_of(with_layout(options)) != NETFLIX:
+        return parquet_files(folder)
+    return sorted(path for path in folder.iterdir() if _NETFLIX_PART.fullmatch(path.name))
+
+
+def read_folder(folder: Path, options: ReadingOptions) -> RatingRows:
+    """The rows of all folder_files(), one after another, which are counted as one file.
+
+    Raises InputError naming folder, line and reason.
+    """
+    options = with_layout(options)
+    if form_of(options) != NETFLIX:
+        return read_tables(folder, options)
+    limit, whole = most_bytes(), io.BytesIO()
+    for path in folder_files(folder, options):
+        whole.write(read_file(path, limit=max(0, limit - whole.tell())))
+        whole.write(b"\n")
+    return parse_netflix(whole.getvalue(), str(folder), options)
+
+
 def parse(data: bytes, name: str, suffix: str, options: ReadingOptions) -> RatingRows:
     """The rows of a file's content; `suffix` is the end of its name, which may say nothing."""
     if suffix in TABLES or data.startswith((b"PAR1", b"ARROW1")):
@@ -79,7 +113,7 @@ def parse(data: bytes, name: str, suffix: str, options: ReadingOptions) -> Ratin
     if suffix in JSON_SUFFIXES or (suffix not in SEPARATED and data[:1] in (b"{", b"[")):
         return parse_json_lines(io.BytesIO(data), name, options)
     form = form_of(options)
-    if form == "netflix":
+    if form == NETFLIX:
         return parse_netflix(data, name, options)
     if form == "matrix" and is_matrix(data):
         return parse_matrix(data, name, options)

@@ -13,6 +13,7 @@ from server.data.reading_options import EMPTY, ReadingOptions
 from server.data.rows import RatingRows, checked
 from server.data.separators import STAND_IN, sample_lines, separator_of
 
+NETFLIX: Final = "netflix"
 # A wider matrix is no table of ratings.
 MAX_WIDTH: Final = 100_000
 LEAST_WIDTH: Final = 5

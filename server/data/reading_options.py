@@ -130,6 +130,19 @@ class ReadingOptions:
             found[each.name] = str(value) if isinstance(value, WantedScale) else value
         return found
 
+    def as_flags(self) -> list[str]:
+        """What is said, for the command line of another process.
+
+        >>> ReadingOptions.of(implicit=True, drop_ratings="0,-1").as_flags()
+        ['--drop-ratings', '0.0,-1.0', '--implicit']
+        """
+        flags: list[str] = []
+        for name, value in self.told().items():
+            flags.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                flags.append(",".join(map(str, value)) if isinstance(value, list) else str(value))
+        return flags
+
     def over(self, base: "ReadingOptions") -> "ReadingOptions":
         """What is said here, and of the rest what `base` says."""
         said = {

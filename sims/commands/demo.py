@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sims.commands import options
+from sims.commands.options import expanded
+from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +28,9 @@ ROWS = {
 
 
 @app.command()
+@expanded()
 def demo(
+    reading: ReadingFlags,
     dataset: options.DatasetOption = "ml-100k",
     seed: options.SeedOption = 0,
     runs: Annotated[
@@ -52,7 +56,7 @@ def demo(
     from sims.serving.demo import choose_experiment, configuration, run_demo
 
     console = Console()
-    experiment, substitute = choose_experiment(dataset, seed)
+    experiment, substitute = choose_experiment(dataset, seed, reading.options())
     if substitute is not None:
         console.print(
             Panel(

@@ -24,6 +24,7 @@ from common.errors import VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import PRESETS
 from server.data.datasets import load_dataset
+from server.data.reading_options import ReadingOptions
 from server.data.sources import FetchError
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
@@ -83,16 +84,19 @@ class Substitute:
     reason: str
 
 
-def choose_experiment(dataset: str, seed: int) -> tuple[Experiment, Substitute | None]:
+def choose_experiment(
+    dataset: str, seed: int, reading: ReadingOptions | None = None
+) -> tuple[Experiment, Substitute | None]:
     """The demo's experiment; on synthetic ratings when no source of the data set answers.
 
     Raises InputError for a data set that cannot be used for another reason.
     """
     try:
-        load_dataset(dataset, seed=seed, progress=notes_wanted())
+        loaded = load_dataset(dataset, seed=seed, reading=reading, progress=notes_wanted())
     except FetchError as error:
         return Experiment(dataset="synthetic", seed=seed), Substitute(str(error))
-    return Experiment(dataset=dataset, seed=seed, targets=REPORTED_TARGETS.get(dataset)), None
+    targets = REPORTED_TARGETS.get(dataset)
+    return Experiment(dataset, seed=seed, targets=targets, reading=loaded.reading), None
 
 
 def configuration(experiment: Experiment) -> str:
@@ -283,6 +287,7 @@ def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_S
     command = [
         *("--dataset", experiment.dataset, "--model", experiment.model),
         *("--attack", experiment.attack, "--hold-out", "--seed", str(experiment.seed)),
+        *experiment.reading.as_flags(),
     ]
     if experiment.targets is not None:
         command += ["--targets", ",".join(map(str, experiment.targets))]

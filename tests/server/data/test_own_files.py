@@ -327,3 +327,34 @@ def test_an_archive_of_several_files(tmp_path: Path) -> None:
         check(load_dataset(str(path), reading=ReadingOptions(member=member)))
     with pytest.raises(InputError, match="holds no one file 'other'"):
         load_dataset(str(path), reading=ReadingOptions(member="other"))
+
+
+# ---- names that one has to say ----
+
+
+def test_names_that_are_said_are_looked_for_in_line_1(tmp_path: Path) -> None:
+    """In another language, and where the rating is not the third column."""
+    data = lines("{n};a{i};k{u};{r}", "n;artikel;kunde;note")
+    said = {"columns": "item=artikel,user=kunde,rating=note"}
+    check(read(tmp_path, "r.csv", data, **said))
+    wrong = {"columns": "item=artikel,user=kundin,rating=note"}
+    assert "kundin" in refusal(tmp_path, "r.csv", data, **wrong)
+
+
+# ---- R ----
+
+
+@pytest.mark.parametrize(
+    ("file", "separator", "said"), [("r.csv", ",", {}), ("r.txt", " ", {"separator": "space"})]
+)
+def test_row_names_that_the_header_does_not_count_are_left_out(
+    tmp_path: Path, file: str, separator: str, said: dict[str, Any]
+) -> None:
+    header = separator.join(('"user"', '"item"', '"rating"'))
+    data = lines(separator.join(('"{n}"', "{u}", "{i}", "{r}")), header)
+    dataset = read(tmp_path, file, data, **said)
+    check(dataset)
+    assert any("row names" in note for note in dataset.notes)
+    # One line that is as long as the header: what is missing there, nobody knows.
+    short = data.replace(b"\n", f"\n9{separator}9{separator}9\n".encode(), 1)
+    assert "wrong number of fields" in refusal(tmp_path, file, short, **said)

@@ -1,6 +1,8 @@
 """Splits of one's own, thin data, and the layouts of public data sets."""
 
+import gzip
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from server.data.datasets import load_dataset
 from server.data.layouts import LAYOUTS
+from server.data.reading_options import ReadingOptions
 from tests.support.own_files import (
     ITEMS,
     ROWS,
@@ -137,6 +141,34 @@ def test_the_page_names_every_layout() -> None:
 def test_netflix_lines_without_a_movie_are_refused(tmp_path: Path) -> None:
     text = refusal(tmp_path, "n.txt", b"1,2,2005-09-06\n1:\n", format="netflix")
     assert "n.txt line 1: not user,rating,date under a line `movie:`" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "pack"),
+    [
+        (("combined_data_1.txt", "combined_data_2.txt"), bytes),
+        (("mv_0000001.txt", "mv_0000002.txt", "mv_0000003.txt"), bytes),
+        (("combined_data_1.txt.gz", "combined_data_2.txt.gz"), gzip.compress),
+    ],
+)
+def test_netflix_files_of_a_folder_are_one_data_set(
+    tmp_path: Path, names: tuple[str, ...], pack: Callable[[bytes], bytes]
+) -> None:
+    together = b""
+    for at, name in enumerate(names):
+        text = f"{at + 1}:\n" + "".join(f"{u},{1 + (u + at) % 5},2005-09-06\n" for u in range(20))
+        together += text.encode()
+        # Without a line end, as some have them: the next file begins a line.
+        (tmp_path / name).write_bytes(pack(text.rstrip().encode()))
+    (tmp_path / "README").write_text("no ratings")
+    (tmp_path / "movie_titles.csv").write_text("1,2003,Dinosaur Planet\n")
+    options = ReadingOptions.of(format="netflix")
+    found = load_dataset(str(tmp_path), reading=options)
+    whole = tmp_path / "whole.txt"
+    whole.write_bytes(together)
+    assert found.ratings.digest() == load_dataset(str(whole), reading=options).ratings.digest()
+    with pytest.raises(InputError, match="--format netflix"):
+        load_dataset(str(tmp_path))
 
 
 # ---- hints ----
