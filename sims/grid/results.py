@@ -242,9 +242,10 @@ def cell_path(folder: Path, cell: Cell) -> Path:
     experiment = cell.experiment
     names = {"model": stable(experiment.model), "attack": stable(experiment.attack)}
     fields = {**asdict(experiment), **names, "reading": experiment.reading.told()}
-    if not experiment.reading:
-        # A name outlives options that are not used.
-        del fields["reading"]
+    # A name outlives options that are not used.
+    for name in ("reading", "fleet"):
+        if not fields[name]:
+            del fields[name]
     asked = {
         "format": FORMAT,
         "experiment": fields,
