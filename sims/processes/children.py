@@ -36,6 +36,7 @@ class Children:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._mark = str(folder.resolve())
+        self._started: list[Child] = []
 
     def __enter__(self) -> Self:
         self._stop()
@@ -46,7 +47,9 @@ class Children:
             self._stop()
 
     def _stop(self) -> None:
-        stop_processes(f"{_MARK}={self._mark}", grace=GRACE_SECONDS)
+        # One that has just begun does not show its environment yet.
+        roots = [child.pid for child in self._started if not child.ended]
+        stop_processes(f"{_MARK}={self._mark}", roots, grace=GRACE_SECONDS)
 
     def start(
         self,
@@ -73,7 +76,9 @@ class Children:
                 env={**os.environ, _MARK: self._mark},
                 start_new_session=True,
             )
-        return Child(process, log, name)
+        child = Child(process, log, name)
+        self._started.append(child)
+        return child
 
 
 @final

@@ -96,6 +96,16 @@ def test_children_are_stopped_whatever_happens(tmp_path: Path) -> None:
             gone.line()
 
 
+def test_a_child_whose_environment_is_not_there_yet_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the moment in which the system loads its program."""
+    monkeypatch.setattr("sims.processes.marked._has", lambda _pid, _mark: False)
+    with Children(tmp_path) as children:
+        child = children.start("http.server", "0", "--bind", "127.0.0.1", name="web")
+    assert child.ended
+
+
 def test_cores_are_split_in_halves() -> None:
     cores = split_cores()
     assert cores.server and cores.others
