@@ -33,7 +33,7 @@ from common.vicinal.tuning import ServedModel
 # What devices get: rows of neighbors for every request, or a book with every version.
 Release = Literal["rows", "book"]
 RELEASES: Final[tuple[Release, ...]] = ("rows", "book")
-# c and ρ, chosen on validation items (sims/selection/book.py, docs/decisions/0031-book.md).
+# c and ρ, chosen on validation items (docs/decisions/0031-book.md).
 CONFIDENCE: Final = 4.0
 RIDGE: Final = 0.5
 
