@@ -83,6 +83,9 @@ COMMANDS = {
         "sims.commands.grid", "Measure many cells in parallel; tables with the paper's numbers."
     ),
     "figure": Command("sims.commands.figure", "Draw a picture of results, as PNG or SVG."),
+    "report": Command(
+        "sims.commands.report", "Write one page of a grid or a run that can be handed on."
+    ),
     "serve": Command(
         "sims.commands.serve", "Run the gRPC server that ships offload packages.", "server"
     ),

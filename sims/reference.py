@@ -21,6 +21,7 @@ from common.errors import InputError, VicinalError
 from server.data.doubts import CODES
 from server.data.layouts import LAYOUTS
 from server.fleet.run_config import RunConfig
+from sims import recorded
 from sims.audit import report as audit
 from sims.cli import COMMANDS, INTERRUPTED, app
 from sims.commands import certify, data, device_report, model, tally_report
@@ -225,6 +226,11 @@ def _results() -> Iterator[str]:
         "for several keys. Shares lie in 0–1, times are in seconds unless a key says `ms`.\n"
     )
     yield _keys("vicinal evaluate --json", keys.EVALUATION)
+    yield _keys(
+        "run",
+        recorded.KEYS,
+        "Added by `vicinal evaluate --json` and `vicinal demo` to their files.",
+    )
     yield _keys("CONDITION", keys.CONDITIONS)
     yield _keys("METRIC", keys.METRICS)
     yield _keys(

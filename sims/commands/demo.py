@@ -53,6 +53,7 @@ def demo(
     from sims.figures.bars import before_and_after, demo_outcomes
     from sims.figures.style import save
     from sims.progress import shown
+    from sims.recorded import recorded
     from sims.serving.demo import choose_experiment, configuration, run_demo
 
     console = Console()
@@ -70,7 +71,10 @@ def demo(
     write_output(folder / "config.toml", configuration(experiment).encode())
     with shown() as report:
         results = run_demo(experiment, folder, report)
-    write_output(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_output(
+        folder / "results.json",
+        (json.dumps({**results, "run": recorded()}, indent=2) + "\n").encode(),
+    )
     title = (
         f"{results['dataset']} · {results['model']} · {results['attack']} · "
         f"{results['users']} users · seed {results['seed']}"

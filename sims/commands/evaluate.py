@@ -51,6 +51,7 @@ def evaluate(
     from sims.evaluation.per_user import write_per_user
     from sims.evaluation.study import evaluate as evaluated
     from sims.progress import shown
+    from sims.recorded import recorded
 
     with shown() as progress:
         evaluation = evaluated(
@@ -66,7 +67,8 @@ def evaluate(
             progress=progress,
         )
     if json_file is not None:
-        write_output(json_file, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())
+        told = {**evaluation.to_json(), "run": recorded()}
+        write_output(json_file, (json.dumps(told, indent=2) + "\n").encode())
     if per_user is not None:
         write_per_user(per_user, evaluation.per_user())
     Console().print(evaluation.table())

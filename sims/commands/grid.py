@@ -51,6 +51,7 @@ def grid(
     from sims.grid.run import run_grid
     from sims.grid.table import failures, pages
     from sims.progress import shown
+    from sims.recorded import command_line
 
     asked = read_config(config)
     folder = folder or Path("runs/grid") / asked.digest()
@@ -67,7 +68,12 @@ def grid(
                 warn=lambda text: typer.echo(f"warning: {text}", err=True),
             )
     finally:
-        add_run(folder, seconds=time.monotonic() - start, processes=processes)
+        add_run(
+            folder,
+            seconds=time.monotonic() - start,
+            processes=processes,
+            command=command_line(),
+        )
     write_parquet(folder / "results.parquet", results)
     page = page_of(asked, results, command=f"vicinal grid {config}", runs=runs_in(folder))
     write_output(folder / "tables.md", page.encode())

@@ -222,8 +222,17 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in KINDS:
         raise InputError(f"{path}: name a file that ends in .{' or .'.join(KINDS)}")
+    write_output(path, _drawn(figure, kind))
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A picture that can be put into a page."""
+    return _drawn(figure, "svg")
+
+
+def _drawn(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     with drawing():
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    write_output(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -30,6 +30,7 @@ from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
 from sims.evaluation.scores import HARMS, MEASURED, flat
 from sims.functions import digest_of, label, stable
+from sims.recorded import installed_versions
 
 FORMAT: Final = 3
 # Read, not written.
@@ -75,6 +76,10 @@ class GridRun(BaseModel):
 
     seconds: Annotated[float, Field(ge=0, description="that the run took")]
     processes: Annotated[int, Field(ge=1, description="cells measured at a time")]
+    command: Annotated[str, Field(description="that ran it; empty where not recorded")] = ""
+    versions: Annotated[
+        dict[str, str], Field(description="of vicinal, Python and libraries, by name")
+    ] = {}
 
 
 class CellResult(BaseModel):
@@ -352,10 +357,15 @@ def write_parquet(path: Path, results: Sequence[CellResult]) -> None:
     write_output(path, buffer.getvalue())
 
 
-def add_run(folder: Path, *, seconds: float, processes: int) -> None:
+def add_run(folder: Path, *, seconds: float, processes: int, command: str = "") -> None:
     """Record a run; one that was refused before it had a folder leaves none. Raises OSError."""
     if (folder / CELLS).is_dir():
-        run = GridRun(seconds=round(seconds, 1), processes=processes)
+        run = GridRun(
+            seconds=round(seconds, 1),
+            processes=processes,
+            command=command,
+            versions=installed_versions(),
+        )
         with (folder / RUNS).open("a", encoding="utf-8") as opened:
             opened.write(run.model_dump_json() + "\n")
 

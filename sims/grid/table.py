@@ -80,6 +80,7 @@ class Entry:
 class Page:
     """One table: heading, columns and rows of (name, entries)."""
 
+    metric: Metric
     heading: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
@@ -119,6 +120,7 @@ def pages(config: GridConfig, results: Sequence[CellResult]) -> list[Page]:
     """A table for each metric and data set."""
     return [
         Page(
+            metric,
             f"{dataset}: {TITLES[metric]}{'' if metric in OWN_LENGTH else _at(results, dataset)}",
             tuple(_columns(config)),
             tuple(_rows(config, results, metric, dataset)),

@@ -1,0 +1,46 @@
+"""How a result was made: the command that ran, and the versions of what ran it."""
+
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+# What numbers may hang on.
+LIBRARIES: Final = ("vicinal", "numpy", "torch", "numba", "scipy", "implicit", "flwr")
+# Of a command that is kept.
+MOST_LETTERS: Final = 4000
+
+
+def command_line() -> str:
+    """`vicinal …` as it was typed, with quotes where a shell needs them."""
+    return shlex.join(["vicinal", *sys.argv[1:]])[:MOST_LETTERS]
+
+
+def installed_versions() -> dict[str, str]:
+    """Of vicinal, the libraries that are installed, Python and the system."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {**found, "python": platform.python_version(), "system": platform.platform()}
+
+
+def recorded() -> dict[str, Any]:
+    """What a command adds to the JSON that it writes, under `run`."""
+    return {
+        "command": command_line(),
+        "versions": installed_versions(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+# Keys of `run`.
+KEYS: Final = {
+    "run.command": "the command that wrote the file",
+    "run.versions.NAME": "version of vicinal, Python, a library or the system, by name",
+    "run.made": "when, UTC",
+}
