@@ -22,6 +22,7 @@ from common.source import source_digest
 from common.threads import limit_threads
 from common.vicinal.settings import capped
 from server.fleet.ledger import Ledger
+from server.fleet.mailboxes import sort_mail
 from server.fleet.result import asked_digest, result_of, too_few
 from server.fleet.run_config import RunConfig
 from server.fleet.strategy import VicinalStrategy
@@ -64,6 +65,7 @@ def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:
     path = Path(config.result).with_suffix(".progress.jsonl")
     if not config.resume:
         path.unlink(missing_ok=True)
+    sort_mail(grid)
     start = time.perf_counter(), time.process_time()
     with Ledger(path, asked_digest(job, recommender)) as ledger:
         strategy = VicinalStrategy(recommender, job, ledger=ledger, report=_report)

@@ -63,7 +63,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "wire",
     ),
     "server": (
-        "sqlite_file",
+        "sqlite_file kept_loops",
         "data reports model_store baselines",
         "training recommending",
         "importing federated",

@@ -75,6 +75,7 @@ class VicinalStrategy(Strategy):
         self._unwanted: set[int] = set()
         self._greeted: set[int] = set()
         self._work: dict[str, Entry] = {}
+        self._shown = (0, 0)
         # Whether each real user can be shown each watched item, [U, t].
         self._unrated = np.ones((recommender.user_count, len(job.watched)), dtype=bool)
         real = recommender.ratings.rows(np.arange(recommender.user_count))
@@ -125,7 +126,8 @@ class VicinalStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Whom clients play; nothing is trained yet."""
         for _ in replies:
-            self.report("install", len(self.roster), len(self._greeted))
+            pass
+        self.report("install", len(self.roster), len(self._greeted))
         if not self.roster.partitions:
             self.roster.settle(self.job.clients)
         return None, MetricRecord({"installed": len(self.roster)})
@@ -350,4 +352,8 @@ class VicinalStrategy(Strategy):
 
     def _show_answered(self, server_round: int) -> None:
         users = self.recommender.user_count
-        self.report("recommend", len(self.ledger.counted(server_round)), users)
+        done = len(self.ledger.counted(server_round))
+        # A line is a message of its own to whoever looks on: at most one for each percent.
+        if self._shown != (shown := (server_round, 100 * done // users)):
+            self._shown = shown
+            self.report("recommend", done, users)

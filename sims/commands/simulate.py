@@ -38,6 +38,14 @@ def simulate(
         float,
         typer.Option("--num-gpus", min=0, help="What share of a GPU Ray gives each client."),
     ] = 0.0,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            help="HOST:PORT of a Ray cluster to work on, whose machines see the same files; "
+            "default: this machine alone.",
+        ),
+    ] = None,
     folder: Annotated[
         Path,
         typer.Option(
@@ -81,6 +89,7 @@ def simulate(
     """
     from rich.console import Console
 
+    from common.errors import InputError
     from common.files import make_folder, write_output
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
@@ -100,7 +109,9 @@ def simulate(
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
     require_fleet(prepared, clients)
-    resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus)
+    if ray_address is not None and processes is not None:
+        raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
+    resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
     make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:

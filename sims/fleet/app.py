@@ -2,36 +2,28 @@
 
 Without a `deployment` it makes one: ratings, an attack on them, a model, and a device file for each
 client, in a folder of this run below Flower's own. Clients that are told of no device file find
-theirs there, if they are on the same machine. With a `deployment` it is server.flower_app.
+theirs there, if they are on the same machine (sims.fleet.preparation). With a `deployment` it is
+server.flower_app.
 """
 
 import json
-import shutil
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel, ConfigDict, Field
 
 import server.flower_app
 from common.errors import InputError, VicinalError
-from common.files import make_folder
 from common.threads import limit_threads
-from common.vicinal.settings import capped
 from common.wire.fleet import prepared_folder
 from server.data.datasets import is_at_hand
 from server.fleet.run_config import RunConfig, checked
-from server.flower_app import PROGRESS_MARK
-from server.model_store import ModelStore
-from sims.evaluation.defenses import RVD, defense_named
-from sims.evaluation.experiment import Experiment, prepare
-from sims.evaluation.measuring import EvaluationSetup, measure_here
-from sims.fleet.files import write_fleet_files
+from sims.fleet.log import measures_line, tell
+from sims.fleet.own_files import private_folder
 
 # What is taken when nothing is named and the folder of VICINAL_DATA does not have the other.
 SYNTHETIC: Final = "synthetic"
@@ -89,66 +81,26 @@ def main(grid: Grid, context: Context) -> None:
             f"run config: clients: {clients} are connected, not {config.clients}: leave it out"
         )
     run_config["clients"] = clients
-    try:
-        if not config.deployment:
-            run_config |= prepared_files(folder, preparation, config, clients)
+    if config.deployment:
         context.run_config = run_config
         server.flower_app.main(grid, context)
-    finally:
-        # Ratings and keys; the result stays.
-        for name in ("deployment", "devices", "store"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+    else:
+        with private_folder(folder):
+            # Loads what trains, which nobody else needs.
+            from sims.fleet.preparation import prepared_files  # noqa: PLC0415
+
+            run_config |= prepared_files(
+                folder,
+                dataset=preparation.chosen(),
+                model=preparation.model,
+                attack=preparation.attack,
+                seed=preparation.seed,
+                config=config,
+                clients=clients,
+            )
+            context.run_config = run_config
+            server.flower_app.main(grid, context)
     tell(summary(json.loads(result.read_bytes()), result))
-
-
-def prepared_files(
-    folder: Path, preparation: Preparation, config: RunConfig, clients: int
-) -> dict[str, bool | float | int | str]:
-    """Write a fleet's files; the keys of the run config that name them and what is measured."""
-    dataset = preparation.chosen()
-    tell(f"no deployment is named, so one is made: {dataset}, attack {preparation.attack}")
-    prepared = prepare(
-        Experiment(
-            dataset=dataset,
-            model=preparation.model,
-            attack=preparation.attack,
-            seed=preparation.seed,
-            list_length=config.list_length,
-        )
-    )
-    asked = config.settings(preparation.model)
-    settings = capped(asked, prepared.user_count)
-    defense = defense_named(RVD, model=preparation.model, preset=config.preset)
-    make_folder(folder)
-    with ModelStore(folder / "store") as store:
-        recommender = prepared.train(store, robust=defense.robust, progress=_report)
-        watched = config.watched(prepared.poisoned.item_count) or prepared.watched
-        files = write_fleet_files(
-            folder,
-            recommender,
-            prepared.local,
-            clients=clients,
-            preset=config.preset,
-            settings=settings,
-            watched=watched,
-            list_length=config.list_length,
-        )
-        # As `vicinal evaluate` has it: the plain training.
-        setup = EvaluationSetup(
-            {"poisoned": prepared.train(store, progress=_report)},
-            prepared.local,
-            settings,
-            watched,
-            config.list_length,
-        )
-        everybody = np.arange(prepared.user_count)
-        plain = measure_here(setup, ["undefended"], everybody)["undefended"].counts
-    tell(f"undefended: {_measures(plain.hit_ratio, plain.accuracy, config.list_length)}")
-    return {
-        "deployment": str(files.folder / "deployment"),
-        "neighbors": settings.neighbors,
-        "watched-items": " ".join(map(str, watched)),
-    }
 
 
 def fleet_size(grid: Grid, timeout: float) -> int:
@@ -168,24 +120,8 @@ def fleet_size(grid: Grid, timeout: float) -> int:
 
 def summary(result: Mapping[str, Any], path: Path) -> str:
     """One line for the log."""
-    found = _measures(result["hit_ratio"], result["accuracy"], result["list_length"])
+    found = measures_line(result["hit_ratio"], result["accuracy"], result["list_length"])
     return (
         f"defended: {found}, {result['users']} users on {result['clients']} clients; "
         f"the result is in {path}"
     )
-
-
-def _measures(hit_ratio: float, accuracy: float, length: int) -> str:
-    return f"HR@{length} {hit_ratio:.3f}, accuracy@{length} {accuracy:.3f}"
-
-
-def tell(line: str) -> None:
-    """A line into the run's log, which Flower mirrors from stdout."""
-    sys.stdout.write(f"vicinal: {line}\n")
-    sys.stdout.flush()
-
-
-def _report(what: str, done: int, total: int) -> None:
-    if done in (0, total):
-        sys.stdout.write(f"{PROGRESS_MARK} {what.replace(' ', '-')} {done}/{total}\n")
-        sys.stdout.flush()

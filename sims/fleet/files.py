@@ -16,6 +16,7 @@ from pathlib import Path
 import tomli_w
 
 from client.stores.ratings import LocalRatings, write_local_ratings
+from client.stores.versions import VersionStore
 from common.errors import InputError
 from common.files import make_folder, stored_secret, write_file
 from common.vicinal.settings import VicinalSettings
@@ -73,6 +74,10 @@ def write_fleet_files(
         own = local.of(range(partition, users, clients)).with_keys(secret)
         path = files.folder / "devices" / partition_file_name(partition, clients)
         write_local_ratings(path, own)
+    # All clients of a machine, and the server, map this one file.
+    model = VersionStore(files.folder / "models").path(recommender.version.digest)
+    if not model.exists():
+        write_file(model, recommender.path.read_bytes())
     config = {
         "run": files.run,
         "deployment": str(files.folder / "deployment"),

@@ -28,6 +28,8 @@ from typing import IO, Final, Self, final
 import tomli_w
 
 from common.errors import InputError, VicinalError
+from common.processes import ROOT
+from server import kept_loops
 from sims.fleet.resources import Resources
 from sims.processes.guard import Guard
 from sims.processes.marked import stop_processes, uninterrupted
@@ -48,10 +50,11 @@ NO_PLACE: Final = (
 class LocalFlower:
     """A SuperLink for simulations; use it as a context manager, which stops it.
 
-    logs  folder that keeps flower.log (what the runs said) and superlink.log
+    logs       folder that keeps flower.log (what the runs said) and superlink.log
+    resources  what its clients may take, and of which cluster
     """
 
-    def __init__(self, checkout: Path, logs: Path) -> None:
+    def __init__(self, checkout: Path, logs: Path, resources: Resources) -> None:
         self.log = logs / "flower.log"
         self._superlink_log = logs / "superlink.log"
         self._checkout = checkout
@@ -59,7 +62,8 @@ class LocalFlower:
         self._folder = Path(
             tempfile.mkdtemp(prefix="vicinal-flower-", dir=short_temporary_folder())
         )
-        self._environment = environment(self._folder)
+        self._resources = resources
+        self._environment = {**environment(self._folder), **resources.environment()}
         self._mark = f"FLWR_HOME={self._environment['FLWR_HOME']}"
         self._guard = Guard(self._mark, self._folder)
         self._started: list[subprocess.Popen[str]] = []
@@ -86,18 +90,19 @@ class LocalFlower:
         run_config: Path,
         *,
         clients: int,
-        resources: Resources,
         on_line: Callable[[str], None],
+        done: Callable[[], bool],
     ) -> None:
         """Run the app to its end with `clients` virtual clients.
 
-        Every line of the run's log is kept and handed on without colors. Raises VicinalError
-        with the reason and the log's path when the run did not complete.
+        Every line of the run's log is kept and handed on without colors. `done` says whether the
+        app has done its work; if not, Flower is asked what became of it, which takes seconds.
+        Raises VicinalError with the reason and the log's path when the run did not complete.
         """
         arguments = ["run", str(self._app), "--stream", "--run-config", str(run_config)]
         with self.log.open("w", encoding="utf-8") as log:
             program = self._spawn(
-                "flwr", *arguments, "--federation-config", resources.federation(clients)
+                "flwr", *arguments, "--federation-config", self._resources.federation(clients)
             )
             for line in self._lines(program):
                 plain = printable(line)
@@ -105,6 +110,8 @@ class LocalFlower:
                 log.flush()
                 on_line(plain)
         # The exit code is 0 for a failed run too.
+        if done():
+            return
         status = self._status()
         if status != "finished:completed":
             reason = failure(self.log) or f"the run is {status or 'unknown to Flower'}"
@@ -243,8 +250,10 @@ def printable(line: str) -> str:
 def environment(folder: Path) -> dict[str, str]:
     """Of all of Flower's programs of one run: nothing shared, nothing fetched, nothing told."""
     scripts = sysconfig.get_path("scripts")
+    # A cluster of Ray's is only used where it is asked for.
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return {
-        **os.environ,
+        **inherited,
         # Flower starts its own programs by name.
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "FLWR_HOME": str(folder / "home"),
@@ -256,6 +265,7 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(folder / "r"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONUNBUFFERED": "1",
+        **kept_loops.environment(Path(ROOT)),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -21,9 +22,6 @@ from sims.progress import Report
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 MAX_RESULT_BYTES: Final = 256 << 20
-# Messages for each process, so that none waits for work. Flower looks at every message that is
-# under way for every client, ten times a second.
-UNDER_WAY: Final = 4
 # As server.flower_app writes it; importing that would load Flower into this process.
 _PROGRESS: Final = re.compile(r"vicinal-progress (\S+) (\d+)/(\d+)$")
 
@@ -65,7 +63,7 @@ def run_fleet(
     options = {
         "min-replies": min_replies,
         "accept-failures": accept_failures,
-        "under-way": UNDER_WAY * resources.processes,
+        "under-way": resources.under_way,
     }
     files = write_files(folder, prepared, recommender, clients, preset, settings, options)
     files.result.unlink(missing_ok=True)
@@ -74,14 +72,14 @@ def run_fleet(
     report("recommend", 0, users)
     answered = -1
     while True:
-        with interruptible(), LocalFlower(checkout, files.folder) as flower:
+        with interruptible(), LocalFlower(checkout, files.folder, resources) as flower:
             log, failed = flower.log, None
             try:
                 flower.run(
                     files.run_config,
                     clients=clients,
-                    resources=resources,
                     on_line=ShownLines(report),
+                    done=partial(_is_done, files),
                 )
             except VicinalError as error:
                 failed = error
@@ -115,6 +113,11 @@ def checked_result(path: Path, asked: dict[str, Any], log: Path) -> dict[str, An
                 f"{path} is not this run's: its {name} is {result.get(name)}, not {value}"
             )
     return result
+
+
+def _is_done(files: FleetFiles) -> bool:
+    found = _read(files.result)
+    return found.get("run") == files.run and "error" not in found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -151,8 +154,9 @@ def write_files(
 
 def command_line(files: FleetFiles, clients: int, resources: Resources) -> str:
     """The `flwr run` that does with prepared files what `run_fleet` does."""
+    variables = [f"{name}={value}" for name, value in resources.environment().items()]
     arguments = [
-        "flwr", "run", str(CHECKOUT), "--stream", "--run-config", str(files.run_config),
+        *variables, "flwr", "run", str(CHECKOUT), "--stream", "--run-config", str(files.run_config),
         "--federation-config", resources.federation(clients),
     ]  # fmt: skip
     return shlex.join(arguments)

@@ -1,6 +1,8 @@
 """`flwr run` without preparation: the app over a grid in this process."""
 
+import fcntl
 import json
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -172,3 +174,18 @@ def test_the_fleet_is_who_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "get_node_ids", list)
     with pytest.raises(VicinalError, match="no client is connected"):
         fleet_size(grid, 0.2)
+
+
+def test_a_run_that_was_killed_is_cleared_up_by_the_next(home: Path) -> None:
+    killed, working = home / "vicinal" / "5", home / "vicinal" / "6"
+    for folder in (killed, working):
+        for name in ("deployment", "devices", "models", "store"):
+            (folder / name).mkdir(parents=True)
+        (folder / "lock").touch()
+        (folder / "result.json").write_text("{}")
+    with (working / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(1)
+        assert {path.name for path in killed.iterdir()} == {"result.json"}
+        assert (working / "devices").is_dir()
+    assert stat.S_IMODE((home / "vicinal" / "7").stat().st_mode) == 0o700
