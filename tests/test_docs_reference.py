@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"
 SMALL = Study("synthetic:80x120", attack="average", k=10, min_support=2, steps=2)
 # Marks of processes and names of loggers, which nobody is to set.
-INTERNAL = {"VICINAL_RUN", "VICINAL_RAY"}
+INTERNAL = {"VICINAL_RUN", "VICINAL_RAY", "VICINAL_SOURCES"}
 
 
 @pytest.fixture(scope="module")
