@@ -27,7 +27,14 @@ PARTS: Final = (
     ),
     *("serving.neighbors", "serving.rated_neighbors"),
     *("tuning.first_request", "serving.borrowed_neighbors"),
-    *("serving.load", "serving.front_kinds", "serving.doorman", "device.answer", "device.install"),
+    *(
+        "serving.load",
+        "serving.front_kinds",
+        "serving.doorman",
+        "serving.gateway",
+        "device.answer",
+        "device.install",
+    ),
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
     *("scale.reading", "scale.training", "fleet.messages"),
 )

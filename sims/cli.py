@@ -89,6 +89,9 @@ COMMANDS = {
     "serve": Command(
         "sims.commands.serve", "Run the gRPC server that ships offload packages.", "server"
     ),
+    "gateway": Command(
+        "sims.commands.gateway", "Answer HTTP requests with what a server recommends.", "gateway"
+    ),
     "device": Command("sims.commands.device", "Run users' devices against a server.", "server"),
     "certs": Command(
         "sims.commands.certs",

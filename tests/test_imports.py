@@ -74,6 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "metrics",
         "trust",
         "front fleet",
+        "gateway",
         "flower_app",
     ),
     "client": (

@@ -88,6 +88,20 @@ class Channel:
         return refusal_of_tls(self._host, self._port, self._authority)
 
 
+def async_channel(address: str, access: Access) -> grpc.aio.Channel:
+    """A channel of the running event loop, for a gateway; every call brings its own token.
+
+    Raises InputError as Channel does, and for another machine without encryption.
+    """
+    host, port = split_address(address)
+    authority = _authority(access)
+    _check(host, access)
+    target = join_address(host, port)
+    if authority is None:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    return grpc.aio.secure_channel(target, _credentials(authority), options=_OPTIONS)
+
+
 _OPTIONS: Final = (
     # A proxy meant for the web must not see neighbors' ratings.
     ("grpc.enable_http_proxy", 0),

@@ -13,6 +13,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,6 +24,33 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Admission:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AdmissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Admission.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADMISSION_NONE: _Admission.ValueType  # 0
+    """too few raters: it is not recommended"""
+    ADMISSION_RATERS: _Admission.ValueType  # 1
+    """enough raters"""
+    ADMISSION_DRAWN: _Admission.ValueType  # 2
+    """too few, but this user is among those to whom such items are shown"""
+    ADMISSION_RATED: _Admission.ValueType  # 3
+    """the user has rated it: it is not recommended"""
+
+class Admission(_Admission, metaclass=_AdmissionEnumTypeWrapper): ...
+
+ADMISSION_NONE: Admission.ValueType  # 0
+"""too few raters: it is not recommended"""
+ADMISSION_RATERS: Admission.ValueType  # 1
+"""enough raters"""
+ADMISSION_DRAWN: Admission.ValueType  # 2
+"""too few, but this user is among those to whom such items are shown"""
+ADMISSION_RATED: Admission.ValueType  # 3
+"""the user has rated it: it is not recommended"""
+Global___Admission: _TypeAlias = Admission  # noqa: Y015
 
 @_typing.final
 class DescribeRequest(_message.Message):
@@ -651,6 +679,125 @@ class Recommendation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Recommendation: _TypeAlias = Recommendation  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    user: _builtins.int
+    preset: _builtins.str
+    @_builtins.property
+    def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """1 to 100"""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        user: _builtins.int = ...,
+        preset: _builtins.str = ...,
+        items: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "preset", b"preset", "user", b"user", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    NEIGHBORS_FIELD_NUMBER: _builtins.int
+    MIN_SUPPORT_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    ASSUMED_FAKES_FIELD_NUMBER: _builtins.int
+    REQUIRED_RATERS_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    neighbors: _builtins.int
+    """k − 1 others whose ratings the answer is tuned on"""
+    min_support: _builtins.int
+    """m: an item that fewer of the neighborhood rated has no support"""
+    accounts: _builtins.int
+    """N"""
+    assumed_fakes: _builtins.int
+    """accounts that may be fakes"""
+    required_raters: _builtins.int
+    """M: raters that admit an item; 0: every item is admitted"""
+    form: _builtins.str
+    """of the certificate: any or pairwise; empty: it does not hold here"""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """as the items were asked for"""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        neighbors: _builtins.int = ...,
+        min_support: _builtins.int = ...,
+        accounts: _builtins.int = ...,
+        assumed_fakes: _builtins.int = ...,
+        required_raters: _builtins.int = ...,
+        form: _builtins.str = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "assumed_fakes", b"assumed_fakes", "form", b"form", "min_support", b"min_support", "neighbors", b"neighbors", "reasons", b"reasons", "required_raters", b"required_raters", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    SUPPORTERS_FIELD_NUMBER: _builtins.int
+    RATERS_FIELD_NUMBER: _builtins.int
+    ADMISSION_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    item: _builtins.int
+    supporters: _builtins.int
+    """Neighbors who rated it, where the neighborhood has it; else 0."""
+    raters: _builtins.int
+    """accounts that rated it, of those that are counted for this user"""
+    admission: Global___Admission.ValueType
+    price: _builtins.int
+    """Fakes below which nothing they rate promotes it, outside exploration and the random tail of a
+    list, if the ratings that are served are genuine. 0: it needs none, as it is admitted and
+    supported already. Not there: no number of fakes does it, or `form` is empty.
+    """
+    def __init__(
+        self,
+        *,
+        item: _builtins.int = ...,
+        supporters: _builtins.int = ...,
+        raters: _builtins.int = ...,
+        admission: Global___Admission.ValueType = ...,
+        price: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "admission", b"admission", "item", b"item", "price", b"price", "raters", b"raters", "supporters", b"supporters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
 class ReportRequest(_message.Message):

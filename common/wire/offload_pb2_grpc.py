@@ -54,6 +54,11 @@ class OffloadStub:
                 request_serializer=common_dot_wire_dot_offload__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=common_dot_wire_dot_offload__pb2.Recommendation.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/vicinal.v1.Offload/Explain',
+                request_serializer=common_dot_wire_dot_offload__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=common_dot_wire_dot_offload__pb2.Explanation.FromString,
+                _registered_method=True)
         self.Report = channel.unary_unary(
                 '/vicinal.v1.Offload/Report',
                 request_serializer=common_dot_wire_dot_offload__pb2.ReportRequest.SerializeToString,
@@ -100,6 +105,14 @@ class OffloadServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
+        Counted by the same budgets as GetPackage, whose rows it sums up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Report(self, request, context):
         """Counts of users that a device served. Counted once per key, and once per receipt.
         """
@@ -136,6 +149,11 @@ def add_OffloadServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=common_dot_wire_dot_offload__pb2.RecommendRequest.FromString,
                     response_serializer=common_dot_wire_dot_offload__pb2.Recommendation.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=common_dot_wire_dot_offload__pb2.ExplainRequest.FromString,
+                    response_serializer=common_dot_wire_dot_offload__pb2.Explanation.SerializeToString,
             ),
             'Report': grpc.unary_unary_rpc_method_handler(
                     servicer.Report,
@@ -256,6 +274,33 @@ class Offload:
             '/vicinal.v1.Offload/Recommend',
             common_dot_wire_dot_offload__pb2.RecommendRequest.SerializeToString,
             common_dot_wire_dot_offload__pb2.Recommendation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vicinal.v1.Offload/Explain',
+            common_dot_wire_dot_offload__pb2.ExplainRequest.SerializeToString,
+            common_dot_wire_dot_offload__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

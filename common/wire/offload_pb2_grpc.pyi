@@ -51,6 +51,10 @@ class OffloadStub:
     """
     Recommend: _grpc.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]
     """Fine-tuning and ranking on the server: the same answer as the device's own."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_offload_pb2.ExplainRequest, _offload_pb2.Explanation]
+    """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
+    Counted by the same budgets as GetPackage, whose rows it sums up.
+    """
     Report: _grpc.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]
     """Counts of users that a device served. Counted once per key, and once per receipt."""
     GetTally: _grpc.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]
@@ -73,6 +77,10 @@ class OffloadAsyncStub(OffloadStub):
     """
     Recommend: _aio.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]  # type: ignore[assignment]
     """Fine-tuning and ranking on the server: the same answer as the device's own."""
+    Explain: _aio.UnaryUnaryMultiCallable[_offload_pb2.ExplainRequest, _offload_pb2.Explanation]  # type: ignore[assignment]
+    """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
+    Counted by the same budgets as GetPackage, whose rows it sums up.
+    """
     Report: _aio.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]  # type: ignore[assignment]
     """Counts of users that a device served. Counted once per key, and once per receipt."""
     GetTally: _aio.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]  # type: ignore[assignment]
@@ -116,6 +124,16 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_offload_pb2.Recommendation, _abc.Awaitable[_offload_pb2.Recommendation]]:
         """Fine-tuning and ranking on the server: the same answer as the device's own."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _offload_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.Explanation, _abc.Awaitable[_offload_pb2.Explanation]]:
+        """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
+        Counted by the same budgets as GetPackage, whose rows it sums up.
+        """
 
     @_abc_1.abstractmethod
     def Report(

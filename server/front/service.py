@@ -116,6 +116,12 @@ class OffloadService(OffloadServicer):
             answer.receipt = self._receipt(request)
             return answer
 
+    async def Explain(
+        self, request: wire.ExplainRequest, context: grpc.aio.ServicerContext
+    ) -> wire.Explanation:
+        async with self._statuses("Explain", context):
+            return wire.Explanation.FromString(await self._ask("Explain", request))
+
     async def Report(
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:
@@ -177,7 +183,11 @@ class OffloadService(OffloadServicer):
         else:
             self._checked(request)
 
-    async def _ask(self, call: Call, request: wire.PackageRequest | wire.RecommendRequest) -> bytes:
+    async def _ask(
+        self,
+        call: Call,
+        request: wire.PackageRequest | wire.RecommendRequest | wire.ExplainRequest,
+    ) -> bytes:
         """The bytes of a reply; what cannot be answered is refused before it waits."""
         users = self._checked(request).users
         if request.user >= users:
@@ -220,6 +230,7 @@ class OffloadService(OffloadServicer):
         self,
         request: wire.PackageRequest
         | wire.RecommendRequest
+        | wire.ExplainRequest
         | wire.ReportRequest
         | wire.TallyRequest,
     ) -> Served:

@@ -53,11 +53,14 @@ class Admission:
         ratings, required = self._ratings, settings.required_raters(self._ratings.user_count)
         if required == 0:
             return np.ones(ratings.item_count, dtype=bool)
-        raters = self._raters
-        if settings.candidates:
-            raters = ratings.rows(self.raters_of(user, settings)).item_counts()
-        enough: NDArray[np.bool_] = raters >= required
+        enough: NDArray[np.bool_] = self.counted_raters(user, settings) >= required
         return enough
+
+    def counted_raters(self, user: int, settings: VicinalSettings) -> NDArray[np.int64]:
+        """How many accounts rated each item, of those that are counted for a user, [I]."""
+        if settings.candidates and settings.assumed_fakes > 0:
+            return self._ratings.rows(self.raters_of(user, settings)).item_counts()
+        return self._raters
 
     def raters_of(self, user: int, settings: VicinalSettings) -> NDArray[np.int64]:
         """The users among whom raters are counted for a user, [n].

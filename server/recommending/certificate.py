@@ -32,11 +32,17 @@ UNREACHABLE: Final = int(np.iinfo(np.int64).max)
 class Certificate:
     """Prices of promotion in a rating matrix, which it holds.
 
-    form  the stronger one that holds for the settings, unless one is asked for
+    form   the stronger one that holds for the settings, unless one is asked for
+    index  of the settings' neighbors in these ratings, where there is one already
     """
 
     def __init__(
-        self, ratings: RatingMatrix, settings: VicinalSettings, *, form: Form | None = None
+        self,
+        ratings: RatingMatrix,
+        settings: VicinalSettings,
+        *,
+        form: Form | None = None,
+        index: RatedNeighborIndex | RandomNeighborIndex | None = None,
     ) -> None:
         """Raises InputError for more neighbors than users, and for a form that does not hold."""
         if settings.neighbors > ratings.user_count:
@@ -55,7 +61,9 @@ class Certificate:
         self._index: RatedNeighborIndex | RandomNeighborIndex | None = None
         if self.form == "pairwise":
             by_ratings = settings.neighbors_by == "ratings"
-            self._index = (RatedNeighborIndex if by_ratings else RandomNeighborIndex)(ratings)
+            self._index = index or (RatedNeighborIndex if by_ratings else RandomNeighborIndex)(
+                ratings
+            )
 
     def price(self, user: int, item: int) -> int:
         """How many fakes it takes at least; UNREACHABLE where none do. Raises InputError."""

@@ -17,7 +17,10 @@ from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import Space, VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
 from server.model_store import StoredModel
+from server.recommending.admission import Admission
+from server.recommending.certificate import Certificate, Form
 from server.recommending.neighbor_cache import NeighborCache
+from server.recommending.neighbors import NeighborIndex
 from server.recommending.offload import Offloader, Search
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class Recommender:
         self.ratings = ratings
         self.user_count = user_count
         self.search = search
+        self._certificates: dict[VicinalSettings, Certificate] = {}
         self._answered: tuple[int, VicinalSettings, Neighborhood] | None = None
         self._offloader: Offloader = Offloader(
             ratings,
@@ -169,6 +173,31 @@ class Recommender:
         from server.baselines import BASELINES  # noqa: PLC0415 - scipy, of no use to a worker
 
         return BASELINES[self.version.manifest.model](self.ratings)
+
+    @property
+    def admission(self) -> Admission:
+        """Which items may be recommended to whom."""
+        return self._offloader.admission
+
+    def certificate(self, settings: VicinalSettings) -> Certificate | None:
+        """Prices of promotion here, if all ratings are genuine; None where nothing is proved.
+
+        Nothing is where some users are suspected and are nobody's neighbors. Raises InputError.
+        """
+        if len(self.stored.left_out):
+            return None
+        if settings not in self._certificates:
+            index = None
+            if settings.neighbors_by != "embedding":
+                found = self._offloader.index(settings.neighbors_by)
+                assert not isinstance(found, NeighborIndex)
+                index = found
+            # Borrowed neighbors are near somebody else.
+            form: Form | None = "any" if self.search == "borrowed" else None
+            self._certificates[settings] = Certificate(
+                self.ratings, settings, form=form, index=index
+            )
+        return self._certificates[settings]
 
     def nearest(
         self, users: NDArray[np.int64], count: int, space: Space = "embedding"

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ BUDGET_TEXT: Final = (
 EXPOSURE_TEXT: Final = (
     "a neighbor of this user has been shown to as many as a day allows: come back tomorrow"
 )
+# Calls whose replies show neighbors, or sum up what they rated.
+SHOWING: Final[dict[Call, type[Any]]] = {
+    "GetPackage": wire.PackageRequest,
+    "Explain": wire.ExplainRequest,
+}
 Users = NDArray[np.uint32]
 NOBODY: Final[Users] = np.empty(0, dtype=np.uint32)
 
@@ -108,7 +113,7 @@ class NeighborBudget:
 
 @final
 class BudgetedWorkers:
-    """Workers whose packages are refused when a budget is spent."""
+    """Workers whose packages and explanations are refused when a budget is spent."""
 
     def __init__(self, workers: Workers, budget: NeighborBudget) -> None:
         self._workers = workers
@@ -117,8 +122,8 @@ class BudgetedWorkers:
     async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
         """Raises BudgetSpentError, and what the workers themselves raise."""
         result = await self._workers.ask(call, preset, request)
-        if call == "GetPackage" and result.status is Status.ANSWERED:
-            user = wire.PackageRequest.FromString(request).user
+        if call in SHOWING and result.status is Status.ANSWERED:
+            user = SHOWING[call].FromString(request).user
             neighbors = np.frombuffer(result.neighbors, dtype="<u4")
             rows = self._budget.show(user, neighbors[neighbors != user])
             await self._budget.keep(rows)

@@ -17,8 +17,8 @@ from typing import BinaryIO, Final, Literal, Protocol
 
 from common.wire.service import MAX_ANSWER_BYTES
 
-Call = Literal["Recommend", "GetPackage"]
-CALLS: Final[tuple[Call, ...]] = ("Recommend", "GetPackage")
+Call = Literal["Recommend", "GetPackage", "Explain"]
+CALLS: Final[tuple[Call, ...]] = ("Recommend", "GetPackage", "Explain")
 # The argument with which a worker process fine-tunes in compiled loops.
 COMPILED: Final = "compiled"
 STAGES: Final = ("neighbors", "tune", "rank")

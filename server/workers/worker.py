@@ -15,7 +15,7 @@ import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from common.wire.description import Description
 from common.wire.messages import neighborhood_to_wire, open_items, own_to_wire
 from common.wire.sealing import OwnRow, device_key
 from common.wire.slim import slim_to_wire
+from server.recommending.reasons import MOST_ITEMS, explained
 from server.recommending.recommender import Recommender, Tune
 from server.versions.deployment import deployed_secret
 from server.versions.folder import current_version, edition_stamp, read_serving
@@ -48,6 +49,12 @@ NICENESS: Final = 10
 MAX_MAPPED: Final = 3
 
 _log = logging.getLogger(__name__)
+
+REQUESTS: Final[dict[Call, type[Any]]] = {
+    "GetPackage": wire.PackageRequest,
+    "Recommend": wire.RecommendRequest,
+    "Explain": wire.ExplainRequest,
+}
 
 # What edition_stamp gives.
 Stamp = tuple[int, int] | None
@@ -77,8 +84,7 @@ class FolderHandler:
 
     def answer(self, call: Call, request: bytes) -> WorkerResult:
         """As VersionHandler does, and GONE for a version that is not in the folder any more."""
-        parse = wire.PackageRequest if call == "GetPackage" else wire.RecommendRequest
-        version = parse.FromString(request).version
+        version = REQUESTS[call].FromString(request).version
         try:
             handler = self._of(version)
         except InputError:
@@ -146,6 +152,8 @@ class VersionHandler:
         try:
             if call == "GetPackage":
                 return self._package(request, marks)
+            if call == "Explain":
+                return self._explained(request, marks)
             return WorkerResult(Status.ANSWERED, self._ranked(request, marks), marks.seconds)
         except InputError as error:
             return WorkerResult(Status.REFUSED, str(error).encode())
@@ -174,14 +182,50 @@ class VersionHandler:
             self.recommender.ratings.rows([request.user]), device_key(self._secret, request.user)
         )
         package.neighborhood.sealed = asked.seal(own, version)
-        # Found a moment ago, so that this is a look into the cache.
-        nearest = self.recommender.nearest(
-            np.array([request.user]), settings.neighbors, settings.neighbors_by
-        )
+        neighbors = self._neighbors(request.user, settings)
         marks("neighbors")
-        neighbors = nearest.astype("<u4").tobytes()
         return WorkerResult(
             Status.ANSWERED, package.SerializeToString(), marks.seconds, neighbors=neighbors
+        )
+
+    def _neighbors(self, user: int, settings: VicinalSettings) -> bytes:
+        """Who is in a neighborhood, for the front; found a moment ago, so that it is cached."""
+        nearest = self.recommender.nearest(
+            np.array([user]), settings.neighbors, settings.neighbors_by
+        )
+        return nearest.astype("<u4").tobytes()
+
+    def _explained(self, data: bytes, marks: "Marks") -> WorkerResult:
+        request = wire.ExplainRequest.FromString(data)
+        settings = self._settings(request.preset)
+        if len(request.items) > MOST_ITEMS:
+            raise InputError(f"reasons of {len(request.items)} items: ask for 1–{MOST_ITEMS}")
+        found = explained(
+            self.recommender, request.user, settings, np.array(request.items, dtype=np.int64)
+        )
+        neighbors = self._neighbors(request.user, settings)
+        marks("neighbors")
+        reply = wire.Explanation(
+            version=self._description.version,
+            neighbors=found.neighbors,
+            min_support=settings.min_support,
+            accounts=found.accounts,
+            assumed_fakes=found.assumed_fakes,
+            required_raters=found.required_raters,
+            form=found.form,
+            reasons=[
+                wire.Reason(
+                    item=each.item,
+                    supporters=each.supporters,
+                    raters=each.raters,
+                    admission=wire.Admission.ValueType(each.admitted),
+                    price=each.price,
+                )
+                for each in found.reasons
+            ],
+        )
+        return WorkerResult(
+            Status.ANSWERED, reply.SerializeToString(), marks.seconds, neighbors=neighbors
         )
 
     def _ranked(self, data: bytes, marks: "Marks") -> bytes:

@@ -47,6 +47,11 @@ class Refusing(OffloadServicer):
             await context.abort(self.code, "no package", self.trailing)
         return await self._service.GetPackage(request, context)
 
+    async def Explain(
+        self, request: wire.ExplainRequest, context: grpc.aio.ServicerContext
+    ) -> wire.Explanation:
+        return await self._service.Explain(request, context)
+
     async def Recommend(
         self, request: wire.RecommendRequest, context: grpc.aio.ServicerContext
     ) -> wire.Recommendation:

@@ -58,6 +58,7 @@ def requests(scene: Scene, user: int) -> dict[str, Any]:
     receipts = Receipts(KEY)
     return {
         "GetPackage": wire.PackageRequest(version=version, user=user, preset="paper"),
+        "Explain": wire.ExplainRequest(version=version, user=user, preset="paper", items=[1]),
         "Recommend": wire.RecommendRequest(version=version, user=user, preset="paper"),
         "Report": report_request(receipts, version, "paper", secrets.token_hex(8), [user]),
     }

@@ -177,6 +177,11 @@ class Misbehaving(OffloadServicer):
         await asyncio.to_thread(self._before)
         return await self._service.Recommend(request, context)
 
+    async def Explain(
+        self, request: wire.ExplainRequest, context: grpc.aio.ServicerContext
+    ) -> wire.Explanation:
+        return await self._service.Explain(request, context)
+
     async def Report(
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:

@@ -197,8 +197,11 @@ def test_a_package_counts_the_neighbors_and_not_the_user() -> None:
         return asyncio.run(workers.ask(call, "paper", request))
 
     assert ask(7).data == b"reply"
-    with pytest.raises(BudgetSpentError):
-        ask(8)
+    assert ask(7, "Explain").data == b"reply"
+    showing: tuple[Call, ...] = ("GetPackage", "Explain")
+    for call in showing:
+        with pytest.raises(BudgetSpentError):
+            ask(8, call)
     # Neither a list of items nor a refusal shows anybody.
     assert ask(8, "Recommend").data == b"reply"
     fixed.status = Status.REFUSED
