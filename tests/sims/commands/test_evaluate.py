@@ -33,7 +33,7 @@ def evaluate(folder: Path, *options: str) -> dict[str, Any]:
 
 def measured(result: dict[str, Any]) -> dict[str, Any]:
     """All but the names of what was run and how long it took."""
-    return {key: part for key, part in result.items() if key not in ("attack", "seconds")}
+    return {key: part for key, part in result.items() if key not in ("attack", "seconds", "run")}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 from common.errors import InputError
 from server.data import sources
 from server.data.reading_options import ReadingOptions
+from sims import recorded
 from sims.commands.demo import ROWS, new_folder
 from sims.evaluation.experiment import Experiment
 from sims.processes.marked import marked_processes
@@ -66,8 +67,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
 def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]) -> None:
     folder, output = finished
     results = json.loads((folder / "results.json").read_text())
-    names = {"ROW": ROWS, "PRESET": SHOWN}
-    assert differences(results, KEYS, **names) == set()
+    names = {"ROW": ROWS, "PRESET": SHOWN, "NAME": results["run"]["versions"]}
+    assert differences(results, KEYS | recorded.KEYS, **names) == set()
     conditions = {"clean", "undefended", "defended_vicinal", "popularity", "userknn", "ease"}
     for part in ("hit_ratio", "accuracy", "accuracy_thresholded"):
         assert set(results[part]) == conditions
