@@ -17,20 +17,24 @@ ROLES: Final = ("user", "item", "rating", "timestamp")
 # What a column may be called; case, spaces, hyphens, underscores and a ":type" are ignored.
 COLUMN_NAMES: Final = {
     "user": ("user", "userid", "uid", "reviewerid", "customerid", "memberid", "visitorid",
-             "username", "reviewername"),
+             "username", "reviewername", "customer", "custid", "clientid", "accountid", "buyerid",
+             "useruuid"),
     "item": ("item", "itemid", "iid", "movie", "movieid", "business", "businessid", "product",
              "productid", "book", "bookid", "isbn", "asin", "parentasin", "recipeid", "recipe",
              "artistid", "trackid", "songid", "gameid", "appid", "animeid", "jokeid", "beerid",
-             "gmapid", "placeid", "venueid"),
+             "gmapid", "placeid", "venueid", "sku", "articleid", "newsid", "videoid", "courseid",
+             "restaurantid", "hotelid", "filmid", "showid", "itemuuid"),
     "rating": ("rating", "ratings", "stars", "score", "overall", "bookrating", "userrating"),
     "timestamp": ("timestamp", "time", "unixreviewtime", "datetime", "date", "dateupdated",
-                  "dateadded", "unixtime", "reviewtime"),
+                  "dateadded", "unixtime", "reviewtime", "createdat", "ratedat", "updatedat",
+                  "reviewdate", "ratingdate", "eventtime"),
 }  # fmt: skip
 # How often somebody met an item: a rating only where ratings are implicit.
 COUNT_NAMES: Final = ("count", "counts", "plays", "playcount", "listens", "weight", "hours",
                       "clicks", "views", "quantity", "frequency")  # fmt: skip
-# A column that is finer than another, or its text: the first is none where the second is there.
-SUPERSEDED: Final = {"asin": "parentasin", "reviewername": "reviewerid"}
+# A column that is finer than another: the first is none where the second is there. Neither is
+# `movie`, or `user_name`, beside `movie_id` or `user_id`.
+SUPERSEDED: Final = {"asin": "parentasin"}
 # What one writes for a role; a hyphen is a column that is left out.
 WORDS: Final = {**{role: role for role in ROLES}, "time": "timestamp"}
 SKIPPED: Final = ("-", "_", "")
@@ -126,7 +130,9 @@ def _usual_order(width: int, where: str, options: ReadingOptions) -> Columns:
         )
     if not 3 <= width <= len(ROLES):
         what = "one field" if width == 1 else f"{width} fields without names"
-        last = "--separator" if width == 1 else "--columns, as user,item,-,rating"
+        last = "--columns, as user,item,-,rating"
+        if width == 1:
+            last = "--separator, or --skip-lines where the table begins further below"
         if width > MATRIX:
             last += ", or --format jester for a matrix of users by items"
         raise InputError(f"{where}: neither a rating nor names of columns: {what}: give {last}")
@@ -181,9 +187,10 @@ def _automatic(names: Sequence[str], where: str, options: ReadingOptions) -> dic
             places.sort(key=lambda at: order(plain_name(names[at])))
         elif len(places) > 1:
             both = " and ".join(repr(names[at][:40]) for at in places[:2])
+            same = names[places[0]] == names[places[1]]
+            which = str(places[0] + 1) if same else names[places[0]][:40]
             raise InputError(
-                f"{where}: {both} may both be the {role}: say which with --columns "
-                f"{role}={names[places[0]][:40]},…"
+                f"{where}: {both} may both be the {role}: say which with --columns {role}={which},…"
             )
     if not found:
         raise InputError(
@@ -293,7 +300,10 @@ def _put(positions: dict[str, int], role: str, at: int, where: str) -> None:
 
 
 def _supersedes(name: str, other: str) -> bool:
-    return SUPERSEDED.get(plain_name(other)) == plain_name(name)
+    better, worse = plain_name(name), plain_name(other)
+    if better.endswith("id") and better.removesuffix("id") == worse.removesuffix("name"):
+        return better != worse
+    return SUPERSEDED.get(worse) == better
 
 
 def _is_number(word: str) -> bool:

@@ -39,7 +39,7 @@ DUCKDB: Final = "duckdb"
 # Words of a connection that are secrets themselves, and not names of files.
 SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key",
                   "scram_server_key")  # fmt: skip
-OF_FILES: Final = ("separator", "header", "encoding", "member", "fields")
+OF_FILES: Final = ("separator", "skip_lines", "header", "encoding", "member", "fields")
 CONNECT_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 600
 MAX_CSV_BYTES: Final = 16 << 30

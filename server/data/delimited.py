@@ -1,8 +1,8 @@
 """Ratings in text, a line each, with separators: csv, tsv, dat, inter, and what looks like them."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
@@ -13,7 +13,7 @@ from server.data.columns import ROLES, SKIPPED, WORDS, Columns, by_names, by_ord
 from server.data.encodings import as_utf8
 from server.data.fields import Body, fields_of
 from server.data.limits import most_rows
-from server.data.reading import first_line
+from server.data.preamble import preamble
 from server.data.reading_options import ReadingOptions
 from server.data.rows import RatingRows, checked
 from server.data.separators import (
@@ -26,12 +26,15 @@ from server.data.separators import (
     shown,
 )
 from server.data.texts import Coded, coded
+from server.data.times import DATES
 
 # A first line of these is what pandas writes for a frame without names.
 _COUNTED: Final = re.compile(r"[0-9]{1,3}", re.ASCII)
 # A time is a larger number than any count of columns or rating; seconds since 1970 have 9 digits.
 LEAST_TIME: Final = 1e6
 SEVERAL: Final = 3
+# A backslash before a quote that ends no field, as MySQL writes it.
+_ESCAPED: Final = rb'\\"(?!%b|[\r\n"]|$)'
 _DECIMAL_COMMA: Final = r"^[+-]?[0-9]+(,[0-9]+)?$"
 
 
@@ -86,7 +89,7 @@ def head_of(
     data: bytes, name: str, usual: str | None, options: ReadingOptions, *, typed: bool = False
 ) -> Head:
     """What the first lines say. Raises InputError."""
-    start, number, separator, notes = _preamble(data, options.separator)
+    start, number, separator, notes = preamble(data, name, options)
     text = data[start : start + SAMPLE_BYTES].decode(errors="replace")
     lines = sample_lines(text)
     if not lines:
@@ -115,7 +118,10 @@ def head_of(
         )
     if not any(map(role_of, fields)):
         notes.append(f"line {number} is taken for names of columns (--header)")
-    if others and all(len(each) == len(fields) + 1 for each in others):
+    wider = bool(others) and all(len(each) == len(fields) + 1 for each in others)
+    if wider and not any(each[-1] for each in others):
+        fields = [*fields, ""]
+    elif wider:
         notes.append(
             f"line {number} names one column fewer than there are: the first has row names"
         )
@@ -127,29 +133,6 @@ def head_of(
     end = data.find(b"\n", start)
     start = len(data) if end < 0 else end + 1
     return Head(separator, start, number + 1, columns, len(fields), True, tuple(notes))
-
-
-def _preamble(data: bytes, said: str | None) -> tuple[int, int, str | None, list[str]]:
-    """Where the first line of the table begins, its number, the separator, and notes.
-
-    Before it may stand blank lines, comments, and `sep=;` as Excel writes it.
-    """
-    start, number, separator = 0, 1, said
-    notes: list[str] = []
-    while start < len(data):
-        end = data.find(b"\n", start)
-        end = len(data) if end < 0 else end
-        line = data[start : min(end, start + SAMPLE_BYTES)].decode(errors="replace").strip()
-        stated = re.fullmatch(r'"?sep=(.|\\t)"?', line, re.IGNORECASE) if number == 1 else None
-        if stated:
-            separator = separator or {"\\t": "\t"}.get(stated[1], stated[1])
-        elif line.startswith(("%", "# ")):
-            if not notes:
-                notes.append("lines of comments before the ratings are left out")
-        elif line:
-            break
-        start, number = end + 1, number + 1
-    return start, number, separator, notes
 
 
 def _is_header(
@@ -211,7 +194,13 @@ def _refuse_doubtful(table: pl.DataFrame, name: str, head: Head) -> None:
 def _in_order(
     fields: Sequence[str], others: Sequence[Sequence[str]], where: str, options: ReadingOptions
 ) -> tuple[Columns, list[str]]:
-    """The columns of a table without names, in which a running number may come first."""
+    """The columns of a table without names; a running number may come first, and empty ones."""
+    rows = [row for row in (fields, *others) if len(row) == len(fields)]
+    filled = [at for at in range(len(fields)) if any(row[at] for row in rows)]
+    if options.columns is None and 1 < len(filled) < len(fields):
+        columns = by_order(len(filled), where, options)
+        places = {role: filled[at] for role, at in columns.positions.items()}
+        return Columns(places), ["left out: columns that are empty"]
     if options.columns is not None or not _has_index(fields, others):
         return by_order(len(fields), where, options), []
     without = by_order(len(fields) - 1, where, options)
@@ -250,14 +239,14 @@ def _table(data: bytes, name: str, head: Head, options: ReadingOptions) -> pl.Da
     if not data[start : start + SAMPLE_BYTES].strip() and not data[start:].strip():
         raise InputError(f"{name}: holds no ratings")
     if separator == " ":
-        data = re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb" +", b" ", data[start:]))
+        data = re.sub(rb"(?m)^ +| +(?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", data[start:]))
         start = 0
     elif len(separator) > 1 or not separator.isascii():
         if data.find(STAND_IN.encode(), start) >= 0:
             raise InputError(f"{name}: holds control characters; give another --separator")
         data, start = data[start:].replace(separator.encode(), STAND_IN.encode()), 0
         separator = STAND_IN
-    return _in_rows(Body(data, start, name, separator), head, dated=options.time_unit == "date")
+    return _in_rows(Body(data, start, name, separator), head, dated=options.time_unit in DATES)
 
 
 def _in_rows(body: Body, head: Head, *, dated: bool) -> pl.DataFrame:
@@ -265,13 +254,11 @@ def _in_rows(body: Body, head: Head, *, dated: bool) -> pl.DataFrame:
 
     Raises InputError for a row of another width.
     """
-    quotes = body.separator != STAND_IN and body.data.find(b'"', body.start) >= 0
-    tabs = body.separator == "\t"
-    ways = {False: (False,), True: (False, True) if tabs else (True, False)}[quotes]
     errors = []
-    for quoted in ways:
-        octets = memoryview(body.data)[body.start :]
-        rows = rows_of(octets, body.separator, head.width, quoted=quoted)
+    for text, quoted in _ways(body):
+        rows = rows_of(
+            memoryview(text.data)[text.start :], text.separator, head.width, quoted=quoted
+        )
         if rows.fault is not None:
             line, count = rows.fault
             errors.append(
@@ -281,7 +268,7 @@ def _in_rows(body: Body, head: Head, *, dated: bool) -> pl.DataFrame:
         elif rows.closed:
             try:
                 return fields_of(
-                    body,
+                    text,
                     rows,
                     head.columns.positions,
                     head.width,
@@ -289,12 +276,33 @@ def _in_rows(body: Body, head: Head, *, dated: bool) -> pl.DataFrame:
                     quoted=quoted,
                     dated=dated,
                 )
-            except (PolarsError, PanicException, ValueError, OSError) as error:
+            except (PolarsError, PanicException, ValueError, OSError):
                 # PanicException is what a panic inside the reader becomes; it is no Exception.
-                errors.append(f"{body.name}: cannot be read as fields ({first_line(error)})")
+                errors.append(f"{body.name}: quotes stand inside of fields, and not around them")
         else:
             errors.append(f"{body.name}: a quote is not closed")
     raise InputError(errors[0])
+
+
+def _ways(body: Body) -> Iterator[tuple[Body, bool]]:
+    """What may be meant by quotes: the text, and whether quotes in it hold fields together."""
+    data, start, mark = body.data, body.start, body.separator.encode()
+    if body.separator == STAND_IN or data.find(b'"', start) < 0:
+        yield body, False
+        return
+    if body.separator == "\t":
+        # In these a quote is an inch more often than a quote.
+        yield body, False
+    padded = re.compile(rb'(?m)(^|%b)[ \t]+"(?!"[^%b\r\n])' % (re.escape(mark), re.escape(mark)))
+    lines = sample_lines(data[start : start + SAMPLE_BYTES].decode(errors="replace"))
+    if mark not in b" \t" and any(padded.search(line.encode()) for line in lines):
+        body = replace(body, data=padded.sub(rb'\1"', data[start:]), start=0)
+        data, start = body.data, 0
+    if re.compile(_ESCAPED % re.escape(mark)).search(data, start):
+        yield replace(body, data=data[start:].replace(b'\\"', b'""'), start=0), True
+    yield body, True
+    if body.separator != "\t":
+        yield body, False
 
 
 def _decimal_points(table: pl.DataFrame, separator: str) -> tuple[pl.DataFrame, list[str]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.ratings import RatingMatrix
 from common.text import one_line
 from server.data.reading_options import ReadingOptions
+from server.data.spellings import is_nothing
 from server.data.texts import Coded
 
 # What each code means, for docs/reference.md.
@@ -26,6 +27,8 @@ CODES: Final = {
     "running-number": "a column counts the rows: an index was taken for users or items",
     "swapped": "users have ids as items have, and items as users",
     "alike-ids": "ids that differ in a way that people do not see: 7 and 7.0",
+    "missing-ids": "an id that is a word for none, as NULL: one user or item of all who have none",
+    "rounded-ids": "ids as 1.2E+11, which a spreadsheet rounded: several may have become one",
     "odd-times": "times before 1990 or after 2100: another unit, or another column",
     "header-as-rating": "the first row has ids unlike all others: it may name the columns",
     "other-contents": "a known data set of the right size that holds other ratings",
@@ -44,6 +47,7 @@ _USER_LIKE: Final = (
     r"^(?i:a[0-9][0-9a-z]{6,20}|(user|usr|reviewer|customer|member|u|c)[_\-]?[0-9]+|.+@.+)$"
 )
 _MOST: Final = 0.75
+_ROUNDED: Final = r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+"
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,7 @@ def _doubts(
                 "perhaps the other way round; say so with --columns item,user,rating,time",
             )
         for role, names in (("user", users), ("item", items)):
-            if pair := alike(names):
-                yield Doubt(
-                    "alike-ids",
-                    f"{role}s {pair[0]!r:.40} and {pair[1]!r:.40} are two: are they one?",
-                )
+            yield from _of_ids(role, names)
     if timestamps is not None and len(timestamps):
         odd = (timestamps < EARLIEST) | (timestamps > LATEST)
         if odd.any():
@@ -120,6 +120,24 @@ def _doubts(
             "header-as-rating",
             f"the first row, user {table['user'][0]!r:.40} and item {table['item'][0]!r:.40}, is "
             "unlike all others: are they names of columns? then give --header yes",
+        )
+
+
+def _of_ids(role: str, names: Sequence[str]) -> Iterator[Doubt]:
+    if pair := alike(names):
+        yield Doubt(
+            "alike-ids", f"{role}s {pair[0]!r:.40} and {pair[1]!r:.40} are two: are they one?"
+        )
+    if none := next((name for name in names if is_nothing(name)), None):
+        yield Doubt(
+            "missing-ids",
+            f"one {role} is called {none}: is that nobody? then give --drop-ids {none}",
+        )
+    if rounded := next((name for name in names if re.fullmatch(_ROUNDED, name)), None):
+        yield Doubt(
+            "rounded-ids",
+            f"{role}s as {rounded} are numbers that a spreadsheet rounded: several may be one now; "
+            "write the file anew, with ids as text",
         )
 
 

@@ -23,6 +23,16 @@ def as_utf8(data: bytes, name: str, encoding: str | None) -> tuple[bytes, list[s
 
     Raises InputError naming the line that cannot be read.
     """
+    data, notes = _as_utf8(data, name, encoding)
+    if (at := data.find(b"\x00")) >= 0:
+        line = data.count(b"\n", 0, at) + 1
+        raise InputError(
+            f"{name} line {line}: holds NUL bytes: no text, or damaged, or of another --encoding"
+        )
+    return data, notes
+
+
+def _as_utf8(data: bytes, name: str, encoding: str | None) -> tuple[bytes, list[str]]:
     said = encoding
     if encoding is None:
         encoding = next((each for mark, each in MARKS if data.startswith(mark)), None)

@@ -15,6 +15,7 @@ from server.data.texts import coded
 
 # Bytes of text that are held as fields at once.
 BLOCK: Final = 32 << 20
+_ENCLOSED: Final = r'(?s)^"([^"]|"")*"$'
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def fields_of(
 
     Raises InputError where quotes and line ends do not fit, and what polars raises.
     """
-    padding = PADDING if not quoted else PADDING.replace('"', "")
-    padded = any(body.data.find(each.encode(), body.start) >= 0 for each in padding)
+    padded = any(body.data.find(each.encode(), body.start) >= 0 for each in PADDING)
+    enclosed = not quoted and body.data.find(b'"', body.start) >= 0
     numbered = "timestamp" in positions and not dated
     while True:
         parts: list[pl.DataFrame] = []
@@ -56,7 +57,9 @@ def fields_of(
             part = part.with_row_index("line", offset=at)
             at += part.height
             if padded:
-                part = part.with_columns(pl.col(pl.String).str.strip_chars(padding))
+                part = part.with_columns(pl.col(pl.String).str.strip_chars(PADDING))
+            if enclosed:
+                part = part.with_columns(_opened(name) for name in positions)
             if rows.lines is not None:
                 part = _with_lines(part, rows, first, body.name)
             narrow = _narrow(_without_blank(part, width), numbered=numbered)
@@ -106,6 +109,13 @@ def _read(
     return frame.select(
         pl.col(f"column_{at + 1}").fill_null("").alias(role) for role, at in positions.items()
     )
+
+
+def _opened(name: str) -> pl.Expr:
+    """Without quotes around the whole of a field; one at an end alone is the field's own."""
+    field = pl.col(name)
+    inner = field.str.slice(1, field.str.len_chars() - 2).str.replace_all('""', '"', literal=True)
+    return pl.when(field.str.contains(_ENCLOSED)).then(inner).otherwise(field).alias(name)
 
 
 def _with_lines(part: pl.DataFrame, rows: Rows, first: int, name: str) -> pl.DataFrame:

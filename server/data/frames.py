@@ -24,7 +24,7 @@ from server.data.rows import FixedIds, checked
 
 NEEDED: Final = ROLES[:3]
 # Options that a file of text has, and nothing in memory.
-OF_TEXT: Final = ("fields", "separator", "header", "encoding", "member", "test")
+OF_TEXT: Final = ("fields", "separator", "skip_lines", "header", "encoding", "member", "test")
 FORMS: Final = (
     "a polars or pandas frame, a dict or a structured array with columns user, item, rating and "
     "perhaps timestamp, a tuple of such arrays, or a scipy sparse matrix"

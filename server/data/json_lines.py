@@ -8,6 +8,7 @@ import ast
 import json
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedIOBase
+from itertools import chain, islice
 from typing import Any, Final
 
 import polars as pl
@@ -20,6 +21,7 @@ from server.data.limits import most_rows
 from server.data.reading import MIB
 from server.data.reading_options import ReadingOptions
 from server.data.rows import RatingRows, checked
+from server.data.texts import coded
 
 SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
 MAX_BYTES: Final = 64 * 1024 * MIB
@@ -28,11 +30,13 @@ MAX_LINE_BYTES: Final = 1 * MIB
 MAX_ARRAY_BYTES: Final = 64 * MIB
 # Rows that are kept as Python's objects at a time.
 CHUNK: Final = 1 << 16
-TYPES: Final = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.String}
+# Objects that are looked at for names of fields: some lack what others have.
+SAMPLE: Final = 100
 _NOT_ONE: Final = (
     ValueError, TypeError, OverflowError, RecursionError, SyntaxError, MemoryError, AttributeError,
 )  # fmt: skip
 _MISSING: Final = object()
+WORD: Final = {"user": "user", "item": "item", "rating": "rating", "timestamp": "time"}
 
 
 def parse_json_lines(
@@ -44,23 +48,25 @@ def parse_json_lines(
     """
     limit = MAX_BYTES if max_bytes is None else max_bytes
     objects, unit, parse = _objects(opened, name, limit)
-    place, head = next(objects, (1, None))
-    where = f"{name} {unit} {place}"
-    if not isinstance(head, dict):
-        raise InputError(f"{where}: not an object of JSON")
-    options, columns = _fields(head, where, options)
+    sample = list(islice(objects, SAMPLE))
+    head: dict[str, Any] = {}
+    for place, found in sample:
+        if not isinstance(found, dict):
+            raise InputError(f"{name} {unit} {place}: not an object of JSON")
+        head = {**found, **{key: value for key, value in head.items() if value is not None}}
+    options, columns = _fields(head, f"{name} {unit} {sample[0][0]}", options)
     names = list(head)
     roles = {role: names[at] for role, at in columns.positions.items()}
-    frames, chunk = [], [_row(head, roles, where)]
-    places = [place]
-    count, most = 1, most_rows()
-    for place, found in objects:
+    frames: list[pl.DataFrame] = []
+    chunk: list[tuple[Any, ...]] = []
+    places: list[int] = []
+    most = most_rows()
+    for count, (place, found) in enumerate(chain(sample, objects), start=1):
         chunk.append(_row(found, roles, f"{name} {unit} {place}"))
         places.append(place)
         if len(chunk) == CHUNK:
             frames.append(_frame(places, chunk, roles))
             chunk, places = [], []
-        count += 1
         if count > most:
             raise InputError(
                 f"{name}: more than {most} ratings, which need more memory than is free"
@@ -199,34 +205,37 @@ def _row(found: Any, roles: Mapping[str, str], where: str) -> tuple[Any, ...]:
         value = found.get(field, _MISSING)
         if value is _MISSING and "." in field:
             value = _value(found, field)
-        if value is _MISSING:
-            raise InputError(f"{where}: no field {field[:40]!r}")
-        row.append(_checked(value, role, field, where))
+        absent = value is _MISSING or value is None
+        row.append(None if absent else _checked(value, role, field, where))
     return tuple(row)
 
 
 def _checked(value: Any, role: str, field: str, where: str) -> Any:
-    wrong = InputError(f"{where}: field {field[:40]!r} holds no {role}: {str(value)[:40]!r}")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise wrong
+    """As text. Raises InputError for what no role is."""
+    text = str(value)
+    if isinstance(value, float) and role != "rating" and value.is_integer():
+        text = str(int(value))
     try:
-        if role == "rating":
-            return float(value)
-        if role == "timestamp":
-            return str(int(value)) if isinstance(value, float) else str(value)
-        if isinstance(value, float):
-            raise wrong
-        text = str(value)
         # JSON can spell lone surrogates, which no text column holds: encoding refuses them.
         text.encode()
-    except (ValueError, OverflowError):
-        raise wrong from None
-    return text
+        if isinstance(value, float) and (role == "rating" or value.is_integer()):
+            return text
+        if isinstance(value, str | int) and (role == "rating" or not isinstance(value, bool)):
+            return text
+    except ValueError:
+        pass
+    way = ""
+    if isinstance(value, dict):
+        way = f": give --fields, as {WORD[role]}={field[:20]}.{str(next(iter(value), '…'))[:20]}"
+    elif isinstance(value, list):
+        way = ": write an object a line, as pandas does with orient='records', lines=True"
+    raise InputError(f"{where}: field {field[:40]!r} holds no {role}: {text[:40]!r}{way}")
 
 
 def _frame(
     places: list[int], rows: list[tuple[Any, ...]], roles: Mapping[str, str]
 ) -> pl.DataFrame:
-    schema = {role: TYPES[role] for role in roles}
+    schema = dict.fromkeys(roles, pl.String)
     table = pl.DataFrame(rows, schema=schema, orient="row", infer_schema_length=None)
+    table = table.with_columns(coded(table[role]) for role in roles if role != "timestamp")
     return table.with_columns(pl.Series("line", places, dtype=pl.Int64))

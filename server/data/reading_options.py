@@ -19,7 +19,8 @@ from server.data.scales import WantedScale, wanted_scale
 DUPLICATES: Final = ("latest", "first", "mean", "refuse")
 SPLITS: Final = ("random", "latest", "given")
 HEADERS: Final = ("yes", "no")
-TIME_UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds", "date")
+TIME_UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds", "date",
+                     "day-first", "month-first")  # fmt: skip
 SEPARATORS: Final = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}
 MAX_SEPARATOR: Final = 3
 # In drop_ratings: what is no number, as nothing at all, NA or nan.
@@ -37,10 +38,13 @@ class ReadingOptions:
     columns       roles in the file's order, `role=name`, or numbers from 1 (server.data.columns)
     fields        the same for lines of JSON
     separator     between fields; None finds it
+    skip_lines    so many before the table are left out
     header        yes or no; None finds out whether line 1 names columns
     encoding      None recognizes utf-8, utf-16 and latin-1
     scale         None takes the first usual one that holds every rating (server.data.scales)
     drop_ratings  that mean none: their rows are left out; EMPTY is every one that is no number
+    words         what ratings in words mean, as up=1
+    drop_ids      users or items that mean none: their rows are left out; EMPTY is nothing at all
     duplicates    which of a user's ratings of an item counts; None refuses several
     implicit      every row is an interaction; a rating, if there is one, counts them
     min_ratings   users and items with fewer are left out, until none has
@@ -58,10 +62,13 @@ class ReadingOptions:
     columns: tuple[str, ...] | None = None
     fields: tuple[str, ...] | None = None
     separator: str | None = None
+    skip_lines: int | None = None
     header: str | None = None
     encoding: str | None = None
     scale: WantedScale | None = None
     drop_ratings: tuple[float | str, ...] | None = None
+    words: tuple[str, ...] | None = None
+    drop_ids: tuple[str, ...] | None = None
     duplicates: str | None = None
     implicit: bool = False
     min_ratings: int | None = None
@@ -92,12 +99,31 @@ class ReadingOptions:
             require_encoding(self.encoding)
         if self.min_ratings is not None and self.min_ratings < 1:
             raise InputError(f"min ratings {self.min_ratings}: give 1 or more")
+        if self.skip_lines is not None and self.skip_lines < 0:
+            raise InputError(f"skip lines {self.skip_lines}: give 0 or more")
         if self.implicit and self.scale is not None:
             raise InputError("implicit ratings have no scale: leave out one of the two")
         if self.item_columns is not None and self.items is None:
             raise InputError("item columns: are of a file of items: give --items FILE, too")
         if self.test is not None and self.split not in (None, "given"):
             raise InputError(f"split {self.split}: a test file is given; leave out one of the two")
+
+        _ = self.meanings
+
+    @property
+    def meanings(self) -> dict[str, float]:
+        """What each word means, in lower case. Raises InputError."""
+        found = {}
+        for word in self.words or ():
+            text, equals, number = word.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                equals, value = "", math.nan
+            if not equals or not text.strip() or not math.isfinite(value):
+                raise InputError(f"words {word!r:.40}: write WORD=NUMBER, as up=1,down=0")
+            found[text.strip().lower()] = value
+        return found
 
     @classmethod
     def of(cls, **said: Any) -> "ReadingOptions":
@@ -270,9 +296,12 @@ _PARSERS: Final = {
     "fields": _words,
     "item_columns": _words,
     "drop_ratings": _numbers,
+    "words": _words,
+    "drop_ids": _words,
     "separator": _separator,
     "implicit": _flag,
     "header": _header,
     "min_ratings": _whole,
+    "skip_lines": _whole,
     "scale": _scale,
 }

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
+from server.data.blanks import without_empty, without_nameless
 from server.data.doubts import Doubt, doubts_about
 from server.data.duplicates import Repeats, repeats_of
 from server.data.held_out import HeldOut
 from server.data.limits import most_rows
 from server.data.reading_options import EMPTY, ReadingOptions
 from server.data.scales import USUAL_SCALES, WantedScale, settled, suggestion
-from server.data.texts import Coded, as_floats, coded
+from server.data.spellings import is_nothing, plain_ids, ratings_of
+from server.data.texts import Coded, coded
 from server.data.times import as_seconds, unreadable
 from server.data.triples import Triples, chosen
 
@@ -232,7 +234,7 @@ class RatingRows:
                 f"duplicate pair: user {_shown(self.table['user'][row])} rated item "
                 f"{_shown(self.table['item'][row])} on {self.unit} "
                 f"{self.table['line'][before]} already{more}: say which counts with --duplicates "
-                "latest, first or mean",
+                f"latest, first or mean{self._nobody(row)}",
             )
         notes = []
         if repeats.same:
@@ -241,6 +243,11 @@ class RatingRows:
             what = "counted once" if self.options.implicit else f"the {how} counts"
             notes.append(f"{repeats.conflicts} pairs of a user and an item occur again: {what}")
         return repeats.settled(how or "first", found), notes
+
+    def _nobody(self, row: int) -> str:
+        """What else to do where an id is a word for none."""
+        ids = [each for role in ("user", "item") if is_nothing(each := self.table[role][row])]
+        return f", or --drop-ids {ids[0]} if that is nobody" if ids else ""
 
     def _refuse_in_both(self, found: Repeats) -> None:
         """Raises InputError for a pair that is held out and trained on."""
@@ -298,20 +305,27 @@ def checked(
         raise InputError(f"{name}: holds no ratings")
     if raw.height > (most := most_rows()):
         raise InputError(f"{name}: more than {most} ratings, which need more memory than is free")
-    raw, notes = _without_empty(raw, options, notes)
-    if raw.height == 0:
-        raise InputError(f"{name}: no rating is a number")
     raw = raw.with_columns(coded(raw[role]) for role in ("user", "item"))
+    raw, said = without_nameless(raw, options.drop_ids or (), name)
+    numbers, spelled = None, list[str]()
+    if "rating" in raw.columns:
+        numbers, spelled = ratings_of(raw["rating"], options.meanings)
+        raw, numbers, gone = without_empty(raw, numbers, options, name)
+        said += [*spelled, *gone]
+    for role in ("user", "item"):
+        plain, told = plain_ids(raw[role], role)
+        raw, said = raw.with_columns(plain), [*said, *told]
     faults = {role: raw[role].is_null() | (raw[role] == "") for role in ("user", "item")}
     parsed = raw
-    said: list[str] = []
-    if "rating" in raw.columns:
-        ratings = as_floats(raw["rating"])
-        faults["rating"] = ratings.is_null() | ~ratings.is_finite()
-        parsed = parsed.with_columns(ratings.alias("rating"))
+    if numbers is not None:
+        faults["rating"] = numbers.is_null() | ~numbers.is_finite()
+        parsed = parsed.with_columns(numbers.alias("rating"))
     if "timestamp" in raw.columns:
-        times, faults["timestamp"], said = as_seconds(raw["timestamp"], options.time_unit)
-        parsed = parsed.with_columns(times.alias("timestamp"))
+        try:
+            times, faults["timestamp"], told = as_seconds(raw["timestamp"], options.time_unit)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        parsed, said = parsed.with_columns(times.alias("timestamp")), [*said, *told]
     rows = RatingRows(name, unit, raw)
     firsts = {
         column: fault.fill_null(True).arg_max() or 0
@@ -327,24 +341,13 @@ def checked(
 def _fault(column: str, found: object) -> str:
     """What to say of a value that a column cannot have."""
     if column in ("user", "item"):
-        return f"the {column} is missing"
+        return f"the {column} is missing (--drop-ids {EMPTY} leaves such rows out)"
     if column == "timestamp":
         return unreadable(found)
-    return f"rating {_shown(found)} is not a finite number (--drop-ratings {EMPTY})"
-
-
-def _without_empty(
-    raw: pl.DataFrame, options: ReadingOptions, notes: tuple[str, ...]
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Without rows whose rating is no number, where that means none; and notes."""
-    if EMPTY not in (options.drop_ratings or ()) or "rating" not in raw.columns:
-        return raw, notes
-    ratings = as_floats(raw["rating"])
-    kept = ratings.is_finite().fill_null(False)
-    gone = raw.height - int(kept.sum())
-    if not gone:
-        return raw, notes
-    return raw.filter(kept), (*notes, f"{gone} rows left out: their rating is no number")
+    way = f"--drop-ratings {EMPTY}"
+    if isinstance(found, str) and not is_nothing(found):
+        way += ", --words"
+    return f"rating {_shown(found)} is not a finite number ({way})"
 
 
 def _scale_text(wanted: WantedScale) -> str:

@@ -16,17 +16,19 @@ SEPARATORS: Final = ("\t", "::", ";", "|", ",", " ")
 NAMES: Final = {"\t": "tabs", " ": "spaces"}
 # What stands for a separator of several characters while the fields are cut.
 STAND_IN: Final = "\x1f"
-PADDING: Final = ' \t\r"'
+PADDING: Final = " \t\r"
 SAMPLE_BYTES: Final = 64 << 10
 SAMPLE_LINES: Final = 100
 CHUNK: Final = 16 << 20
+# A backslash before a quote that ends no field, as MySQL writes it.
+_ESCAPED: Final = re.compile(r'\\"(?![,;|\t\r\n"]|$)')
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 
 
 def sample_lines(text: str) -> list[str]:
     """The first lines that hold something, without what stands in quotes."""
     whole = len(text) < SAMPLE_BYTES
-    lines = [line.strip("\r") for line in _QUOTED.sub('""', text).split("\n")]
+    lines = [line.strip("\r") for line in _QUOTED.sub('""', _ESCAPED.sub('""', text)).split("\n")]
     # The last one may be cut off.
     lines = lines if whole or len(lines) < 2 else lines[:-1]
     return [line for line in lines if line.strip()][:SAMPLE_LINES]
@@ -50,7 +52,7 @@ def separator_of(lines: list[str], usual: str | None, *, least: int = 3) -> str 
 def cut(line: str, separator: str) -> list[str]:
     """The fields of one line, without quotes and padding."""
     if separator == " ":
-        line = re.sub(" +", " ", line.strip(" \r"))
+        line = re.sub("[ \t]+", " ", line.strip(PADDING))
     if '"' in line and len(separator) == 1:
         try:
             fields = next(csv.reader([line.rstrip("\r")], delimiter=separator), [])
@@ -58,7 +60,17 @@ def cut(line: str, separator: str) -> list[str]:
             fields = line.split(separator)
     else:
         fields = line.split(separator)
-    return [field.strip(PADDING) for field in fields]
+    return [opened(field) for field in fields]
+
+
+def opened(field: str) -> str:
+    """Without padding, and without quotes around the whole.
+
+    >>> opened(' "a b" '), opened('7"')
+    ('a b', '7"')
+    """
+    field = field.strip(PADDING)
+    return field[1:-1].replace('""', '"') if _QUOTED.fullmatch(field) else field
 
 
 def shown(separator: str) -> str:

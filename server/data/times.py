@@ -4,6 +4,8 @@ from typing import Final
 
 import polars as pl
 
+from common.errors import InputError
+
 # Beyond 2^53 a time that another program holds as a float is no longer exact.
 MAX_TIME: Final = 2**53
 PER_SECOND: Final = {
@@ -27,9 +29,20 @@ FORMATS: Final = (
     "%m %d, %Y",
     "%B %d, %Y",
     "%d %B %Y",
+    "%b %d, %Y",
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%d %H:%M:%S UTC",
+    "%Y.%m.%d",
 )
+# Days and months in figures, in either order; what follows the year.
+_FIGURES: Final = r"^([0-9]{1,2})([./-])([0-9]{1,2})[./-]([0-9]{4}|[0-9]{2})(?:[ T,]|$)"
+_CLOCKS: Final = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S%.f")
+DATES: Final = ("date", "day-first", "month-first")
 ZONED: Final = (
     "%a %b %d %H:%M:%S %z %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f%#z",
 )
@@ -40,12 +53,14 @@ def as_seconds(times: pl.Series, unit: str | None) -> tuple[pl.Series, pl.Series
 
     times  whole numbers, floats, or text of numbers or dates
     unit   of reading options; None recognizes it
+
+    Raises InputError where days and months cannot be told apart.
     """
-    if unit == "date":
-        return _dates(times)
+    if unit in DATES:
+        return _dates(times, unit)
     whole, wrong = _numbers(times)
     if wrong.all() and times.dtype == pl.String and len(times):
-        return _dates(times)
+        return _dates(times, unit)
     if wrong.any():
         return whole, wrong, []
     found = unit or _unit(whole)
@@ -83,11 +98,13 @@ def _unit(whole: pl.Series) -> str:
     return "seconds"
 
 
-def _dates(times: pl.Series) -> tuple[pl.Series, pl.Series, list[str]]:
+def _dates(times: pl.Series, unit: str | None) -> tuple[pl.Series, pl.Series, list[str]]:
     """By the first form that all dates have; wrong are those that the best one does not read."""
     best: pl.Series | None = None
     times = times.cast(pl.String)
-    for form, zoned in [*((each, False) for each in FORMATS), *((each, True) for each in ZONED)]:
+    figures, notes = _in_figures(times, unit)
+    forms = figures or FORMATS
+    for form, zoned in [*((each, False) for each in forms), *((each, True) for each in ZONED)]:
         try:
             parsed = times.str.to_datetime(
                 form, strict=False, time_unit="us", time_zone="UTC" if zoned else None
@@ -100,7 +117,35 @@ def _dates(times: pl.Series) -> tuple[pl.Series, pl.Series, list[str]]:
             break
     assert best is not None
     seconds = best.dt.epoch("s")
-    return seconds, seconds.is_null(), []
+    return seconds, seconds.is_null(), notes
+
+
+def _in_figures(times: pl.Series, unit: str | None) -> tuple[list[str], list[str]]:
+    """Forms of dates as 22.06.2015 and 6/22/2015, and a note; none where they are others.
+
+    Raises InputError where the day may be the month, and nobody says which it is.
+    """
+    parts = times.str.extract_groups(_FIGURES).struct.unnest()
+    parts.columns = ["first", "mark", "second", "year"]
+    if parts["mark"].null_count():
+        return [], []
+    first, second = (parts[each].cast(pl.Int32).max() for each in ("first", "second"))
+    assert isinstance(first, int) and isinstance(second, int)
+    mark, notes = parts["mark"][0], []
+    if mark == "." or unit == "day-first" or (unit != "month-first" and first > 12):
+        days_first = True
+    elif unit == "month-first" or second > 12:
+        days_first = False
+    else:
+        raise InputError(
+            f"dates as {times[0][:20]} may begin with the day or with the month: give --time-unit "
+            "day-first or month-first"
+        )
+    if mark != "." and unit not in DATES[1:]:
+        notes.append(f"dates begin with the {'day' if days_first else 'month'} (--time-unit)")
+    year = "%Y" if parts["year"].str.len_chars().min() == 4 else "%y"
+    day = f"%d{mark}%m{mark}{year}" if days_first else f"%m{mark}%d{mark}{year}"
+    return [f"{day}{clock}" for clock in _CLOCKS], notes
 
 
 def unreadable(found: object) -> str:

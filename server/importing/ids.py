@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from common.errors import InputError
 from server.data.reading import MIB, read_file
-from server.data.separators import PADDING
+from server.data.separators import opened
 from server.importing.arrays import read_npy, refuse_pickles
 from server.importing.parquet import read_parquet
 from server.importing.places import Place
@@ -83,7 +83,7 @@ def _id(value: Any, where: str) -> str:
 
 
 def _of_lines(text: str, path: Path) -> tuple[str, ...]:
-    ids = tuple(line.strip(PADDING) for line in text.rstrip("\r\n").split("\n"))
+    ids = tuple(opened(line) for line in text.rstrip("\r\n").split("\n"))
     if ids == ("",):
         raise InputError(f"{path}: the file is empty")
     if "" in ids:

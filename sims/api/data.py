@@ -22,10 +22,13 @@ def load(
     columns: str | Sequence[str] | Mapping[str, str | int] | None = None,
     fields: str | Sequence[str] | Mapping[str, str] | None = None,
     separator: str | None = None,
+    skip_lines: int | None = None,
     header: bool | str | None = None,
     encoding: str | None = None,
     scale: RatingScale | str | None = None,
     drop_ratings: float | str | Sequence[float | str] | None = None,
+    words: str | Sequence[str] | Mapping[str, float] | None = None,
+    drop_ids: str | Sequence[str] | None = None,
     duplicates: str | None = None,
     implicit: bool = False,
     min_ratings: int | None = None,
@@ -48,15 +51,19 @@ def load(
     columns       `item,user,rating,time` in the file's order, or {"user": "buyer", …} by name
     fields        the same for lines of JSON
     separator     between fields: a character, `::`, tab or space
+    skip_lines    so many lines before the table are left out
     header        whether line 1 names columns
     encoding      of the text
     scale         as `1:5:0.5`, or `-10:10:continuous`; the first usual one that holds every rating
                   unless given
     drop_ratings  that mean none, as [0, -1]: their rows are left out; "empty" for what is no number
+    words         what ratings in words mean, as {"up": 1, "down": 0}
+    drop_ids      users or items that mean none, as ["NULL"]: their rows are left out; "empty" for
+                  nothing at all
     duplicates    of a user's ratings of the same item: latest, first, mean or refuse
     implicit      every row is an interaction; a rating, if there is one, counts them
     min_ratings   users and items with fewer are left out, until none has
-    time_unit     seconds, milliseconds, microseconds, nanoseconds or date
+    time_unit     seconds, milliseconds, microseconds, nanoseconds, date, day-first or month-first
     member        the file inside a zip archive
     test          a file of ratings that are held out
     split         which rating of a user `evaluate` holds out: random, latest, or given
@@ -73,10 +80,13 @@ def load(
         columns=columns,
         fields=fields,
         separator=separator,
+        skip_lines=skip_lines,
         header=header,
         encoding=encoding,
         scale=scale,
         drop_ratings=drop_ratings,
+        words=words,
+        drop_ids=drop_ids,
         duplicates=duplicates,
         implicit=implicit,
         min_ratings=min_ratings,

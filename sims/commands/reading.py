@@ -55,6 +55,10 @@ class ReadingFlags:
             "--separator", "Between fields: a character, ::, tab or space; default: found.", "TEXT"
         ),
     ] = None
+    skip_lines: Annotated[
+        int | None,
+        _option("--skip-lines", "Leave out so many lines before the table.", "N"),
+    ] = None
     header: Annotated[
         str | None,
         _option("--header", "Whether line 1 names columns, yes or no; default: found.", "YES|NO"),
@@ -84,6 +88,18 @@ class ReadingFlags:
             "NUMBERS",
         ),
     ] = None
+    words: Annotated[
+        str | None,
+        _option("--words", "What ratings in words mean: up=1,down=0.", "WORD=N"),
+    ] = None
+    drop_ids: Annotated[
+        str | None,
+        _option(
+            "--drop-ids",
+            "Users or items that mean none, as NULL,-1, and empty for nothing at all: left out.",
+            "IDS",
+        ),
+    ] = None
     duplicates: Annotated[
         str | None,
         _option(
@@ -108,7 +124,8 @@ class ReadingFlags:
         str | None,
         _option(
             "--time-unit",
-            "seconds, milliseconds, microseconds, nanoseconds or date; default: recognized.",
+            "seconds, milliseconds, microseconds, nanoseconds, date, day-first or month-first; "
+            "default: recognized.",
             "UNIT",
         ),
     ] = None

@@ -57,3 +57,20 @@ def crossing(stars: str = '"{r}"') -> bytes:
     """As Book-Crossing writes it."""
     text = lines('"{u}";"{i}é";' + stars, '"User-ID";"ISBN";"Book-Rating"').decode()
     return text.replace("\n", "\r\n").encode("latin-1")
+
+
+def told(dataset: Dataset) -> dict[tuple[str, str], float]:
+    """What the file says: the rating of each user and item, by their ids."""
+    ratings = dataset.ratings
+    users, items = ratings.user_ids, ratings.item_ids
+    assert users is not None and items is not None
+    values = ratings.scale.values[ratings.levels] - dataset.shift
+    return {
+        (users[u], items[i]): round(float(value), 6)
+        for u, i, value in zip(ratings.users, ratings.items, values, strict=True)
+    }
+
+
+def meant(user: str = "{u}", item: str = "{i}") -> dict[tuple[str, str], float]:
+    """What ROWS say, under such ids."""
+    return {(user.format(u=u), item.format(i=i)): float(r) for u, i, r, _ in ROWS}

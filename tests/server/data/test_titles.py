@@ -61,10 +61,10 @@ def test_catalogs_of_public_data_sets_are_read(tmp_path: Path, name: str) -> Non
 
 def test_a_table_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
-    pl.DataFrame({"sku": [1, 2], "caption": TITLES[:2]}).write_parquet(path)
-    with pytest.raises(InputError, match=r"no column for the id among 'sku'.*--item-columns"):
+    pl.DataFrame({"code": [1, 2], "caption": TITLES[:2]}).write_parquet(path)
+    with pytest.raises(InputError, match=r"no column for the id among 'code'.*--item-columns"):
         titles_of(str(path), ratings(), None)
-    assert titles_of(str(path), ratings(), ("id=sku", "title=caption"))[0] == TITLES
+    assert titles_of(str(path), ratings(), ("id=code", "title=caption"))[0] == TITLES
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="not a parquet"):
         titles_of(str(path), ratings(), None)
