@@ -151,8 +151,8 @@ def test_ratings_in_words(
     if name == "r.csv":
         data = "\n".join([HEADER, *(f"{u},{i},{r}" for u, i, r in rows)]).encode()
     else:
-        data = "\n".join(json.dumps({"user": u, "item": i, "rating": r}) for u, i, r in rows)
-        data = data.encode()
+        objects = [json.dumps({"user": u, "item": i, "rating": r}) for u, i, r in rows]
+        data = "\n".join(objects).encode()
     expected = {pair: factor * stars for pair, stars in meant().items()}
     assert told(read(tmp_path, name, data, **said)) == expected
 
@@ -180,8 +180,10 @@ def test_words_need_numbers(tmp_path: Path, wrong: str) -> None:
 
 
 def test_json_may_lack_ratings_or_call_them_null(tmp_path: Path) -> None:
-    ratings = [{"rating": None}, {}, *({"rating": n} for n in range(1, 6))]
-    rows = [{"user": u, "item": i, **ratings[(u + i) % 7]} for u, i, *_ in ROWS[1:]]
+    ratings: list[dict[str, Any]] = [{"rating": None}, {}, *({"rating": n} for n in range(1, 6))]
+    rows: list[dict[str, Any]] = [
+        {"user": u, "item": i, **ratings[(u + i) % 7]} for u, i, *_ in ROWS[1:]
+    ]
     rows.insert(0, {"user": 0, "item": 1, "rating": None})
     data = "\n".join(map(json.dumps, rows)).encode()
     assert "line 1: rating None is not a finite number" in refusal(tmp_path, "r.json", data)
