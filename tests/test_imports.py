@@ -96,7 +96,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "latency api reporting",
         "commands",
         "cli",
-        "reference",
+        "reference kit",
     ),
     "benchmarks": (
         "cases report timing summary",
