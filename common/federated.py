@@ -65,13 +65,14 @@ class Update:
 
     def clipped(self, row_norm: float) -> "Update":
         """With no row longer than `row_norm`."""
+        if (self.row_norms <= row_norm).all():
+            return self
         return Update(self.items, clipped(self.rows, row_norm))
 
     @property
     def row_norms(self) -> NDArray[np.float64]:
         """Euclidean length of every row, [T]."""
-        lengths: NDArray[np.float64] = np.sqrt(np.square(self.rows, dtype=np.float64).sum(1))
-        return lengths
+        return _lengths(self.rows)
 
     @property
     def norm(self) -> float:
@@ -85,6 +86,14 @@ def clipped(rows: Table, most: float) -> Table:
     >>> clipped(np.array([[3, 4], [0.3, 0.4]], dtype=np.float32), 1.0).round(2).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.30000001192092896, 0.4000000059604645]]
     """
-    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(1, keepdims=True))
-    short: Table = (rows * np.minimum(1, most / np.maximum(lengths, 1e-300))).astype(np.float32)
+    lengths = _lengths(rows)
+    if (lengths <= most).all():
+        return rows
+    shares = np.minimum(1, most / np.maximum(lengths, 1e-300))
+    short: Table = (rows * shares[:, None]).astype(np.float32)
     return short
+
+
+def _lengths(rows: Table) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.sqrt(np.einsum("td,td->t", rows, rows, dtype=np.float64))
+    return found

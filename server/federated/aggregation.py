@@ -15,7 +15,8 @@ the median of nearly every item would be 0, and nothing were learned.
                   their median (El Mhamdi et al. 2018)
 
 Krum's distance is between whole updates, and there what was not sent is 0: the update does not
-change it. Everywhere f = ⌈share · n⌉ of n updates are taken for malicious.
+change it. Everywhere f = ⌈share · n⌉ of n updates are taken for malicious. **They may all have
+sent the same row**: malicious clients choose their rows, and f is not less for one that few sent.
 
 Shapes: n updates, I items, m rows of an item, d embedding width.
 """
@@ -36,7 +37,7 @@ from common.errors import InputError
 from common.federated import Table, Update
 from server.federated.settings import rule_named, suspected
 
-# Rows of one item, [m, d], and how many of them may be malicious, to one row.
+# Rows of one item, [m, d], and f, to one row.
 RowRule = Callable[[Table, int], NDArray[np.floating]]
 # Updates, how many of them may be malicious, items and width, to those that count.
 Selection = Callable[[Sequence[Update], int, int, int], Sequence[Update]]
@@ -54,7 +55,10 @@ def median_row(rows: Table, _malicious: int) -> NDArray[np.floating]:
 
 
 def trimmed_row(rows: Table, malicious: int) -> NDArray[np.floating]:
-    """FedTrimmedAvg of a row, which cuts what may be malicious off at both ends."""
+    """FedTrimmedAvg of a row, which cuts what may be malicious off at both ends.
+
+    Of fewer than 2 f + 1 rows it leaves the middle one or two.
+    """
     # Half a row more, so that whole rows are cut whatever the quotient is rounded to.
     most = min(malicious, (len(rows) - 1) // 2)
     return trim_mean(rows, min((most + 0.5) / len(rows), 0.499)) if most else rows.mean(0)
@@ -127,13 +131,14 @@ def aggregated(
     checked = [each.of_table(item_count, width).clipped(row_norm) for each in updates]
     if not checked:
         return Update(np.zeros(0, dtype=np.int64), np.zeros((0, width), dtype=np.float32))
-    chosen = select(checked, suspected(len(checked), malicious_share), item_count, width)
+    malicious = suspected(len(checked), malicious_share)
+    chosen = select(checked, malicious, item_count, width)
     items = np.concatenate([each.items for each in chosen])
     order = np.argsort(items, kind="stable")
     rows = np.concatenate([each.rows for each in chosen])[order]
     named, starts = np.unique(items[order], return_index=True)
     parts = np.split(rows, starts[1:]) if len(named) else []
-    found = [row_of(part, suspected(len(part), malicious_share)) for part in parts]
+    found = [row_of(part, malicious) for part in parts]
     whole = np.array(found, dtype=np.float32).reshape(len(named), width)
     return Update(named, whole)
 

@@ -22,6 +22,8 @@ MODEL: Final = "mf"
 # What --train takes.
 CENTRAL: Final = "central"
 FEDERATED: Final = "federated"
+# Of how settings become numbers: another one is another version.
+_REVISION: Final = 2
 
 
 @final
@@ -89,6 +91,7 @@ class FleetTraining:
         attacked = self.attacks and bool(controlled)
         told = {
             "train": FEDERATED,
+            "revision": _REVISION,
             "settings": self.settings.model_dump(),
             "seed": seed,
             "ratings": ratings.digest(),

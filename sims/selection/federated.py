@@ -3,28 +3,34 @@
 `python -m sims.selection.federated choose` trains with every candidate on validation items, as in
 sims.selection.presets, with fakes whose ratings are all their harm, and prints the most accurate
 first. `python -m sims.selection.federated table` prints what update attacks do on the published
-split: a row for each aggregation and attack, undefended and under rvd, mean over seeds. Everywhere
-the malicious clients are the fakes of an attack on ratings, who have neighbors, too.
+split: a row for each aggregation and attack, undefended and under rvd, mean and standard deviation
+over seeds. Everywhere the malicious clients are the fakes of an attack on ratings, who have
+neighbors, too. With --folder each row of each seed is kept there, and the same command goes on
+where it was broken off.
 """
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, final
 
 import numpy as np
 import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
-from server.federated.settings import AGGREGATIONS, Federated, federated_of
+from common.files import make_folder, read_file, write_file
+from server.federated.settings import AGGREGATIONS, Federated, federated_of, rule_named
 from server.model_store import ModelStore
-from sims.evaluation.cell import Memo, evaluate_cell
+from sims.evaluation.baselines import USUAL, measure_baseline
+from sims.evaluation.cell import sample
 from sims.evaluation.defenses import NO_FINE_TUNE
-from sims.evaluation.experiment import Prepared, prepare
-from sims.evaluation.measuring import EvaluationSetup, measure_here, popularity
+from sims.evaluation.experiment import prepare
+from sims.evaluation.measuring import Condition, EvaluationSetup, measure_here, popularity
 from sims.evaluation.study import Study
 from sims.federated.model import FleetTraining
 from sims.federated.registry import NO_UPDATE_ATTACK, UPDATE_ATTACKS
@@ -44,7 +50,8 @@ CANDIDATES: Final[tuple[dict[str, Any], ...]] = (
     *({"rounds": rounds} for rounds in (20, 80)),
     {"clients": 1024},
 )
-CONDITIONS: Final = ("clean", "undefended", "clean_defended", "defended")
+# Beside the update attacks: nobody is malicious.
+CLEAN: Final = "clean"
 
 
 @dataclass(frozen=True)
@@ -78,42 +85,74 @@ def run_of(dataset: str, seed: int, changes: dict[str, Any], users: int) -> Run:
     return Run(counts.hit_ratio, counts.accuracy, counts.accuracy / popular.accuracy)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One update attack against one aggregation, on one seed: by condition, clean ones first."""
+@final
+class Row(BaseModel):
+    """One seed of one row: of lists of 50, as the model is and under rvd, which baselines lack."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hit_ratio: tuple[float, ...]
     accuracy: tuple[float, ...]
-    baselines: tuple[tuple[str, float, float], ...]
 
 
-def rows_of(study: Study, aggregate: str, attacks: Sequence[str]) -> list[Row]:
-    """Every update attack on one seed, beside one clean model."""
+def row_of(study: Study, aggregate: str, attack: str) -> Row:
+    """A model trained in the fleet on one seed; `attack` is of updates, or CLEAN."""
     assert study.fleet is not None
     settings = study.fleet.settings.model_copy(update={"aggregate": aggregate})
-    found, memo = [], dict[str, Any]()
-    prepared: Prepared | None = None
+    name = NO_UPDATE_ATTACK if attack == CLEAN else attack
+    cell = replace(study, fleet=FleetTraining(settings, name)).cell()
+    prepared = prepare(cell.experiment)
+    cell = cell.capped(prepared)
+    clean = attack == CLEAN
+    conditions: tuple[Condition, Condition] = ("undefended", "defended")
+    if clean:
+        conditions = ("clean", "clean_defended")
     with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
-        for attack in attacks:
-            cell = replace(study, fleet=FleetTraining(settings, attack)).cell()
-            prepared = prepare(cell.experiment, None if prepared is None else prepared.profiles)
-            result = evaluate_cell(cell, prepared, store, partial(measure_here), memo=_memo(memo))
-            told = result.to_json()
-            found.append(
-                Row(
-                    tuple(told["hit_ratio"][name] for name in CONDITIONS),
-                    tuple(told["accuracy"][name] for name in CONDITIONS),
-                    tuple(
-                        (name, part["hit_ratio"], part["accuracy"])
-                        for name, part in told["baselines"].items()
-                    ),
-                )
-            )
-    return found
+        setup = EvaluationSetup(
+            {"clean" if clean else "poisoned": prepared.train(store, clean=clean)},
+            prepared.local,
+            cell.settings,
+            prepared.watched,
+            cell.experiment.list_length,
+        )
+        found = measure_here(setup, conditions, sample(prepared, cell.users))
+    counts = [found[condition].counts for condition in conditions]
+    return Row(
+        hit_ratio=tuple(each.hit_ratio for each in counts),
+        accuracy=tuple(each.accuracy for each in counts),
+    )
 
 
-def _memo(memo: dict[str, Any]) -> Memo:
-    return memo
+def baseline_row(study: Study, name: str) -> Row:
+    """A recommender that nobody defends, fitted to the attacked ratings in one place."""
+    cell = study.cell()
+    prepared = prepare(cell.experiment)
+    counts = measure_baseline(
+        name,
+        prepared.poisoned,
+        prepared.local,
+        sample(prepared, cell.users),
+        prepared.watched,
+        cell.experiment.list_length,
+    ).counts
+    return Row(hit_ratio=(counts.hit_ratio,), accuracy=(counts.accuracy,))
+
+
+def kept_row(folder: Path | None, study: Study, rule: str, attack: str) -> Row:
+    """A row, from the folder where it is there; else measured, and kept there."""
+    if folder is None:
+        return _made(study, rule, attack)
+    asked = repr((study, rule, attack)).encode()
+    path = folder / f"{hashlib.sha256(asked).hexdigest()}.json"
+    with suppress(FileNotFoundError, ValidationError):
+        return Row.model_validate_json(read_file(path, most=1 << 16))
+    row = _made(study, rule, attack)
+    write_file(path, row.model_dump_json().encode())
+    return row
+
+
+def _made(study: Study, rule: str, attack: str) -> Row:
+    return row_of(study, rule, attack) if rule else baseline_row(study, attack)
 
 
 cli = typer.Typer(pretty_exceptions_enable=False)
@@ -165,56 +204,59 @@ def table(
     unrated: Annotated[
         float | None, typer.Option(min=0, help="Items not rated that are drawn for each rating.")
     ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where rows are kept, to go on with; of this code and these data alone."),
+    ] = None,
 ) -> None:
     """Print hit ratio and accuracy of every aggregation under every update attack."""
-    settings = federated_of(rounds=rounds, unrated=unrated)
     study = Study(
         dataset=dataset,
         attack=attack,
         users=users,
-        baselines=("popularity", "userknn", "ease"),
-        fleet=FleetTraining(settings),
+        fleet=FleetTraining(federated_of(rounds=rounds, unrated=unrated)),
     )
-    cells = list(product(aggregate, range(seeds)))
-    calls = [(replace(study, seed=seed), rule, update_attack) for rule, seed in cells]
+    for name in aggregate:
+        rule_named(name)
+    rows = [(rule, name) for rule in aggregate for name in (CLEAN, *update_attack)]
+    rows += [("", name) for name in USUAL]
+    if folder is not None:
+        make_folder(folder)
+    # One seed after the other: what is there when it is broken off is of whole seeds.
+    calls = [(folder, replace(study, seed=seed), *row) for seed, row in product(range(seeds), rows)]
     with shown() as progress:
-        advance = counter(progress, "aggregations and seeds", len(calls))
+        advance = counter(progress, "rows and seeds", len(calls))
         advance(0)
-        found = in_processes(rows_of, calls, arrived=lambda _: advance(1))
+        found = in_processes(kept_row, calls, arrived=lambda _: advance(1))
     console = Console(width=200, highlight=False)
-    for line in lines(aggregate, update_attack, found, seeds):
+    for line in lines(rows, found):
         console.print(line, markup=False)
 
 
-def lines(
-    rules: Sequence[str], attacks: Sequence[str], found: Sequence[list[Row]], seeds: int
-) -> list[str]:
-    """The table in Markdown; `found` has the rows of every rule's seeds, one after the other."""
+def lines(rows: Sequence[tuple[str, str]], found: Sequence[Row]) -> list[str]:
+    """The table in Markdown; `found` has all rows of the first seed, then of the next."""
     made = [
         "| aggregation | update attack | HR@50 | under rvd | accuracy@50 | under rvd |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for place, rule in enumerate(rules):
-        of_rule = found[place * seeds : (place + 1) * seeds]
-        clean = [rows[0] for rows in of_rule]
-        made.append(_line(rule, "clean", clean, 0, 2))
-        for number, attack in enumerate(attacks):
-            name = "ratings alone" if attack == NO_UPDATE_ATTACK else attack
-            made.append(_line(rule, name, [rows[number] for rows in of_rule], 1, 3))
-    beside = [rows[0].baselines for rows in found[:seeds]]
-    for parts in zip(*beside, strict=True):
-        ratio, accuracy = (float(np.mean([part[key] for part in parts])) for key in (1, 2))
-        made.append(f"| {parts[0][0]} | ratings alone | {ratio:.3f} | | {accuracy:.3f} | |")
+    for place, (rule, attack) in enumerate(rows):
+        of_row = found[place :: len(rows)]
+        name = "ratings alone" if attack == NO_UPDATE_ATTACK or not rule else attack
+        cells = [
+            _mean([getattr(row, key)[column] for row in of_row if len(getattr(row, key)) > column])
+            for key in ("hit_ratio", "accuracy")
+            for column in (0, 1)
+        ]
+        made.append(f"| {rule or attack} | {name} | {' | '.join(cells)} |")
     return made
 
 
-def _line(rule: str, attack: str, rows: Sequence[Row], plain: int, defended: int) -> str:
-    values = [
-        float(np.mean([getattr(row, key)[place] for row in rows]))
-        for key in ("hit_ratio", "accuracy")
-        for place in (plain, defended)
-    ]
-    return f"| {rule} | {attack} | " + " | ".join(f"{value:.3f}" for value in values) + " |"
+def _mean(values: Sequence[float]) -> str:
+    """Over seeds, with their standard deviation where there are several."""
+    if not values:
+        return ""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
 
 
 if __name__ == "__main__":

@@ -102,6 +102,17 @@ def test_a_liar_moves_no_robust_rule_far(rule: str) -> None:
     assert together("fedavg", 1 / 16, honest + lies).rows[0, 0] > 60
 
 
+def test_liars_who_all_send_a_row_that_few_send_do_not_decide_it() -> None:
+    # f = 4 of 40: 5 honest clients send item 1, and all 4 liars. They are a tenth of the clients,
+    # and nearly half of the row's.
+    honest = [update([0, 1], [0, 1], [0, place / 10]) for place in range(5)]
+    honest += [update([0], [0, 1 + place / 100]) for place in range(31)]
+    lies = [update([0, 1], [0, 1], [0, 1.2])] * 4
+    found = together("trimmed-mean", 0.1, honest + lies)
+    assert found.items.tolist() == [0, 1]
+    assert found.rows[1] == pytest.approx([0, 0.4])
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_nothing_sent_changes_nothing(rule: str) -> None:
     assert len(together(rule, updates=[]).items) == 0
