@@ -30,6 +30,7 @@ from common.versions.version import ModelVersion, decode_version, map_version
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import (
     COMPUTED,
+    CONFIG,
     EXAMPLES,
     INSTALL,
     METRICS,
@@ -37,10 +38,12 @@ from common.wire.fleet import (
     PAYLOAD,
     PROCESSOR,
     RECOMMEND,
+    ROUND,
     counts_to_metrics,
     parse,
     partition_file_name,
     prepared_folder,
+    round_folder,
 )
 from common.wire.messages import neighborhood_from_wire, preset_from_wire
 from common.wire.sealing import OtherRatingsError
@@ -85,7 +88,7 @@ def recommend(message: Message, context: Context) -> Message:
     version = _held(work.version, context)
     if version is None:
         return _reply(message, answered.SerializeToString())
-    counts = _answer_all(work, version, _own_ratings(context))
+    counts = _answer_all(work, version, _own_ratings(context, _round(message)))
     answered.version, answered.users = work.version, len(work.users)
     metrics = MetricRecord(
         {
@@ -188,7 +191,16 @@ def _partition(context: Context) -> tuple[int, int]:
     return partition, partitions
 
 
-def _own_ratings(context: Context) -> LocalRatings:
+def _round(message: Message) -> int:
+    """Of a plan; 0 without one. Raises InputError."""
+    record = message.content.config_records.get(CONFIG)
+    number = 0 if record is None else record.get(ROUND, 0)
+    if not isinstance(number, int) or number < 0:
+        raise InputError("recommend: the message is of no round")
+    return number
+
+
+def _own_ratings(context: Context, server_round: int = 0) -> LocalRatings:
     # A node that has a file of its own names it; a simulation has a folder of all of them.
     named = context.node_config.get("device-ratings") or context.run_config.get("device-ratings")
     if isinstance(named, str) and named:
@@ -201,9 +213,10 @@ def _own_ratings(context: Context) -> LocalRatings:
                 "node config: give device-ratings, the path of this node's device file; "
                 "`vicinal simulate --prepare-only` writes it"
             )
-    return read_local_ratings(
-        path / partition_file_name(*_partition(context)) if path.is_dir() else path
-    )
+    if not path.is_dir():
+        return read_local_ratings(path)
+    folder = round_folder(path, server_round) if server_round else path
+    return read_local_ratings(folder / partition_file_name(*_partition(context)))
 
 
 def _payload(message: Message) -> object:

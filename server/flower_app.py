@@ -6,26 +6,30 @@ it is of too few. Beside it lies what was counted so far, while not all are answ
 """
 
 import dataclasses
+import hashlib
 import json
 import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from flwr.app import Context
+from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 import common
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.files import write_file
 from common.source import source_digest
 from common.threads import limit_threads
-from common.vicinal.settings import capped
+from common.vicinal.settings import capped, untuned
+from common.wire.fleet import ROUND
 from server.fleet.ledger import Ledger
 from server.fleet.mailboxes import sort_mail
+from server.fleet.plan import deployment_of, progress_file, read_plan
 from server.fleet.result import asked_digest, result_of, too_few
+from server.fleet.roster import Roster
 from server.fleet.run_config import RunConfig
-from server.fleet.strategy import VicinalStrategy
+from server.fleet.strategy import Report, VicinalStrategy
 from server.fleet.work import FleetJob
 from server.recommending.recommender import Recommender
 from server.versions.deployment import deployed_secret, read_deployment
@@ -60,6 +64,8 @@ def main(grid: Grid, context: Context) -> None:
 
 def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:
     """What the fleet reports, for JSON; `error` where too few answered. Raises VicinalError."""
+    if config.plan:
+        return measured_rounds(grid, config)
     recommender = read_deployment(Path(config.deployment))
     job = job_of(config, recommender)
     path = Path(config.result).with_suffix(".progress.jsonl")
@@ -83,11 +89,64 @@ def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:
         return result
 
 
-def job_of(config: RunConfig, recommender: Recommender) -> FleetJob:
-    """Raises InputError."""
+def measured_rounds(grid: Grid, config: RunConfig) -> dict[str, Any]:
+    """A result for each round and condition of the plan, until too few answer."""
+    path, result = Path(config.plan), Path(config.result)
+    plan, roster, found = read_plan(path), Roster(), list[dict[str, Any]]()
+    if config.fraction < 1:
+        raise InputError("run config: fraction: the plan says who is asked in each round")
+    files = [progress_file(result, each.number, condition) for each, condition in plan.askings]
+    if not config.resume:
+        for file in files:
+            file.unlink(missing_ok=True)
+    sort_mail(grid)
+    for (planned, condition), file in zip(plan.askings, files, strict=True):
+        folder = deployment_of(path, planned.number, condition)
+        recommender = read_deployment(folder)
+        if recommender.version.digest != planned.versions[condition]:
+            raise InputError(f"{path}: round {planned.number} has another version: prepare anew")
+        tuned = plan.tuned and condition == "defended"
+        job = job_of(config, recommender, folder, tuned=tuned)
+        asked = hashlib.sha256((plan.digest + asked_digest(job, recommender)).encode()).hexdigest()
+        start = time.perf_counter()
+        with Ledger(file, asked) as ledger:
+            strategy = VicinalStrategy(
+                recommender,
+                job,
+                ledger=ledger,
+                roster=roster,
+                wanted=planned.asked,
+                report=_of_round(planned.number, len(plan.rounds)),
+            )
+            strategy.start(grid, evaluate_config=ConfigRecord({ROUND: planned.number}))
+        one = {
+            "round": planned.number,
+            "condition": condition,
+            **result_of(strategy),
+            "seconds": time.perf_counter() - start,
+        }
+        found.append(one)
+        why = too_few(one, min(config.min_replies, len(planned.asked)))
+        if why is not None:
+            error = f"round {planned.number}, {condition}: {why}"
+            return {"error": error, "broken_off": one["broken_off"], "rounds": found}
+    for file in files:
+        file.unlink(missing_ok=True)
+    return {"plan": plan.digest, "clients": plan.clients, "broken_off": None, "rounds": found}
+
+
+def job_of(
+    config: RunConfig,
+    recommender: Recommender,
+    deployment: Path | None = None,
+    *,
+    tuned: bool = True,
+) -> FleetJob:
+    """Of the run config's deployment, unless another is named. Raises InputError."""
     # The run config names no margin, which few users lower; k it names, and is refused.
     asked = config.settings(recommender.version.manifest.model)
     settings = dataclasses.replace(asked, margin=capped(asked, recommender.user_count).margin)
+    settings = settings if tuned else untuned(settings)
     recommender.neighborhood(0, settings)
     return FleetJob(
         preset=config.preset,
@@ -102,7 +161,7 @@ def job_of(config: RunConfig, recommender: Recommender) -> FleetJob:
         reply_timeout=config.reply_timeout,
         shared_models=bool(config.models),
         source_digest=CLIENT_SOURCE_DIGEST,
-        secret=deployed_secret(Path(config.deployment)),
+        secret=deployed_secret(deployment or Path(config.deployment)),
     )
 
 
@@ -110,6 +169,11 @@ def write_result(config: RunConfig, result: dict[str, Any]) -> None:
     """Raises OSError."""
     marked = {"run": config.run, **result}
     write_file(Path(config.result), (json.dumps(marked, indent=2) + "\n").encode())
+
+
+def _of_round(number: int, rounds: int) -> Report:
+    """Progress of a round, under a name of its own."""
+    return lambda what, done, total: _report(f"{what}-round-{number}-of-{rounds}", done, total)
 
 
 def _report(what: str, done: int, total: int) -> None:

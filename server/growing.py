@@ -49,6 +49,31 @@ def with_new_users(
     return tables
 
 
+def with_appeared(
+    model: Model,
+    shared: Tables,
+    users: Tables,
+    before: RatingMatrix,
+    now: RatingMatrix,
+) -> dict[str, NDArray[np.float32]]:
+    """User tables in which those are folded in who had no ratings and have some now, [U, …].
+
+    before, now  ratings of all of `users` [U, I]
+    """
+    had, has = (np.diff(ratings.indptr) > 0 for ratings in (before, now))
+    appeared, known = np.flatnonzero(has & ~had), np.flatnonzero(had)
+    tables = {name: rows.copy() for name, rows in users.items()}
+    if not len(appeared) or not len(known):
+        return tables
+    for rows in tables.values():
+        if model.inputs == "none":
+            items = shared["item_embedding"]
+            rows[appeared] = fold_in(appeared, now, items, chosen(before, known, rows, items))
+        else:
+            rows[appeared] = rows[known].mean(axis=0, dtype=np.float64)
+    return tables
+
+
 def with_new_items(
     model: Model, shared: Tables, users: Tables, ratings: RatingMatrix
 ) -> dict[str, NDArray[np.float32]]:

@@ -25,7 +25,7 @@ from server.data.doubts import Doubt
 from server.data.growth import KnownIds, in_known_order
 from server.data.ids import item_indices
 from server.data.reading_options import ReadingOptions
-from server.growing import with_later, with_new_items, with_new_users
+from server.growing import with_appeared, with_later, with_new_items, with_new_users
 from server.importing.imported import ImportedModel
 from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
@@ -259,7 +259,8 @@ def warm_started(
 ) -> TrainedModel:
     """A model of `ratings`, trained from the parameters of another with the same real users.
 
-    users       real users now; those after the other's, and new items, start folded in
+    users       real users now; those after the other's, those who had no ratings, and new items,
+                start folded in
     rate_share  learning rate ÷ that of the model's regime. Raises VicinalError.
     """
     manifest = old.version.manifest
@@ -281,16 +282,17 @@ def _grown(old: Recommender, ratings: RatingMatrix) -> dict[str, NDArray[np.floa
     Fakes come and go; real users keep their rows.
     """
     model, shared, count = old.version.served.model, old.version.parameters, old.user_count
-    users = {name: rows[:count] for name, rows in old.stored.user_parameters.items()}
+    real = np.arange(count)
+    own = {name: rows[:count] for name, rows in old.stored.user_parameters.items()}
+    now = ratings.over_items(old.ratings.item_count)
+    users = with_appeared(model, shared, own, old.ratings.rows(real), now.rows(real))
     if ratings.user_count > count:
-        known = np.setdiff1d(np.arange(count), old.stored.left_out)
-        of_known = ratings.over_items(old.ratings.item_count)
         users = with_new_users(
             model,
             shared,
             users,
-            known,
-            of_known.rows(np.arange(count)),
-            of_known.rows(np.arange(count, ratings.user_count)),
+            np.setdiff1d(real, old.stored.left_out),
+            now.rows(real),
+            now.rows(np.arange(count, ratings.user_count)),
         )
     return {**with_new_items(model, shared, users, ratings), **users}

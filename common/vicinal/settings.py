@@ -209,6 +209,13 @@ def space_named(name: str) -> Space:
     raise unknown("space of neighbors", name, SPACES)
 
 
+def untuned(settings: VicinalSettings) -> VicinalSettings:
+    """What devices are told where they rank with the model as it was trained."""
+    return replace(
+        settings, neighbors=1, steps=0, unrated_weight=0.0, min_support=1, assumed_fakes=0.0
+    )
+
+
 def capped(settings: VicinalSettings, users: int) -> VicinalSettings:
     """With k of at most the users there are, and min support and margin in proportion.
 

@@ -24,6 +24,9 @@ RECOMMEND: Final = "recommend"
 
 PAYLOAD: Final = "vicinal"
 MODEL: Final = "model"
+# A record of what else is told with work; in it, of which round of a plan it is, from 1.
+CONFIG: Final = "config"
+ROUND: Final = "round"
 METRICS: Final = "metrics"
 # Besides counts: users answered under the name by which Flower weighs replies, and milliseconds of
 # the work, by the clock and of processors.
@@ -83,6 +86,11 @@ def milliseconds(metrics: Mapping[str, Any], key: str) -> float:
 def partition_file_name(partition: int, partitions: int) -> str:
     """Name of the device file of one client: the users u with u mod partitions = partition."""
     return f"{partition}-of-{partitions}.safetensors"
+
+
+def round_folder(devices: Path, server_round: int) -> Path:
+    """Where device files are that are as of a round, among those of all rounds."""
+    return devices / f"round-{server_round}"
 
 
 def prepared_folder(run: int) -> Path:

@@ -29,14 +29,17 @@ def result_of(strategy: VicinalStrategy, server_round: int = 1) -> dict[str, Any
     """Of one round."""
     job, roster = strategy.job, strategy.roster
     answered = strategy.ledger.counted(server_round)
-    partitions = [_partition(strategy, server_round, each) for each in range(roster.partitions)]
+    asked = filter(strategy.is_wanted, range(roster.partitions))
+    partitions = [_partition(strategy, server_round, each) for each in asked]
     return {
         "version": strategy.recommender.version.digest,
         "source_digest": job.source_digest,
         "preset": job.preset,
         "settings": dataclasses.asdict(job.settings),
         "clients": job.clients,
-        "users": strategy.recommender.user_count,
+        "users": strategy.recommender.user_count
+        if strategy.wanted is None
+        else sum(len(strategy.users_of(each)) for each in strategy.wanted),
         "answered": len(answered),
         "resumed": strategy.ledger.resumed,
         "list_length": job.list_length,

@@ -12,7 +12,7 @@ from common.vicinal.settings import preset as preset_named
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def checked(kind: type[Config], run_config: dict[str, Any]) -> Config:
+def checked(kind: type[Config], run_config: dict[str, Any], *, where: str = "run config") -> Config:
     """Raises InputError naming the first key that is unknown, missing or out of range."""
     try:
         return kind(**run_config)
@@ -21,8 +21,8 @@ def checked(kind: type[Config], run_config: dict[str, Any]) -> Config:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             keys = [field.alias or name for name, field in kind.model_fields.items()]
-            raise unknown("key", key, keys, where="run config") from error
-        raise InputError(f"run config: {key}: {first['msg']}") from error
+            raise unknown("key", key, keys, where=where) from error
+        raise InputError(f"{where}: {key}: {first['msg']}") from error
 
 
 class RunConfig(BaseModel):
@@ -40,6 +40,9 @@ class RunConfig(BaseModel):
     )
     device_ratings: str = Field(
         default="", description="folder with one device file per client, read by them alone"
+    )
+    plan: str = Field(
+        default="", description="file of rounds, as `vicinal simulate --rounds` writes; empty: one"
     )
     result: str = Field(
         description="JSON file that the server app writes; empty: below `FLWR_HOME`"

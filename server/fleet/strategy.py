@@ -9,7 +9,7 @@ for what is made of it.
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from common.ranking import Counts
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import (
     COMPUTED,
+    CONFIG,
     EXAMPLES,
     INSTALL,
     METRICS,
@@ -53,6 +54,7 @@ class VicinalStrategy(Strategy):
     ledger    what was counted; failures: partition (None where it is not known), client, users and
               reason of each message that nobody answered
     roster    who is there, and for whom; accounts: what it cost
+    wanted    partitions that are asked; None: all that are there
     """
 
     def __init__(
@@ -61,13 +63,16 @@ class VicinalStrategy(Strategy):
         job: FleetJob,
         *,
         ledger: Ledger | None = None,
+        roster: Roster | None = None,
+        wanted: Collection[int] | None = None,
         report: Report = lambda _what, _done, _total: None,
     ) -> None:
         self.recommender = recommender
         self.job = job
         self.ledger = ledger or Ledger(None, "")
         self.report = report
-        self.roster = Roster()
+        self.roster = roster or Roster()
+        self.wanted = None if wanted is None else frozenset(wanted)
         self.accounts = Accounts()
         self.failures: list[dict[str, Any]] = []
         self.broken_off: str | None = None
@@ -95,6 +100,8 @@ class VicinalStrategy(Strategy):
                 f"{len(nodes)} of {self.job.clients} clients are connected after "
                 f"{self.job.reply_timeout:g} s: start more, or set min-clients"
             )
+        if self.wanted is not None:
+            return [node for node in nodes if self.is_wanted(self.roster.partition(node))]
         count = max(self.job.min_clients, math.ceil(self.job.fraction * len(nodes)))
         return sorted(random.sample(nodes, count))
 
@@ -157,7 +164,7 @@ class VicinalStrategy(Strategy):
                 )
                 node = next(iter(self.roster.players(batch.partition)), 0)
                 message = message_to(node, _RECOMMEND, batch.payload, group=group)
-                message.content["config"] = ConfigRecord({**config, "server-round": server_round})
+                message.content[CONFIG] = ConfigRecord({**config, "server-round": server_round})
                 yield message
 
     def aggregate_evaluate(
@@ -229,10 +236,14 @@ class VicinalStrategy(Strategy):
     def users_of(self, partition: int) -> range:
         return range(partition, self.recommender.user_count, self.roster.partitions or 1)
 
+    def is_wanted(self, partition: int | None) -> bool:
+        """Whether a partition is asked; of a client that has not said which is its own, perhaps."""
+        return self.wanted is None or partition is None or partition in self.wanted
+
     def asked_partitions(self) -> list[int]:
         """Partitions of the clients that were sampled, and of those who stand in for them."""
         if self.job.fraction >= 1:
-            return self.roster.present()
+            return [each for each in self.roster.present() if self.is_wanted(each)]
         played = (self.roster.partition(node) for node in sorted(self._sampled))
         return [partition for partition in played if partition is not None]
 
@@ -275,6 +286,8 @@ class VicinalStrategy(Strategy):
     def greeting(self, node: int) -> Message | None:
         """The model version, for a client that came."""
         if node in self._greeted | self._unwanted or node in self.roster.refused:
+            return None
+        if not self.is_wanted(self.roster.partition(node)):
             return None
         self._greeted.add(node)
         return self._install(node)
@@ -352,6 +365,8 @@ class VicinalStrategy(Strategy):
 
     def _show_answered(self, server_round: int) -> None:
         users = self.recommender.user_count
+        if self.wanted is not None:
+            users = sum(len(self.users_of(each)) for each in self.wanted)
         done = len(self.ledger.counted(server_round))
         # A line is a message of its own to whoever looks on: at most one for each percent.
         if self._shown != (shown := (server_round, 100 * done // users)):

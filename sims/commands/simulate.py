@@ -9,6 +9,7 @@ import typer
 from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
 from sims.commands.reading import ReadingFlags
+from sims.commands.rounds import RoundsFlags, simulate_rounds
 
 app = typer.Typer(add_completion=False)
 
@@ -18,6 +19,7 @@ app = typer.Typer(add_completion=False)
 def simulate(
     study: StudyOptions,
     reading: ReadingFlags,
+    rounds: RoundsFlags,
     clients: Annotated[
         int, typer.Option("--clients", min=1, help="Virtual clients who share out the users.")
     ] = 100,
@@ -85,7 +87,9 @@ def simulate(
 
     Every user is answered by a Flower client from a neighborhood and its own ratings; the
     clients report counts. Without rvd in --defense they rank with the model as it was trained.
-    Starts its own Flower and stops it again.
+    Starts its own Flower and stops it again. With --rounds the server trains again in each round
+    while clients and ratings come and go, and history.json, history.parquet and history.svg in
+    --folder say what that did to hit ratio and accuracy.
     """
     from rich.console import Console
 
@@ -101,7 +105,24 @@ def simulate(
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
-    cell = study.study(reading.options()).cell()
+    cell, scenario = study.study(reading.options()).cell(), rounds.scenario()
+    if scenario is not None:
+        simulate_rounds(
+            rounds,
+            scenario,
+            cell,
+            folder=folder,
+            store=store,
+            clients=clients,
+            resources=Resources.of(processes, clients, cpus=cpus, gpus=num_gpus),
+            processes=processes,
+            min_replies=min_replies,
+            accept_failures=not no_failures,
+            fresh=fresh,
+            prepare_only=prepare_only,
+            json_file=json_file,
+        )
+        return
     prepared = prepare(cell.experiment)
     asked = cell.defense.settings(cell.settings)
     settings = capped(asked, prepared.user_count)

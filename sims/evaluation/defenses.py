@@ -4,12 +4,12 @@
 robustly, and `rvd` repairs at inference whatever was trained: `pca+rmf+rvd`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from common.errors import InputError
 from common.names import unknown
-from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings
+from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings, untuned
 from server.baselines import UNDEFENDED, require_no_defense
 from server.training.bases import base_training
 from server.training.methods import (
@@ -88,9 +88,7 @@ class Defense:
                 "a model without parameters is on no device as it is: use --defense rvd, or "
                 "measure it with evaluate"
             )
-        return replace(
-            settings, neighbors=1, steps=0, unrated_weight=0.0, min_support=1, assumed_fakes=0.0
-        )
+        return untuned(settings)
 
 
 def defense_named(

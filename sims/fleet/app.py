@@ -8,7 +8,7 @@ server.flower_app.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,6 +24,7 @@ from server.data.datasets import is_at_hand
 from server.fleet.run_config import RunConfig, checked
 from sims.fleet.log import measures_line, tell
 from sims.fleet.own_files import private_folder
+from sims.fleet.scenario import Scenario
 
 # What is taken when nothing is named and the folder of VICINAL_DATA does not have the other.
 SYNTHETIC: Final = "synthetic"
@@ -67,7 +68,7 @@ def main(grid: Grid, context: Context) -> None:
     """Raises VicinalError; Flower then marks the run as failed and its log has the reason."""
     limit_threads()
     run_config = dict(context.run_config)
-    preparation = Preparation.taken(run_config)
+    preparation, scenario = Preparation.taken(run_config), Scenario.taken(run_config)
     folder = prepared_folder(context.run_id)
     result = Path(str(run_config.get("result") or folder / "result.json"))
     run_config["result"] = str(result)
@@ -86,21 +87,43 @@ def main(grid: Grid, context: Context) -> None:
         server.flower_app.main(grid, context)
     else:
         with private_folder(folder):
-            # Loads what trains, which nobody else needs.
-            from sims.fleet.preparation import prepared_files  # noqa: PLC0415
+            served(grid, context, run_config, preparation, scenario, folder)
+    for line in summary(json.loads(result.read_bytes()), result):
+        tell(line)
 
-            run_config |= prepared_files(
-                folder,
-                dataset=preparation.chosen(),
-                model=preparation.model,
-                attack=preparation.attack,
-                seed=preparation.seed,
-                config=config,
-                clients=clients,
-            )
-            context.run_config = run_config
-            server.flower_app.main(grid, context)
-    tell(summary(json.loads(result.read_bytes()), result))
+
+def served(
+    grid: Grid,
+    context: Context,
+    run_config: dict[str, Any],
+    preparation: Preparation,
+    scenario: Scenario,
+    folder: Path,
+) -> None:
+    """Prepare in a folder, and serve what was prepared. Raises VicinalError, OSError."""
+    # Loads what trains, which nobody else needs.
+    from sims.evaluation.experiment import Experiment  # noqa: PLC0415
+    from sims.fleet.preparation import prepared_files, prepared_rounds  # noqa: PLC0415
+
+    config, finish = checked(RunConfig, run_config), None
+    experiment = Experiment(
+        dataset=preparation.chosen(),
+        model=preparation.model,
+        attack=preparation.attack,
+        seed=preparation.seed,
+        list_length=config.list_length,
+    )
+    if scenario.rounds > 1:
+        prepared = prepared_rounds(folder, experiment, scenario, config, run_config["clients"])
+        run_config, finish = run_config | prepared.run_config, prepared.write_history
+    else:
+        run_config |= prepared_files(
+            folder, experiment, config=config, clients=run_config["clients"]
+        )
+    context.run_config = run_config
+    server.flower_app.main(grid, context)
+    if finish is not None:
+        finish(Path(config.result))
 
 
 def fleet_size(grid: Grid, timeout: float) -> int:
@@ -118,10 +141,11 @@ def fleet_size(grid: Grid, timeout: float) -> int:
         time.sleep(_POLL_SECONDS)
 
 
-def summary(result: Mapping[str, Any], path: Path) -> str:
-    """One line for the log."""
-    found = measures_line(result["hit_ratio"], result["accuracy"], result["list_length"])
-    return (
-        f"defended: {found}, {result['users']} users on {result['clients']} clients; "
-        f"the result is in {path}"
-    )
+def summary(result: Mapping[str, Any], path: Path) -> Iterator[str]:
+    """Lines for the log; of rounds one for each."""
+    for one in result.get("rounds", [result]):
+        found = measures_line(one["hit_ratio"], one["accuracy"], one["list_length"])
+        name = one.get("condition", "defended")
+        number = f"round {one['round']}, " if "round" in one else ""
+        yield f"{number}{name}: {found}, {one['users']} users on {one['clients']} clients"
+    yield f"the result is in {path}"

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import tomli_w
 
@@ -35,6 +36,11 @@ class FleetFiles:
     folder: Path
     run: str
 
+    @classmethod
+    def fresh(cls, folder: Path) -> Self:
+        """Of a run that begins now."""
+        return cls(folder.resolve(), secrets.token_hex(16))
+
     @property
     def run_config(self) -> Path:
         return self.folder / "run-config.toml"
@@ -54,7 +60,7 @@ def write_fleet_files(
     settings: VicinalSettings,
     watched: tuple[int, ...],
     list_length: int,
-    options: Mapping[str, int | bool] | None = None,
+    options: Mapping[str, int | bool | str] | None = None,
 ) -> FleetFiles:
     """Write them for `clients` clients, who share out the real users among themselves.
 
@@ -65,7 +71,7 @@ def write_fleet_files(
     if not 1 <= clients <= users:
         raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
     recommender.neighborhood(0, settings)  # refuses now what every client would be refused
-    files = FleetFiles(folder.resolve(), secrets.token_hex(16))
+    files = FleetFiles.fresh(folder)
     make_folder(files.folder)
     # A run that goes on has the devices of before.
     secret = stored_secret(files.folder / "deployment" / DEVICES_FILE)
@@ -75,12 +81,42 @@ def write_fleet_files(
         path = files.folder / "devices" / partition_file_name(partition, clients)
         write_local_ratings(path, own)
     # All clients of a machine, and the server, map this one file.
+    keep_model(files, recommender)
+    write_run_config(
+        files,
+        deployment=files.folder / "deployment",
+        clients=clients,
+        preset=preset,
+        settings=settings,
+        watched=watched,
+        list_length=list_length,
+        options=options,
+    )
+    return files
+
+
+def keep_model(files: FleetFiles, recommender: Recommender) -> None:
+    """Put a version where all clients of this machine map it. Raises OSError."""
     model = VersionStore(files.folder / "models").path(recommender.version.digest)
     if not model.exists():
         write_file(model, recommender.path.read_bytes())
+
+
+def write_run_config(
+    files: FleetFiles,
+    *,
+    deployment: Path,
+    clients: int,
+    preset: str,
+    settings: VicinalSettings,
+    watched: tuple[int, ...],
+    list_length: int,
+    options: Mapping[str, int | bool | str] | None = None,
+) -> None:
+    """Write the server app's run config for files that are there. Raises OSError."""
     config = {
         "run": files.run,
-        "deployment": str(files.folder / "deployment"),
+        "deployment": str(deployment),
         "device-ratings": str(files.folder / "devices"),
         "result": str(files.result),
         "clients": clients,
@@ -97,4 +133,3 @@ def write_fleet_files(
         **(options or {}),
     }
     write_file(files.run_config, tomli_w.dumps(config).encode())
-    return files

@@ -10,7 +10,7 @@ from typing import Final
 from common.files import make_folder, open_lock
 
 # Ratings, keys and models; the result stays.
-PRIVATE: Final = ("deployment", "devices", "models", "store")
+PRIVATE: Final = ("deployment", "devices", "models", "rounds", "store")
 _LOCK: Final = "lock"
 
 

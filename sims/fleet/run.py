@@ -12,18 +12,20 @@ from typing import Any, Final, final
 from common.errors import InputError, VicinalError
 from common.files import read_file
 from common.vicinal.settings import VicinalSettings
+from server.fleet.plan import progress_file
 from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Prepared
 from sims.fleet.files import FleetFiles, write_fleet_files
 from sims.fleet.flower import LocalFlower
 from sims.fleet.resources import Resources
+from sims.fleet.rounds import Rounds
 from sims.processes.marked import interruptible
 from sims.progress import Report
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 MAX_RESULT_BYTES: Final = 256 << 20
 # As server.flower_app writes it; importing that would load Flower into this process.
-_PROGRESS: Final = re.compile(r"vicinal-progress (\S+) (\d+)/(\d+)$")
+_PROGRESS: Final = re.compile(r"vicinal-progress (recommend\S*) (\d+)/(\d+)$")
 
 
 def require_fleet(prepared: Prepared, clients: int) -> None:
@@ -66,10 +68,58 @@ def run_fleet(
         "under-way": resources.under_way,
     }
     files = write_files(folder, prepared, recommender, clients, preset, settings, options)
-    files.result.unlink(missing_ok=True)
     if not resume:
         files.result.with_suffix(".progress.jsonl").unlink(missing_ok=True)
     report("recommend", 0, users)
+    log = _run(files, clients, resources, report, checkout)
+    asked = {
+        "run": files.run,
+        "version": recommender.version.digest,
+        "clients": clients,
+        "users": users,
+        "preset": preset,
+        "settings": dataclasses.asdict(settings),
+    }
+    return checked_result(files.result, asked, log)
+
+
+def run_rounds(
+    rounds: Rounds,
+    *,
+    resources: Resources,
+    report: Report,
+    resume: bool = True,
+    checkout: Path = CHECKOUT,
+) -> dict[str, Any]:
+    """What the server app counted in every round of a plan; as run_fleet.
+
+    Raises InputError, and VicinalError when the run fails.
+    """
+    files, plan = rounds.files, rounds.plan
+    if not resume:
+        for planned, condition in plan.askings:
+            progress_file(files.result, planned.number, condition).unlink(missing_ok=True)
+    log = _run(files, plan.clients, resources, report, checkout)
+    asked = {"run": files.run, "plan": plan.digest, "clients": plan.clients}
+    result = checked_result(files.result, asked, log)
+    for (planned, condition), one in zip(plan.askings, result["rounds"], strict=True):
+        told = {
+            "round": planned.number,
+            "condition": condition,
+            "version": planned.versions[condition],
+        }
+        require_told(files.result, one, told)
+    return result
+
+
+def _run(
+    files: FleetFiles, clients: int, resources: Resources, report: Report, checkout: Path
+) -> Path:
+    """Run the app, and again as long as a run that was broken off got further; its log.
+
+    Raises VicinalError when it failed in the end.
+    """
+    files.result.unlink(missing_ok=True)
     answered = -1
     while True:
         with interruptible(), LocalFlower(checkout, files.folder, resources) as flower:
@@ -84,20 +134,20 @@ def run_fleet(
             except VicinalError as error:
                 failed = error
         found = _read(files.result)
-        if not (found.get("broken_off") and found["answered"] > max(answered, 0)):
+        further = _answered(found)
+        if not (found.get("broken_off") and further > max(answered, 0)):
             break
-        answered = found["answered"]
+        answered = further
     if failed is not None:
         raise failed
-    asked = {
-        "run": files.run,
-        "version": recommender.version.digest,
-        "clients": clients,
-        "users": users,
-        "preset": preset,
-        "settings": dataclasses.asdict(settings),
-    }
-    return checked_result(files.result, asked, log)
+    return log
+
+
+def _answered(result: dict[str, Any]) -> int:
+    """Users, in all rounds."""
+    if "rounds" in result:
+        return sum(one["answered"] for one in result["rounds"])
+    return int(result.get("answered", 0))
 
 
 def checked_result(path: Path, asked: dict[str, Any], log: Path) -> dict[str, Any]:
@@ -107,12 +157,17 @@ def checked_result(path: Path, asked: dict[str, Any], log: Path) -> dict[str, An
         raise VicinalError(f"the run wrote no result (log: {log})")
     if "error" in result:
         raise VicinalError(f"{result['error']} (log: {log})")
+    require_told(path, result, asked)
+    return result
+
+
+def require_told(path: Path, result: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raises VicinalError for a result of something else."""
     for name, value in asked.items():
         if result.get(name) != json.loads(json.dumps(value)):
             raise VicinalError(
                 f"{path} is not this run's: its {name} is {result.get(name)}, not {value}"
             )
-    return result
 
 
 def _is_done(files: FleetFiles) -> bool:
@@ -171,5 +226,5 @@ class ShownLines:
 
     def __call__(self, line: str) -> None:
         match = _PROGRESS.search(line)
-        if match is not None and match[1] == "recommend":
-            self._report(match[1], int(match[2]), int(match[3]))
+        if match is not None:
+            self._report(match[1].replace("-", " "), int(match[2]), int(match[3]))

@@ -20,6 +20,7 @@ from common.wire.fleet import METRICS, MODEL, PAYLOAD
 from server.fleet.run_config import RunConfig
 from server.fleet.work import BATCH_BYTES
 from sims.fleet.app import Preparation
+from sims.fleet.scenario import Scenario
 from tests.support.fleets import (
     CLIENTS,
     SETTINGS,
@@ -181,7 +182,7 @@ def test_a_bad_run_config_is_refused(
 def test_every_key_of_the_run_config_has_a_default_in_pyproject(fleet: Fleet) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     defaults = project["tool"]["flwr"]["app"]["config"]
-    every = {**RunConfig.model_fields, **Preparation.model_fields}
+    every = {**RunConfig.model_fields, **Preparation.model_fields, **Scenario.model_fields}
     fields = {name.replace("_", "-"): field for name, field in every.items()}
     assert defaults.keys() == fields.keys()
     for key, value in defaults.items():

@@ -22,6 +22,7 @@ from server.model_store import ModelStore
 from sims.evaluation.defenses import defense_named
 from sims.evaluation.experiment import Experiment, prepare
 from sims.fleet.app import PREFERRED, SYNTHETIC, Preparation, fleet_size
+from sims.fleet.history import read_history
 from tests.support.in_process_grid import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -189,3 +190,20 @@ def test_a_run_that_was_killed_is_cleared_up_by_the_next(home: Path) -> None:
         assert {path.name for path in killed.iterdir()} == {"result.json"}
         assert (working / "devices").is_dir()
     assert stat.S_IMODE((home / "vicinal" / "7").stat().st_mode) == 0o700
+
+
+def test_rounds_without_preparation_leave_a_history(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(4, rounds=3, attack_from=2, absent=0.5, appear=1.0, fraction=0.5)
+    folder = home / "vicinal" / "7"
+    history = read_history(folder)
+    assert [point.present for point in history.of("defended")][1:] == [4, 4]
+    assert [point.fakes for point in history.of("defended")] == [0, 1, 1]
+    assert history.fraction == 0.5 and history.clients == 4
+    said = capsys.readouterr().out
+    assert f"vicinal: round 3, defended: HR@10 {history.rounds[-1].hit_ratio:.3f}" in said
+    left = {path.name for path in folder.iterdir()}
+    assert left.isdisjoint({"deployment", "devices", "models", "rounds", "store"})
+    with pytest.raises(InputError, match="attack starts in round 4 of 3"):
+        run(4, rounds=3, attack_from=4)
