@@ -29,6 +29,7 @@ from sims.commands.demo import ROWS
 from sims.commands.help import Declared, declared, flowing
 from sims.evaluation import keys
 from sims.fleet.app import Preparation
+from sims.fleet.history import History, Point
 from sims.grid.config import GridConfig
 from sims.grid.results import GridRun
 from sims.latency import report as latency
@@ -244,6 +245,12 @@ def _results() -> Iterator[str]:
     figures = {name: f"{who}: {what}" for name, (who, _, what) in audit.FIGURES.items()}
     yield _keys("FIGURE", figures)
     yield _keys("vicinal simulate --json", keys.FLEET)
+    yield _keys(
+        "vicinal simulate --rounds: history.json",
+        _described(History),
+        "With `--json`, too. `scenario` has the keys of the run config.",
+    )
+    yield _keys("vicinal simulate --rounds: history.parquet, `rounds[]`", _described(Point))
     yield _keys(
         "vicinal grid: cells/DIGEST.json, results.parquet",
         keys.GRID,

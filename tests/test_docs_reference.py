@@ -23,7 +23,9 @@ from sims.evaluation.metrics import METRICS
 from sims.evaluation.report_table import TITLES
 from sims.evaluation.scores import WITHOUT_INTERVAL
 from sims.evaluation.study import Study, evaluate
+from sims.fleet.history import History, Point
 from sims.fleet.report import fleet_json
+from sims.fleet.scenario import Scenario
 from sims.grid.results import GridRun, result_of
 from sims.latency import report as latency
 from sims.latency.plan import plan_named
@@ -154,3 +156,11 @@ def test_every_code_and_key_has_a_meaning() -> None:
     tables = (keys.EVALUATION, keys.FLEET, keys.GRID, keys.COUNTS, latency.KEYS, data.KEYS)
     assert all(all(table.values()) for table in tables)
     assert set(reference.EXIT_CODES) == {0, 1, 2, 130}
+
+
+def test_a_history_has_the_keys() -> None:
+    assert all(
+        field.description
+        for kind in (History, Point, Scenario)
+        for field in kind.model_fields.values()
+    )

@@ -21,6 +21,7 @@ NAMES = (
     "attack-sizes",
     "embeddings",
     "demo",
+    "history",
 )
 
 
@@ -31,8 +32,8 @@ def figure(
         Path,
         typer.Argument(
             help="A folder that `vicinal grid` filled, one of its cells' files, or (before-after, "
-            "heat-map, scatter) a page that it printed, as its tables.md; of demo, the demo's "
-            "folder."
+            "heat-map, scatter) a page that it printed, as its tables.md; of demo and history, the "
+            "folder of `vicinal demo` or `vicinal simulate --rounds`."
         ),
     ],
     output: Annotated[
@@ -83,7 +84,8 @@ def figure(
     heat-map: every defense against every attack. scatter: hit ratio against accuracy, a point for
     each defense under each attack. k-ablation, alpha-ablation, attack-sizes: both against k, α or
     the share of fakes, a line an attack. embeddings: t-SNE of users, fakes marked; trains the model
-    of the cell unless the store has it. demo: bars of what `vicinal demo` measured.
+    of the cell unless the store has it. demo: bars of what `vicinal demo` measured. history: both
+    over the rounds of a fleet.
 
     Numbers are means over seeds, error bars and ± their standard deviation.
     """
@@ -119,6 +121,11 @@ def figure(
         from sims.figures.bars import before_and_after, read_demo
 
         drawn = before_and_after(read_demo(results), None)
+    elif name == "history":
+        from sims.figures.history import history_figure
+        from sims.fleet.history import read_history
+
+        drawn = history_figure(read_history(results))
     else:
         from sims.figures.bars import before_and_after
         from sims.figures.heat_map import heat_map

@@ -315,3 +315,14 @@ def test_a_good_file_of_another_kind_is_not_called_damaged(
 def test_row_names_fit_beside_bars() -> None:
     assert wrapped("none") == "undefended"
     assert wrapped("rvd (paper)") == "rvd, preset paper"
+
+
+def test_a_history_is_drawn_from_its_folder(tmp_path: Path) -> None:
+    assert run(["figure", "history", str(tmp_path), "-o", str(tmp_path / "a.svg")]) == 2
+    arguments = ["--dataset", "synthetic:48x40", "--attack-size", "0.1", "--list-length", "10"]
+    arguments += ["--rounds", "2", "--attack-from", "2", "--clients", "4", "--k", "12"]
+    arguments += ["--in-process", "--processes", "1", "--folder", str(tmp_path / "fleet")]
+    assert run(["simulate", *arguments, "--store", str(tmp_path / "store")]) == 0
+    assert run(["figure", "history", str(tmp_path / "fleet"), "-o", str(tmp_path / "a.svg")]) == 0
+    assert texts(tmp_path / "a.svg") == texts(tmp_path / "fleet" / "history.svg")
+    assert "attack begins" in texts(tmp_path / "a.svg")
