@@ -81,7 +81,8 @@ def _written(option: str, text: str) -> list[Named]:
 
 def _in_file(word: str) -> list[Named]:
     path = Path(word.removeprefix(FILE)).expanduser()
-    lines = _text(path).splitlines()
+    # Other line ends than these may be letters of an id.
+    lines = _text(path).replace("\r\n", "\n").split("\n")
     if len(lines) > MOST:
         raise InputError(f"{path}: more than {MOST} lines")
     return [PREFIX + line for line in lines if line.strip()]

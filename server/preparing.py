@@ -50,6 +50,8 @@ EPOCHS: Final = 2
 # Of the regime's learning rate, which is made for fresh parameters
 # (docs/decisions/0014-versions.md).
 RATE_SHARE: Final = 0.1
+# Of the ratings that are served, of those of which new versions are made.
+LEAST_KEPT: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,28 @@ def renew(
         )
         write_version(folder, new, renewed, deployed_secret(folder / served))
     return renewed.version
+
+
+def require_kept(folder: Path, source: Source) -> None:
+    """Raises InputError where most of the ratings that are served are gone.
+
+    A file may be half-written, or have other columns than before. An experiment withholds others
+    each time, and is not looked at.
+    """
+    served = read_deployment(folder / current_version(folder))
+    before, now = served.ratings.rows(np.arange(served.user_count)), source.ratings
+    if source.experiment:
+        return
+    width = max(before.item_count, now.item_count)
+    served_pairs, pairs = (
+        each.users.astype(np.int64) * width + each.items for each in (before, now)
+    )
+    kept = int(np.isin(served_pairs, pairs).sum())
+    if kept < LEAST_KEPT * len(before):
+        raise InputError(
+            f"only {kept} of the {len(before)} ratings that are served are there: half-written, or "
+            "with other columns? if it is meant so, start the server anew"
+        )
 
 
 def refresh(folder: Path, source: Source) -> Edition:

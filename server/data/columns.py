@@ -134,7 +134,7 @@ def _usual_order(width: int, where: str, options: ReadingOptions) -> Columns:
         if width == 1:
             last = "--separator, or --skip-lines where the table begins further below"
         if width > MATRIX:
-            last += ", or --format jester for a matrix of users by items"
+            last += ", or --format matrix, or jester, for users by items"
         raise InputError(f"{where}: neither a rating nor names of columns: {what}: give {last}")
     return Columns(dict(zip(ROLES, range(width), strict=False)))
 
@@ -164,7 +164,8 @@ def require_roles(
         )
         near = None if counts else near
     else:
-        implicit = ""
+        wide = len(names) > MATRIX and "item" in missing
+        implicit = ", or --format matrix, or jester, for users by items" if wide else ""
     hint = f"is it {near!r:.40}? " if near else ""
     raise InputError(
         f"{where}: no column for {' and '.join(missing)}{shown}: {hint}give {way} "
@@ -196,6 +197,7 @@ def _automatic(names: Sequence[str], where: str, options: ReadingOptions) -> dic
         raise InputError(
             f"{where}: neither a rating nor names of columns (user, item, rating and perhaps "
             f"timestamp): {_shown(names):.60}: give --columns"
+            + (", or --format matrix, or jester, for users by items" if len(names) > MATRIX else "")
         )
     return {role: found[role][0] for role in ROLES if role in found}
 

@@ -84,7 +84,9 @@ def without_secrets(spec: str) -> str:
     if at and ":" in place:
         place = f"{place.split(':', maxsplit=1)[0]}:***"
     words = [
-        f"{word.partition('=')[0]}=***" if word.partition("=")[0].lower() in SECRETS else word
+        f"{word.partition('=')[0]}=***"
+        if unquote(word.partition("=")[0]).strip().lower() in SECRETS
+        else word
         for word in query.split("&")
     ]
     return f"{scheme}://{place}{at}{host}" + (f"?{'&'.join(words)}" if query else "")
@@ -117,7 +119,9 @@ def table_of(spec: str) -> Table:
         # One slash is the address's: sqlite:///here.db is beside us, sqlite:////there.db is not.
         connection = str(plain_path(unquote(parts.path[1:])))
         if not Path(connection).is_file():
-            raise InputError(f"{shown}: no such file {connection}")
+            beside = f"/{connection}"
+            hint = f": {scheme}:///{beside} has four slashes" if Path(beside).is_file() else ""
+            raise InputError(f"{shown}: no such file {connection}{hint}")
     return Table(scheme, shown, connection, own["table"], own.get("schema"))
 
 

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ids import Names
-from common.names import nearest, unknown
+from common.names import unknown
 from common.ratings import RatingMatrix, RatingScale
 from server.data import sources
 from server.data.databases import is_database, read_table, table_of
 from server.data.doubts import Doubt
-from server.data.formats import FOLDERS, KINDS, folder_files, parse, read_folder, read_ratings
+from server.data.formats import KINDS, parse, read_folder, read_ratings
 from server.data.held_out import HeldOut
 from server.data.layouts import with_layout
-from server.data.reading import PACKINGS, ZIP, read_member
+from server.data.magic import ZIP
+from server.data.places import require_place
+from server.data.reading import PACKINGS, read_member
 from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import FixedIds, IndexedRatings, RatingRows
 from server.data.synthetic import synthetic
@@ -136,8 +138,6 @@ ZIP_MEMBERS = {
 # Counts from 0, which a first line of 0, 1 and 2 would leave in doubt, and no names.
 AS_PUBLISHED = ReadingOptions()
 AS_SPLIT = ReadingOptions(header="no")
-# How many names beside a file that is not there are compared with its name.
-MOST_SIBLINGS = 10_000
 
 
 def load_dataset(
@@ -239,23 +239,8 @@ def _refuse_missing(spec: str, path: Path, reading: ReadingOptions | None = None
 
     reading  None: of what is no data set, and may be no folder
     """
-    try:
-        if spec and path.is_dir():
-            if reading is not None and folder_files(path, reading):
-                return
-            raise InputError(
-                f"{path}: is a folder, not a rating file: name the file in it"
-                + (f", or give {FOLDERS}" if reading is not None else "")
-            )
-        if path.is_file():
-            return
-        siblings = [each.name for each in sorted(path.parent.iterdir())[:MOST_SIBLINGS]]
-    except (OSError, ValueError):
-        siblings = []
-    near = nearest(path.name, siblings) if path.name else None
-    hint = f": did you mean {path.parent / near}?" if near else ""
-    if reading is None or path.suffix or len(path.parts) > 1 or near:
-        raise InputError(f"{path}: no such file{hint}")
+    if require_place(spec, path, reading):
+        return
     raise unknown(
         "data set",
         spec,

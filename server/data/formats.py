@@ -17,11 +17,13 @@ from server.data.json_lines import SUFFIXES as JSON_SUFFIXES
 from server.data.json_lines import parse_json_lines
 from server.data.layouts import form_of, with_layout
 from server.data.limits import most_bytes
-from server.data.parquet import parquet_files, parse_table
+from server.data.magic import PROBE, ZIP, refuse_end, refuse_foreign
+from server.data.matrices import parse_lists, parse_wide
+from server.data.parquet import STREAM, parquet_files, parse_table
 from server.data.parquet import read_folder as read_tables
 from server.data.reading import (
     PACKINGS,
-    ZIP,
+    begins,
     members_of,
     open_member,
     open_packed,
@@ -29,7 +31,7 @@ from server.data.reading import (
     read_member,
 )
 from server.data.reading_options import ReadingOptions
-from server.data.rows import RatingRows
+from server.data.rows import RatingRows, together
 
 # What separates fields, by the end of the name; anything else is found out.
 SEPARATED: Final = {
@@ -40,17 +42,19 @@ SEPARATED: Final = {
     ".inter": "\t",
     ".dat": "::",
 }
-TABLES: Final = (".parquet", ".arrow", ".feather", ".ipc")
-# Of other ends some are surely no ratings.
-FOREIGN: Final = (".xlsx", ".xls", ".ods", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5",
-                  ".rar", ".7z", ".tar", ".tgz", ".doc", ".docx", ".pdf", ".html", ".xml", ".db",
-                  ".sqlite", ".mat", ".rds", ".rdata", ".toml", ".py", ".ipynb")  # fmt: skip
+TABLES: Final = (".parquet", ".arrow", ".arrows", ".feather", ".ipc")
 KINDS: Final = (*SEPARATED, *TABLES, *JSON_SUFFIXES)
+_KINDS: Final = f"{' '.join(KINDS)}, packed or plain ({' '.join((*PACKINGS, ZIP))})"
 # In an archive of several files the one of this name holds the ratings.
 RATINGS_NAMES: Final = ("ratings", "u")
 
 # What a folder may hold, beside one file that can be named.
-FOLDERS: Final = "a folder of parquet files, or of Netflix' files with --format netflix"
+FOLDERS: Final = (
+    "a folder of parquet files, of parts of one text, or of Netflix' files with --format netflix"
+)
+# What Spark writes into a folder, and what differs between the parts of one file alone.
+_PART: Final = "part-"
+_NUMBERS: Final = re.compile(r"[0-9]+")
 # One file a movie, as they were published, or four, as they are passed on; each may be packed.
 _NETFLIX_PART: Final = re.compile(
     rf"(mv_[0-9]{{7}}|combined_data_[0-9]+)\.txt({'|'.join(map(re.escape, PACKINGS))})?"
@@ -68,17 +72,35 @@ def read_ratings(
     JSON lines, which are read line by line. Raises InputError naming file, line and reason.
     """
     options = with_layout(options or ReadingOptions())
-    if path.suffix.lower() == ZIP:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    first = begins(path)
+    if first.startswith(b"PK\x03\x04") or path.suffix.lower() == ZIP:
         return _of_archive(path, options, max_bytes)
     if options.member is not None:
         raise InputError(f"{path}: is no zip archive: leave out --member {options.member[:40]}")
     suffix = suffix_of(path)
-    _refuse_foreign(suffix, str(path))
-    if suffix in JSON_SUFFIXES:
+    refuse_foreign(first, str(path))
+    refuse_end(suffix, str(path), _KINDS)
+    if _is_json(first, suffix):
         with open_packed(path) as opened:
             return parse_json_lines(opened, str(path), options, max_bytes=max_bytes)
     limit = most_bytes() if max_bytes is None else max_bytes
+    suffix = "" if suffix in JSON_SUFFIXES else suffix
     return parse(read_file(path, limit=limit), str(path), suffix, options)
+
+
+def _is_json(first: bytes, suffix: str) -> bool:
+    """Whether a file holds JSON: as its name says, unless it begins as no JSON does."""
+    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if suffix in JSON_SUFFIXES:
+        return start in (b"{", b"[", b"") or not start.isascii()
+    return start == b"{" and suffix not in TABLES and _is_object(first)
+
+
+def _is_object(first: bytes) -> bool:
+    """Whether the first line is an object, as far as it is there."""
+    return b'":' in first or b"':" in first or b'" :' in first
 
 
 def folder_files(folder: Path, options: ReadingOptions) -> list[Path]:
@@ -87,8 +109,20 @@ def folder_files(folder: Path, options: ReadingOptions) -> list[Path]:
     Nothing where there are none.
     """
     if form_of(with_layout(options)) != NETFLIX:
-        return parquet_files(folder)
+        return parquet_files(folder) or _parts(folder)
     return sorted(path for path in folder.iterdir() if _NETFLIX_PART.fullmatch(path.name))
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The parts of one text, where a folder holds nothing else: named alike but for numbers."""
+    shown = [path for path in folder.iterdir() if not path.name.startswith((".", "_"))]
+    ends = {suffix_of(path) for path in shown}
+    names = {_PART if p.name.startswith(_PART) else _NUMBERS.sub("", p.name) for p in shown}
+    if len(ends) != 1 or len(names) != 1 or not all(path.is_file() for path in shown):
+        return []
+    if len(shown) == 1 and names != {_PART}:
+        return []
+    return sorted(shown) if ends <= {*SEPARATED, *JSON_SUFFIXES} else []
 
 
 def read_folder(folder: Path, options: ReadingOptions) -> RatingRows:
@@ -98,7 +132,9 @@ def read_folder(folder: Path, options: ReadingOptions) -> RatingRows:
     """
     options = with_layout(options)
     if form_of(options) != NETFLIX:
-        return read_tables(folder, options)
+        if parquet_files(folder):
+            return read_tables(folder, options)
+        return together(str(folder), [(p.name, read_ratings(p, options)) for p in _parts(folder)])
     limit, whole = most_bytes(), io.BytesIO()
     for path in folder_files(folder, options):
         whole.write(read_file(path, limit=max(0, limit - whole.tell())))
@@ -108,15 +144,20 @@ def read_folder(folder: Path, options: ReadingOptions) -> RatingRows:
 
 def parse(data: bytes, name: str, suffix: str, options: ReadingOptions) -> RatingRows:
     """The rows of a file's content; `suffix` is the end of its name, which may say nothing."""
-    if suffix in TABLES or data.startswith((b"PAR1", b"ARROW1")):
+    if suffix in TABLES or data.startswith((b"PAR1", b"ARROW1", STREAM)):
         return parse_table(data, name, options)
     if suffix in JSON_SUFFIXES or (suffix not in SEPARATED and data[:1] in (b"{", b"[")):
         return parse_json_lines(io.BytesIO(data), name, options)
+    refuse_foreign(data[:PROBE], name)
     form = form_of(options)
     if form == NETFLIX:
         return parse_netflix(data, name, options)
     if form == "matrix" and is_matrix(data):
         return parse_matrix(data, name, options)
+    if form == "wide":
+        return parse_wide(data, name, options)
+    if form == "lists":
+        return parse_lists(data, name, options)
     usual = SEPARATED.get(suffix)
     return parse_delimited(data, name, usual, options, typed=suffix == ".inter")
 
@@ -129,20 +170,15 @@ def suffix_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _refuse_foreign(suffix: str, name: str) -> None:
-    if suffix in FOREIGN:
-        raise InputError(
-            f"{name}: unknown kind of file {suffix!r}: write the ratings as one of "
-            f"{' '.join(KINDS)}, packed or plain ({' '.join((*PACKINGS, ZIP))})"
-        )
-
-
 def _of_archive(path: Path, options: ReadingOptions, max_bytes: int | None) -> RatingRows:
     """The one rating file in a zip archive, or the one that the options name."""
-    member = _member(path, members_of(path), options.member)
+    members = members_of(path)
+    if "[Content_Types].xml" in members:
+        raise InputError(f"{path}: is a spreadsheet, or another document: save it as csv")
+    member = _member(path, members, options.member)
     name = f"{path}:{member}"
     suffix = suffix_of(Path(member))
-    _refuse_foreign(suffix, name)
+    refuse_end(suffix, name, _KINDS)
     if Path(member).suffix.lower() in PACKINGS:
         raise InputError(f"{name}: is packed twice: unpack the archive first")
     if suffix in JSON_SUFFIXES:

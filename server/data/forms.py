@@ -1,5 +1,6 @@
 """Forms of text in which a line is not a rating: Netflix's and Jester's."""
 
+import re
 from typing import Any, Final
 
 import numpy as np
@@ -11,12 +12,13 @@ from server.data.encodings import as_utf8
 from server.data.limits import most_rows
 from server.data.reading_options import EMPTY, ReadingOptions
 from server.data.rows import RatingRows, checked
-from server.data.separators import STAND_IN, sample_lines, separator_of
+from server.data.separators import STAND_IN, cut, sample_lines, separator_of
 
 NETFLIX: Final = "netflix"
 # A wider matrix is no table of ratings.
 MAX_WIDTH: Final = 100_000
 LEAST_WIDTH: Final = 5
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 def parse_netflix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
@@ -68,7 +70,9 @@ def is_matrix(data: bytes) -> bool:
     """Whether lines are rows of a matrix: many numbers, the first of which counts the ratings."""
     lines = sample_lines(data[: 1 << 16].decode(errors="replace"))
     separator = separator_of(lines, None, least=LEAST_WIDTH) if lines else None
-    return separator is not None
+    return separator is not None and all(
+        _NUMBER.fullmatch(each) for each in cut(lines[0], separator)
+    )
 
 
 def parse_matrix(data: bytes, name: str, options: ReadingOptions) -> RatingRows:

@@ -6,8 +6,9 @@ from typing import Final, Literal
 from common.names import unknown
 from server.data.reading_options import ReadingOptions
 
-# How text is laid out: a rating a line, Netflix's lines under a movie, a row of Jester's matrix.
-Form = Literal["lines", "netflix", "matrix"]
+# How text is laid out: a rating a line, Netflix's lines under a movie, a row of Jester's matrix, a
+# row of any matrix, a user's items in a line.
+Form = Literal["lines", "netflix", "matrix", "wide", "lists"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,20 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "lastfm": Layout(
         "Last.fm 360K (plays.tsv) and HetRec 2011 (user_artists.dat)",
         ReadingOptions.of(columns="user,-,item,rating", implicit=True),
+    ),
+    "lastfm-1k": Layout(
+        "Last.fm 1K: userid-timestamp-artid-artname-traid-traname.tsv; items are artists",
+        ReadingOptions.of(columns="user,time,-,item,-,-", implicit=True, separator="tab"),
+    ),
+    "lightgcn": Layout(
+        "train.txt and test.txt of NGCF and LightGCN: a user and all its items in a line",
+        ReadingOptions(implicit=True),
+        form="lists",
+    ),
+    "matrix": Layout(
+        "a row a user, a column an item, perhaps with their ids; nothing for no rating",
+        ReadingOptions(),
+        form="wide",
     ),
     "netflix": Layout(
         "Netflix prize: combined_data_*.txt, mv_*.txt",

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -119,19 +119,18 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
     """
     options = ReadingOptions.from_json(sys.argv[2])
     try:
-        lazy = scan(data) if len(sys.argv) < 4 else _scan_folder(Path(sys.argv[3]))
-        schema = lazy.collect_schema()
-        names = list(schema)
+        frames = [scan(data)] if len(sys.argv) < 4 else _scan_folder(Path(sys.argv[3]))
+        names = list(frames[0].collect_schema())
         found = by_names(names, name, options)
         columns = {role: names[at] for role, at in found.positions.items()}
         # The row count stands in the footer: known before anything is decompressed.
-        if (rows := lazy.select(pl.len()).collect().item()) > (most := most_rows()):
+        rows = sum(each.select(pl.len()).collect().item() for each in frames)
+        if rows > (most := most_rows()):
             raise InputError(f"{name}: {rows} rows; there is memory for {most}")
-        for role, column in columns.items():
-            _refuse_type(name, role, column, schema[column])
+        lazy = pl.concat([_roles(each, columns, name) for each in frames])
         return lazy.select(
             pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
-            *(_as_role(role, column, schema) for role, column in columns.items()),
+            *columns,
             pl.lit(json.dumps(found.notes)).alias(NOTES),
         ).collect()
     except (PolarsError, PanicException, OSError, ValueError) as error:
@@ -140,10 +139,41 @@ def wanted_columns(data: bytes, name: str) -> pl.DataFrame:
         raise InputError(f"{name}: not {kind} file ({first_line(error)})") from None
 
 
-def _scan_folder(folder: Path) -> pl.LazyFrame:
-    """By names within the folder, so that no letter in its own name is a pattern."""
+def _scan_folder(folder: Path) -> list[pl.LazyFrame]:
+    """By names within the folder, so that no letter in its own name is a pattern.
+
+    What folders are named is text, whatever it looks like: 007 is no 7.
+    """
     os.chdir(folder)
-    return pl.scan_parquet(parquet_files(Path()), hive_partitioning=True, glob=False)
+    files = parquet_files(Path())
+    named = {part.partition("=")[0] for path in files for part in path.parts[:-1] if "=" in part}
+    return [
+        pl.scan_parquet(
+            path,
+            hive_partitioning=bool(named),
+            hive_schema=dict.fromkeys(named, pl.String) if named else None,
+            glob=False,
+        )
+        for path in files
+    ]
+
+
+def _roles(lazy: pl.LazyFrame, columns: Mapping[str, str], name: str) -> pl.LazyFrame:
+    """The columns of the roles, of the same types in every file."""
+    schema = lazy.collect_schema()
+    for role, column in columns.items():
+        if column not in schema:
+            raise InputError(f"{name}: one of the files has no column {column[:40]!r}")
+        _refuse_type(name, role, column, schema[column])
+    for column in (columns[role] for role in ("user", "item")):
+        if schema[column].is_float() and not lazy.select(_whole(column)).collect().item():
+            raise InputError(f"{name}: column {column[:40]!r} has fractions, which are no ids")
+    return lazy.select(_as_role(role, column, schema) for role, column in columns.items())
+
+
+def _whole(column: str) -> pl.Expr:
+    number = pl.col(column)
+    return ((number.floor() == number) & (number.abs() <= 2**53)).fill_null(True).all()
 
 
 def scan(data: bytes) -> pl.LazyFrame:
@@ -157,10 +187,12 @@ def scan(data: bytes) -> pl.LazyFrame:
 
 def _refuse_type(name: str, role: str, column: str, kind: pl.DataType) -> None:
     text_like = isinstance(kind, pl.String | pl.Categorical | pl.Enum)
+    # Older writers mark no text as text; pandas writes whole numbers with gaps as floats.
+    of_ids = text_like or kind.is_integer() or kind.is_float() or isinstance(kind, pl.Binary)
     fits = {
-        "user": text_like or kind.is_integer(),
-        "item": text_like or kind.is_integer(),
-        "rating": kind.is_numeric() or isinstance(kind, pl.Boolean),
+        "user": of_ids,
+        "item": of_ids,
+        "rating": kind.is_numeric() or text_like or isinstance(kind, pl.Boolean),
         "timestamp": kind.is_numeric() or isinstance(kind, pl.Datetime | pl.Date | pl.String),
     }
     if not fits[role]:
@@ -168,13 +200,20 @@ def _refuse_type(name: str, role: str, column: str, kind: pl.DataType) -> None:
 
 
 def _as_role(role: str, column: str, schema: pl.Schema) -> pl.Expr:
-    expression = pl.col(column)
+    expression, kind = pl.col(column), schema[column]
     if role in ("user", "item"):
+        if kind.is_float():
+            expression = expression.cast(pl.Int64)
         expression = expression.cast(pl.String)
-    elif role == "rating" and isinstance(schema[column], pl.Boolean):
-        expression = expression.cast(pl.Int8)
-    elif isinstance(schema[column], pl.Datetime | pl.Date):
+    elif role == "rating":
+        if isinstance(kind, pl.Boolean):
+            expression = expression.cast(pl.Int8)
+        text = isinstance(kind, pl.String | pl.Categorical | pl.Enum)
+        expression = expression.cast(pl.String if text else pl.Float64)
+    elif isinstance(kind, pl.Datetime | pl.Date):
         expression = expression.dt.epoch("s")
+    elif kind.is_integer():
+        expression = expression.cast(pl.Int64)
     return expression.alias(role)
 
 

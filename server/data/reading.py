@@ -19,9 +19,9 @@ from typing import Final, cast
 from backports import zstd
 
 from common.errors import InputError
+from server.data.magic import first_bytes, packing_of
 
 MIB: Final = 1 << 20
-ZIP: Final = ".zip"
 # Ends of names that say how a file is packed.
 PACKINGS: Final = (".gz", ".xz", ".bz2", ".zst")
 # Files may ask for a window of gigabytes to be unpacked in; packers at their highest settings take
@@ -29,12 +29,14 @@ PACKINGS: Final = (".gz", ".xz", ".bz2", ".zst")
 MAX_WINDOW_LOG: Final = 27
 XZ_MEMORY: Final = 256 * MIB
 CHUNK: Final = MIB
+# Of a file, enough to tell what is in it.
+PROBE: Final = 4096
 _ERRORS: Final = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
 @contextmanager
 def open_packed(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open for reading, unpacked when the name ends in .gz, .xz, .bz2 or .zst.
+    """Open for reading, unpacked when its first bytes or the end of its name say that it is packed.
 
     Raises InputError, also for what goes wrong while the caller reads: a missing file, a
     folder, a file that is damaged or not packed so.
@@ -42,7 +44,8 @@ def open_packed(path: Path) -> Iterator[io.BufferedIOBase]:
     try:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        with path.open("rb") as raw, _unpacking(raw, path.suffix.lower()) as opened:
+        packing = packing_of(first_bytes(path), path.suffix.lower())
+        with path.open("rb") as raw, _unpacking(raw, packing) as opened:
             yield opened
     except _ERRORS as error:
         raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
@@ -90,6 +93,12 @@ class _Xz(io.RawIOBase):
             if unpacked:
                 buffer[: len(unpacked)] = unpacked
                 return len(unpacked)
+
+
+def begins(path: Path) -> bytes:
+    """How a file begins, unpacked. Raises InputError."""
+    with open_packed(path) as opened:
+        return opened.read(PROBE)
 
 
 def read_file(path: Path, *, limit: int) -> bytes:

@@ -26,6 +26,8 @@ from server.data.triples import Triples, chosen
 
 # Every interaction is as much as any other.
 IMPLICIT = RatingScale(1, 1, 1)
+# Of a folder of files: which of them a row is of.
+PART = "part"
 _MOST_INDEX = 2**31 - 2
 # Rows that are worked on at once.
 _CHUNK = 1 << 20
@@ -132,6 +134,8 @@ class RatingRows:
     def refuse(self, row: int, reason: str) -> InputError:
         """The error that names the file, the row's line and the reason."""
         name = self.name if row < self.table.height - self.test_rows else self.test_name
+        if PART in self.table.columns:
+            name = f"{name}/{self.table[PART][row]}"
         return InputError(f"{name} {self.unit} {self.table['line'][row]}: {reason}")
 
     def _without_dropped(self) -> "RatingRows":
@@ -258,6 +262,24 @@ class RatingRows:
                 int(both[0]),
                 f"a held-out pair is in {self.name} too, and so are {len(both) - 1} more",
             )
+
+
+def together(name: str, parts: list[tuple[str, RatingRows]]) -> RatingRows:
+    """Rows of several files as those of one. Raises InputError where they have other columns."""
+    first_name, first = parts[0]
+    tables = []
+    for each, rows in parts:
+        if rows.table.columns != first.table.columns:
+            raise InputError(f"{name}: {each} has other columns than {first_name}")
+        label = pl.lit(each, dtype=pl.Categorical)
+        tables.append(rows.table.with_columns(label.alias(PART)))
+    notes = list(dict.fromkeys(note for _, rows in parts for note in rows.notes))
+    return replace(
+        first,
+        name=name,
+        table=pl.concat(tables),
+        notes=(f"{len(parts)} files of one data set", *notes),
+    )
 
 
 def _dense_enough(rows: Triples, least: int | None, name: str) -> tuple[Triples, list[str]]:

@@ -60,6 +60,18 @@ class _AwayError(Exception):
     """The ratings could not be read now, and may be soon."""
 
 
+def file_states(files: Sequence[str]) -> list[tuple[int, int, int]]:
+    """What changes with files: time, size, number; empty where there is none to look at."""
+    found = []
+    for path in files:
+        try:
+            status = Path(path).stat()
+        except OSError:
+            return []
+        found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+    return found
+
+
 @final
 class Rotation:
     """Retrains at SIGHUP and every so often, and takes in new users between; in one event loop.
@@ -119,7 +131,7 @@ class Rotation:
         return math.inf if every is None else time.monotonic() + every
 
     async def _bring_up_to_date(self, what: str) -> None:
-        state = self._state()
+        state = file_states(self._retraining.files)
         if what == REFRESH and state and state == self._seen:
             self._due[what] = self._next(what)
             return
@@ -136,17 +148,6 @@ class Rotation:
             self._seen = state
             if what == RETRAIN:
                 self._due[REFRESH] = self._next(REFRESH)
-
-    def _state(self) -> list[tuple[int, int, int]]:
-        """Of the files that ratings are in; empty where there is none to look at."""
-        found = []
-        for path in self._retraining.files:
-            try:
-                status = Path(path).stat()
-            except OSError:
-                return []
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
-        return found
 
     async def _rotate(self, what: str) -> str:
         """How it ended."""

@@ -28,7 +28,7 @@ class ReadingFlags:
         _option(
             "--format",
             "A known layout, which says some of the following: movielens amazon amazon-2014 "
-            "goodreads bookcrossing lastfm netflix steam jester yelp.",
+            "goodreads bookcrossing lastfm lastfm-1k lightgcn matrix netflix steam jester yelp.",
             "NAME",
         ),
     ] = None

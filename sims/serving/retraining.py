@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from client.stores.ratings import write_device_files, write_items
+from client.stores.ratings import LocalRatings, write_device_files, write_items
 from common.errors import VicinalError
 from common.files import write_file
 from common.processes import end_with, module_command
@@ -25,7 +25,8 @@ from common.threads import limit_threads
 from server.data.databases import AwayError, is_database
 from server.data.growth import ids_file, keep_ids, read_ids
 from server.data.reading_options import ReadingOptions, plain_path
-from server.preparing import refresh, renew
+from server.front.rotation import file_states
+from server.preparing import Source, refresh, renew, require_kept
 from server.training.train import TrainingSettings
 from server.versions.deployment import deployed_secret
 from server.versions.folder import (
@@ -96,9 +97,7 @@ def retrain(folder: Path) -> str:
     description, _ = read_description(folder, current_version(folder))
     # What is measured stays the same, so that counts of both versions can be compared.
     experiment = replace(spec.experiment, targets=description.watched or None)
-    ids = ids_file(spec.store, experiment.dataset, experiment.reading)
-    source, local = load_ratings(experiment, hold_out=spec.hold_out, known=read_ids(ids))
-    keep_ids(ids, local.train)
+    source, local = _ratings(folder, spec, experiment)
     version = renew(
         folder,
         source,
@@ -124,9 +123,7 @@ def refreshed(folder: Path) -> str:
     version = current_version(folder)
     before = read_edition(folder, version).number
     experiment = replace(not_attacked(spec.experiment), targets=())
-    ids = ids_file(spec.store, experiment.dataset, experiment.reading)
-    source, local = load_ratings(experiment, hold_out=spec.hold_out, known=read_ids(ids))
-    keep_ids(ids, local.train)
+    source, local = _ratings(folder, spec, experiment)
     base, _ = read_description(folder, version)
     edition = refresh(folder, source)
     if spec.device_ratings is not None and edition.number > before:
@@ -134,6 +131,23 @@ def refreshed(folder: Path) -> str:
         secret = deployed_secret(folder / version)
         write_device_files(spec.device_ratings, new.with_keys(secret))
     return version
+
+
+def _ratings(folder: Path, spec: Spec, experiment: Experiment) -> tuple[Source, LocalRatings]:
+    """What there is now, with ids in known order, which are kept.
+
+    Raises AwayError for a file that was written while it was read, InputError.
+    """
+    ids = ids_file(spec.store, experiment.dataset, experiment.reading)
+    files = files_of(experiment)
+    before = file_states(files)
+    source, local = load_ratings(experiment, hold_out=spec.hold_out, known=read_ids(ids))
+    if file_states(files) != before:
+        raise AwayError(f"{experiment.dataset}: was written while it was read")
+    require_kept(folder, source)
+    # Before anybody is given an index, and not for ratings that are not taken.
+    keep_ids(ids, local.train)
+    return source, local
 
 
 def files_of(experiment: Experiment) -> list[str]:

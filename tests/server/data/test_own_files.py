@@ -170,7 +170,9 @@ def test_jester_in_both_forms(tmp_path: Path) -> None:
         for user in range(USERS)
     ]
     matrix = "\n".join(wide).encode()
-    assert "--format jester for a matrix" in refusal(tmp_path, "matrix.csv", matrix)
+    assert "--format matrix, or jester, for users by items" in refusal(
+        tmp_path, "matrix.csv", matrix
+    )
     found = [
         read(tmp_path, "long.csv", long, scale="-10:10"),
         read(tmp_path, "long.csv", long, scale="-10:10:continuous"),
@@ -312,7 +314,7 @@ def test_a_packed_file_is_bounded_and_its_damage_is_told(
 ) -> None:
     data = pack(lines("{u},{i},{r},{t}"))
     assert "cannot be read" in refusal(tmp_path, f"r.csv{suffix}", data[:-9])
-    assert "cannot be read" in refusal(tmp_path, f"r.csv{suffix}", b"1,2,3\n")
+    assert "cannot be read" in refusal(tmp_path, f"r.csv{suffix}", b"1,2,3\n\0")
     check(read(tmp_path, f"r.csv{suffix}", data + pack(b"\n")))
 
 

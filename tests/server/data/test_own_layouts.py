@@ -95,6 +95,27 @@ PUBLISHED = {
             for item in range(ITEMS)
         ),
     ),
+    "lastfm-1k": (
+        "userid-timestamp-artid-artname-traid-traname.tsv",
+        lines("{u}\t2009-05-04T23:08:57Z\t\tBand {i}\t\tSong {n}"),
+    ),
+    "lightgcn": (
+        "train.txt",
+        "\n".join(
+            " ".join(map(str, [user, *(i for u, i, *_ in ROWS if u == user)]))
+            for user in range(USERS)
+        ).encode(),
+    ),
+    "matrix": (
+        "m.csv",
+        "\n".join(
+            ",".join(
+                str({(u, i): r for u, i, r, _ in ROWS}.get((user, item), ""))
+                for item in range(ITEMS)
+            )
+            for user in range(USERS)
+        ).encode(),
+    ),
     "steam": (
         "s.json",
         lines("{{'username': '{u}', 'product_id': '{i}', 'hours': {r}.0, 'date': '2017-03-17'}}"),

@@ -25,7 +25,7 @@ def test_what_cannot_be_read_is_an_input_error(tmp_path: Path, damage: str) -> N
     if damage == "cut":
         path.write_bytes(gzip.compress(b"1,2,3\n" * 1000)[:-9])
     elif damage == "not gzip":
-        path.write_bytes(b"1,2,3\n")
+        path.write_bytes(b"1,2,3\n\0")
     elif damage == "folder":
         path.mkdir()
     with pytest.raises(InputError, match=r"ratings\.csv\.gz"):
