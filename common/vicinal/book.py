@@ -44,7 +44,7 @@ class ItemBook:
 
     users       accounts that were counted, the assumed fakes among them
     item_count  I
-    cap         ratings that count of one account, at most
+    cap         squared length of what one account adds to all counts, at most
     threshold   counts with noise from which an item is in the book
     sigma       standard deviation of the noise
     """
@@ -69,9 +69,9 @@ class ItemBook:
     def mu(self) -> float:
         """μ of Gaussian differential privacy of this one book; infinite without noise.
 
-        Whatever an account rated, it moves the counts by a vector of length √cap at most (Dong,
-        Roth and Su 2022, "Gaussian Differential Privacy", theorem 1); what is in the book is made
-        of the counts alone.
+        Whatever an account rated, or that it rated nothing, moves the counts by a vector of length
+        √cap at most (Dong, Roth and Su 2022, "Gaussian Differential Privacy", theorem 1); what is
+        in the book is made of the counts alone. How many accounts there are is no secret.
 
         >>> nothing = np.empty(0, dtype=np.int32)
         >>> ItemBook(100, 10, nothing, cap=100, threshold=20, sigma=12.5).mu
@@ -121,13 +121,13 @@ def own_parameters(served: ServedModel, ratings: RatingMatrix) -> dict[str, NDAr
         return {}
     if model.inputs != "none":
         return {"user_embedding": np.zeros((1, items.shape[1]), dtype=np.float32)}
-    return {"user_embedding": _fitted(served.item_gram, items[ratings.items], ratings.ratings)}
+    return {"user_embedding": fitted(served.item_gram, items[ratings.items], ratings.ratings)}
 
 
-def _fitted(
+def fitted(
     gram: NDArray[np.float32], rows: NDArray[np.float32], ratings: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """p, [1, d]; gram is QᵀQ, rows are q of the rated items."""
+    """P from a user's own ratings, [1, d]; gram is QᵀQ, rows are q of the rated items."""
     system, table = gram.astype(np.float64), rows.astype(np.float64)
     weights = CONFIDENCE * ratings.astype(np.float64)
     ridge = RIDGE * np.trace(system) / len(system) or 1.0

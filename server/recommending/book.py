@@ -1,15 +1,15 @@
 """Making a version's book (common.vicinal.book): which items enough accounts rated, with noise.
 
-Of each account at most `cap` ratings count, chosen by a hash of user and item. An item is in the
-book where its count plus noise reaches t = ⌈f + σ⌉, f the fakes that are assumed among all
-accounts. Nothing else is published: no count, no row, no vector. Any number of devices, and of
-questions, learn what one device learns.
+An account of n ratings adds w = min(1, √(cap / n)) to the count of each item that it rated. So it
+moves the counts by √cap at most, and a fake adds 1 to an item at most. An item is in the book
+where count plus noise reaches t = ⌈f + margin · σ⌉, f the fakes that are assumed
+among all accounts. Nothing else is published: no count, no row, no vector. Any number of devices,
+and of questions, learn what one device learns.
 
-Noise is *sticky*: it is drawn from a secret key, the item and its count, and so is drawn anew only
-when that count changes. Asking for the same ratings again averages nothing out.
-
-The sum of a hundred noisy cells is noisier than one noisy count. So everybody is one cell here:
-docs/decisions/0031-book.md has what was tried.
+Noise is drawn from a secret key and from all counts together. The same ratings give the same book,
+so that asking again averages nothing out; and where any count is another one, all noise is. Drawn
+by each item's own count, noise would change for the items of a newcomer alone, and give away who
+came (docs/decisions/0037-weighed-book.md).
 
 Shapes: U users, I items.
 """
@@ -27,37 +27,41 @@ from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.vicinal.book import ItemBook, book_scores, check_book
 from common.vicinal.settings import Space, VicinalSettings
-from common.vicinal.support import scattered
 
 if TYPE_CHECKING:
     from server.recommending.recommender import Recommender
 
-# μ of one book; the noise follows from it and from the cap.
-MU: Final = 0.83
-# σ may be this share of the assumed fakes: the cap is as large as that allows.
+# Chosen on validation items (sims.selection.book): what an account moves the counts by, squared;
+# μ of one book at most, which is less where so many fakes are assumed that σ may be more; and how
+# many σ the threshold is above the assumed fakes.
+CAP: Final = 100
+MU: Final = 0.3
 NOISE_SHARE: Final = 0.5
-LEAST_CAP: Final = 100
-# Few people have rated more; what is beyond it would be noise for everybody.
-MOST_CAP: Final = 2000
+MARGIN: Final = 0.0
 _BITS: Final = 53
 
 
 @dataclass(frozen=True)
 class BookSettings:
-    """cap: ratings that count of one account; sigma: of the noise, 0 for none."""
+    """How accounts are counted.
+
+    cap     squared length of what one account adds to all counts, at most
+    sigma   standard deviation of the noise, 0 for none
+    margin  σ that the threshold is above the assumed fakes
+    """
 
     cap: int
     sigma: float
+    margin: float = MARGIN
 
     @classmethod
-    def of(cls, fakes: int, *, mu: float = MU) -> "BookSettings":
+    def of(cls, fakes: int) -> "BookSettings":
         """For so many assumed fakes, which everybody knows: nothing follows from the ratings.
 
-        >>> BookSettings.of(30).cap
-        155
+        >>> round(BookSettings.of(30).sigma, 1), BookSettings.of(1000).sigma
+        (33.3, 500.0)
         """
-        cap = min(MOST_CAP, max(LEAST_CAP, int((mu * NOISE_SHARE * fakes) ** 2)))
-        return cls(cap, cap**0.5 / mu)
+        return cls(CAP, max(CAP**0.5 / MU, NOISE_SHARE * fakes))
 
 
 def item_book(
@@ -75,37 +79,49 @@ def item_book(
     fakes = settings.tolerated_fakes(ratings.user_count)
     if how is None:
         how = BookSettings.of(fakes)
-    counts = capped_counts(ratings, how.cap, key)
-    margin = how.sigma if how.sigma else settings.margin
+    counts = weighed_counts(ratings, how.cap)
+    margin = how.margin * how.sigma if how.sigma else settings.margin
     threshold = math.ceil(fakes + margin)
-    noisy = counts + noise(counts, how.sigma, key)
+    # Sums of thirds and the like: what is equal but for the last bit stays equal.
+    noisy = np.round(counts + noise(counts, how.sigma, key), 9)
     items = np.flatnonzero(noisy >= threshold).astype(np.int32)
     return ItemBook(ratings.user_count, ratings.item_count, items, how.cap, threshold, how.sigma)
 
 
-def capped_counts(ratings: RatingMatrix, cap: int, key: bytes) -> NDArray[np.int64]:
-    """How many accounts rated each item, where at most `cap` ratings of each count, [I]."""
-    seed = int.from_bytes(hashlib.blake2b(b"cap", key=key[:64], digest_size=8).digest(), "little")
-    with np.errstate(over="ignore"):  # it is meant to wrap
-        users = scattered(ratings.users.astype(np.uint64) + np.uint64(seed))
-        drawn = scattered(users + ratings.items.astype(np.uint64))
-    order = np.lexsort((ratings.items, drawn, ratings.users))
-    place = np.arange(len(order)) - ratings.indptr[:-1][ratings.users[order]]
-    return np.bincount(ratings.items[order[place < cap]], minlength=ratings.item_count)
+def weighed_counts(ratings: RatingMatrix, cap: int) -> NDArray[np.float64]:
+    """How many accounts rated each item, where those of more than `cap` ratings count less, [I]."""
+    lengths = np.maximum(np.diff(ratings.indptr), 1)
+    weights = np.minimum(1.0, np.sqrt(cap / lengths))
+    counts = np.zeros(ratings.item_count)
+    np.add.at(counts, ratings.items, weights[ratings.users])
+    return counts
 
 
-def noise(counts: NDArray[np.int64], sigma: float, key: bytes) -> NDArray[np.float64]:
-    """Of N(0, σ²) for every item, from the key, the item and its count alone, [I]."""
+def noise(counts: NDArray[np.float64], sigma: float, key: bytes) -> NDArray[np.float64]:
+    """Of N(0, σ²) for every item, from the key and all counts alone, [I]."""
     if sigma == 0:
         return np.zeros(len(counts))
+    told = np.round(counts, 9).astype("<f8").tobytes()
+    seed = hashlib.blake2b(b"noise" + told, key=key[:64]).digest()
     normal = NormalDist(0.0, sigma)
     drawn = np.empty(len(counts))
-    for item, count in enumerate(counts.tolist()):
-        told = f"noise {item} {count}".encode()
-        digest = hashlib.blake2b(told, key=key[:64], digest_size=8).digest()
+    for item in range(len(counts)):
+        digest = hashlib.blake2b(item.to_bytes(8, "little"), key=seed, digest_size=8).digest()
         uniform = (int.from_bytes(digest, "little") >> (64 - _BITS)) + 0.5
         drawn[item] = normal.inv_cdf(uniform / (1 << _BITS))
     return drawn
+
+
+def life_mu(mu: float, books: int) -> float:
+    """μ of so many books of a server, whose accounts came, stayed and left as they liked.
+
+    Each has noise of its own, so that squares add up (Dong, Roth and Su 2022, corollary 2). When a
+    book changes is told by the model's name anyway.
+
+    >>> life_mu(0.4, 4)
+    0.8
+    """
+    return mu * float(np.sqrt(books))
 
 
 @final

@@ -83,6 +83,21 @@ UNRATED_WEIGHTS: Final = {"cdae": 0.1}
 
 
 @final
+class Private(BaseModel):
+    """An item table that says little of any one account (server.training.private).
+
+    Without a secret the noise follows from the training's seed, which is none: for experiments.
+    """
+
+    model_config = _FIXED
+
+    method: Literal["private"] = "private"
+    epsilon: float = Field(default=8.0, gt=0, le=1e4, description="ε")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="δ")
+    secret: str = Field(default="", description="what the noise is drawn from, beside the seed")
+
+
+@final
 class Vat(BaseModel):
     """Vulnerability-aware adversarial training (Zhang et al. 2024, "Improving the Shortest Plank").
 
@@ -98,7 +113,9 @@ class Vat(BaseModel):
     warm_up: int = Field(default=5, ge=0, description="epochs before, with λ = 0")
 
 
-Training = Annotated[Apr | Ials | Ltsmf | Rmf | Unrated | Vat, Field(discriminator="method")]
+Training = Annotated[
+    Apr | Ials | Ltsmf | Private | Rmf | Unrated | Vat, Field(discriminator="method")
+]
 
 
 @final
@@ -115,4 +132,6 @@ class Pca(BaseModel):
     then: Training | None = Field(default=None, description="how the others are trained")
 
 
-Robust = Annotated[Apr | Ials | Ltsmf | Rmf | Unrated | Vat | Pca, Field(discriminator="method")]
+Robust = Annotated[
+    Apr | Ials | Ltsmf | Private | Rmf | Unrated | Vat | Pca, Field(discriminator="method")
+]

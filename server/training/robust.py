@@ -10,7 +10,8 @@ from server.training import methods
 from server.training.apr import train_apr
 from server.training.descent import Descent, Factors, Progress
 from server.training.ltsmf import train_ltsmf
-from server.training.methods import Apr, Ltsmf, Rmf, Unrated, Vat
+from server.training.methods import Apr, Ltsmf, Private, Rmf, Unrated, Vat
+from server.training.private import train_private
 from server.training.rmf import train_rmf
 from server.training.unrated import train_unrated
 from server.training.vat import train_vat
@@ -20,6 +21,7 @@ Training = Callable[[RatingMatrix, Any, Descent, Progress | None], Factors]
 TRAININGS: Final[dict[type[methods.Training], Training]] = {
     Apr: train_apr,
     Ltsmf: train_ltsmf,
+    Private: train_private,
     Rmf: train_rmf,
     Unrated: train_unrated,
     Vat: train_vat,

@@ -38,6 +38,7 @@ ATTACKS: Final[dict[str, str]] = {
     "avgpop": "sims.attacks.avgpop:avgpop_attack",
     "targets-only": "sims.attacks.targets_only:targets_only_attack",
     "group": "sims.attacks.group:group_attack",
+    "flood": "sims.attacks.flood:flood_attack",
     "split": "sims.attacks.split:split_attack",
     "unattack": "sims.attacks.unattack:unattack_attack",
     "gcoattack": "sims.attacks.gcoattack:gcoattack_attack",

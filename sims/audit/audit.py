@@ -12,10 +12,11 @@ Who sees what:
   wants no tokens, with what is sealed left closed;
 - *spies* are accounts, each of which unseals its own package.
 
+Of a list of items newcomers are guessed, too, from what was published before and after they came.
+
 Shapes: U real users, F fakes, I items.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -25,16 +26,21 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset
+from server.recommending.book import life_mu
 from sims.attacks.budget import assemble
-from sims.audit.attributes import by_popularity, guessed, hits
 from sims.audit.exposure import SHARES, accounts_to, content, exposed, rank_of, sums_of
-from sims.audit.knowledge import Background, Knowledge
+from sims.audit.guessing import Guessing
+from sims.audit.knowledge import Knowledge
 from sims.audit.linkage import linked, named
-from sims.audit.membership import TESTS, Scores, auc, model_fit
+from sims.audit.listing import (
+    most_auc,
+)
 from sims.audit.release import Release, Version
+from sims.audit.sampled import Figures, Sampled, share
 from sims.audit.seen import Seen, distinct, stacked, together
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, Measured, measure_here
+from sims.evaluation.metrics import tail_items
 from sims.numbers import stream
 from sims.progress import Report, counter, quiet
 
@@ -42,12 +48,8 @@ from sims.progress import Report, counter, quiet
 LEAST_USERS: Final = 40
 # Packages whose reader guesses who is a member.
 READ_PACKAGES: Final = 20
-FLOOD: Final = "group"
-
-# Of members and others.
-Pair = tuple[RatingMatrix, RatingMatrix]
-# By name; None where there is nothing to measure.
-Figures = dict[str, float | None]
+# Attacks that are aimed at few users, and what their figures are called.
+AIMED: Final = {"flood": "flood", "group": "audience"}
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,11 @@ class _Split:
 
     def figures(self, reference: Release) -> Figures:
         """Everything that is measured."""
+        found = self._attacked(reference)
+        for attack, name in AIMED.items():
+            found |= self._aimed(attack, name)
         return {
-            **self._attacked(reference),
-            **self._flooded(),
+            **found,
             **self._spied(),
             **self._guessed(),
         }
@@ -153,6 +157,9 @@ class _Split:
             "exposure.p90": float(np.percentile(counts, 90)),
             "exposure.most": float(counts.max()),
             "mu": version.mu,
+            "mu.model": version.model_mu,
+            "mu.ten": None if version.mu is None else life_mu(version.mu, 10),
+            "mu.auc": None if version.mu is None else most_auc(version.mu),
         }
         return {**found, **self._linked(version, sent), **self._answers(version, reference)}
 
@@ -169,9 +176,9 @@ class _Split:
         shown = np.unique(owners[(owners >= 0) & (owners < self._users)])
         return {
             "linkage.precision": precision,
-            "linkage.recall": recall,
+            "linkage.recall": share(recall, len(people)),
             "naming.precision": named_precision,
-            "naming.recall": named_recall,
+            "naming.recall": share(named_recall, self._users),
             "rank.rows": len(shown) / self._users,
             "rank.sums": rank_of(sums_of([*sent.packages, *self._books(version)], known.item_count))
             / self._users,
@@ -183,23 +190,26 @@ class _Split:
         clean = self._published(self._train, reference)
         cleanly = self._measured(clean, users)
         return {
-            "hit_ratio.clean": cleanly.counts.hit_ratio,
-            "hit_ratio.attack": attacked.counts.hit_ratio,
-            "accuracy.clean": cleanly.counts.accuracy,
-            "accuracy.attack": attacked.counts.accuracy,
-            "accuracy.kept": attacked.counts.accuracy / max(cleanly.counts.accuracy, 1e-9),
+            "hit_ratio.clean": _hit_ratio(cleanly),
+            "hit_ratio.attack": _hit_ratio(attacked),
+            "accuracy.clean": _accuracy(cleanly),
+            "accuracy.attack": _accuracy(attacked),
+            "accuracy.kept": _kept(attacked, cleanly),
+            "accuracy.tail": self._tail(attacked),
+            "accuracy.tail_clean": self._tail(cleanly),
         }
 
-    def _flooded(self) -> Figures:
-        """All fakes aim at one audience: the hit ratio inside, the accuracy of everybody."""
-        experiment = replace(self._prepared.experiment, attack=FLOOD, attack_options={})
-        flooded = prepare(experiment, dataset=self._prepared.dataset)
-        assert flooded.profiles is not None
-        version = self._published(flooded.poisoned)
-        inside = np.array(flooded.profiles.audience)
+    def _aimed(self, attack: str, name: str) -> Figures:
+        """All fakes aim at few users: the hit ratio of these, the accuracy of everybody."""
+        experiment = replace(self._prepared.experiment, attack=attack, attack_options={})
+        prepared = prepare(experiment, dataset=self._prepared.dataset)
+        assert prepared.profiles is not None
+        version = self._published(prepared.poisoned)
+        inside = np.array(prepared.profiles.audience)
+        measured = self._measured(version, self._sample("asked"))
         return {
-            "hit_ratio.flood": self._measured(version, inside).counts.hit_ratio,
-            "accuracy.flood": self._measured(version, self._sample("asked")).counts.accuracy,
+            f"hit_ratio.{name}": _hit_ratio(self._measured(version, inside)),
+            f"accuracy.{name}": _accuracy(measured),
         }
 
     def _spied(self) -> Figures:
@@ -226,68 +236,31 @@ class _Split:
             **{f"accounts.to_{share}": needed[share] for share in SHARES},
             "accounts.all": float(count),
             "accounts.reached": reached,
-            "spies.met": met / max(count, 1),
-            "spies.linked": right / max(count, 1),
-            "hit_ratio.spies": self._measured(version, self._sample("asked")).counts.hit_ratio,
+            "spies.met": share(met / max(count, 1), count),
+            "spies.linked": share(right / max(count, 1), count),
+            "hit_ratio.spies": _hit_ratio(self._measured(version, self._sample("asked"))),
         }
 
     def _guessed(self) -> Figures:
         """Who is a member, and what a member has beside what is known."""
-        order = stream(self._seed, "halves").permutation(self._users)
-        half, quarter = self._users // 2, self._users // 4
-        inside, shadows = np.sort(order[:half]), np.sort(order[half : half + quarter])
-        members = self._train.rows(inside[: self._plan.queries])
-        others = self._train.rows(np.sort(order[half + quarter :])[: self._plan.queries])
-        background = Background(self._train.rows(shadows))
-        raters = background.shadows.item_counts()
-        people = members, others
-        known = (
-            self._known(members, raters, "members"),
-            self._known(others, raters, "others"),
+        guessing = Guessing(
+            self._plan.knowledge,
+            self._plan.queries,
+            self._train,
+            self._seed,
+            f"{self._title}: newcomers",
+            self._progress,
         )
-        version = self._published(self._train.rows(inside))
-        sent = self._sent(version, half)
-        lines, _ = distinct(sent.everything)
-        found = self._models(version, self._published(background.shadows), known, people)
-        readers = stream(self._seed, "guessing").permutation(half)[:READ_PACKAGES].tolist()
-        opened = [
-            version.unseal_package(user, data)
-            for user in readers
-            if (data := version.package(user)) is not None
-        ]
-        for name, test in TESTS.items():
-            given = known if name == "plain" else people
+        return guessing.figures(
+            self._published, lambda version, users: self._sent(version, users).everything
+        )
 
-            def guess(seen: Seen, test: Callable[..., Scores] = test, given: Pair = given) -> float:
-                return auc(*(test(seen, each, background) for each in given))
-
-            found[f"membership.package.{name}"] = (
-                float(np.mean([guess(seen) for seen in opened])) if opened else None
-            )
-            found[f"membership.all.{name}"] = guess(lines) if len(lines) else None
-
-        def advantage(scores: Callable[[RatingMatrix], NDArray[np.float64]]) -> float:
-            one, other = (
-                hits(scores(some), some, whole) for some, whole in zip(known, people, strict=True)
-            )
-            return one - other
-
-        of_members = version.ratings.item_counts()
-        found["attributes.all"] = advantage(lambda some: guessed(lines, some, background))
-        found["attributes.popularity"] = advantage(lambda some: by_popularity(of_members, some))
-        return found
-
-    def _models(self, version: Version, shadow: Version, known: Pair, people: Pair) -> Figures:
-        """The model's own leak, which no release of rows or cells changes."""
-        mine, theirs = (each.read_model(each.model()) for each in (version, shadow))
-        if mine is None or theirs is None:
-            return {"membership.model.plain": None, "membership.model.full": None}
-        return {
-            f"membership.model.{name}": auc(
-                *(model_fit(mine, each) - model_fit(theirs, each) for each in pair)
-            )
-            for name, pair in (("plain", known), ("full", people))
-        }
+    def _tail(self, measured: Measured) -> float | None:
+        """Accuracy on held-out items of few ratings; None where nobody has one."""
+        outcomes, local = measured.outcomes, self._prepared.local
+        held = np.maximum(local.held_out[outcomes.users], 0)
+        few = outcomes.asked & tail_items(local.train)[held]
+        return share(float(outcomes.found()[few].mean()), int(few.sum())) if few.any() else None
 
     def _published(self, ratings: RatingMatrix, release: Release | None = None) -> Version:
         real = min(self._users, ratings.user_count)
@@ -342,6 +315,23 @@ class _Split:
     def _known(self, people: RatingMatrix, raters: NDArray[np.generic], name: str) -> RatingMatrix:
         rng = stream(self._seed, name)
         return self._plan.knowledge.of(people, np.asarray(raters, dtype=np.int64).ravel(), rng=rng)
+
+
+def _hit_ratio(measured: Measured) -> Sampled:
+    return share(measured.counts.hit_ratio, len(measured.outcomes.users))
+
+
+def _accuracy(measured: Measured) -> Sampled:
+    return share(measured.counts.accuracy, int(measured.outcomes.asked.sum()))
+
+
+def _kept(attacked: Measured, cleanly: Measured) -> Sampled:
+    """Ratio of two accuracies of the same users, with the error of a ratio of paired counts."""
+    one, other = attacked.outcomes.found(), cleanly.outcomes.found()
+    count = max(int(other.sum()), 1)
+    ratio = int(one.sum()) / count
+    gaps = one.astype(np.float64) - ratio * other
+    return Sampled(ratio, float(np.sqrt((gaps**2).sum()) / count))
 
 
 def spies(known: RatingMatrix, targets: tuple[int, ...]) -> RatingMatrix:

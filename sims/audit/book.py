@@ -5,7 +5,7 @@ Nobody asks for anything: what one device reads, everybody reads (common.vicinal
 Shapes: I items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.versions.version import ModelVersion
+from common.vicinal.book import ItemBook
+from common.wire import offload_pb2 as wire
 from common.wire.book import decode_book, encode_book
-from server.recommending.book import BookRecommender
+from server.recommending.book import BookRecommender, BookSettings, item_book
 from server.recommending.recommender import Recommender
 from sims.audit.rows import RowsRelease, RowsVersion
 from sims.audit.seen import Seen
@@ -47,8 +49,8 @@ class BookVersion:
         assert isinstance(rows.answering, Recommender)
         self.ratings, self.settings = rows.ratings, rows.settings
         self.answering = BookRecommender(rows.answering, rows.settings, key)
-        self.mu = self.answering.book.mu
-        self._rows = rows
+        self.mu, self.model_mu = self.answering.book.mu, rows.model_mu
+        self._rows, self._key = rows, key
         self._digest = rows.answering.version.digest
         self._manifest = rows.answering.version.manifest
 
@@ -66,6 +68,17 @@ class BookVersion:
         book = decode_book(data, self._manifest, self._digest)
         counts = np.where(book.listed, book.threshold, 0)
         return Seen.of_counts(counts[None, :], np.array([book.users], dtype=np.int64))
+
+    def read_list(self, data: bytes) -> ItemBook:
+        users = wire.ItemBook.FromString(data).users
+        manifest = replace(self._manifest, users=users)
+        return decode_book(data, manifest, self._digest)
+
+    def book_of(self, ratings: RatingMatrix) -> bytes:
+        """With the noise of this server, and the σ of today's number of accounts."""
+        book = self.answering.book
+        how = replace(BookSettings.of(0), cap=book.cap, sigma=book.sigma)
+        return encode_book(item_book(ratings, self.settings, self._key, how=how), self._digest)
 
     def package(self, _account: int) -> bytes | None:
         return None

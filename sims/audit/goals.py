@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import InputError
-from sims.audit.audit import Figures
+from sims.audit.sampled import Figures, Sampled
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over splits and its standard error; without several splits there is none.
+    """A mean over splits and its standard error; of one split, where its people leave one.
 
     Both None where something could not be measured in every split.
     """
@@ -26,11 +26,19 @@ def estimates(splits: list[Figures]) -> dict[str, Estimate]:
 
 
 def _estimate(values: list[float | None]) -> Estimate:
+    """The error is the larger of two: between splits, and what the people of each leave.
+
+    Splits share their users, so that few of them agree by luck.
+    """
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return Estimate(None, None)
-    error = float(np.std(known, ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
-    return Estimate(float(np.mean(known)), error)
+    root = np.sqrt(len(known))
+    errors = [float(np.std(known, ddof=1) / root)] if len(known) > 1 else []
+    sampled = [value.error for value in known if isinstance(value, Sampled)]
+    if len(sampled) == len(known):
+        errors.append(float(np.sqrt(np.mean(np.square(sampled))) / root))
+    return Estimate(float(np.mean(known)), max(errors, default=None))
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Goals:
     linkage   most people who are found by a few known ratings, or named by nothing at all
     auc       of a guess who is a member, from what is sent beside the model
     exposed   most users of whom one package has a line, as a share of all
-    hr        hit ratio under the attack, and of a flood in its audience
+    hr        hit ratio under the attack, and of a flood and a group in their audiences
     accuracy  least share of the accuracy that rows have without an attack, under preset vicinal
     """
 
@@ -63,13 +71,13 @@ class Goals:
         guesses = [
             name
             for name in found
-            if name.startswith("membership.") and not name.startswith("membership.model.")
+            if name.startswith(("membership.", "joined.")) and ".model." not in name
         ]
         bounds = (
             ("--max-linkage", self.linkage, ["linkage.recall", "naming.recall", "spies.linked"]),
             ("--max-auc", self.auc, guesses),
             ("--max-exposed", self.exposed, ["content.users"]),
-            ("--max-hr", self.hr, ["hit_ratio.attack", "hit_ratio.flood"]),
+            ("--max-hr", self.hr, ["hit_ratio.attack", "hit_ratio.flood", "hit_ratio.audience"]),
         )
         for option, bound, names in bounds:
             worst = max(names, key=lambda name: found[name].mean or 0.0)

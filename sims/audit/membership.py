@@ -134,6 +134,21 @@ def model_fit(version: ModelVersion, people: RatingMatrix) -> Scores:
     return found
 
 
+def model_span(version: ModelVersion, people: RatingMatrix) -> Scores:
+    """How much of each person's ratings lies in the span of the item table, [B].
+
+    No vector is fitted, and nothing weighed: of who was trained on the table keeps more.
+    """
+    table = version.parameters["item_embedding"].astype(np.float64)
+    basis, sizes, _ = np.linalg.svd(table, full_matrices=False)
+    basis = basis[:, sizes > sizes.max(initial=0.0) * 1e-9]
+    rows = incidence(people).toarray()
+    rows -= rows.mean(axis=1, keepdims=True)
+    lengths = np.maximum((rows**2).sum(axis=1), 1e-12)
+    found: Scores = ((rows @ basis) ** 2).sum(axis=1) / lengths
+    return found
+
+
 def _mean_where(scores: NDArray[np.float64], where: NDArray[np.bool_]) -> Scores:
     mean: Scores = (scores * where).sum(1) / np.maximum(where.sum(1), 1)
     return mean

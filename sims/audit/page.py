@@ -49,8 +49,20 @@ What is measured:
   rated, less that of non-members: what was learned of the person, and not of taste.
 - *Rank of packages' sums*: how many rows adding and subtracting would give back, as a share of
   users, if a release sent sums over each package's rows instead of rows.
-- *Flood*: all fakes copy the mean of 50 like-minded users; the hit ratio is that of these users.
-- *μ* is that of Gaussian differential privacy. Rows have none: nothing is proven of them.
+- Of a list of items (release `book`) the guess is the likelihood ratio of the whole list, of what
+  is not in it, too, with the person and without: no test of the same knowledge is stronger. *All
+  others known* is the attacker of the definition of differential privacy, who lacks this one person
+  alone.
+- *Who came?* Somebody joins between two lists, with 2 % of others; the guess is who, of that person
+  and one who did not.
+- *Flood*: all fakes are near copies of the 24 users of one neighborhood; *audience*: they copy the
+  mean of 50 like-minded users. The hit ratio is that of these users.
+- *μ* is that of Gaussian differential privacy, and **proven**: of one list, whatever is known
+  beforehand, that an account rated what it did, or nothing. How many accounts there are is public.
+  n lists of changing ratings have μ √n. Rows have none, and the model has none unless it is trained
+  with `--train-privacy`. All else on this page is **measured**: another attack may do better.
+
+Errors are the larger of that between splits and of what the people who were asked leave.
 
 Goals are options (`--max-linkage 0.01` and so on), and a command ends with exit code 1 when one is
 missed. Rows miss most of them: they show what people rated, and are not meant to hide it from an

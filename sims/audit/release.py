@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.ratings import RatingMatrix
 from common.versions.version import ModelVersion
+from common.vicinal.book import ItemBook
 from common.vicinal.settings import VicinalSettings
 from sims.audit.seen import Seen
 from sims.evaluation.measuring import Measurable
@@ -44,6 +45,11 @@ class Version(Protocol):
         """μ of Gaussian differential privacy that is proven; None where nothing is."""
         ...
 
+    @property
+    def model_mu(self) -> float | None:
+        """The same of the model version."""
+        ...
+
     def model(self) -> bytes:
         """The model version that every device fetches; empty for a model without parameters."""
         ...
@@ -58,6 +64,17 @@ class Version(Protocol):
 
     def read_book(self, data: bytes) -> Seen:
         """Anybody can."""
+        ...
+
+    def read_list(self, data: bytes) -> ItemBook | None:
+        """The same, where it is a list of items by noisy counts; None where it is something else.
+
+        Anybody can.
+        """
+        ...
+
+    def book_of(self, ratings: RatingMatrix) -> bytes | None:
+        """The book that the same server would have published of other ratings; None without."""
         ...
 
     def package(self, account: int) -> bytes | None:

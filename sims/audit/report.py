@@ -83,6 +83,42 @@ FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
         "member? model, whole profile",
         "… from the model and the person's whole profile",
     ),
+    "membership.model.table": (
+        "everybody",
+        "member? item table alone",
+        "… from how much of the profile lies in the span of the item table",
+    ),
+    "membership.book.plain": (
+        "everybody",
+        "member? list, ratings known",
+        "… by the likelihood ratio of a list of items with and without the person, of what is "
+        "not in it, too, from a few ratings",
+    ),
+    "membership.book.full": (
+        "everybody",
+        "member? list, whole profile",
+        "… and the whole profile",
+    ),
+    "informed.book": (
+        "everybody",
+        "member? list, all others known",
+        "… of who knows what everybody else rated; nobody can tell more of one list",
+    ),
+    "joined.flips": (
+        "everybody",
+        "who came? changes of a list",
+        "the same of who came between two lists, by which items changed places",
+    ),
+    "joined.pair": (
+        "everybody",
+        "who came? two lists",
+        "… by the likelihood ratio of the second, less that of the first",
+    ),
+    "joined.versions": (
+        "everybody",
+        "who came? eight lists",
+        "… of four lists before and four after",
+    ),
     "membership.package.plain": (
         "a device",
         "member? package, ratings known",
@@ -121,6 +157,17 @@ FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
         "the same where the most rated items of members are guessed",
     ),
     "mu": ("everybody", "μ, proven", "μ of Gaussian differential privacy; null: nothing is proven"),
+    "mu.model": (
+        "everybody",
+        "μ of the model, proven",
+        "of the item table; null: trained without --train-privacy",
+    ),
+    "mu.ten": ("everybody", "the same of ten lists", "… after ten lists, each of other ratings"),
+    "mu.auc": (
+        "everybody",
+        "member? list, at most (proven)",
+        "the largest area under the curve of any guess from one list: Φ(μ/√2)",
+    ),
     "hit_ratio.clean": (
         "–",
         "hit ratio, no attack (rows)",
@@ -129,7 +176,12 @@ FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
     "hit_ratio.attack": ("–", "hit ratio, attack", "of this release under the attack"),
     "hit_ratio.flood": (
         "–",
-        "hit ratio in a flood's audience",
+        "hit ratio in a flooded neighborhood",
+        "where all fakes are near copies of the users of one neighborhood, of these users",
+    ),
+    "hit_ratio.audience": (
+        "–",
+        "hit ratio in a group's audience",
         "where all fakes copy the mean of 50 like-minded users, of these users",
     ),
     "hit_ratio.spies": (
@@ -148,7 +200,14 @@ FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
         "the same ÷ that of rows",
         "accuracy.attack ÷ accuracy.clean",
     ),
+    "accuracy.tail": (
+        "–",
+        "accuracy on items of few ratings",
+        "of this release under the attack, of held-out items with fewer than 50 ratings",
+    ),
+    "accuracy.tail_clean": ("–", "the same (rows)", "… of rows, not attacked"),
     "accuracy.flood": ("–", "accuracy, flood", "of this release under the flood"),
+    "accuracy.audience": ("–", "accuracy, group", "… under the attack on an audience"),
 }
 
 # What each key of `vicinal audit --json` means; FIGURE is one of FIGURES.
@@ -173,11 +232,12 @@ KEYS: Final[Mapping[str, str]] = {
     "queries": "people who are asked about, at most",
     "seed": "of the first split",
     "figures.FIGURE.mean": "mean over splits; null: there is no such thing, or not in every split",
-    "figures.FIGURE.error": "its standard error; null with one split",
+    "figures.FIGURE.error": "its standard error: the larger of that between splits and of what "
+    "the people asked leave",
     "goals.linkage": "the bound on linkage.recall, naming.recall and spies.linked",
-    "goals.auc": "… on every membership figure but the model's",
+    "goals.auc": "… on every membership and joined figure but the model's",
     "goals.exposed": "… on content.users",
-    "goals.hr": "… on hit_ratio.attack and hit_ratio.flood",
+    "goals.hr": "… on hit_ratio.attack, .flood and .audience",
     "goals.accuracy": "the least accuracy.kept",
     "missed": "a line for each goal that is missed",
 }

@@ -26,6 +26,8 @@ from common.wire.sealing import OwnRow, device_key
 from server.model_store import ModelStore
 from server.preparing import trained
 from server.recommending.recommender import Recommender
+from server.training.methods import Private
+from server.training.private import mu_of
 from server.training.train import TrainingSettings
 from server.versions.folder import describe
 from server.workers.frames import Status
@@ -65,7 +67,9 @@ class RowsRelease:
         answering = Recommender(stored, ratings, real, cache=accounts.neighbor_cache)
         settings = capped(self.settings, answering.neighbors)
         secret = stream(seed, "device secret").bytes(32)
-        return RowsVersion(accounts, answering, settings, secret)
+        method = training.robust
+        private = mu_of(method.epsilon, method.delta) if isinstance(method, Private) else None
+        return RowsVersion(accounts, answering, settings, secret, private)
 
 
 @final
@@ -80,8 +84,9 @@ class RowsVersion:
         answering: Recommender,
         settings: VicinalSettings,
         secret: bytes,
+        model_mu: float | None,
     ) -> None:
-        self.answering, self.settings = answering, settings
+        self.answering, self.settings, self.model_mu = answering, settings, model_mu
         self._accounts, self._secret = accounts, secret
         self._description: Description = describe(
             accounts, presets={_PRESET: settings}, watched=(), list_length=_LIST_LENGTH
@@ -104,6 +109,12 @@ class RowsVersion:
 
     def read_book(self, data: bytes) -> Seen:
         raise InputError("rows have no book")
+
+    def read_list(self, data: bytes) -> None:
+        raise InputError("rows have no book")
+
+    def book_of(self, _ratings: RatingMatrix) -> None:
+        return None
 
     def package(self, account: int) -> bytes:
         """Raises InputError with the worker's own words where it refuses."""

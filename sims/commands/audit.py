@@ -36,6 +36,15 @@ def audit(
     min_support: options.MinSupportOption = None,
     neighbors_by: options.NeighborsByOption = None,
     assume_fakes: options.AssumeFakesOption = None,
+    train_privacy: Annotated[
+        float | None,
+        typer.Option(
+            "--train-privacy",
+            min=0.01,
+            max=1e4,
+            help="Train mf with an item table of this ε, at δ = 1e-5; its noise is no secret here.",
+        ),
+    ] = None,
     attack: options.AttackOption = "mixrand",
     known: Annotated[
         int, typer.Option("--known", min=1, help="Ratings of a person that the attacker knows.")
@@ -104,6 +113,7 @@ def audit(
         "--min-support": min_support,
         "--neighbors-by": neighbors_by,
         "--assume-fakes": assume_fakes,
+        "--train-privacy": train_privacy,
     }
     settings = preset_named(
         preset,
@@ -125,7 +135,7 @@ def audit(
     with ModelStore(store) as models, shown() as progress:
         splits_found = audited(
             plan,
-            _release(release, dataset, model, preset, settings, models),
+            _release(release, dataset, model, preset, settings, models, train_privacy),
             _release("rows", dataset, model, "vicinal", usual, models),
             loaded,
             progress=progress,
@@ -160,10 +170,15 @@ def _release(
     preset: str,
     settings: "VicinalSettings",
     store: "ModelStore",
+    epsilon: float | None = None,
 ) -> "Release":
-    """Raises InputError for an unknown name, and for a model that is not trained here."""
+    """Raises InputError for an unknown name, and for a model that is not trained here.
+
+    epsilon  of a private training, in place of the preset's own
+    """
     from common.vicinal.book import release_named
-    from server.training.train import TrainingSettings
+    from server.training.methods import Private
+    from server.training.train import TrainingSettings, require_trainable
     from sims.audit.book import BookRelease
     from sims.audit.rows import RowsRelease
     from sims.evaluation.defenses import RVD, defense_named
@@ -172,6 +187,9 @@ def _release(
     asked = release_named(name)
     require_parameters(model)
     robust = defense_named(RVD, model=model, preset=preset).robust
+    if epsilon is not None:
+        robust = Private(epsilon=epsilon)
+        require_trainable(model, robust)
     training = TrainingSettings.on(dataset, model=model, robust=robust)
     rows = RowsRelease(training, settings, store)
     return rows if asked == "rows" else BookRelease(rows)

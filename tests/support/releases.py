@@ -62,7 +62,7 @@ class Popular:
 class BookVersion:
     """A version of a book, or of nothing at all; nobody asks for packages."""
 
-    settings, mu = SETTINGS, None
+    settings, mu, model_mu = SETTINGS, None, None
 
     def __init__(self, ratings: RatingMatrix, real: int, book: Book | None) -> None:
         self.ratings, self._book = ratings, book
@@ -80,6 +80,12 @@ class BookVersion:
     def read_book(self, data: bytes) -> Seen:
         assert self._book is not None
         return self._book(self.ratings)
+
+    def read_list(self, data: bytes) -> None:
+        return None
+
+    def book_of(self, ratings: RatingMatrix) -> None:
+        return None
 
     def package(self, account: int) -> bytes | None:
         return None
@@ -112,7 +118,7 @@ class BookRelease:
 class PlainVersion:
     """Every account's package has everybody's profile, in order, sealed from nobody."""
 
-    settings, mu = SETTINGS, None
+    settings, mu, model_mu = SETTINGS, None, None
 
     def __init__(self, ratings: RatingMatrix, real: int) -> None:
         self.ratings, self.answering = ratings, Popular(ratings, real)
@@ -128,6 +134,12 @@ class PlainVersion:
 
     def read_book(self, data: bytes) -> Seen:
         raise NotImplementedError
+
+    def read_list(self, data: bytes) -> None:
+        return None
+
+    def book_of(self, ratings: RatingMatrix) -> None:
+        return None
 
     def package(self, account: int) -> bytes | None:
         return b"all"

@@ -29,9 +29,10 @@ from server.model_store import ModelStore
 from server.recommending.book import (
     BookRecommender,
     BookSettings,
-    capped_counts,
     item_book,
+    life_mu,
     noise,
+    weighed_counts,
 )
 from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings, train
@@ -96,40 +97,52 @@ def test_a_book_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 10**6), cap=st.integers(1, 12))
-def test_a_cap_takes_so_many_of_every_account_and_moves_no_other(seed: int, cap: int) -> None:
+def test_no_account_moves_the_counts_by_more_than_the_root_of_the_cap(seed: int, cap: int) -> None:
     ratings = synthetic(15, 25, seed=seed)
-    counts = capped_counts(ratings, cap, KEY)
-    lengths = np.diff(ratings.indptr)
-    assert counts.sum() == np.minimum(lengths, cap).sum()
-    assert (counts <= ratings.item_counts()).all()
-    # An account that is gone, whoever it was, moved each count by one, and `cap` of them.
-    fewer = capped_counts(ratings.rows(np.arange(14)), cap, KEY)
-    moved = counts - fewer
-    assert set(moved.tolist()) <= {0, 1}
-    assert moved.sum() == min(lengths[14], cap)
+    counts = weighed_counts(ratings, cap)
+    table = ratings.dense() > 0
+    weights = np.minimum(1, np.sqrt(cap / np.maximum(table.sum(axis=1), 1)))
+    np.testing.assert_allclose(counts, (table * weights[:, None]).sum(axis=0))
+    # An account that is gone, whoever it was, or that rates nothing any more.
+    moved = counts - weighed_counts(ratings.rows(np.arange(14)), cap)
+    assert (moved >= -1e-12).all() and moved.max(initial=0) <= 1 + 1e-12
+    assert (moved**2).sum() <= cap * (1 + 1e-9)
 
 
-def test_noise_is_sticky_and_normal() -> None:
-    counts = np.arange(4000) % 50
+def test_the_same_counts_have_the_same_noise_and_others_have_another() -> None:
+    counts = (np.arange(4000) % 50).astype(np.float64)
     first = noise(counts, 12.0, KEY)
-    np.testing.assert_array_equal(first, noise(counts, 12.0, KEY))
+    np.testing.assert_array_equal(first, noise(counts + 1e-13, 12.0, KEY))
+    assert abs(first.mean()) < 4 * 12 / np.sqrt(4000)
+    assert abs(first.std() - 12) < 0.6
+    assert (first != noise(counts, 12.0, b"other")).all()
     changed = counts.copy()
     changed[7] += 1
     again = noise(changed, 12.0, KEY)
-    assert np.flatnonzero(first != again).tolist() == [7]
-    assert (first != noise(counts, 12.0, b"other")).all()
-    assert abs(first.mean()) < 4 * 12 / np.sqrt(4000)
-    assert abs(first.std() - 12) < 0.6
+    # Of all items: which count it was is not told.
+    assert (first != again).all()
+    assert abs(np.corrcoef(first, again)[0, 1]) < 0.07
 
 
-def test_fakes_alone_seldom_get_an_item_in() -> None:
-    """200 items that every assumed fake rated, and nobody else: beyond f + σ is one in six."""
+@given(fakes=st.integers(1, 10**6))
+def test_no_book_has_more_than_its_mu_and_of_many_accounts_less(fakes: int) -> None:
+    how, more = BookSettings.of(fakes), BookSettings.of(2 * fakes)
+    assert how.cap**0.5 / how.sigma <= 0.3 + 1e-9
+    assert more.sigma >= how.sigma and more.cap == how.cap
+    assert life_mu(0.4, 9) == pytest.approx(1.2)
+
+
+def test_fakes_alone_get_half_of_their_items_in_and_fewer_with_a_margin() -> None:
+    """200 items that every assumed fake rated, and nobody else."""
     fakes = from_rows([range(200)] * 30, item_count=200)
     real = from_rows([[]] * 970, item_count=200)
     how = replace(ASSUMED, assumed_fakes=0.03)
-    book = item_book(real.stack(fakes), how, KEY)
-    assert (book.cap, book.threshold) == (155, 45)
-    assert len(book.items) < 70
+    everybody = real.stack(fakes)
+    book = item_book(everybody, how, KEY, how=BookSettings(200, 25.0))
+    assert book.threshold == 30 and 70 < len(book.items) < 130
+    book = item_book(everybody, how, KEY, how=BookSettings(200, 25.0, margin=1.0))
+    # Beyond a standard deviation is one in six.
+    assert book.threshold == 55 and len(book.items) < 60
 
 
 @pytest.mark.parametrize("name", ["mf", "nsvd", "autorec", "cdae"])

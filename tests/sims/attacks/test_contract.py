@@ -39,6 +39,7 @@ UNDEFENDED = {
     "covering": 0.9,
     "avgpop": 0.9,
     "group": 0.8,
+    "flood": 0.8,
     "split": 0.9,
     "unattack": 0.9,
     "gcoattack": 0.9,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
 from sims.attacks import make_profiles
@@ -68,6 +69,27 @@ def test_a_group_is_its_center_and_those_nearest_to_it() -> None:
     means = np.array([table[table[:, item] > 0, item].mean() for item in chosen])
     row = made.ratings.dense()[0, chosen] * 5
     assert np.abs(row - means).max() <= 0.5 + 1e-6
+
+
+def test_a_flood_is_near_every_user_of_one_neighborhood_and_no_copy() -> None:
+    real = synthetic(300, 120, seed=1)
+    made = make_profiles("flood", real, seed=3, options={"around": 9, "exchanged": 0.2})
+    assert len(made.audience) == 9 == made.ratings.user_count
+    table, fakes = real.dense() > 0, made.ratings.dense() > 0
+    targets = list(made.targets)
+    table[:, targets] = fakes[:, targets] = False
+    shared = fakes @ table.T.astype(np.float64)
+    cosines = shared / np.sqrt(fakes.sum(1)[:, None] * np.maximum(table.sum(1), 1))
+    # The nearest real user of each is one of the neighborhood, a different one each.
+    nearest = cosines.argmax(axis=1)
+    assert set(nearest.tolist()) == set(made.audience)
+    assert (cosines.max(axis=1) < 0.999).all() and (cosines.max(axis=1) > 0.7).all()
+    whole = make_profiles("flood", real, seed=3, options={"around": 9, "exchanged": 0.0})
+    exact = (whole.ratings.dense() > 0) & ~np.isin(np.arange(120), targets)
+    rows = [row for row in exact if (table == row).all(axis=1).any()]
+    assert rows  # of users who fit the budget
+    with pytest.raises(InputError, match="exchanged=2"):
+        make_profiles("flood", real, seed=3, options={"exchanged": 2.0})
 
 
 def test_an_audience_is_of_the_real_users_whatever_the_attacker_knows() -> None:

@@ -5,11 +5,13 @@ import pytest
 
 from common.errors import InputError
 from server.data.datasets import load_dataset
-from sims.audit.audit import Figures, Plan, audited, spies
+from sims.audit.audit import Plan, audited, spies
 from sims.audit.goals import Estimate, Goals, estimates
 from sims.audit.knowledge import Knowledge
+from sims.audit.membership import auc
 from sims.audit.release import Release
 from sims.audit.report import FIGURES
+from sims.audit.sampled import Figures, Sampled, area, share
 from sims.evaluation.experiment import Experiment
 from tests.support.ratings import from_table
 from tests.support.releases import BookRelease, PlainRelease, cells, whole
@@ -30,7 +32,8 @@ def test_a_release_of_nothing_gives_nothing_away() -> None:
         assert found[name] == 0, name
     for name in ("content.rows", "accounts.reached", "rank.rows", "rank.sums"):
         assert found[name] == 0, name
-    assert all(found[name] is None for name in found if name.startswith("membership."))
+    guesses = [name for name in found if name.startswith(("membership.", "joined.", "informed."))]
+    assert len(guesses) > 10 and all(found[name] is None for name in guesses)
     assert found["accounts.to_10"] is None and found["mu"] is None
     # 60 members and 40 others, ten guesses each.
     assert found["attributes.all"] == pytest.approx(0, abs=0.12)
@@ -86,6 +89,18 @@ def test_errors_are_over_splits() -> None:
     found = estimates([{"a": 1.0, "b": None}, {"a": 3.0, "b": 1.0}])
     assert found["a"] == Estimate(2.0, 1.0) and found["b"] == Estimate(None, None)
     assert estimates([{"a": 1.0}])["a"] == Estimate(1.0, None)
+    # Splits that agree by luck are no surer than the people who were asked.
+    lucky = estimates([{"a": share(0.5, 100)}, {"a": share(0.5, 100)}])["a"]
+    assert lucky.error == pytest.approx(0.05 / np.sqrt(2))
+    assert estimates([{"a": share(0.5, 100)}])["a"].error == 0.05
+    assert estimates([{"a": Sampled(0.0, 0.1)}, {"a": Sampled(1.0, 0.1)}])["a"].error == 0.5
+
+
+def test_the_error_of_an_area_is_that_of_drawn_people() -> None:
+    rng = np.random.default_rng(0)
+    areas = [auc(rng.normal(0.5, 1, 40), rng.normal(0, 1, 60)) for _ in range(2000)]
+    expected = area(float(np.mean(areas)), 40, 60).error
+    assert np.std(areas) == pytest.approx(expected, rel=0.1)
 
 
 def test_each_missed_goal_is_a_line() -> None:
@@ -95,7 +110,7 @@ def test_each_missed_goal_is_a_line() -> None:
         "naming.recall": "missed --max-linkage 0.01: naming.recall is 0.600",
         "membership.all.whitened": "missed --max-auc 0.55: membership.all.whitened is 0.600",
         "content.users": "missed --max-exposed 0.01: content.users is 0.600",
-        "hit_ratio.flood": "missed --max-hr 0.05: hit_ratio.flood is 0.600",
+        "hit_ratio.audience": "missed --max-hr 0.05: hit_ratio.audience is 0.600",
         "accuracy.kept": "missed --min-accuracy 0.9: accuracy.kept is 0.600",
     }
     for name, line in bad.items():

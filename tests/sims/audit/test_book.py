@@ -35,7 +35,15 @@ def test_what_is_read_is_what_enough_accounts_rated(made: BookVersion) -> None:
     assert len(book.items) > 0
     np.testing.assert_array_equal(seen.open_items, book.listed)
     assert seen.ratings is None and seen.vectors is None and seen.sizes.tolist() == [300]
-    assert made.mu == pytest.approx(0.83)
+    assert made.mu == pytest.approx(0.3)
+    np.testing.assert_array_equal(made.read_list(made.book()).items, book.items)
+
+
+def test_a_book_of_other_ratings_has_the_same_sigma(made: BookVersion) -> None:
+    fewer = made.read_list(made.book_of(RATINGS.rows(np.arange(200))))
+    assert fewer.users == 200 and fewer.sigma == made.answering.book.sigma
+    same = made.read_list(made.book_of(RATINGS))
+    np.testing.assert_array_equal(same.items, made.answering.book.items)
 
 
 def test_nobody_asks(made: BookVersion) -> None:
