@@ -1,6 +1,6 @@
 """Counters and timings of a server, for Prometheus."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Final, final
 
@@ -30,6 +30,8 @@ BUCKETS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.075),
     *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+# By version, preset, and what it is.
+Surveys = Mapping[str, Mapping[str, Mapping[str, float]]]
 # The status of those who are told to come back later.
 REFUSED: Final = "RESOURCE_EXHAUSTED"
 
@@ -120,6 +122,10 @@ class Metrics:
         """
         self.registry.register(_Published(tally, served))
 
+    def watch_surveys(self, surveys: Callable[[], Surveys]) -> None:
+        """Tell at every scrape what looks at the versions that are served found."""
+        self.registry.register(_Surveyed(surveys))
+
     def reported(self, counts: Counts) -> None:
         """A report was counted."""
         for how in ("on_device", "stale", "by_server"):
@@ -193,3 +199,47 @@ class _Published(Collector):
                 accuracy.add_metric(about, sums.counts.accuracy)
         yield ratio
         yield accuracy
+        yield self._sums()
+
+    def _sums(self) -> GaugeMetricFamily:
+        """What the ratios are made of, of all watched items together."""
+        told = GaugeMetricFamily(
+            "vicinal_reported",
+            "Sums of reports as published: reports; eligible and hits of watched items; users and "
+            "user_hits of held-out items.",
+            labels=("version", "preset", "what"),
+        )
+        for about, sums in self._tally.latest.items():
+            if not self._served(about[0]):
+                continue
+            counts = sums.counts
+            for what, value in (
+                ("reports", sums.reports),
+                ("eligible", sum(counts.eligible)),
+                ("hits", sum(counts.hits)),
+                ("users", counts.users),
+                ("user_hits", counts.user_hits),
+            ):
+                told.add_metric((*about, what), value)
+        return told
+
+
+@final
+class _Surveyed(Collector):
+    """What looks at versions found when they were made (server.recommending.survey)."""
+
+    def __init__(self, surveys: Callable[[], Surveys]) -> None:
+        self._surveys = surveys
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        told = GaugeMetricFamily(
+            "vicinal_survey",
+            "Of a sample of users, taken when the version was made: new accounts among all and "
+            "among neighbors, hubs, and lists with and without the defense.",
+            labels=("version", "preset", "what"),
+        )
+        for version, presets in self._surveys().items():
+            for preset, numbers in presets.items():
+                for what, value in numbers.items():
+                    told.add_metric((version, preset, what), value)
+        yield told

@@ -73,6 +73,7 @@ async def serve_front(
     metrics.watch(crew)
     workers = options.guard.limited(crew)
     metrics.watch_tally(tally, versions.serves)
+    metrics.watch_surveys(versions.surveys)
     receipts = Receipts(options.receipt_key, clock=tally.now)
     service = OffloadService(versions, tally, workers, metrics, receipts)
     loopback = is_loopback(options.listening.host)

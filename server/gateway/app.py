@@ -17,6 +17,7 @@ from common.text import one_line
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.service import MAX_TOKEN_LENGTH, TOKEN_SCHEME
+from server.gateway.live import Live
 from server.gateway.models import (
     Health,
     NamedItem,
@@ -76,7 +77,7 @@ def token_of(request: Request) -> str | None:
 Token = Annotated[str | None, Depends(token_of)]
 
 
-def application(upstream: Upstream, origins: Sequence[str] = ()) -> FastAPI:
+def application(upstream: Upstream, live: Live, origins: Sequence[str] = ()) -> FastAPI:
     """The application of one server; `origins` are those whose pages may read answers."""
     app = FastAPI(
         title=TITLE,
@@ -165,6 +166,16 @@ def application(upstream: Upstream, origins: Sequence[str] = ()) -> FastAPI:
             ],
             seen=[VersionSeen(version=name, since=at) for name, at in upstream.known.items()],
         )
+
+    @app.get("/v1/live", responses=REFUSALS, dependencies=[_BEARER])
+    async def live_numbers(token: Token) -> dict[str, Any]:
+        """What the page at / shows: for whoever may read the tally, the operator."""
+
+        def request(now: Description) -> wire.TallyRequest:
+            return wire.TallyRequest(version=now.version, preset=next(iter(now.presets)))
+
+        await upstream.asked("GetTally", request, token)
+        return await live.told()
 
     for path in FILES:
         app.add_api_route(path, _file(path), include_in_schema=False)

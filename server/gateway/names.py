@@ -74,13 +74,17 @@ class NameBook:
         self._fitted: tuple[Stamp, str, str, int, Called] | None = None
 
     def called(self, description: Description) -> Called:
-        """Names that fit what is served. Raises InputError for a file that cannot be read."""
+        """Names that fit what is served, or why there are none."""
         if self._path is None:
             return Called()
-        stamp = self._stamp(self._path)
         about = (description.item_ids, description.user_ids, description.user_count)
-        if self._fitted is None or self._fitted[:4] != (stamp, *about):
-            self._fitted = (stamp, *about, self._fit(self._map(stamp), description))
+        try:
+            stamp = self._stamp(self._path)
+            if self._fitted is None or self._fitted[:4] != (stamp, *about):
+                self._fitted = (stamp, *about, self._fit(self._map(stamp), description))
+        except InputError as error:
+            # Of a file that cannot be read now, and may be soon.
+            return Called(problem=str(error))
         return self._fitted[4]
 
     def _map(self, stamp: Stamp) -> IdMap:

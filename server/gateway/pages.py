@@ -11,6 +11,9 @@ SCRIPT: Final = "text/javascript; charset=utf-8"
 STYLE: Final = "text/css; charset=utf-8"
 # By path: the file, and what it is. There are no others, whatever a path says.
 FILES: Final = {
+    "/": ("live.html", HTML),
+    "/live.js": ("live.js", SCRIPT),
+    "/charts.js": ("charts.js", SCRIPT),
     "/docs": ("docs.html", HTML),
     "/docs.js": ("docs.js", SCRIPT),
     "/page.css": ("page.css", STYLE),

@@ -17,9 +17,10 @@ from common.errors import InputError, VicinalError
 from server.front.doorman import DoorLimits, Doorman
 from server.gateway.app import application
 from server.gateway.connections import Connection
+from server.gateway.live import Live
 from server.gateway.names import NameBook
 from server.gateway.problems import Problem
-from server.gateway.shield import MAX_HEAD_BYTES, Limits, Shield
+from server.gateway.shield import MAX_HEAD_BYTES, Application, Limits, Shield
 from server.gateway.upstream import Upstream
 from server.trust.places import CallLimits
 
@@ -47,6 +48,7 @@ class GatewayOptions:
     calls         requests under way at a time
     peer_bytes    a second, from one address
     call_seconds  that a request may take
+    metrics       the port of the server's metrics on this machine; None: no load is shown
     """
 
     host: str = "127.0.0.1"
@@ -58,6 +60,7 @@ class GatewayOptions:
     calls: CallLimits = field(default_factory=lambda: CallLimits.of(128))
     peer_bytes: float = 1 << 17
     call_seconds: float = 30.0
+    metrics: int | None = None
 
 
 @final
@@ -95,9 +98,11 @@ async def serve_gateway(
             public = not is_loopback(options.host)
             if public:
                 await _require_tokens(upstream)
-            server = _Server(_config(options, upstream, doorman.path, public=public))
+            live = Live(upstream, options.metrics)
+            app = application(upstream, live, options.origins)
+            server = _Server(_config(options, app, doorman.path, public=public))
             running = asyncio.create_task(server.serve())
-            tasks = [asyncio.create_task(upstream.kept_fresh())]
+            tasks = [asyncio.create_task(each) for each in (upstream.kept_fresh(), live.kept())]
             if public:
                 tasks.append(asyncio.create_task(_probed(upstream, stopped)))
             while not server.started and not running.done():
@@ -120,7 +125,7 @@ async def serve_gateway(
 
 
 def _config(
-    options: GatewayOptions, upstream: Upstream, path: Path, *, public: bool
+    options: GatewayOptions, app: Application, path: Path, *, public: bool
 ) -> uvicorn.Config:
     # uvicorn says every request that is none in the log: anybody could fill it.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -128,7 +133,7 @@ def _config(
     limits = Limits(options.calls, options.call_seconds + 1.0, hosts)
     certificate, key = options.tls or (None, None)
     return uvicorn.Config(
-        Shield(application(upstream, options.origins), limits),
+        Shield(app, limits),
         uds=str(path),
         http=Connection,
         ws="none",

@@ -7,8 +7,8 @@ many newer ones there are; it is refused once its grace period is over.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, final
 
@@ -31,6 +31,7 @@ from server.versions.folder import (
     make_current,
     read_description,
     read_edition,
+    read_survey,
 )
 
 GRACE_SECONDS: Final = 600.0
@@ -60,6 +61,7 @@ class Served:
     users     real users who can be asked for: those of the description, and who came later
     until     when its grace period ends, on the catalog's clock; None while it is current
     eligible  per watched item, the real users who have not rated it
+    survey    by preset, what a look at it found (server.recommending.survey); empty: none was taken
     """
 
     description: Description
@@ -67,6 +69,7 @@ class Served:
     message: wire.Description
     users: int
     until: float | None = None
+    survey: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @final
@@ -134,6 +137,11 @@ class Catalog:
             return False
         return True
 
+    def surveys(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
+        """What looks at the versions that are answered for found; from any thread."""
+        served = list(self._served.items())
+        return {version: each.survey for version, each in served if self.serves(version)}
+
     def expire(self) -> None:
         """Drop what is past its grace period, and the oldest when there are too many."""
         now = self._clock()
@@ -183,7 +191,8 @@ class Catalog:
         description, _ = read_description(self._folder, version)
         edition = read_edition(self._folder, version)
         message = description_to_wire(description)
-        served = Served(description, edition.eligible, message, edition.users)
+        survey = read_survey(self._folder, version)
+        served = Served(description, edition.eligible, message, edition.users, survey=survey)
         # Last, so that the order is that of publication.
         self._served.pop(version, None)
         self._served[version] = served

@@ -5,6 +5,7 @@
     FOLDER/DIGEST/server.safetensors   user parameters and training ratings
     FOLDER/DIGEST/description          the protobuf message that devices get too
     FOLDER/DIGEST/eligible             JSON: per watched item, users who have not rated it
+    FOLDER/DIGEST/survey               JSON: by preset, what a look at the version found; or absent
     FOLDER/DIGEST/edition              JSON: of the server's file with users who came later
     FOLDER/DIGEST/server-N.safetensors that file: N grows, and the last two are there
     FOLDER/DIGEST/devices.key          the secret of which users' devices have a key each
@@ -48,6 +49,7 @@ PUBLICATION_FILE: Final = "publication"
 DESCRIPTION_FILE: Final = "description"
 ELIGIBLE_FILE: Final = "eligible"
 FORMS_FOLDER: Final = "forms"
+SURVEY_FILE: Final = "survey"
 NOTES_FILE: Final = "notes"
 EDITION_FILE: Final = "edition"
 
@@ -178,6 +180,20 @@ def write_version(
     eligible = eligible_users(recommender, description.watched)
     write_file(own / ELIGIBLE_FILE, json.dumps(eligible).encode())
     write_file(own / DESCRIPTION_FILE, description_to_wire(description).SerializeToString())
+
+
+def read_survey(folder: Path, version: str) -> dict[str, dict[str, float]]:
+    """By preset, numbers by name; empty where no look was taken. Raises InputError."""
+    try:
+        told = json.loads((folder / version / SURVEY_FILE).read_bytes())
+        return {
+            str(preset): {str(name): float(value) for name, value in numbers.items()}
+            for preset, numbers in told.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: version {version[:12]} cannot be read ({error})") from error
 
 
 def make_current(folder: Path, version: str) -> None:

@@ -108,6 +108,17 @@ def gateway(
         float,
         typer.Option("--call-seconds", min=0.1, help="Seconds after which a request is ended."),
     ] = 30.0,
+    server_metrics: Annotated[
+        int | None,
+        typer.Option(
+            "--server-metrics",
+            min=1,
+            max=65535,
+            help="The server's --metrics-port on this machine, for the page at /; default: the "
+            "page shows versions alone.",
+            metavar="PORT",
+        ),
+    ] = None,
 ) -> None:
     """Answer HTTP requests with what a server recommends: for browsers and other thin clients.
 
@@ -133,4 +144,5 @@ def gateway(
         calls=CallLimits.of(max_calls, peer_calls),
         peer_bytes=peer_bytes,
         call_seconds=call_seconds,
+        metrics=server_metrics,
     )

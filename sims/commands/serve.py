@@ -100,6 +100,17 @@ def serve(
             help="Serve Prometheus metrics on 127.0.0.1; 0 picks a free port.",
         ),
     ] = None,
+    survey: Annotated[
+        int | None,
+        typer.Option(
+            "--survey",
+            min=0,
+            help="Look at each new version with so many users: who their neighbors are, and lists "
+            "with and without the defense; for the metrics. Default: 100 with --metrics-port, "
+            "else 0.",
+            metavar="N",
+        ),
+    ] = None,
     tls_certificate: Annotated[
         Path | None,
         typer.Option(
@@ -286,6 +297,7 @@ def serve(
             device_ratings,
             presets=None if presets is None else [name.strip() for name in presets.split(",")],
             retrained=retrain_every is not None,
+            survey=(0 if metrics_port is None else 100) if survey is None else survey,
         ).write(opened.serving(), opened)
 
     with ModelStore(store) as opened:

@@ -42,6 +42,7 @@ def listen(
     calls: CallLimits,
     peer_bytes: float,
     call_seconds: float,
+    metrics: int | None,
 ) -> None:
     """Answer until SIGTERM or SIGINT. Raises InputError, VicinalError."""
     for origin in origins:
@@ -60,6 +61,7 @@ def listen(
         calls=calls,
         peer_bytes=peer_bytes,
         call_seconds=call_seconds,
+        metrics=metrics,
     )
 
     def listening(given: int) -> None:

@@ -31,6 +31,7 @@ from sims.evaluation.study import Study
 from sims.progress import shown
 from sims.serving.ratings import load_ratings
 from sims.serving.retraining import REFRESH, Spec, files_of, write_spec
+from sims.serving.surveying import look
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Serving:
     device_ratings   folder for what the users' devices know
     presets          what devices may ask for; None: the preset that the study names
     retrained        whether new versions are to be trained again and again
+    survey           of how many users each version is looked at; 0: none (sims.serving.surveying)
     """
 
     study: Study
@@ -51,6 +53,7 @@ class Serving:
     device_ratings: Path | None
     presets: Sequence[str] | None = None
     retrained: bool = False
+    survey: int = 0
 
     def write(self, folder: Path, store: ModelStore) -> None:
         """Train, or take the model from the store, and write the folder.
@@ -99,8 +102,12 @@ class Serving:
                 search=search,
                 progress=partial(progress, "train"),
             )
+            if self.survey:
+                look(folder, recommender, local, most=self.survey, progress=progress)
         training = fresh if cold else None
-        again = Spec(experiment, store.folder, self.hold_out, self.device_ratings, training)
+        again = Spec(
+            experiment, store.folder, self.hold_out, self.device_ratings, training, self.survey
+        )
         command = write_spec(folder, again)
         notes = {
             "neighbors": [

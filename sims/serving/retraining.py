@@ -34,9 +34,11 @@ from server.versions.folder import (
     next_publication,
     read_description,
     read_edition,
+    read_serving,
 )
 from sims.evaluation.experiment import Experiment, not_attacked
 from sims.serving.ratings import load_ratings
+from sims.serving.surveying import look
 
 SPEC_FILE: Final = "retraining"
 REFRESH: Final = "refresh"
@@ -51,6 +53,7 @@ class Spec:
     store           of the server, which counts what is published
     device_ratings  a folder, whose files are rewritten where ratings have changed
     training        of every new version, anew; None goes on from the version that is served
+    survey          of how many users each version is looked at; 0: none
     """
 
     experiment: Experiment
@@ -58,6 +61,7 @@ class Spec:
     hold_out: bool = False
     device_ratings: Path | None = None
     training: TrainingSettings | None = None
+    survey: int = 0
 
 
 def write_spec(folder: Path, spec: Spec) -> list[str]:
@@ -84,6 +88,7 @@ def read_spec(folder: Path) -> Spec:
         table["hold_out"],
         None if path is None else Path(path),
         training,
+        table["survey"],
     )
 
 
@@ -106,6 +111,9 @@ def retrain(folder: Path) -> str:
         training=spec.training,
         publication=next_publication(spec.store),
     )
+    if spec.survey and version != description.version:
+        recommender, _ = read_serving(folder, version)
+        look(folder, recommender, local, most=spec.survey, before=description.user_count)
     if spec.device_ratings is not None:
         secret = deployed_secret(folder / version)
         write_device_files(spec.device_ratings, local.with_keys(secret))

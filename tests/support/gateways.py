@@ -20,7 +20,14 @@ from tests.support.serving import Endpoint
 
 KEYS = TokenKeys({"a": secrets.token_hex(32)})
 OWN = KEYS.token(range(10), days=1)
-HOSTILE = '<img src=x onerror="alert(1)">'
+HOSTILE = '<img src=x onerror="window.hacked=1">'
+HOSTILE_ID = '"><script>window.hacked=1</script>'
+# Items 3 and 17 are watched.
+ITEM_IDS = tuple(HOSTILE_ID if index == 17 else f"b{index}" for index in range(ITEMS))
+TITLES = tuple(
+    HOSTILE if index == 3 else f"Title {index}" if index < ITEMS - 1 else None
+    for index in range(ITEMS)
+)
 ROOT = Path(__file__).resolve().parents[2]
 # Sets names of modules first, so that a test of a limit does not have to wait for it.
 _RUN = """
@@ -156,19 +163,17 @@ class Pair:
 
 
 def write_ids(path: Path, users: int = USERS) -> Path:
-    items = Names(
-        tuple(f"b{index}" for index in range(ITEMS)),
-        (HOSTILE, *(f"Title {index}" for index in range(1, ITEMS - 1)), None),
-    )
-    named = Names(tuple(f"u/{index}" for index in range(users)))
-    path.write_text(map_csv(items, ITEMS, named, users))
+    """A map of named(), with titles; one of them, and one of the ids, would like to be markup."""
+    items = Names(ITEM_IDS, TITLES)
+    people = Names(tuple(f"u/{index}" for index in range(users)))
+    path.write_text(map_csv(items, ITEMS, people, users))
     return path
 
 
 def named(scene: Scene) -> Scene:
     """The same with ids, so that maps of them fit."""
     ratings = scene.recommender.ratings
-    object.__setattr__(ratings, "item_ids", tuple(f"b{index}" for index in range(ITEMS)))
+    object.__setattr__(ratings, "item_ids", ITEM_IDS)
     fakes = ratings.user_count - USERS
     users = (*(f"u/{index}" for index in range(USERS)), *(f"fake{n}" for n in range(fakes)))
     object.__setattr__(ratings, "user_ids", users)

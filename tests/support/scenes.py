@@ -110,26 +110,10 @@ def make_scene(
         item_count=items,
         scale=SCALE,
     )
-    user_parameters = {"user_embedding": _table(rng, USERS + FAKES)}
-    manifest = Manifest(
-        model="mf",
-        users=USERS + FAKES,
-        items=items,
-        width=WIDTH,
-        minimum=1.0,
-        maximum=5.0,
-        step=1.0,
-        training_digest="0" * 64,
-        user_digest=tables_digest(user_parameters),
+    name = f"model-{seed}{'' if like is None else '-near'}.safetensors"
+    recommender, data = recommender_of(
+        folder / name, ratings, USERS, rng, changed=0 if like is None else 3
     )
-    table = _table(rng, items)
-    if like is not None:
-        table[:3] *= 1.01
-    data = encode_version(manifest, {"item_embedding": table})
-    path = folder / f"model-{seed}{'' if like is None else '-near'}.safetensors"
-    path.write_bytes(data)
-    version = decode_version(data, expected_digest=version_digest(data))
-    recommender = Recommender(StoredModel(version, user_parameters, path), ratings, USERS)
     held_out = np.array(
         [rng.choice(np.flatnonzero(~rated[user])) for user in range(USERS)], dtype=np.int32
     )
@@ -137,6 +121,33 @@ def make_scene(
     liked = (rng.random(USERS) < 0.5) & (held_out >= 0)
     local = LocalRatings(ratings.rows(np.arange(USERS)), held_out, liked).with_keys(SECRET)
     return Scene(recommender, data, local)
+
+
+def recommender_of(
+    path: Path, ratings: RatingMatrix, users: int, rng: np.random.Generator, *, changed: int = 0
+) -> tuple[Recommender, bytes]:
+    """A random model of some ratings, and its bytes, which are at `path`.
+
+    changed  rows of its table that are a little larger
+    """
+    user_parameters = {"user_embedding": _table(rng, ratings.user_count)}
+    manifest = Manifest(
+        model="mf",
+        users=ratings.user_count,
+        items=ratings.item_count,
+        width=WIDTH,
+        minimum=1.0,
+        maximum=5.0,
+        step=1.0,
+        training_digest="0" * 64,
+        user_digest=tables_digest(user_parameters),
+    )
+    table = _table(rng, ratings.item_count)
+    table[:changed] *= 1.01
+    data = encode_version(manifest, {"item_embedding": table})
+    path.write_bytes(data)
+    version = decode_version(data, expected_digest=version_digest(data))
+    return Recommender(StoredModel(version, user_parameters, path), ratings, users), data
 
 
 def _table(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """A real gateway process in front of a real gRPC server."""
 
 import secrets
+import socket
 import threading
 from pathlib import Path
 
@@ -9,10 +10,20 @@ import pytest
 
 from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadStub
+from server.gateway.pages import FILES
 from server.trust.tokens import TokenKeys
 from tests.support.gates import bearer
-from tests.support.gateways import HOSTILE, KEYS, OWN, GatewayProcess, Pair, Reply, error, write_ids
-from tests.support.scenes import ITEMS
+from tests.support.gateways import (
+    ITEM_IDS,
+    KEYS,
+    OWN,
+    TITLES,
+    GatewayProcess,
+    Pair,
+    Reply,
+    error,
+    write_ids,
+)
 from tests.support.serving import USERS, Endpoint, Misbehaving, make_scene
 
 
@@ -43,9 +54,8 @@ def test_a_list_by_id_has_ids_and_titles(guarded: Pair) -> None:
     items = reply.json["items"]
     assert reply.json["user"] == {"index": 4, "id": "u/4"}
     assert len(items) == 5 and [item["index"] for item in items] != expected[:5]
-    titles = [HOSTILE, *(f"Title {index}" for index in range(1, ITEMS - 1)), None]
     for item in items:
-        assert item["id"] == f"b{item['index']}" and item["title"] == titles[item["index"]]
+        assert item["id"] == ITEM_IDS[item["index"]] and item["title"] == TITLES[item["index"]]
 
 
 def test_the_server_judges_tokens(guarded: Pair) -> None:
@@ -177,8 +187,9 @@ def test_every_answer_has_the_headers(plain: Pair) -> None:
 
 
 def test_the_pages_load_nothing_from_elsewhere(plain: Pair) -> None:
-    for path in ("/docs", "/docs.js", "/page.css"):
+    for path in FILES:
         text = plain.gateway.ask("GET", path).body.decode()
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, and no address
         assert "http:" not in text and "https:" not in text and "innerHTML" not in text
         assert "//cdn" not in text and "style=" not in text and "onclick" not in text
     paths = plain.gateway.ask("GET", "/openapi.json").json["paths"]
@@ -292,3 +303,24 @@ def test_a_map_that_is_put_right_is_read_again(guarded: Pair, tmp_path: Path) ->
         ids.write_text(good)
         while gateway.recommend("u/8", token=OWN, preset="paper").status == 503:
             pass
+
+
+def test_the_live_numbers_are_the_operators(guarded: Pair) -> None:
+    gateway = guarded.gateway
+    assert error(gateway.ask("GET", "/v1/live")) == (401, "UNAUTHENTICATED")
+    assert error(gateway.ask("GET", "/v1/live", token=OWN)) == (403, "PERMISSION_DENIED")
+    told = gateway.ask("GET", "/v1/live", token=KEYS.operator_token(days=1)).json
+    assert told["metrics"] == "none" and told["points"] == []
+    assert [item["title"] for item in told["watched"]] == [TITLES[3], TITLES[17]]
+
+
+@pytest.mark.slow
+def test_metrics_that_are_away_are_told(plain: Pair, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    limits = {"server.gateway.live.SCRAPE_SECONDS": 0.05}
+    arguments = ("--server-metrics", port)
+    with GatewayProcess(tmp_path, plain.server.address, *arguments, limits=limits) as gateway:
+        while gateway.ask("GET", "/v1/live").json["metrics"] != "away":
+            pass
+        assert gateway.ask("GET", "/v1/health").status == 200
