@@ -3,6 +3,7 @@
 Shapes: U users, I items.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -134,6 +135,8 @@ def _rated(frame: pl.DataFrame, users: pl.Series, column: str, item: str) -> pl.
 
 def parse_lists(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
     """Lines of a user and the items that the user met, with blanks between."""
+    if not options.implicit:
+        raise InputError(f"{name}: lists of items have no ratings: leave out --scale")
     data, notes = as_utf8(data, name, options.encoding)
     users: list[str] = []
     items: list[str] = []
@@ -166,6 +169,6 @@ def parse_lists(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, list[str]]]:
-    for place, line in enumerate(data.decode().split("\n"), start=1):
-        if fields := line.split():
+    for place, line in enumerate(io.BytesIO(data), start=1):
+        if fields := line.decode().split():
             yield place, fields

@@ -22,35 +22,40 @@ def preamble(
     Before it may stand blank lines, comments, and `sep=;` as Excel writes it. Raises InputError.
     """
     start, number, separator = 0, 1, options.separator
-    notes: list[str] = []
+    comments: list[tuple[int, int, str]] = []
     for start, number, line in _lines(data):
         if number <= (options.skip_lines or 0) or not line:
             continue
         stated = re.fullmatch(r'"?sep=(.|\\t)"?', line, re.IGNORECASE) if number == 1 else None
         if stated:
             separator = separator or {"\\t": "\t"}.get(stated[1], stated[1])
-            continue
-        if line.startswith("%%MatrixMarket"):
+        elif line.startswith("%%MatrixMarket"):
             return _matrix_market(data, name, line)
-        if not _COMMENT.match(line):
+        elif _COMMENT.match(line) and (line.startswith(_SURE) or not _is_row(line)):
+            comments = [*comments[-1:], (start, number, line)]
+        else:
             break
-        names = line.lstrip("#%/ ")
-        below = next((text for at, _, text in _lines(data) if at > start and _is_row(text)), "")
-        if _names(names, below):
-            start += data[start:].find(names[:1].encode())
-            break
-        if not line.startswith(_SURE) and _is_row(line):
-            break
-        if not notes:
-            notes.append("lines of comments before the ratings are left out")
     else:
-        start = len(data)
-    return start, number, separator, notes
+        start, line = len(data), ""
+    if line.startswith("#"):
+        below = next((text for at, _, text in _lines(data, start) if at > start and text), "")
+        if names := _names(line, below):
+            return start + data[start:].find(names), number, separator, _left_out(comments)
+    elif comments:
+        at, above, text = comments[-1]
+        if names := _names(text, line):
+            rest = _left_out(comments[:-1])
+            return at + data[at:start].find(names), above, separator, rest
+    return start, number, separator, _left_out(comments)
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
-    """Where each line begins, its number, and what it holds, as far as a sample goes."""
-    start, number = 0, 1
+def _left_out(comments: list[tuple[int, int, str]]) -> list[str]:
+    return ["lines of comments before the ratings are left out"] if comments else []
+
+
+def _lines(data: bytes, start: int = 0) -> Iterator[tuple[int, int, str]]:
+    """Where each line begins, its number from `start`, and what it holds, cut to a sample."""
+    number = 1
     while start < len(data):
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
@@ -60,18 +65,18 @@ def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_row(line: str) -> bool:
-    """Whether something separates fields in a line that is no comment by its first letters."""
-    fields = any(each in line for each in SEPARATORS if each != " ")
-    return bool(line) and not line.startswith(_SURE) and fields
+    """Whether something separates fields in a line."""
+    return any(each in line for each in SEPARATORS if each != " ")
 
 
-def _names(line: str, below: str) -> bool:
-    """Whether a line behind the sign of a comment names the columns of those below."""
+def _names(comment: str, below: str) -> bytes:
+    """What a comment says behind its sign, where that names the columns of the line below."""
+    line = comment.lstrip("#%/ ")
     for each in SEPARATORS:
         fields = cut(line, each)
         if len(fields) == len(cut(below, each)) and len(list(filter(role_of, fields))) > 1:
-            return True
-    return False
+            return line.encode()
+    return b""
 
 
 def _matrix_market(data: bytes, name: str, first: str) -> tuple[int, int, str, list[str]]:

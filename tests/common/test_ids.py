@@ -121,3 +121,12 @@ def test_what_is_no_map_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_title_from_a_file_is_shown_in_a_short_line() -> None:
     shown = Names(("b",), ("x" * 500 + "\x1b[31m\n",)).shown(0)
     assert len(shown) < 60 and "\x1b" not in shown and "\n" not in shown
+
+
+def test_a_file_has_an_id_a_line_and_no_other_end_of_lines(tmp_path: Path) -> None:
+    # What str.splitlines takes for ends of lines may be letters of an id.
+    ids = ["a", "b\u2028c", "d\x85e", "f\x0bg", "id:h", "1-2"]
+    for end in ("\n", "\r\n"):
+        (tmp_path / "ids").write_bytes(end.join([*ids, ""]).encode())
+        named = parse_named("--users", f"@{tmp_path / 'ids'}")
+        assert named == tuple(f"id:{each}" for each in ids)

@@ -18,7 +18,6 @@ from common.errors import InputError
 from server.data.databases import table_of, without_secrets
 from server.data.datasets import load_dataset
 from server.data.magic import packing_of
-from server.data.reading_options import ReadingOptions
 from tests.support.own_files import ROWS, lines, meant, read, refusal, told
 
 CSV = lines("{u},{i},{r}", "user,item,rating")
@@ -262,4 +261,5 @@ def test_lists_of_items(tmp_path: Path) -> None:
     assert told(found) == dict.fromkeys(meant(), 1.0)
     assert "1 users without items are left out" in found.notes
     assert "no lines of a user" in refusal(tmp_path, "e.txt", b"1\n2\n", format="lightgcn")
-    assert ReadingOptions.of(format="lightgcn").implicit is False
+    text = refusal(tmp_path, "s.txt", data, format="lightgcn", scale="1:5:1")
+    assert "have no ratings: leave out --scale" in text

@@ -92,6 +92,13 @@ def test_an_id_that_begins_as_a_comment_is_an_id(tmp_path: Path, mark: str) -> N
     assert told(read(tmp_path, "r.csv", data)) == meant(user=mark + "E5{u}")
 
 
+def test_many_comments_are_read_once(tmp_path: Path) -> None:
+    # Each of them might name the columns: looking at all others for each would take hours.
+    head = "\n".join(["#a,b,c", *["# user,item,rating"] * 200_000])
+    assert told(read(tmp_path, "r.csv", lines("{u},{i},{r}", head.split("\n", 1)[1]))) == meant()
+    assert told(read(tmp_path, "s.csv", lines("{u},{i},{r}", "#\n" * 200_000 + "#x"))) == meant()
+
+
 def test_lines_above_are_skipped_when_that_is_said(tmp_path: Path) -> None:
     data = lines("{u},{i},{r}", "Export of ratings, all, of them, today", HEADER)
     assert "--skip-lines" in refusal(tmp_path, "r.csv", lines("{u},{i},{r}", "Export", HEADER))
