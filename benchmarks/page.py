@@ -36,7 +36,7 @@ PARTS: Final = (
         "device.install",
     ),
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
-    *("scale.reading", "scale.training", "fleet.messages"),
+    *("scale.reading", "scale.training", "scale.evaluating", "fleet.messages"),
 )
 
 TITLE: Final = """\

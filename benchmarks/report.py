@@ -34,16 +34,20 @@ def run(section: Callable[[bool], Section]) -> None:
         json_file: Annotated[Path | None, typer.Option("--json", help="also write figures")] = None,
     ) -> None:
         limit_threads()
-        made = section(short)
-        sys.stdout.write(made.text.rstrip() + "\n")
-        if json_file is not None:
-            json_file.write_text(json.dumps(made.figures, indent=1), encoding="utf-8")
-        for line in made.missed:
-            sys.stderr.write(f"below its floor: {line}\n")
-        if made.missed:
-            raise typer.Exit(1)
+        show(section(short), json_file)
 
     typer.run(command)
+
+
+def show(made: Section, json_file: Path | None) -> None:
+    """Print a section; ends the command with 1 where it misses a floor."""
+    sys.stdout.write(made.text.rstrip() + "\n")
+    if json_file is not None:
+        json_file.write_text(json.dumps(made.figures, indent=1), encoding="utf-8")
+    for line in made.missed:
+        sys.stderr.write(f"below its floor: {line}\n")
+    if made.missed:
+        raise typer.Exit(1)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:

@@ -97,16 +97,19 @@ class HasDescriptor(Protocol):
         """The number that the system knows it by."""
 
 
-def end_with(parent: HasDescriptor | int) -> None:
+def end_with(parent: HasDescriptor | int, *, first: Callable[[], None] = lambda: None) -> None:
     """End this process at once when the other end of a pipe is closed, however that happens.
 
     parent  the reading end; what is written to it says nothing
+    first   what is left to be done then
     """
 
     def watch() -> None:
         # Not a file object's read, whose lock would outlive the main thread.
         while os.read(parent if isinstance(parent, int) else parent.fileno(), 1024):
             pass
+        with suppress(OSError):
+            first()
         os._exit(1)
 
     threading.Thread(target=watch, name="parent's end", daemon=True).start()

@@ -4,9 +4,9 @@ Shapes: U users, I items, N observed ratings.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -170,6 +170,10 @@ class RatingMatrix:
     @property
     def user_count(self) -> int:
         return len(self.indptr) - 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found anew where it is asked for, which is larger than the ratings."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def __repr__(self) -> str:
         return f"RatingMatrix({self.summary})"

@@ -5,6 +5,7 @@
     STORE/versions/DIGEST/model.safetensors    what devices fetch; its SHA-256 is DIGEST
     STORE/versions/DIGEST/users.safetensors    user parameters, which never leave
     STORE/trained/TRAINING_DIGEST              the DIGEST that a training gave
+    STORE/attacks/KEY.safetensors              fakes of an experiment's attack (sims.attacks.kept)
 
 Every file is written whole under another name first, users before the version and the
 version before the pointer, so that a crash leaves nothing that looks finished.
@@ -167,7 +168,8 @@ class ModelStore:
     def _clear(self) -> None:
         """With the lock, whatever else is here is of a process that was killed."""
         remove_folder(self.folder / SERVING)
-        for folder in (self.folder, self.folder / "trained", *self.folder.glob("versions/*")):
+        kept = (self.folder / name for name in ("trained", "attacks"))
+        for folder in (self.folder, *kept, *self.folder.glob("versions/*")):
             clear_parts(folder)
 
     def save(self, trained: TrainedModel) -> StoredModel:

@@ -53,7 +53,7 @@ class Ease:
         self._rated = incidence(ratings)
         self._by_users = ratings.user_count < ratings.item_count
         if self._by_users:
-            self._inverse = _inverse(self._rated, penalty)
+            self._inverse = _inverse(self._rated, self._rated.T.tocsr(), penalty)
             # xᵢᵀ K xᵢ of every column xᵢ of X.
             within = np.zeros(ratings.item_count)
             for start in range(0, ratings.user_count, USERS_PER_CHUNK):
@@ -62,7 +62,7 @@ class Ease:
                 within += np.asarray(products.sum(axis=0)).ravel()
             self._diagonal = (1 - within) / penalty
         else:
-            self._inverse = _inverse(self._rated.T.tocsr(), penalty)
+            self._inverse = _inverse(self._rated.T.tocsr(), self._rated, penalty)
             self._diagonal = self._inverse.diagonal().copy()
 
     def scores(self, user: int) -> NDArray[np.float32]:
@@ -76,11 +76,13 @@ class Ease:
         return scores
 
 
-def _inverse(rows: csr_array, penalty: float) -> NDArray[np.float64]:
-    """(A Aᵀ + λ)⁻¹ of A's rows, by Cholesky's factor, in the place of the table itself."""
+def _inverse(rows: csr_array, columns: csr_array, penalty: float) -> NDArray[np.float64]:
+    """(A Aᵀ + λ)⁻¹ of A's rows, by Cholesky's factor, in the place of the table itself.
+
+    columns  Aᵀ
+    """
     count = rows.shape[0]
     table = np.empty((count, count))
-    columns = rows.T.tocsr()
     for start in range(0, count, ROWS_PER_CHUNK):
         chunk = slice(start, start + ROWS_PER_CHUNK)
         table[chunk] = (rows[chunk] @ columns).toarray()

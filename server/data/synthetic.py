@@ -4,6 +4,7 @@ Shapes: U users, I items, N ratings, d width of taste.
 """
 
 import zlib
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,24 +86,35 @@ def synthetic(
     user_taste /= np.float32(np.sqrt(TASTE_WIDTH))
     popularity = POPULARITY_SPREAD * rng.standard_normal(items)
     activity = _activity(users, items, rating_count, rng)
-    rows, columns = _choose(user_taste, item_taste, popularity, activity, rng)
-    columns = _rate_every_item(columns, items, rng)
-    liking = np.einsum("nd,nd->n", user_taste[rows], item_taste[columns])
-    stars = (
-        MEAN_RATING
-        + TASTE_IN_RATING * liking
-        + (ITEM_SPREAD * rng.standard_normal(items))[columns]
-        + (USER_SPREAD * rng.standard_normal(users))[rows]
-        + NOISE_SPREAD * rng.standard_normal(len(rows))
-    )
-    return RatingMatrix.from_triples(
-        rows,
-        columns,
-        SCALE.nearest_levels(stars),
-        user_count=users,
-        item_count=items,
-        scale=SCALE,
-    )
+    columns = _choose(user_taste, item_taste, popularity, activity, rng)
+    _rate_every_item(columns, items, rng)
+    indptr = np.concatenate([[0], np.cumsum(activity)])
+    of_items = ITEM_SPREAD * rng.standard_normal(items)
+    of_users = USER_SPREAD * rng.standard_normal(users)
+    levels = np.empty(rating_count, dtype=np.uint8)
+    for first, last in _blocks(indptr):
+        start, end = indptr[first], indptr[last]
+        some = columns[start:end]
+        rows = np.repeat(np.arange(first, last), activity[first:last])
+        liking = np.einsum("nd,nd->n", user_taste[rows], item_taste[some])
+        stars = (
+            MEAN_RATING
+            + TASTE_IN_RATING * liking
+            + of_items[some]
+            + of_users[rows]
+            + NOISE_SPREAD * rng.standard_normal(len(some))
+        )
+        order = np.lexsort((some, rows))
+        columns[start:end] = some[order]
+        levels[start:end] = SCALE.nearest_levels(stars)[order]
+    return RatingMatrix(indptr, columns, levels, items, SCALE)
+
+
+def _blocks(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First and last user of parts of about CHUNK_RATINGS ratings, in whole rows."""
+    targets = np.arange(CHUNK_RATINGS, indptr[-1], CHUNK_RATINGS)
+    edges = np.unique([0, *np.searchsorted(indptr, targets), len(indptr) - 1])
+    return list(pairwise(edges.tolist()))
 
 
 def require_room(users: int, items: int, rating_count: int) -> None:
@@ -188,8 +200,8 @@ def _choose(
     popularity: NDArray[np.float64],
     activity: NDArray[np.int64],
     rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(user, item) pairs [N], users ascending: items drawn without replacement by weight.
+) -> NDArray[np.int32]:
+    """Items of every rating [N], users ascending: drawn without replacement by weight.
 
     The race of exponentials: the n smallest of E_i / w_i, E_i ~ Exp(1), are n draws without
     replacement with weights w_i.
@@ -197,26 +209,24 @@ def _choose(
     users, items = len(user_taste), len(item_taste)
     chunk = max(1, CHUNK_CELLS // items)
     base = popularity.astype(np.float32)
-    chosen = []
+    chosen = np.empty(int(activity.sum()), dtype=np.int32)
+    place = 0
     for start in range(0, users, chunk):
         tastes = user_taste[start : start + chunk]
         times = tastes @ (item_taste.T * np.float32(-TASTE_IN_CHOICE))
         times -= base
         np.exp(times, out=times)
         times *= rng.standard_exponential(times.shape, dtype=np.float32)
-        for row, count in zip(times, activity[start : start + chunk], strict=True):
-            chosen.append(np.argpartition(row, count - 1)[:count])
-    return np.repeat(np.arange(users), activity), np.concatenate(chosen)
+        for row, count in zip(times, activity[start : start + chunk].tolist(), strict=True):
+            chosen[place : place + count] = np.argpartition(row, count - 1)[:count]
+            place += count
+    return chosen
 
 
-def _rate_every_item(
-    columns: NDArray[np.int64], items: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _rate_every_item(columns: NDArray[np.int32], items: int, rng: np.random.Generator) -> None:
     """Hand every unrated item one rating of an item that keeps another, as far as there are any."""
     unrated = np.flatnonzero(np.bincount(columns, minlength=items) == 0)
     spare = np.ones(len(columns), dtype=bool)
     spare[np.unique(columns, return_index=True)[1]] = False
     givers = rng.permutation(np.flatnonzero(spare))[: len(unrated)]
-    result = columns.copy()
-    result[givers] = unrated[: len(givers)]
-    return result
+    columns[givers] = unrated[: len(givers)]

@@ -8,7 +8,6 @@ of threads and on every machine. Threads are as many as there are cores.
 Shapes: U rows that are solved, I rows that are given, N ratings, d embedding width.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from common.processes import core_count
 from server.training.sparse_descent import exactly
 
 Table = NDArray[np.float32]
@@ -52,7 +52,7 @@ def alternated(
     users, items = (
         np.float32(0.01) * rng.random((count, width), dtype=np.float32) for count in shape
     )
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or core_count()) as pool:
         for done in range(rounds):
             _solve(pool, confidence, users, items, regularization)
             _solve(pool, by_items, items, users, regularization)

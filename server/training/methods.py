@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.training.ranking import Ials
+from server.training.ranking import Bpr, Ials, LightGcn, Ranking
 
 # Fake users as a share of the real ones where nobody says otherwise; never what a test injects.
 ASSUMED_FAKES: Final = 0.03
@@ -135,3 +135,12 @@ class Pca(BaseModel):
 Robust = Annotated[
     Apr | Ials | Ltsmf | Private | Rmf | Unrated | Vat | Pca, Field(discriminator="method")
 ]
+
+
+def rounds_of(method: Robust | Ranking | None) -> int | None:
+    """How many rounds or epochs a training has of its own; None: those of the base model."""
+    if isinstance(method, Pca):
+        return rounds_of(method.then)
+    if isinstance(method, Ials | Rmf):
+        return method.rounds
+    return method.epochs if isinstance(method, Bpr | LightGcn) else None

@@ -24,7 +24,7 @@ from server.model_store import Tables, TrainedModel, tables_digest, user_tables
 from server.training.calibration import calibrated
 from server.training.descent import Descent, Progress
 from server.training.fold_in import with_left_out
-from server.training.methods import Pca, Robust, Unrated
+from server.training.methods import Pca, Robust, Unrated, rounds_of
 from server.training.pca import suspects
 from server.training.rankers import RANKERS
 from server.training.ranking import RANKINGS, Ials, Ranking
@@ -150,9 +150,9 @@ def train(
 ) -> TrainedModel:
     """Train on all ratings given; the same arguments give the same parameters.
 
-    `progress` is called with (epochs done, epochs). Raises InputError for an unknown model, for
-    one that cannot be trained robustly or be started warm, VicinalError when the parameters do
-    not stay finite.
+    `progress` is called with (epochs done, epochs), from 0 on. Raises InputError for an unknown
+    model, for one that cannot be trained robustly or be started warm, VicinalError when the
+    parameters do not stay finite.
     """
     model = model_named(SERVED_AS.get(settings.model, settings.model))
     # A sum's order depends on the number of threads, and a version's name on the sum.
@@ -163,6 +163,8 @@ def train(
     if start is not None and (settings.ranking or settings.robust):
         what = settings.robust.method if settings.robust else settings.model
         raise InputError(f"{what} has no warm start: train it anew")
+    if progress is not None:
+        progress(0, rounds_of(settings.robust or settings.ranking) or settings.epochs)
     if isinstance(settings.robust, Pca):
         return _without_suspects(ratings, settings, settings.robust, progress)
     ranking = settings.robust if isinstance(settings.robust, Ials) else settings.ranking

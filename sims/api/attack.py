@@ -16,14 +16,13 @@ from sims.attacks.budget import ATTACK_SIZE, Attack
 from sims.attacks.options import Value
 from sims.attacks.own import own_attack
 from sims.attacks.profiles import Profiles
+from sims.attacks.provenance import made_for_others, of_data
 from sims.evaluation.experiment import (
     FILE_PREFIX,
     NO_ATTACK,
     Experiment,
     attacked,
     check,
-    made_for_others,
-    of_data,
 )
 from sims.evaluation.splits import leave_one_out
 from sims.functions import resolved
@@ -79,7 +78,7 @@ def attack(
         made = attacked(experiment, ratings, attack=function, progress=report)
     assert made is not None
     made_for_others(made, loaded)
-    return of_data(made, loaded, experiment)
+    return made if name.startswith(FILE_PREFIX) else of_data(made, loaded)
 
 
 def named_attack(attack: str | Callable[..., Any]) -> tuple[str, Attack | None]:

@@ -97,6 +97,7 @@ def simulate(
     from common.files import make_folder, write_output
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
+    from sims.attacks.kept import KeptAttacks
     from sims.evaluation.experiment import prepare
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.resources import Resources
@@ -123,7 +124,8 @@ def simulate(
             json_file=json_file,
         )
         return
-    prepared = prepare(cell.experiment)
+    with shown() as progress:
+        prepared = prepare(cell.experiment, kept=KeptAttacks(store), progress=progress)
     asked = cell.defense.settings(cell.settings)
     settings = capped(asked, prepared.user_count)
     if settings.neighbors != asked.neighbors and notes_wanted():

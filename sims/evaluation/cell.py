@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, final
+from typing import Final, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.processes import core_count
 from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings, capped, capped_note
 from server.baselines import UNDEFENDED, BaselineRecommender
 from server.model_store import ModelStore
 from server.recommending.book import BookRecommender
 from server.recommending.recommender import Recommender
+from server.training.alternating import MANY_RATINGS
 from server.training.methods import Robust
 from sims.evaluation.asked import AskedUsers, chosen
 from sims.evaluation.baselines import POPULARITY, USUAL, measure_baseline, refused
@@ -34,6 +36,7 @@ from sims.evaluation.measuring import (
 )
 from sims.evaluation.own_model import OwnModel
 from sims.evaluation.report import Evaluation
+from sims.processes.threads import in_threads
 from sims.progress import Report, quiet
 
 # Conditions under which a cell's defense is at work.
@@ -49,7 +52,7 @@ Memo = MutableMapping[str, Measured]
 class Train(Protocol):
     """Gives the model of the clean or the poisoned ratings, robustly trained or plainly."""
 
-    def __call__(self, *, clean: bool, robust: Robust | None) -> Measurable: ...
+    def __call__(self, *, clean: bool, robust: Robust | None, progress: Report) -> Measurable: ...
 
 
 @dataclass(frozen=True)
@@ -112,26 +115,13 @@ def evaluate_cell(
     """
     asked, cell = cell, cell.capped(prepared)
     users = sample(prepared, cell.users)
-    train = _training(prepared, store, own, progress)
     memo = {} if memo is None else memo
-    run = _Run(cell, prepared, train, measurer, memo)
-    poisoned = run.recommender(clean=False)
-    conditions: list[Condition] = ["clean", "undefended"]
-    start, trained_before, share = time.perf_counter(), run.train_seconds, 0.0
-    if cell.defense.name != NO_DEFENSE:
-        conditions += ["clean_defended", "defended"]
-    if cell.defense.rvd:
-        nearest = run.recommender(clean=False, defended=True).nearest(
-            users, cell.settings.neighbors, cell.settings.neighbors_by
-        )[:, 1:]
-        share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
-    measured = run.measured(conditions, users)
-    trained_since = run.train_seconds - trained_before
-    defend_seconds = time.perf_counter() - start - trained_since
-    beside, left_out = measure_beside(cell, prepared, memo)
+    train = _training(prepared, store, own)
+    models = _measure_models(_Run(cell, prepared, train, measurer, memo, progress), users)
+    beside, left_out = measure_beside(cell, prepared, memo, progress=progress)
     return Evaluation.of(
         prepared,
-        measured,
+        models.measured,
         beside,
         defense=cell.defense.name,
         preset=cell.preset,
@@ -141,9 +131,9 @@ def evaluate_cell(
         + prepared.notes
         + (prepared.training_notes(store) if own is None else own.notes)
         + left_out,
-        fake_neighbor_share=share,
-        train_seconds=run.train_seconds,
-        defend_seconds=defend_seconds,
+        fake_neighbor_share=models.fake_neighbor_share,
+        train_seconds=models.train_seconds,
+        defend_seconds=models.defend_seconds,
     )
 
 
@@ -162,12 +152,12 @@ def measure_clean(
     conditions: list[Condition] = ["clean"]
     if cell.defense.name != NO_DEFENSE:
         conditions.append("clean_defended")
-    train = _training(prepared, store, own, quiet)
-    _Run(cell, prepared, train, measurer, memo).measured(conditions, users)
+    train = _training(prepared, store, own)
+    _Run(cell, prepared, train, measurer, memo, quiet).measured(conditions, users)
 
 
 def measure_beside(
-    cell: Cell, prepared: Prepared, memo: Memo
+    cell: Cell, prepared: Prepared, memo: Memo, *, progress: Report = quiet
 ) -> tuple[dict[str, Measured], tuple[str, ...]]:
     """Popularity and the cell's baselines on the attacked ratings; a line for each left out.
 
@@ -181,12 +171,15 @@ def measure_beside(
     ratings = prepared.poisoned if missing else prepared.split.train
     length = cell.experiment.list_length
     for name in missing:
+        what = f"baseline {name}"
+        progress(what, 0, 1)
         try:
             memo[keys[name]] = measure_baseline(
                 name, ratings, prepared.local, users, watched, length
             )
         except InputError as error:
             left_out.append(refused(name, error))
+        progress(what, 1, 1)
     for name in names:
         if keys[name] in memo:
             found[name] = memo[keys[name]]
@@ -210,15 +203,13 @@ def book_key(seed: int) -> bytes:
     return f"experiment {seed}".encode()
 
 
-def _training(
-    prepared: Prepared, store: ModelStore, own: OwnModel | None, progress: Report
-) -> Train:
+def _training(prepared: Prepared, store: ModelStore, own: OwnModel | None) -> Train:
     """How the models of a cell come about."""
     named = prepared.experiment.model
     if own is None and named not in UNDEFENDED:
-        return partial(prepared.train, store, progress=progress)
+        return partial(prepared.train, store)
 
-    def train(*, clean: bool, robust: Robust | None) -> Measurable:
+    def train(*, clean: bool, robust: Robust | None, progress: Report) -> Measurable:
         assert robust is None  # what Study.cell refuses
         what = f"train {named if own is None else own.name}{' on clean ratings' if clean else ''}"
         progress(what, 0, 1)
@@ -234,6 +225,35 @@ def _training(
     return train
 
 
+class _Measurements(NamedTuple):
+    """Of a cell's models, which are gone before baselines take their memory."""
+
+    measured: dict[Condition, Measured]
+    fake_neighbor_share: float
+    train_seconds: float
+    defend_seconds: float
+
+
+def _measure_models(run: "_Run", users: NDArray[np.int64]) -> _Measurements:
+    """Train and ask."""
+    cell = run.cell
+    conditions: list[Condition] = ["clean", "undefended"]
+    if cell.defense.name != NO_DEFENSE:
+        conditions += ["clean_defended", "defended"]
+    run.train_at_once(conditions)
+    poisoned = run.recommender(clean=False)
+    start, trained_before, share = time.perf_counter(), run.train_seconds, 0.0
+    if cell.defense.rvd:
+        nearest = run.recommender(clean=False, defended=True).nearest(
+            users, cell.settings.neighbors, cell.settings.neighbors_by
+        )[:, 1:]
+        share = float((nearest >= poisoned.user_count).mean()) if nearest.size else 0.0
+    measured = run.measured(conditions, users)
+    trained_since = run.train_seconds - trained_before
+    defend_seconds = time.perf_counter() - start - trained_since
+    return _Measurements(measured, share, run.train_seconds, defend_seconds)
+
+
 @final
 class _Run:
     """One cell's models and measurements, each made when it is first asked for."""
@@ -245,46 +265,74 @@ class _Run:
         train: Train,
         measurer: Measurer,
         memo: Memo,
+        progress: Report,
     ) -> None:
-        self._cell, self._prepared, self._train = cell, prepared, train
-        self._measurer, self._memo = measurer, memo
+        self.cell, self._prepared, self._train = cell, prepared, train
+        self._measurer, self._memo, self._progress = measurer, memo, progress
         self._models: dict[tuple[bool, bool], Measurable] = {}
         self._with_book: dict[bool, BookRecommender] = {}
         self.train_seconds = 0.0
 
     def recommender(self, *, clean: bool, defended: bool = False) -> Measurable:
         """Trained plainly, or as the defense trains."""
-        robust = self._cell.defense.robust if defended else None
+        robust = self.cell.defense.robust if defended else None
         key = clean, robust is not None
         if key not in self._models:
             start = time.perf_counter()
-            self._models[key] = self._train(clean=clean, robust=robust)
+            self._models[key] = self._train(clean=clean, robust=robust, progress=self._progress)
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
-        if not defended or not self._cell.defense.rvd or self._cell.release == "rows":
+        if not defended or not self.cell.defense.rvd or self.cell.release == "rows":
             return self._models[key]
         if clean not in self._with_book:
             model = self._models[key]
             assert isinstance(model, Recommender)  # what Study.cell refuses
-            secret = book_key(self._cell.experiment.seed)
-            self._with_book[clean] = BookRecommender(model, self._cell.settings, secret)
+            secret = book_key(self.cell.experiment.seed)
+            self._with_book[clean] = BookRecommender(model, self.cell.settings, secret)
         return self._with_book[clean]
+
+    def train_at_once(self, conditions: Sequence[Condition]) -> None:
+        """The plainly trained models of the clean and the attacked ratings, on a core each.
+
+        Only of many ratings: a training of one thread takes minutes then, and of fewer it is over
+        before that pays.
+        """
+        many = len(self._prepared.split.train) >= MANY_RATINGS
+        if not many or core_count() < 2 or "clean" not in self._missing(conditions):
+            return
+        start = time.perf_counter()
+
+        def of_clean(report: Report) -> Measurable:
+            return self._train(clean=True, robust=None, progress=report)
+
+        def of_poisoned(report: Report) -> Measurable:
+            return self._train(clean=False, robust=None, progress=report)
+
+        models = in_threads([of_poisoned, of_clean], self._progress)
+        self._models[False, False], self._models[True, False] = models
+        self.train_seconds += time.perf_counter() - start
+
+    def _missing(self, conditions: Sequence[Condition]) -> dict[Condition, str]:
+        """What is not measured yet, with its key in the memo."""
+        watched = self._prepared.watched
+        keys = {name: self.cell.memo_key(name, watched) for name in conditions}
+        return {name: key for name, key in keys.items() if key not in self._memo}
 
     def measured(
         self, conditions: Sequence[Condition], users: NDArray[np.int64]
     ) -> dict[Condition, Measured]:
         watched = self._prepared.watched
-        keys = {name: self._cell.memo_key(name, watched) for name in conditions}
-        missing = [name for name, key in keys.items() if key not in self._memo]
+        keys = {name: self.cell.memo_key(name, watched) for name in conditions}
+        missing = list(self._missing(conditions))
         if missing:
             setup = EvaluationSetup(
                 self._models_of(missing, defended=False),
                 self._prepared.local,
-                self._cell.settings,
+                self.cell.settings,
                 watched,
-                self._cell.experiment.list_length,
+                self.cell.experiment.list_length,
                 self._models_of(missing, defended=True),
-                self._cell.defense.rvd,
+                self.cell.defense.rvd,
             )
             for name, part in self._measurer(setup, missing, users).items():
                 self._memo[keys[name]] = part

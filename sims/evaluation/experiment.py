@@ -3,8 +3,9 @@
 The steps of a study (sims.evaluation.study) before it measures: load, split, attack, train.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from common.ratings import RatingMatrix
 from server.baselines import BASELINES, UNDEFENDED
 from server.data.datasets import Dataset, load_dataset
 from server.data.doubts import Doubt
-from server.data.ids import data_digest, item_indices, items_digest
+from server.data.ids import item_indices
 from server.data.reading_options import ReadingOptions
 from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
@@ -30,8 +31,10 @@ from server.training.methods import Robust
 from server.training.train import TrainingSettings
 from sims.attacks import Attack, attack_named, make_profiles, targets_of
 from sims.attacks.budget import ATTACK_SIZE, least_popular_note
+from sims.attacks.kept import KeptAttacks
 from sims.attacks.options import TARGETS, Value, resolve
 from sims.attacks.profiles import Profiles, read_profiles
+from sims.attacks.provenance import made_for_others, of_data
 from sims.evaluation.splits import Split, leave_one_out, nothing_held_out
 from sims.federated.model import FleetTraining
 from sims.functions import is_function, label
@@ -40,9 +43,6 @@ from sims.terminal import notes_wanted
 
 NO_ATTACK: Final = "none"
 FILE_PREFIX: Final = "file:"
-# Notes of profiles: of which item has which index, and of all that was attacked.
-ITEMS_DIGEST: Final = "items_digest"
-DATA_DIGEST: Final = "data_digest"
 # What --model takes, beside functions in files; baselines have no parameters.
 TRAINED: Final = (*MODELS, *SERVED_AS)
 NAMED: Final = (*TRAINED, *BASELINES)
@@ -117,7 +117,7 @@ class Prepared:
             found += (Doubt("implicit-model", text),)
         return found
 
-    @property
+    @cached_property
     def poisoned(self) -> RatingMatrix:
         """What a server trains on: real users first, then fakes."""
         real = self.split.train
@@ -207,6 +207,7 @@ def prepare(
     attack: Attack | None = None,
     own_model: bool = False,
     hold_out: bool = True,
+    kept: KeptAttacks | None = None,
     progress: Report = quiet,
 ) -> Prepared:
     """Load, split, attack. Raises InputError for anything that does not fit.
@@ -219,6 +220,7 @@ def prepare(
     attack     a function, instead of the attack that the experiment names
     own_model  whether the experiment's model is one's own, and its name only that
     hold_out   whether one rating of every user is withheld, to be found again
+    kept       where the fakes of an attack are taken from, if they are there, and put otherwise
     """
     check(experiment, attack=attack, profiles=profiles, own_model=own_model)
     dataset = load(experiment) if dataset is None else dataset
@@ -233,8 +235,9 @@ def prepare(
             "serve them without --hold-out, or give ratings to hold out with --test FILE"
         )
     if profiles is None:
-        profiles = attacked(experiment, split.train, attack=attack, progress=progress)
-        profiles = profiles and of_data(profiles, dataset, experiment)
+        profiles = attacked(experiment, split.train, attack=attack, kept=kept, progress=progress)
+        if profiles is not None and not experiment.attack.startswith(FILE_PREFIX):
+            profiles = of_data(profiles, dataset)
     doubts = dataset.doubts
     if profiles is not None:
         doubts += made_for_others(profiles, dataset)
@@ -267,32 +270,6 @@ def _indices_of(experiment: Experiment) -> tuple[int, ...] | None:
     return tuple(int(target) for target in experiment.targets)
 
 
-def of_data(profiles: Profiles, dataset: Dataset, experiment: Experiment) -> Profiles:
-    """Made profiles with a note of whose indices they have; those of a file as they are."""
-    if experiment.attack.startswith(FILE_PREFIX):
-        return profiles
-    digests = {
-        ITEMS_DIGEST: items_digest(dataset.ratings),
-        DATA_DIGEST: data_digest(dataset.ratings),
-    }
-    return replace(profiles, notes={**profiles.notes, **digests})
-
-
-def made_for_others(profiles: Profiles, dataset: Dataset) -> tuple[Doubt, ...]:
-    """Raises InputError for profiles whose indices mean other items than those of the data set."""
-    told, items = profiles.notes.get(ITEMS_DIGEST), items_digest(dataset.ratings)
-    if told is not None and told != items:
-        raise InputError(
-            f"these profiles are of other items: their {ITEMS_DIGEST} is {told:.16}, that of "
-            f"{dataset.name} is {items}; make them again with `vicinal attack`"
-        )
-    told, whole = profiles.notes.get(DATA_DIGEST), data_digest(dataset.ratings)
-    if told is None or told == whole:
-        return ()
-    text = f"the profiles were made for other ratings of the same items, data digest {told:.16}"
-    return (Doubt("other-profiles", text),)
-
-
 def _drawn_note(
     experiment: Experiment,
     ratings: RatingMatrix,
@@ -322,11 +299,14 @@ def attacked(
     ratings: RatingMatrix,
     *,
     attack: Attack | None = None,
+    kept: KeptAttacks | None = None,
     progress: Report = quiet,
 ) -> Profiles | None:
     """The profiles of the experiment's attack on some ratings; None without an attack.
 
-    Raises InputError.
+    kept  where they are taken from, if they are there, and put otherwise
+
+    Raises InputError, OSError.
     """
     if attack is None and experiment.attack == NO_ATTACK:
         return None
@@ -334,10 +314,12 @@ def attacked(
         path = Path(experiment.attack.removeprefix(FILE_PREFIX))
         targets = _indices_of(experiment)
         return read_profiles(path, ratings.item_count, ratings.scale, targets=targets)
-    return make_profiles(
+    make: Callable[..., Profiles] = partial(make_profiles, attack=attack)
+    if kept is not None and attack is None:
+        make = kept.made
+    return make(
         experiment.attack,
         ratings,
-        attack=attack,
         seed=experiment.seed,
         targets=_indices_of(experiment),
         attack_size=experiment.attack_size,

@@ -85,15 +85,12 @@ def without(ratings: RatingMatrix, held_out: HeldOut) -> RatingMatrix:
         raise InputError(
             f"held-out items of {len(held_out.items)} users do not fit {ratings.user_count}"
         )
-    taken = ratings.items == held_out.items[ratings.users]
-    if taken.sum() != len(held_out.users):
-        rated = np.zeros(ratings.user_count, dtype=bool)
-        rated[ratings.users[taken]] = True
+    kept = ratings.items != np.repeat(held_out.items, np.diff(ratings.indptr))
+    indptr = np.concatenate([[0], np.cumsum(kept)])[ratings.indptr]
+    if len(ratings) - indptr[-1] != len(held_out.users):
+        rated = np.diff(indptr) < np.diff(ratings.indptr)
         user = held_out.users[~rated[held_out.users]][0]
         raise InputError(f"user {user} has not rated the held-out item {held_out.items[user]}")
-    kept = ~taken
-    indptr = np.zeros(ratings.user_count + 1, dtype=np.int64)
-    np.cumsum(np.bincount(ratings.users[kept], minlength=ratings.user_count), out=indptr[1:])
     return RatingMatrix(
         indptr,
         ratings.items[kept],
@@ -117,9 +114,10 @@ def _random_positions(ratings: RatingMatrix, rng: np.random.Generator) -> NDArra
 
 
 def _hold_out(ratings: RatingMatrix, positions: NDArray[np.int64], kind: str) -> Split:
+    """One position for every user who can spare one."""
     items = np.full(ratings.user_count, -1, dtype=np.int32)
     levels = np.zeros(ratings.user_count, dtype=np.uint8)
-    users = ratings.users[positions]
+    users = np.flatnonzero(_divisible(ratings))
     items[users], levels[users] = ratings.items[positions], ratings.levels[positions]
     held_out = HeldOut(items, levels)
     return Split(without(ratings, held_out), held_out, kind)

@@ -20,6 +20,7 @@ from server.data.reading_options import ReadingOptions
 from server.model_store import ModelStore
 from server.training.methods import ASSUMED_FAKES
 from sims.attacks.budget import ATTACK_SIZE, Attack
+from sims.attacks.kept import KeptAttacks
 from sims.attacks.options import Value
 from sims.attacks.profiles import Profiles
 from sims.evaluation.asked import AskedUsers, asked_users
@@ -208,7 +209,8 @@ def evaluate(
 ) -> Evaluation:
     """Load, split, attack, train, measure, report.
 
-    store      folder of trained models: taken from it where they are there, and kept in it
+    store      folder of trained models and of attacks' fakes: taken from it where they are there,
+               and kept in it
     dataset    ratings at hand, instead of those that study.dataset names
     attack     a function, instead of the attack that study.attack names
     profiles   made before, instead of an attack
@@ -240,6 +242,7 @@ def evaluate(
             dataset=dataset,
             attack=attack,
             own_model=own_model,
+            kept=KeptAttacks(store),
             progress=progress,
         )
         opened = opened or stack.enter_context(ModelStore(store))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from common.processes import Pinned, core_count, end_with
 from common.threads import limit_threads
+from sims.processes.shared import Shared, shared
 
 R = TypeVar("R")
 Call = tuple[Any, ...]
@@ -34,39 +35,51 @@ def in_processes(
     """The results of a function for each of its calls' arguments, in the order of the calls.
 
     processes  at a time; None is one a core
-    start      called in each worker before its first call, with `arguments`
+    start      called in each worker before its first call, with `arguments`, whose arrays are in
+               memory once for all workers
     arrived    called here with each result, in the order in which they come
 
     Raises BrokenProcessPool when a worker dies, and what a call raises.
     """
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        processes or core_count(),
-        mp_context=context,
-        initializer=Pinned(_start_worker),
-        initargs=(reader, start, arguments),
-    )
-    with reader, writer, pool:
-        try:
-            with _interrupts_held():
-                tasks = [_submitted(pool, function, call) for call in calls]
-            for task in _completed(tasks):
-                arrived(task.result())
-            return [task.result() for task in tasks]
-        except BaseException:
-            writer.close()
-            pool.shutdown(cancel_futures=True)
-            raise
+    with reader, writer, shared(arguments) as given:
+        pool = ProcessPoolExecutor(
+            processes or core_count(),
+            mp_context=context,
+            initializer=Pinned(_start_worker),
+            initargs=(reader, start, given),
+        )
+        with pool:
+            return _results(pool, writer, function, calls, arrived)
 
 
-def _start_worker(parent: Connection, start: Callable[..., None] | None, arguments: Call) -> None:
+def _results(
+    pool: ProcessPoolExecutor,
+    writer: Connection,
+    function: Callable[..., R],
+    calls: Sequence[Call],
+    arrived: Callable[[R], None],
+) -> list[R]:
+    try:
+        with _interrupts_held():
+            tasks = [_submitted(pool, function, call) for call in calls]
+        for task in _completed(tasks):
+            arrived(task.result())
+        return [task.result() for task in tasks]
+    except BaseException:
+        writer.close()
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+def _start_worker(parent: Connection, start: Callable[..., None] | None, given: Shared) -> None:
     # A pool asked to shut down lets its workers finish what they were given; one whose parent was
     # killed lets them wait for more forever.
-    end_with(parent)
+    end_with(parent, first=given.remove)
     limit_threads()
     if start is not None:
-        start(*arguments)
+        start(*given.value())
 
 
 def _submitted(pool: ProcessPoolExecutor, function: Callable[..., R], call: Call) -> Future[R]:

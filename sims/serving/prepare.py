@@ -26,6 +26,7 @@ from server.preparing import device_secret, prepare
 from server.recommending.offload import search_named
 from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE
+from sims.attacks.kept import KeptAttacks
 from sims.evaluation.experiment import check, require_parameters
 from sims.evaluation.study import Study
 from sims.progress import shown
@@ -89,7 +90,11 @@ class Serving:
         with shown() as progress:
             ids = ids_file(store.folder, experiment.dataset, experiment.reading)
             source, local = load_ratings(
-                experiment, hold_out=self.hold_out, known=read_ids(ids), progress=progress
+                experiment,
+                hold_out=self.hold_out,
+                known=read_ids(ids),
+                kept=KeptAttacks(store.folder),
+                progress=progress,
             )
             keep_ids(ids, local.train)
             recommender = prepare(

@@ -9,6 +9,7 @@ from client.stores.ratings import LocalRatings
 from common.text import one_line
 from server.data.growth import KnownIds, in_known_order
 from server.preparing import Source, load_source
+from sims.attacks.kept import KeptAttacks
 from sims.attacks.profiles import Profiles
 from sims.evaluation.experiment import NO_ATTACK, Experiment, load, local_ratings, prepare
 from sims.evaluation.splits import nothing_held_out
@@ -22,13 +23,14 @@ def load_ratings(
     *,
     hold_out: bool,
     known: KnownIds | None = None,
+    kept: KeptAttacks | None = None,
     progress: Report = quiet,
 ) -> tuple[Source, LocalRatings]:
     """What the server trains on, and what the users' devices know.
 
     It is the data set as it is, unless an attack or `hold_out` makes it an experiment. Users and
-    items that are `known` keep their indices. An attack is made anew on the ratings as they are; a
-    profiles file stays as it is. Raises InputError.
+    items that are `known` keep their indices. An attack is made anew on the ratings as they are,
+    unless its fakes are `kept`; a profiles file stays as it is. Raises InputError, OSError.
     """
     if experiment.attack == NO_ATTACK and not hold_out:
         source = load_source(
@@ -43,7 +45,7 @@ def load_ratings(
     if experiment.attack == NO_ATTACK:
         experiment = replace(experiment, targets=experiment.targets or ())
     dataset = in_known_order(load(experiment), known)
-    prepared = prepare(experiment, dataset=dataset, hold_out=hold_out, progress=progress)
+    prepared = prepare(experiment, dataset=dataset, hold_out=hold_out, kept=kept, progress=progress)
     about = _in_words(experiment, prepared.profiles, hold_out=hold_out)
     source = Source(
         prepared.poisoned,

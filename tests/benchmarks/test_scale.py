@@ -11,6 +11,10 @@ from benchmarks.page import printed
     [
         ("scale.reading", ["| by user | polars |", "| shuffled | vicinal |"]),
         ("scale.training", ["| mf, one epoch |", "| ials, all 15 rounds |"]),
+        (
+            "scale.evaluating",
+            ["| attack mixrand |", "| recommend |", "| baseline ease |", "| together |"],
+        ),
     ],
 )
 def test_a_section_of_size_is_printed(part: str, rows: list[str]) -> None:

@@ -199,7 +199,7 @@ class TestEvery:
     def test_progress_is_told(self, model: str) -> None:
         told: list[tuple[int, int]] = []
         train(ratings(), settings_of(model), progress=lambda *done: told.append(done))
-        assert told == [(1, 3), (2, 3), (3, 3)]
+        assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
     def test_the_digest_changes_with_its_settings(self, model: str) -> None:
         settings, default = settings_of(model), RANKINGS[model]()

@@ -193,7 +193,7 @@ def test_the_digest_changes_with_anything_that_decides_the_result(model: str) ->
 def test_progress_counts_epochs(model: str) -> None:
     seen: list[tuple[int, int]] = []
     train(ratings(), settings_of(model), progress=lambda done, all_: seen.append((done, all_)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_divergence_is_one_clear_line(model: str) -> None:

@@ -77,7 +77,7 @@ def test_models_are_trained_once(tmp_path: Path) -> None:
         for _ in range(2):
             prepared.train(store, progress=lambda what, _done, _all: seen.append(what))
             prepared.train(store, clean=True, progress=lambda what, _done, _all: seen.append(what))
-    assert seen == ["train"] * 25 + ["train on clean ratings"] * 25
+    assert seen == ["train"] * 26 + ["train on clean ratings"] * 26
 
 
 def test_popularity_by_hand() -> None:
