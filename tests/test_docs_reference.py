@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from client.run import DeviceRun, answer_users
 from client.stores.ratings import write_local_ratings
 from common.ranking import Counts
+from server.data.doubts import Doubt
 from sims import reference
 from sims.cli import COMMANDS, run
 from sims.commands import data, device_report
@@ -24,7 +25,7 @@ from sims.evaluation.report_table import TITLES
 from sims.evaluation.scores import WITHOUT_INTERVAL
 from sims.evaluation.study import Study, evaluate
 from sims.fleet.history import History, Point
-from sims.fleet.report import fleet_json
+from sims.fleet.report import fleet_json, fleet_summary
 from sims.fleet.scenario import Scenario
 from sims.grid.results import GridRun, result_of
 from sims.latency import report as latency
@@ -84,8 +85,14 @@ def test_a_fleet_has_the_keys(tmp_path: Path) -> None:
     # One of the clients never answers.
     files = fleets.write_files(tmp_path, fleet)
     _, result = fleets.run(files, {1007: lambda _message, _deliver: None})
-    found = fleet_json(fleet.prepared, result, "rvd")
-    assert differences(found, keys.FLEET, COUNT=keys.COUNTS) == set()
+    doubt = Doubt("constant", "every rating is 4")
+    doubted = dataclasses.replace(fleet.prepared.dataset, doubts=(doubt,))
+    prepared = dataclasses.replace(fleet.prepared, dataset=doubted)
+    found = fleet_json(prepared, result, "rvd")
+    assert found["warnings"] == [doubt.told()]
+    assert list(fleet_summary(prepared, result))[-1] == "warning: every rating is 4"
+    told = {**found, "warnings": []}
+    assert differences(told, keys.FLEET, COUNT=keys.COUNTS) == set()
 
 
 def test_devices_have_the_keys(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.files import read_file, write_file
+from common.ids import indices_of
 from common.ratings import RatingMatrix
 from server.data.datasets import Dataset
 from server.data.held_out import HeldOut
@@ -138,3 +139,21 @@ def _names(found: Any) -> tuple[str, ...]:
     if len(set(found)) != len(found):
         raise ValueError("an id stands there twice")
     return tuple(found)
+
+
+def index_of(named: str, dataset: str | None, store: Path, reading: ReadingOptions) -> int:
+    """The index that a server with this store has given to a user named `id:ALICE`.
+
+    Raises InputError where no data set is named, none of it was served, and nobody has the id.
+    """
+    if dataset is None:
+        raise InputError(f"{named:.80}: whose id this is says --dataset, as the server has it")
+    path = ids_file(store, dataset, reading)
+    known = read_ids(path)
+    if known is None:
+        raise InputError(
+            f"store {store}: has no ids of {dataset}: give --store, --dataset and --columns as "
+            "`vicinal serve` has them, once it has served, or name the user by index"
+        )
+    (index,) = indices_of([named], known.users, None, kind="user", option="user")
+    return index

@@ -46,6 +46,7 @@ def fleet(
     from common.files import write_output
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
+    from sims.attacks.kept import KeptAttacks
     from sims.evaluation.experiment import prepare
     from sims.fleet.deployed import counts_here, require_equal, run_deployed
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
@@ -55,7 +56,8 @@ def fleet(
     from sims.terminal import notes_wanted
 
     cell = study.study(reading.options()).cell()
-    prepared = prepare(cell.experiment)
+    with shown() as progress:
+        prepared = prepare(cell.experiment, kept=KeptAttacks(store), progress=progress)
     asked = cell.defense.settings(cell.settings)
     settings = capped(asked, prepared.user_count)
     if settings.neighbors != asked.neighbors and notes_wanted():
@@ -75,7 +77,7 @@ def fleet(
             stock=stock,
         )
     Console().print(fleet_table(prepared, result, cell.defense.name))
-    for line in fleet_summary(result):
+    for line in fleet_summary(prepared, result):
         typer.echo(line)
     if json_file is not None:
         write_output(

@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 
 from sims.commands import options
+from sims.commands.options import expanded
+from sims.commands.reading import ReadingFlags
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@expanded()
 def latency(
+    reading: ReadingFlags,
     preset: Annotated[
         str, typer.Option("--preset", help="What to measure: quick or full.", metavar="NAME")
     ] = "quick",
@@ -119,6 +123,7 @@ def latency(
         rates=rate,
         networks=network,
         shares=device_share,
+        reading=reading.options(),
     )
     plan = timed(plan, seconds=seconds, interval=interval)
     folder = folder or Path("runs/latency") / plan.digest

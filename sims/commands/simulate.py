@@ -157,7 +157,7 @@ def simulate(
             report=progress,
         )
     Console().print(fleet_table(prepared, result, defense.name))
-    for line in fleet_summary(result):
+    for line in fleet_summary(prepared, result):
         typer.echo(line)
     if json_file is not None:
         write_output(

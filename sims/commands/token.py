@@ -1,15 +1,24 @@
 """`vicinal token`: a bearer token that binds a device to its users, or an operator's."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sims.commands.options import expanded
+from sims.commands.reading import ReadingFlags
+
+if TYPE_CHECKING:  # heavy, and of no use until a command runs
+    from server.data.reading_options import ReadingOptions
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@expanded()
 def token(
+    reading: ReadingFlags,
     secret: Annotated[
         Path,
         typer.Option(
@@ -27,7 +36,13 @@ def token(
         ),
     ] = False,
     user: Annotated[
-        int | None, typer.Option("--user", min=0, help="The index of the user.")
+        str | None,
+        typer.Option(
+            "--user",
+            help="The user's index; or id, as id:ALICE, with --dataset and --store as the server "
+            "has them, which keeps ids in the order in which they came.",
+            metavar="USER",
+        ),
     ] = None,
     users: Annotated[
         str | None,
@@ -42,6 +57,17 @@ def token(
             help="A token for whoever runs the server, instead: it opens the tally and no package.",
         ),
     ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            help="What the server serves: the file, folder or table, for --user id:NAME.",
+            metavar="NAME",
+        ),
+    ] = None,
+    store: Annotated[
+        Path, typer.Option("--store", help="The server's store, for --user id:NAME.")
+    ] = Path("runs/store"),
     output: Annotated[
         Path | None,
         typer.Option(
@@ -77,10 +103,27 @@ def token(
     if operator:
         made.append(read_token_keys(secret).operator_token(days=days))
     if user is not None or users is not None:
-        chosen = user_range(users if users is not None else str(user))
+        one = partial(one_user, dataset=dataset, store=store, reading=reading.options())
+        chosen = user_range(users or "") if user is None else one(user)
         made.append(read_token_keys(secret).token(chosen, days=days))
     for each in made:
         if output is None:
             typer.echo(each)
         else:
             write_file(output, f"{each}\n".encode())
+
+
+def one_user(text: str, *, dataset: str | None, store: Path, reading: "ReadingOptions") -> range:
+    """`7`, or `id:ALICE` by a server's store. Raises InputError."""
+    from common.errors import InputError
+    from common.ids import PREFIX
+    from server.data.growth import index_of
+    from server.trust.tokens import user_range
+
+    if text.startswith(PREFIX):
+        index = index_of(text, dataset, store, reading)
+        return range(index, index + 1)
+    found = user_range(text)
+    if len(found) > 1:
+        raise InputError(f"--user {text[:80]}: is a range: give --users")
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from common.ratings import RatingMatrix
 from server.baselines import BASELINES, UNDEFENDED
 from server.data.datasets import Dataset, load_dataset
 from server.data.doubts import Doubt
-from server.data.ids import item_indices
+from server.data.ids import data_digest, item_indices, item_names
 from server.data.reading_options import ReadingOptions
 from server.importing.imported import ImportedModel, imported_model
 from server.model_store import ModelStore
@@ -116,6 +116,22 @@ class Prepared:
             )
             found += (Doubt("implicit-model", text),)
         return found
+
+    def read(self) -> dict[str, Any]:
+        """Which ratings these are, how they were read, what looks wrong, and the targets' ids."""
+        dataset = self.dataset
+        reading = {
+            "options": dataset.reading.told(),
+            "notes": list(dataset.notes),
+            "shift": dataset.shift,
+        }
+        return {
+            "data_digest": data_digest(dataset.ratings),
+            "target_ids": item_names(dataset.ratings, self.watched),
+            "target_items": dataset.item_names.told(self.watched),
+            "reading": reading,
+            "warnings": [doubt.told() for doubt in self.doubts],
+        }
 
     @cached_property
     def poisoned(self) -> RatingMatrix:

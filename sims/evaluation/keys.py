@@ -166,6 +166,7 @@ _COST: Final = {
 FLEET: Final = {
     **{name: text for name, text in ASKED.items() if name != "release"},
     **{name: FOUND[name] for name in ("source", "split", "users", "targets")},
+    **READ,
     "clients": "virtual clients who shared the users out",
     "hit_ratio.defended": FOUND["hit_ratio.CONDITION"],
     "hit_ratio_per_target": FOUND["hit_ratio_per_target"],

@@ -15,7 +15,6 @@ from common.ranking import Counts
 from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings
 from server.baselines import BASELINES
-from server.data.ids import data_digest, item_names
 from sims.attacks.budget import Goal
 from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import Condition, Measured
@@ -220,9 +219,7 @@ class Evaluation:
         return {
             "dataset": experiment.dataset,
             "source": self.prepared.source,
-            "data_digest": data_digest(self.prepared.dataset.ratings),
-            "reading": self.reading(),
-            "warnings": [doubt.told() for doubt in self.prepared.doubts],
+            **self.prepared.read(),
             "split": split.kind,
             "model": label(experiment.model),
             "attack": label(experiment.attack),
@@ -249,8 +246,6 @@ class Evaluation:
             "notes": list(self.notes),
             "fakes": 0 if profiles is None else profiles.ratings.user_count,
             "targets": list(self.prepared.watched),
-            "target_ids": item_names(self.prepared.dataset.ratings, self.prepared.watched),
-            "target_items": self.prepared.dataset.item_names.told(self.prepared.watched),
             **self.scores.by_metric(TITLES),
             "hit_ratio_per_target": list(self.outcomes["defended"].counts.hit_ratio_per_item),
             **self.scores.harms(),
@@ -289,12 +284,6 @@ class Evaluation:
             return ()
         more = (f"and {len(watched) - NAMED_TARGETS} more",) if len(watched) > NAMED_TARGETS else ()
         return *(f"target {names.shown(each)}" for each in watched[:NAMED_TARGETS]), *more
-
-    def reading(self) -> dict[str, Any]:
-        """How the ratings were read."""
-        dataset = self.prepared.dataset
-        options = dataset.reading.told()
-        return {"options": options, "notes": list(dataset.notes), "shift": dataset.shift}
 
     def title(self) -> str:
         """What was measured, in a line."""

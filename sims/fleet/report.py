@@ -34,6 +34,7 @@ def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict
     return {
         "dataset": experiment.dataset,
         "source": prepared.source,
+        **prepared.read(),
         "split": prepared.split.kind,
         "model": experiment.model,
         "attack": label(experiment.attack),
@@ -87,8 +88,8 @@ def fleet_table(prepared: Prepared, result: dict[str, Any], defense: str) -> Tab
     return table
 
 
-def fleet_summary(result: dict[str, Any]) -> Iterator[str]:
-    """Who answered and what it cost, in a few lines; and why others did not."""
+def fleet_summary(prepared: Prepared, result: dict[str, Any]) -> Iterator[str]:
+    """Who answered and what it cost, in a few lines; why others did not, and what looks wrong."""
     latency, size = result["latency"], result["bytes"]
     resumed = f" ({result['resumed']} of them before)" if result["resumed"] else ""
     yield f"answered: {result['answered']} of {result['users']} users{resumed}"
@@ -109,3 +110,5 @@ def fleet_summary(result: dict[str, Any]) -> Iterator[str]:
         yield f"failed: {count} × {reason}"
     if len(why) > _SHOWN_FAILURES:
         yield f"failed: for {len(why) - _SHOWN_FAILURES} other reasons, see result.json"
+    for doubt in prepared.doubts:
+        yield f"warning: {doubt.text}"

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from common.errors import InputError
 from common.models import MODELS
 from common.names import unknown
 from common.vicinal.settings import VicinalSettings, preset
+from server.data.reading_options import ReadingOptions
 from sims.latency.conditions import LOOPBACK, check_share
 from sims.load.network import network_named
 
@@ -22,16 +23,22 @@ SHAPES: Final = {
     "yelp": "synthetic:14575x25602x555374",
 }
 LIST_LENGTHS: Final = {"yelp": 500}
+SYNTHETIC: Final = "synthetic"
+AS_IT_IS: Final = ReadingOptions()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one server serves: a data set's shape, or another data set; model; preset; k."""
+    """What one server serves: a data set's shape, or another data set; model; preset; k.
+
+    reading  of a file; all settings of a plan are read alike
+    """
 
     dataset: str
     model: str
     preset: str
     k: int | None = None
+    reading: ReadingOptions = field(default=AS_IT_IS, compare=False, repr=False)
 
     @property
     def vicinal(self) -> VicinalSettings:
@@ -71,7 +78,8 @@ class Scenario:
     def digest(self) -> str:
         """Names the file of its result; `Cell` in it, so that results from before are found."""
         values = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in fields(self))
-        return hashlib.sha256(f"Cell({values})".encode()).hexdigest()[:32]
+        text = f"Cell({values}){_read(self.setting.reading)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class Block:
     networks: tuple[str, ...] = (LOOPBACK,)
     shares: tuple[float, ...] = (1.0,)
     cold: bool = False
+    reading: ReadingOptions = field(default=AS_IT_IS, repr=False)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -103,12 +112,16 @@ class Block:
             check_share(share)
         for name in self.networks:
             network_named(name)
+        for name in self.datasets if self.reading else ():
+            if SHAPES.get(name, name).startswith(SYNTHETIC):
+                said = " and ".join(each.replace("_", " ") for each in self.reading.told())
+                raise InputError(f"data set {name}: is made and not read: leave out {said}")
         for setting in self.settings():
             _ = setting.vicinal
 
     def settings(self) -> list[Setting]:
         return [
-            Setting(dataset, model, name, k)
+            Setting(dataset, model, name, k, self.reading)
             for dataset in self.datasets
             for model in self.models
             for name in self.presets
@@ -164,7 +177,13 @@ class Plan:
     @property
     def digest(self) -> str:
         """Names the folder of results."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        text = repr(self) + "".join(_read(block.reading) for block in self.blocks)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(reading: ReadingOptions) -> str:
+    """Of a digest; nothing where nothing is said, so that results from before are found."""
+    return reading.to_json() if reading else ""
 
 
 QUICK: Final = Plan(
@@ -213,19 +232,23 @@ FULL: Final = Plan(
 PLANS: Final = {plan.name: plan for plan in (QUICK, FULL)}
 
 
-def plan_named(name: str, **axes: Sequence[Any] | None) -> Plan:
+def plan_named(
+    name: str, *, reading: ReadingOptions = AS_IT_IS, **axes: Sequence[Any] | None
+) -> Plan:
     """A preset; with axes (of Block), one block of these and the preset's first for the others.
 
-    Raises InputError.
+    reading  of the files among the data sets
+
+    Raises InputError, also for reading options where there is no file.
     """
     if name not in PLANS:
         raise unknown("preset", name, PLANS)
     plan = PLANS[name]
     given = {axis: tuple(values) for axis, values in axes.items() if values}
-    if not given:
+    if not given and not reading:
         return plan
     first = {one.name: getattr(plan.blocks[0], one.name) for one in fields(Block)}
-    block = Block(**{**first, **given})
+    block = Block(**{**first, **given, "reading": reading})
     return Plan("chosen", (block,), plan.seconds, plan.least, plan.longest, plan.colds)
 
 

@@ -34,6 +34,7 @@ KEYS: Final = {
     "settings[].model": "the recommender",
     "settings[].preset": "of the vicinal defense",
     "settings[].k": "neighbors that were asked for; null: the preset's",
+    "settings[].reading": "options of reading that were given, by name",
     "settings[].neighbors": "neighbors in a neighborhood",
     "settings[].server_cores": "that the server had",
     "settings[].server_processor_seconds_per_1000.SIDE": "of the server, for 1000 answers",
@@ -195,6 +196,7 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
     fit = part.fit
     return {
         **asdict(part.setting),
+        "reading": part.setting.reading.told(),
         "neighbors": part.setting.vicinal.neighbors,
         "server_cores": fit.cores,
         "server_processor_seconds_per_1000": {side: 1000 * fit.spent[side] for side in SIDES},

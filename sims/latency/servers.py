@@ -90,16 +90,7 @@ def served(
 
     Raises VicinalError when it does not start.
     """
-    settings = setting.vicinal
-    arguments = [
-        *("--dataset", SHAPES.get(setting.dataset, setting.dataset)),
-        *("--model", setting.model, "--preset", setting.preset, "--attack", "none"),
-        *("--k", str(settings.neighbors), "--seed", str(SEED)),
-        *("--list-length", str(setting.list_length)),
-        *("--workers", str(len(cores.server))),
-        # The generator stands for many devices, but has one address.
-        *("--peer-calls", "4096", "--peer-bytes", "1e9"),
-    ]
+    arguments = serve_arguments(setting, len(cores.server))
     with ServeProcess(children, folder, arguments, cores.server) as process:
         with Connection(process.address) as connection:
             described = connection.describe()
@@ -112,6 +103,21 @@ def served(
             setting.preset,
             folder / "devices",
         )
+
+
+def serve_arguments(setting: Setting, workers: int) -> list[str]:
+    """Of `vicinal serve`."""
+    settings = setting.vicinal
+    return [
+        *("--dataset", SHAPES.get(setting.dataset, setting.dataset)),
+        *setting.reading.as_flags(),
+        *("--model", setting.model, "--preset", setting.preset, "--attack", "none"),
+        *("--k", str(settings.neighbors), "--seed", str(SEED)),
+        *("--list-length", str(setting.list_length)),
+        *("--workers", str(workers)),
+        # The generator stands for many devices, but has one address.
+        *("--peer-calls", "4096", "--peer-bytes", "1e9"),
+    ]
 
 
 def load_result(child: Child, seconds: float) -> LoadResult:

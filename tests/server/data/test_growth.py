@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from server.data.datasets import Dataset, load_dataset
-from server.data.growth import KnownIds, ids_file, ids_of, in_known_order, keep_ids, read_ids
+from server.data.growth import (
+    KnownIds,
+    ids_file,
+    ids_of,
+    in_known_order,
+    index_of,
+    keep_ids,
+    read_ids,
+)
 from server.data.reading_options import ReadingOptions
 
 PAIRS = st.dictionaries(
@@ -105,6 +113,26 @@ def test_a_map_is_of_a_place_and_its_columns(tmp_path: Path) -> None:
     assert one == ids_file(tmp_path, "ratings.csv", ReadingOptions.of(min_ratings=5))
     assert one != ids_file(tmp_path, "others.csv", plain)
     assert one != ids_file(tmp_path, "ratings.csv", ReadingOptions.of(columns="item,user,rating"))
+
+
+def test_a_user_is_found_as_the_server_numbered_it(tmp_path: Path) -> None:
+    path, store, plain = tmp_path / "r.csv", tmp_path / "store", ReadingOptions()
+    write(path, {("m", "p"): (1, 0), ("z", "p"): (5, 0)})
+    with pytest.raises(InputError, match=r"has no ids of .*r.csv: give --store, --dataset"):
+        index_of("id:m", str(path), store, plain)
+    pairs = {("m", "p"): (1, 0), ("z", "p"): (5, 0), ("a", "p"): (3, 0)}
+    for count in (2, 3):
+        write(path, dict(list(pairs.items())[:count]))
+        ids = ids_file(store, str(path), plain)
+        keep_ids(ids, in_known_order(load_dataset(str(path)), read_ids(ids)).ratings)
+    # A file that is read alone has the newcomer first.
+    found = [index_of(f"id:{name}", str(path), store, plain) for name in "mza"]
+    assert found == [0, 1, 2]
+    assert load_dataset(str(path)).ratings.user_ids == ("a", "m", "z")
+    with pytest.raises(InputError, match="user: no user has the id 'y'"):
+        index_of("id:y", str(path), store, plain)
+    with pytest.raises(InputError, match="id:m: whose id this is says --dataset"):
+        index_of("id:m", None, store, plain)
 
 
 def test_a_matrix_over_more_or_fewer_items_keeps_the_rest() -> None:

@@ -11,10 +11,13 @@ import pytest
 
 from common.ranking import Counts
 from common.vicinal.settings import preset
+from server.data.datasets import load_dataset
+from server.data.growth import ids_file, keep_ids
+from server.data.reading_options import ReadingOptions
 from server.reports.report import RandomizedAnswers, Report
 from server.reports.tally import STEP, Tally, measured_by
 from server.trust.receipts import Receipts
-from server.trust.tokens import TokenKeys
+from server.trust.tokens import TokenKeys, read_token_keys
 from sims import cli
 from sims.commands import tally_report
 from tests.support.gates import make_gate
@@ -135,6 +138,27 @@ def test_watch_says_what_changed_until_it_is_interrupted(
     assert (code, looks) == (0, [0.5] * 4)
     assert len(re.findall(r"^\d{4}-\d\d-\d\d ", out, re.MULTILINE)) == 2
     assert threading.active_count() <= threads
+
+
+def test_a_token_is_for_the_user_who_has_an_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret, ratings, store = tmp_path / "secret", tmp_path / "ratings.csv", tmp_path / "store"
+    ratings.write_text("item,user,rating\np,zoe,4\nq,adam,5\nr,zoe,1\n")
+    columns = ("--columns", "item,user,rating")
+    ids = ids_file(store, str(ratings), ReadingOptions.of(columns=columns[1]))
+    keep_ids(ids, load_dataset(str(ratings)).ratings)
+    told = ("token", "--secret", str(secret), "--new-key", "--store", str(store))
+    asked = (*told, "--dataset", str(ratings), *columns)
+    for name, index in (("id:zoe", 1), ("id:adam", 0), ("1", 1)):
+        assert cli.run([*asked, "--user", name]) == 0
+        made = capsys.readouterr().out.strip()
+        assert read_token_keys(secret).users(made) == range(index, index + 1)
+    for name, line in (("id:eve", "no user has the id 'eve'"), ("0-1", "is a range: give --users")):
+        assert cli.run([*asked, "--user", name]) == 2
+        assert line in capsys.readouterr().err
+    assert cli.run([*told, "--user", "id:zoe"]) == 2
+    assert "says --dataset" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [("--user", "3"), ("--users", "0-9")])

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import InputError
+from server.data.reading_options import ReadingOptions
 from sims.cli import run
 from sims.latency.figures import draw
 from sims.latency.measure import run_plan
@@ -22,6 +23,7 @@ from sims.latency.page import page_of
 from sims.latency.plan import FULL, QUICK, Plan, Scenario, Setting, plan_named
 from sims.latency.report import as_json, setting_reports
 from sims.latency.results import read_scenario, scenario_path, write_scenario
+from sims.latency.servers import serve_arguments
 from sims.latency.table import sheets
 from tests.support.latency_results import OWN_MS, SERVICE_MS, result_of, results_of
 
@@ -44,6 +46,25 @@ def test_results_are_found_under_the_names_that_stored_ones_have() -> None:
     assert Scenario(Setting("a", "b", "c", 3), "capacity").digest == (
         "dd9369432d956471082dc14f2cf026a8"
     )
+
+
+def test_a_file_is_read_as_the_options_say() -> None:
+    options = ReadingOptions.of(columns="item,user,rating", scale="1:5:1")
+    plain = plan_named("quick", datasets=["ratings.csv"])
+    plan = plan_named("quick", datasets=["ratings.csv"], reading=options)
+    ((setting, scenarios), *_) = plan.servers().items()
+    arguments = serve_arguments(setting, 1)
+    place = arguments.index("--columns")
+    assert arguments[place : place + 4] == ["--columns", "item,user,rating", "--scale", "1:5:1"]
+    # Another reading is another measurement, and a result is found by what was measured.
+    assert plan.digest != plain.digest
+    names = [
+        {each.digest for each in found} for one in (plan, plain) for found in one.servers().values()
+    ]
+    assert len(set.union(*names)) == sum(map(len, names))
+    assert result_of(scenarios[0], 3).setting == setting
+    found = as_json(plan, setting_reports(plan, results_of(plan), interval=600))
+    assert found["settings"][0]["reading"] == options.told()
 
 
 @pytest.mark.parametrize("plan", [QUICK, FULL])
@@ -91,6 +112,11 @@ def test_axes_replace_those_of_a_preset() -> None:
         (["--model", "mf", "--model", "mf"], "models mf, mf: name each once"),
         (["--seconds", "0"], "--seconds 0: give a number of seconds above 0"),
         (["--interval", "inf"], "--interval inf: give a number of seconds above 0"),
+        (["--columns", "item,user"], "data set ml-100k: is made and not read: leave out columns"),
+        (
+            ["--dataset", "synthetic:40x60", "--scale", "1:5:1"],
+            "data set synthetic:40x60: is made and not read: leave out scale",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
