@@ -26,7 +26,7 @@ PARTS: Final = (
         "tuning.everybody",
     ),
     *("serving.neighbors", "serving.rated_neighbors"),
-    *("tuning.first_request", "serving.borrowed_neighbors"),
+    *("tuning.first_request", "serving.borrowed_neighbors", "serving.newcomers"),
     *(
         "serving.load",
         "serving.front_kinds",

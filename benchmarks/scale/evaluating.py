@@ -102,16 +102,20 @@ class Stage:
     seconds: float = 0.0
     peak: int = 0
 
+    def told(self) -> tuple[str, ...]:
+        """A row of the table."""
+        megabytes = f"{self.peak / MIB:,.0f}"
+        return self.name, f"{self.elapsed:.0f}", f"{self.seconds:.0f}", megabytes
+
 
 @final
 class Watched:
-    """A command that runs, its stages so far, and what is left out of its result."""
+    """A command that runs, and its stages so far."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = Popen(command, stdout=PIPE, stderr=PIPE, text=True)
-        self._stage = "read and split"
-        self.stages: list[Stage] = []
-        self.seconds, self._ended_seconds = 0.0, 0.0
+        self.stages = [Stage("read and split")]
+        self.seconds = 0.0
         self._known: dict[int, float] = {}
 
     def run(self) -> str:
@@ -125,8 +129,6 @@ class Watched:
         while self._process.poll() is None:
             peak, seconds = self._looked()
             now = time.monotonic()
-            if not self.stages or self.stages[-1].name != self._stage:
-                self.stages.append(Stage(self._stage))
             stage = self.stages[-1]
             stage.elapsed += now - last
             stage.seconds += max(seconds - self.seconds, 0.0)
@@ -143,9 +145,14 @@ class Watched:
         for line in _lines(self._process.stderr):
             self.said.append(line)
             if line.endswith(" …"):
-                self._stage = line.removesuffix(" …")
+                self._begin(line.removesuffix(" …"))
             elif ": done (" in line:
-                self._stage = f"after {line.partition(': done')[0]}"
+                self._begin(f"after {line.partition(': done')[0]}")
+
+    def _begin(self, name: str) -> None:
+        ended = self.stages[-1]
+        progress(f"{' '.join(ended.told())} (stage, elapsed s, processor s, MiB)")
+        self.stages.append(Stage(name))
 
     def _collect(self) -> None:
         self.printed = "\n".join(_lines(self._process.stdout))
@@ -195,19 +202,16 @@ def _evaluated(case: Case, *, whole: bool) -> tuple[str, dict[str, float]]:
         arguments = ("evaluate", "--dataset", case.shape, *case.arguments)
         progress(" ".join(arguments))
         start = time.monotonic()
-        watched = Watched(
-            module_command("vicinal", *arguments, "--store", f"{folder}/store", "--json", str(out))
-        )
+        module = "vicinal" if whole else "benchmarks.scale.cut_short"
+        files = ("--store", f"{folder}/store", "--json", str(out))
+        watched = Watched(module_command(module, *arguments, *files))
         watched.run()
         elapsed = time.monotonic() - start
         told: dict[str, Any] = json.loads(out.read_bytes())
     peak = max(stage.peak for stage in watched.stages)
     figures = {"elapsed": elapsed, "seconds": watched.seconds, "peak": float(peak)}
     stages = [*watched.stages, Stage("together", elapsed, watched.seconds, peak)]
-    rows = [
-        (each.name, f"{each.elapsed:.0f}", f"{each.seconds:.0f}", f"{each.peak / MIB:,.0f}")
-        for each in stages
-    ]
+    rows = [each.told() for each in stages]
     if not whole:
         seconds = watched.seconds + sum(map(_left_out, watched.stages))
         rows.append(("with whole trainings, about", "", f"{seconds:.0f}", ""))

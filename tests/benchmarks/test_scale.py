@@ -11,9 +11,16 @@ from benchmarks.page import printed
     [
         ("scale.reading", ["| by user | polars |", "| shuffled | vicinal |"]),
         ("scale.training", ["| mf, one epoch |", "| ials, all 15 rounds |"]),
+        ("serving.newcomers", ["| model |", "| mf |", "| new users |"]),
         (
             "scale.evaluating",
-            ["| attack mixrand |", "| recommend |", "| baseline ease |", "| together |"],
+            [
+                "| attack mixrand |",
+                "| train |",
+                "| recommend |",
+                "| baseline ease |",
+                "| together |",
+            ],
         ),
     ],
 )
