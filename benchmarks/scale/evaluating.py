@@ -211,7 +211,7 @@ def _evaluated(case: Case, *, whole: bool) -> tuple[str, dict[str, float]]:
     peak = max(stage.peak for stage in watched.stages)
     figures = {"elapsed": elapsed, "seconds": watched.seconds, "peak": float(peak)}
     stages = [*watched.stages, Stage("together", elapsed, watched.seconds, peak)]
-    rows = [each.told() for each in stages]
+    rows = [each.told() for each in stages if each.peak or not each.name.startswith("after ")]
     if not whole:
         seconds = watched.seconds + sum(map(_left_out, watched.stages))
         rows.append(("with whole trainings, about", "", f"{seconds:.0f}", ""))
