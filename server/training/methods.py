@@ -143,4 +143,6 @@ def rounds_of(method: Robust | Ranking | None) -> int | None:
         return rounds_of(method.then)
     if isinstance(method, Ials | Rmf):
         return method.rounds
+    if isinstance(method, Private):
+        return 1
     return method.epochs if isinstance(method, Bpr | LightGcn) else None
