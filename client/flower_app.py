@@ -5,23 +5,39 @@ node or the run names one, else in the client's own state. `recommend` answers f
 and replies with counts. Own ratings come from a device file that the node names, never from a
 message. Messages share nothing else: in a simulation module globals leak from client to client, in
 a deployment every message is a new process.
+
+`partition`, `learn` and `settle` are of a model that the fleet trains (server.fleet.learning).
 """
 
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
+from numpy.typing import NDArray
 
 import common
 from client.device import answer
+from client.federated import OwnRatings, local_update, own_vector
 from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError
+from common.federated import (
+    CLIENT,
+    LAST,
+    VECTOR,
+    LocalTraining,
+    Table,
+    Update,
+    first_rows,
+    stream,
+)
 from common.files import write_file
 from common.ranking import Counts
 from common.source import source_digest
@@ -33,12 +49,18 @@ from common.wire.fleet import (
     CONFIG,
     EXAMPLES,
     INSTALL,
+    LEARN,
     METRICS,
     MODEL,
+    PARTITION,
     PAYLOAD,
     PROCESSOR,
     RECOMMEND,
     ROUND,
+    SETTLE,
+    TABLE,
+    UPDATES,
+    VECTORS,
     counts_to_metrics,
     parse,
     partition_file_name,
@@ -59,6 +81,9 @@ def client_app(mods: Sequence[Mod] = ()) -> ClientApp:
     made = ClientApp(mods=list(mods))
     made.train(INSTALL)(install)
     made.query(RECOMMEND)(recommend)
+    made.query(PARTITION)(partition)
+    made.train(LEARN)(learn)
+    made.query(SETTLE)(settle)
     return made
 
 
@@ -101,7 +126,136 @@ def recommend(message: Message, context: Context) -> Message:
     return _reply(message, answered.SerializeToString(), metrics)
 
 
+def partition(message: Message, context: Context) -> Message:
+    """Whose ratings are here, and which code runs."""
+    own, of = _partition(context)
+    told = {"partition": own, "partitions": of, "source": SOURCE_DIGEST}
+    return Message(RecordDict({CONFIG: ConfigRecord(told)}), reply_to=message)
+
+
+def learn(message: Message, context: Context) -> Message:
+    """Local steps for some users: how they would change the items' table.
+
+    A user's vector stays in the client's state.
+    """
+    limit_threads()
+    config, table = _told(message), _table(message)
+    number, width, local = _whole(config, ROUND), table.shape[1], _local(config)
+    own, updates = _own_ratings(context), list[Update]()
+    users = _users(config)
+    for user in users:
+        vector = _vector(context, user, width)
+        vector, update = local_update(
+            table, vector, _rated(own, user), local, rng=_draws(context, CLIENT, number, user)
+        )
+        _keep_vector(context, user, vector)
+        updates.append(update)
+    none = np.zeros((0, width), dtype=np.float32)
+    arrays = {
+        "users": np.array(users, dtype=np.int64),
+        "counts": np.array([len(each.items) for each in updates], dtype=np.int64),
+        "items": np.concatenate([np.zeros(0, dtype=np.int64), *(each.items for each in updates)]),
+        "rows": np.concatenate([none, *(each.rows for each in updates)]),
+    }
+    metrics = MetricRecord({EXAMPLES: int(arrays["counts"].sum())})
+    return Message(RecordDict({UPDATES: _record(arrays), METRICS: metrics}), reply_to=message)
+
+
+def settle(message: Message, context: Context) -> Message:
+    """The vectors of all users here, fitted to the table once more, for who is to serve them."""
+    limit_threads()
+    config, table = _told(message), _table(message)
+    own, local, steps = _own_ratings(context), _local(config), _whole(config, "last-steps")
+    found = {}
+    for user in own.named_users():
+        found[user] = own_vector(
+            table,
+            _vector(context, user, table.shape[1]),
+            _rated(own, user),
+            local,
+            steps=steps,
+            rng=_draws(context, LAST, user),
+        )
+    arrays = {
+        "users": np.array(list(found), dtype=np.int64),
+        "rows": np.array(list(found.values()), dtype=np.float32).reshape(-1, table.shape[1]),
+    }
+    return Message(RecordDict({VECTORS: _record(arrays)}), reply_to=message)
+
+
 app = client_app()
+
+
+def _told(message: Message) -> ConfigRecord:
+    record = message.content.config_records.get(CONFIG)
+    if record is None:
+        raise InputError("learn: the message says nothing of how")
+    return record
+
+
+def _table(message: Message) -> Table:
+    """Raises InputError for anything but a table of finite numbers."""
+    record = message.content.array_records.get(TABLE)
+    if record is None or list(record) != [TABLE] or record[TABLE].dtype != "float32":
+        raise InputError("learn: the message has no table of items")
+    table: Table = record[TABLE].numpy()
+    if table.ndim != 2 or table.dtype != np.float32 or not np.isfinite(table).all():
+        raise InputError("learn: the table of items is none")
+    return table
+
+
+def _whole(config: ConfigRecord, key: str) -> int:
+    value = config.get(key)
+    if type(value) is not int or value < 0:
+        raise InputError(f"learn: {key} is no number")
+    return value
+
+
+def _users(config: ConfigRecord) -> list[int]:
+    users = config.get("users")
+    if not isinstance(users, list) or any(type(user) is not int for user in users):
+        raise InputError("learn: the message names no users")
+    return [int(user) for user in users]
+
+
+def _local(config: ConfigRecord) -> LocalTraining:
+    values: dict[str, Any] = {}
+    for field in fields(LocalTraining):
+        value = config.get(field.name.replace("_", "-"))
+        if type(value) is not (int if field.name == "steps" else float) or not value >= 0:
+            raise InputError(f"learn: {field.name} is no number")
+        values[field.name] = value
+    return LocalTraining(**values)
+
+
+def _rated(own: LocalRatings, user: int) -> OwnRatings:
+    row = own.row_of(user)
+    return OwnRatings(row.items.astype(np.int64), row.ratings)
+
+
+def _draws(context: Context, *place: int) -> np.random.Generator:
+    """The run's seed decides in a simulation; elsewhere nobody else is to know what is drawn."""
+    seed = context.run_config.get("learning-seed", -1)
+    return stream(seed, *place) if type(seed) is int and seed >= 0 else np.random.default_rng()
+
+
+def _vector(context: Context, user: int, width: int) -> Table:
+    kept = context.state.array_records.get(VECTORS)
+    if kept is not None and str(user) in kept:
+        vector: Table = kept[str(user)].numpy()
+        if vector.shape == (width,):
+            return vector
+    return first_rows(1, width, rng=_draws(context, VECTOR, user))[0]
+
+
+def _keep_vector(context: Context, user: int, vector: Table) -> None:
+    kept = context.state.array_records.get(VECTORS) or ArrayRecord()
+    kept[str(user)] = Array(vector)
+    context.state[VECTORS] = kept
+
+
+def _record(arrays: dict[str, NDArray[Any]]) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
 def _answer_all(work: wire.Work, version: ModelVersion, local: LocalRatings) -> Counts:

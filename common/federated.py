@@ -7,7 +7,7 @@ Shapes: I items, T rows of an update, d embedding width.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,34 @@ from numpy.typing import NDArray
 from common.errors import InputError
 
 Table = NDArray[np.float32]
+# What is drawn of a training's seed; the number of a user or of a round follows.
+TABLE: Final = 1
+VECTOR: Final = 2
+ROUND: Final = 3
+CLIENT: Final = 4
+LAST: Final = 5
+ATTACK: Final = 6
+
+
+def stream(seed: int, *place: int) -> np.random.Generator:
+    """One of a training's streams.
+
+    Who knows a client's stream knows which of the rows that it sends were drawn, and so which were
+    rated: seeds are for simulations.
+    """
+    return np.random.default_rng([seed, *place])
+
+
+def first_rows(count: int, width: int, *, rng: np.random.Generator) -> Table:
+    """Rows that nobody has trained, [count, d]: of length 0.1, nearly."""
+    return rng.normal(0, 0.1 / np.sqrt(width), (count, width)).astype(np.float32)
+
+
+def sampled(clients: NDArray[np.int64], count: int, *, rng: np.random.Generator) -> list[int]:
+    """A round's clients, ascending; all of them where there are not so many."""
+    if count >= len(clients):
+        return [int(client) for client in clients]
+    return [int(client) for client in np.sort(rng.choice(clients, count, replace=False))]
 
 
 @final

@@ -74,7 +74,7 @@ def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:
     sort_mail(grid)
     start = time.perf_counter(), time.process_time()
     with Ledger(path, asked_digest(job, recommender)) as ledger:
-        strategy = VicinalStrategy(recommender, job, ledger=ledger, report=_report)
+        strategy = VicinalStrategy(recommender, job, ledger=ledger, report=progress_line)
         strategy.start(grid)
         result = {
             **result_of(strategy),
@@ -173,10 +173,12 @@ def write_result(config: RunConfig, result: dict[str, Any]) -> None:
 
 def _of_round(number: int, rounds: int) -> Report:
     """Progress of a round, under a name of its own."""
-    return lambda what, done, total: _report(f"{what}-round-{number}-of-{rounds}", done, total)
+    name = f"round-{number}-of-{rounds}"
+    return lambda what, done, total: progress_line(f"{what}-{name}", done, total)
 
 
-def _report(what: str, done: int, total: int) -> None:
+def progress_line(what: str, done: int, total: int) -> None:
+    """Said in the run's log."""
     # Flower mirrors what a server app writes to stdout into the run's log.
     sys.stdout.write(f"{PROGRESS_MARK} {what} {done}/{total}\n")
     sys.stdout.flush()

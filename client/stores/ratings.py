@@ -109,6 +109,14 @@ class LocalRatings:
             return None
         return HeldOutItem(int(self.held_out[row]), bool(self.held_out_liked[row]))
 
+    def named_users(self) -> list[int]:
+        """All users who are here, ascending."""
+        return list(self._rows)
+
+    def row_of(self, user: int) -> RatingMatrix:
+        """A user's ratings, alone. Raises InputError for a user who is not there."""
+        return self.train.rows([self._row(user)])
+
     def own(self, user: int) -> OwnRow:
         """A user's ratings and key. Raises InputError for a user who is not there."""
         row = self._row(user)

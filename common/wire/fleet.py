@@ -21,9 +21,17 @@ from common.ranking import Counts
 # Actions of the client app: train.install and query.recommend.
 INSTALL: Final = "install"
 RECOMMEND: Final = "recommend"
+# When mf is trained in the fleet: query.partition, train.learn and query.settle.
+PARTITION: Final = "partition"
+LEARN: Final = "learn"
+SETTLE: Final = "settle"
 
 PAYLOAD: Final = "vicinal"
 MODEL: Final = "model"
+# Records of a training: the items' table, and what comes back of each user.
+TABLE: Final = "table"
+UPDATES: Final = "updates"
+VECTORS: Final = "vectors"
 # A record of what else is told with work; in it, of which round of a plan it is, from 1.
 CONFIG: Final = "config"
 ROUND: Final = "round"

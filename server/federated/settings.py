@@ -7,11 +7,10 @@ docs/decisions/0032-federated-training.md).
 import math
 from typing import Final, final
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import InputError
-from common.federated import LocalTraining, Table
+from common.federated import LocalTraining
 from common.names import unknown
 from server.training.methods import ASSUMED_FAKES
 
@@ -95,8 +94,3 @@ def federated_of(**given: str | float | None) -> Federated:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"federated training, {place}: {first['msg']}") from None
-
-
-def first_rows(count: int, width: int, *, rng: np.random.Generator) -> Table:
-    """Rows that nobody has trained, [count, d]: of length 0.1, nearly."""
-    return rng.normal(0, 0.1 / np.sqrt(width), (count, width)).astype(np.float32)

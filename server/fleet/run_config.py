@@ -44,6 +44,16 @@ class RunConfig(BaseModel):
     plan: str = Field(
         default="", description="file of rounds, as `vicinal simulate --rounds` writes; empty: one"
     )
+    learning: str = Field(
+        default="",
+        description="file of a training in the fleet, as `vicinal simulate --train federated` "
+        "writes: the run trains, and asks nobody",
+    )
+    learning_seed: int = Field(
+        default=-1,
+        ge=-1,
+        description="of what clients draw when they train, in a simulation; -1: by themselves",
+    )
     result: str = Field(
         description="JSON file that the server app writes; empty: below `FLWR_HOME`"
     )

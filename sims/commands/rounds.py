@@ -54,6 +54,14 @@ class RoundsFlags:
             metavar="HOW",
         ),
     ] = None
+    retrain: Annotated[
+        str | None,
+        _option(
+            "--retrain",
+            "Whether plain training goes on from the version before: warm, or anew; default: warm.",
+            metavar="HOW",
+        ),
+    ] = None
     absent: Annotated[
         str | None,
         _option(
@@ -118,6 +126,7 @@ class RoundsFlags:
             "rounds": self.rounds,
             "attack_from": self.attack_from,
             "arrive": self.arrive,
+            "retrain": self.retrain,
             **shares,
         }
         return checked(

@@ -10,6 +10,7 @@ from sims.commands import options
 from sims.commands.options import StudyOptions, expanded
 from sims.commands.reading import ReadingFlags
 from sims.commands.rounds import RoundsFlags, simulate_rounds
+from sims.commands.training import TrainingFlags
 
 app = typer.Typer(add_completion=False)
 
@@ -19,6 +20,7 @@ app = typer.Typer(add_completion=False)
 def simulate(
     study: StudyOptions,
     reading: ReadingFlags,
+    training: TrainingFlags,
     rounds: RoundsFlags,
     clients: Annotated[
         int, typer.Option("--clients", min=1, help="Virtual clients who share out the users.")
@@ -89,7 +91,8 @@ def simulate(
     clients report counts. Without rvd in --defense they rank with the model as it was trained.
     Starts its own Flower and stops it again. With --rounds the server trains again in each round
     while clients and ratings come and go, and history.json, history.parquet and history.svg in
-    --folder say what that did to hit ratio and accuracy.
+    --folder say what that did to hit ratio and accuracy. With --train federated the clients train
+    the model, too, before they are asked.
     """
     from rich.console import Console
 
@@ -99,6 +102,7 @@ def simulate(
     from server.model_store import ModelStore
     from sims.attacks.kept import KeptAttacks
     from sims.evaluation.experiment import prepare
+    from sims.fleet.learning import trainer
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.resources import Resources
     from sims.fleet.run import command_line, require_fleet, run_fleet, write_files
@@ -106,7 +110,11 @@ def simulate(
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
-    cell, scenario = study.study(reading.options()).cell(), rounds.scenario()
+    fleet, scenario = training.fleet(study.attack), rounds.scenario()
+    cell = study.study(reading.options(), fleet=fleet).cell()
+    if ray_address is not None and processes is not None:
+        raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
+    resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
     if scenario is not None:
         simulate_rounds(
             rounds,
@@ -115,7 +123,7 @@ def simulate(
             folder=folder,
             store=store,
             clients=clients,
-            resources=Resources.of(processes, clients, cpus=cpus, gpus=num_gpus),
+            resources=resources,
             processes=processes,
             min_replies=min_replies,
             accept_failures=not no_failures,
@@ -132,12 +140,19 @@ def simulate(
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
     require_fleet(prepared, clients)
-    if ray_address is not None and processes is not None:
-        raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
-    resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
     make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:
+            if fleet is not None:
+                fleet.version(
+                    prepared.poisoned,
+                    opened,
+                    real=prepared.user_count,
+                    targets=prepared.watched,
+                    seed=prepared.experiment.seed,
+                    trainer=trainer(folder / "learning", resources=resources, clients=clients),
+                    progress=progress,
+                )
             recommender = prepared.train(opened, robust=defense.robust, progress=progress)
         if prepare_only:
             files = write_files(folder, prepared, recommender, clients, preset, settings)

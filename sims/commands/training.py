@@ -68,8 +68,9 @@ class TrainingFlags:
             metavar="SHARE",
         ),
     ] = None
-    rounds: Annotated[
-        int | None, _option("--rounds", "Rounds of training; default: 40.", min=1, max=100_000)
+    training_rounds: Annotated[
+        int | None,
+        _option("--training-rounds", "Rounds of training; default: 40.", min=1, max=100_000),
     ] = None
     clients_per_round: Annotated[
         int | None,
@@ -130,7 +131,7 @@ def _fleet(flags: TrainingFlags, attack: str) -> "FleetTraining":
         raise InputError("--malicious-share: give an --update-attack, too")
     settings = federated_of(
         aggregate=flags.aggregate,
-        rounds=flags.rounds,
+        rounds=flags.training_rounds,
         clients=flags.clients_per_round,
         steps=flags.local_steps,
         rate=flags.local_rate,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -12,8 +12,9 @@ from common.versions.version import Manifest
 from server.federated.settings import Federated
 from server.model_store import ModelStore, StoredModel, TrainedModel, tables_digest
 from sims.attacks.options import Value
+from sims.federated.attacker import Attacker
 from sims.federated.registry import NO_UPDATE_ATTACK, attacker_of, resolved_options
-from sims.federated.training import train_in_fleet
+from sims.federated.training import Trained, train_in_fleet
 from sims.functions import label
 from sims.progress import Report, quiet
 
@@ -80,9 +81,12 @@ class FleetTraining:
         real: int,
         targets: tuple[int, ...],
         seed: int,
+        trainer: "Trainer | None" = None,
         progress: Report = quiet,
     ) -> StoredModel:
         """The model of some ratings, of which the first `real` users are no fakes.
+
+        trainer  who trains it, None: this process. All of them give the same numbers
 
         From the store where it is there, else trained and kept. Raises InputError for a rule that
         needs more clients, VicinalError when training diverges, OSError.
@@ -107,24 +111,8 @@ class FleetTraining:
         stored = store.find(digest)
         if stored is not None:
             return stored
-        attacker = None
-        if attacked:
-            attacker = attacker_of(
-                self.update_attack,
-                ratings.rows(range(real)),
-                targets,
-                width=self.settings.width,
-                seed=seed,
-                options=self.options,
-            )
-        found = train_in_fleet(
-            ratings,
-            self.settings,
-            seed=seed,
-            attacker=attacker,
-            malicious=controlled,
-            progress=progress,
-        )
+        asked = Asked(self, ratings, real, targets, seed, controlled if attacked else range(0))
+        found = trained_here(asked, progress) if trainer is None else trainer(asked, progress)
         own = {"user_embedding": found.users}
         scale = ratings.scale
         manifest = Manifest(
@@ -145,6 +133,48 @@ class FleetTraining:
         if users > real:
             return range(real, users)
         return range(users, users + int(self.malicious_share * real))
+
+
+@final
+@dataclass(frozen=True)
+class Asked:
+    """A training that is to be done; `malicious` are users, or numbers above theirs."""
+
+    fleet: FleetTraining
+    ratings: RatingMatrix
+    real: int
+    targets: tuple[int, ...]
+    seed: int
+    malicious: range
+
+    def attacker(self) -> Attacker | None:
+        """Whoever controls the malicious clients."""
+        if not self.malicious:
+            return None
+        return attacker_of(
+            self.fleet.update_attack,
+            self.ratings.rows(range(self.real)),
+            self.targets,
+            width=self.fleet.settings.width,
+            seed=self.seed,
+            options=self.fleet.options,
+        )
+
+
+# Does what is asked.
+Trainer = Callable[[Asked, Report], Trained]
+
+
+def trained_here(asked: Asked, progress: Report) -> Trained:
+    """In this process. Raises VicinalError, InputError."""
+    return train_in_fleet(
+        asked.ratings,
+        asked.fleet.settings,
+        seed=asked.seed,
+        attacker=asked.attacker(),
+        malicious=asked.malicious,
+        progress=progress,
+    )
 
 
 def fleet_told(fleet: FleetTraining | None) -> dict[str, Any]:

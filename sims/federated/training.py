@@ -1,31 +1,36 @@
 """mf trained in a fleet, in one process: the same functions that clients and server call.
 
+Over Flower's messages it is server.fleet.learning, which gives the same numbers to the last bit.
+
 Shapes: U users, M malicious clients, I items, d embedding width.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client.federated import OwnRatings, local_update, own_vector
 from common.errors import InputError, VicinalError
-from common.federated import Table, Update
+from common.federated import (
+    ATTACK,
+    CLIENT,
+    LAST,
+    ROUND,
+    TABLE,
+    VECTOR,
+    Table,
+    Update,
+    first_rows,
+    sampled,
+    stream,
+)
 from common.ratings import RatingMatrix
-from server.federated.settings import Federated, first_rows
+from server.federated.settings import Federated
 from sims.federated.attacker import Attacker, Bound
 from sims.progress import Report, quiet
-
-# Streams of a seed; a user's or a round's number follows.
-_TABLE: Final = 1
-_VECTOR: Final = 2
-_ROUND: Final = 3
-_CLIENT: Final = 4
-_LAST: Final = 5
-_ATTACK: Final = 6
 
 
 @final
@@ -57,18 +62,18 @@ def train_in_fleet(
     """
     aggregated = _flowers()
     users, items = ratings.user_count, ratings.item_count
-    table = first_rows(items, settings.width, rng=_rng(seed, _TABLE))
+    table = first_rows(items, settings.width, rng=stream(seed, TABLE))
     vectors = np.concatenate(
-        [first_rows(1, settings.width, rng=_rng(seed, _VECTOR, user)) for user in range(users)]
+        [first_rows(1, settings.width, rng=stream(seed, VECTOR, user)) for user in range(users)]
     )
     own = [_own(ratings, user) for user in range(users)]
     controlled = frozenset(malicious if attacker is not None else ())
     everybody = np.array(sorted({*range(users), *controlled}))
     for number in range(settings.rounds):
-        asked = _asked(everybody, settings.clients, rng=_rng(seed, _ROUND, number))
+        asked = sampled(everybody, settings.clients, rng=stream(seed, ROUND, number))
         updates = dict[int, Update]()
         for client in (each for each in asked if each not in controlled):
-            rng = _rng(seed, _CLIENT, number, client)
+            rng = stream(seed, CLIENT, number, client)
             vectors[client], updates[client] = local_update(
                 table, vectors[client], own[client], settings.local, rng=rng
             )
@@ -78,7 +83,7 @@ def train_in_fleet(
                 table,
                 len(theirs),
                 Bound.of(list(updates.values()), settings.row_norm),
-                rng=_rng(seed, _ATTACK, number),
+                rng=stream(seed, ATTACK, number),
             )
             updates |= dict(zip(theirs, made, strict=True))
         step = aggregated(
@@ -101,7 +106,7 @@ def train_in_fleet(
             own[user],
             settings.local,
             steps=settings.last_steps,
-            rng=_rng(seed, _LAST, user),
+            rng=stream(seed, LAST, user),
         )
     if not np.isfinite(vectors).all():
         raise VicinalError(f"federated training diverged: lower the rate ({settings.user_rate:g})")
@@ -120,17 +125,6 @@ def _flowers() -> Callable[..., Update]:
     return found
 
 
-def _rng(seed: int, *place: int) -> np.random.Generator:
-    return np.random.default_rng([seed, *place])
-
-
 def _own(ratings: RatingMatrix, user: int) -> OwnRatings:
     part = slice(ratings.indptr[user], ratings.indptr[user + 1])
     return OwnRatings(ratings.items[part].astype(np.int64), ratings.ratings[part])
-
-
-def _asked(clients: NDArray[np.int64], count: int, *, rng: np.random.Generator) -> list[int]:
-    """A round's clients, ascending."""
-    if count >= len(clients):
-        return [int(client) for client in clients]
-    return [int(client) for client in np.sort(rng.choice(clients, count, replace=False))]

@@ -83,5 +83,6 @@ def _panel(axes: Axes, history: History, metric: Metric) -> None:
         )
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(0, None)
+    # What is nearly nothing is to look so.
+    axes.set_ylim(0, max(axes.get_ylim()[1], 0.05))
     label_lines(axes, ends)

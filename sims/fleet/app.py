@@ -22,6 +22,7 @@ from common.threads import limit_threads
 from common.wire.fleet import prepared_folder
 from server.data.datasets import is_at_hand
 from server.fleet.run_config import RunConfig, checked
+from server.flower_app import progress_line
 from sims.fleet.log import measures_line, tell
 from sims.fleet.own_files import private_folder
 from sims.fleet.scenario import Scenario
@@ -73,6 +74,9 @@ def main(grid: Grid, context: Context) -> None:
     result = Path(str(run_config.get("result") or folder / "result.json"))
     run_config["result"] = str(result)
     config = checked(RunConfig, run_config)
+    if config.learning:
+        trained(grid, config)
+        return
     clients = config.clients
     if not clients or not config.deployment:
         clients = fleet_size(grid, config.reply_timeout)
@@ -90,6 +94,30 @@ def main(grid: Grid, context: Context) -> None:
             served(grid, context, run_config, preparation, scenario, folder)
     for line in summary(json.loads(result.read_bytes()), result):
         tell(line)
+
+
+def trained(grid: Grid, config: RunConfig) -> None:
+    """Train mf in the fleet, and ask nobody. Raises InputError, VicinalError, OSError."""
+    # Who controls malicious clients may need torch.
+    from sims.fleet.learning import learn  # noqa: PLC0415
+
+    Path(config.result).unlink(missing_ok=True)
+    fleet_size(grid, config.reply_timeout, at_least=config.clients)
+    try:
+        found = learn(
+            grid,
+            Path(config.learning),
+            source_digest=server.flower_app.CLIENT_SOURCE_DIGEST,
+            timeout=config.reply_timeout,
+            under_way=config.under_way,
+            report=progress_line,
+        )
+    except Exception as error:
+        failed = str(error) if isinstance(error, VicinalError) else repr(error)
+        server.flower_app.write_result(config, {"error": failed})
+        raise
+    server.flower_app.write_result(config, found)
+    tell(f"trained by {found['clients']} clients; {len(found['lost'])} messages were lost")
 
 
 def served(
@@ -126,16 +154,20 @@ def served(
         finish(Path(config.result))
 
 
-def fleet_size(grid: Grid, timeout: float) -> int:
-    """How many nodes are connected, once no more come. Raises VicinalError when none does."""
+def fleet_size(grid: Grid, timeout: float, *, at_least: int = 1) -> int:
+    """How many nodes are connected, once no more come. Raises VicinalError when too few do."""
     count, since = 0, time.monotonic()
     while True:
         now = len(list(grid.get_node_ids()))
         if now != count:
             count, since = now, time.monotonic()
         waited = time.monotonic() - since
-        if count and waited > SETTLED_SECONDS:
+        if count >= max(at_least, 1) and waited > SETTLED_SECONDS:
             return count
+        if waited > timeout and count:
+            raise VicinalError(
+                f"{count} of {at_least} clients are connected after {timeout:g} s: start more"
+            )
         if waited > timeout:
             raise VicinalError(f"no client is connected after {timeout:g} s: start some")
         time.sleep(_POLL_SECONDS)

@@ -125,7 +125,10 @@ def prepare_rounds(
     for scene in world.scenes(progress):
         progress("train rounds", scene.number - 1, scenario.rounds)
         models, warm = _models(prepared, cell.defense.robust, store, scene, before)
-        before = models["undefended"]
+        # Who trains does not know who is a fake: all accounts keep their rows.
+        before, ratings = None, scene.ratings
+        if scenario.retrain == "warm":
+            before = Recommender(models["undefended"].stored, ratings, ratings.user_count)
         for condition, model in models.items():
             fewest = min(fewest, model.neighbors)
             place = deployment_of(files.folder / PLAN_FILE, scene.number, condition)
@@ -175,7 +178,7 @@ def _models(
         model = warm_started(
             before,
             ratings,
-            prepared.user_count,
+            ratings.user_count,
             dataset=prepared.experiment.dataset,
             seed=prepared.experiment.seed,
         )

@@ -25,7 +25,7 @@ from sims.progress import Report
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 MAX_RESULT_BYTES: Final = 256 << 20
 # As server.flower_app writes it; importing that would load Flower into this process.
-_PROGRESS: Final = re.compile(r"vicinal-progress (recommend\S*) (\d+)/(\d+)$")
+_PROGRESS: Final = re.compile(r"vicinal-progress ((?:recommend|learn)\S*) (\d+)/(\d+)$")
 
 
 def require_fleet(prepared: Prepared, clients: int) -> None:
@@ -71,7 +71,7 @@ def run_fleet(
     if not resume:
         files.result.with_suffix(".progress.jsonl").unlink(missing_ok=True)
     report("recommend", 0, users)
-    log = _run(files, clients, resources, report, checkout)
+    log = run_app(files, clients, resources, report, checkout)
     asked = {
         "run": files.run,
         "version": recommender.version.digest,
@@ -99,7 +99,7 @@ def run_rounds(
     if not resume:
         for planned, condition in plan.askings:
             progress_file(files.result, planned.number, condition).unlink(missing_ok=True)
-    log = _run(files, plan.clients, resources, report, checkout)
+    log = run_app(files, plan.clients, resources, report, checkout)
     asked = {"run": files.run, "plan": plan.digest, "clients": plan.clients}
     result = checked_result(files.result, asked, log)
     for (planned, condition), one in zip(plan.askings, result["rounds"], strict=True):
@@ -112,7 +112,7 @@ def run_rounds(
     return result
 
 
-def _run(
+def run_app(
     files: FleetFiles, clients: int, resources: Resources, report: Report, checkout: Path
 ) -> Path:
     """Run the app, and again as long as a run that was broken off got further; its log.

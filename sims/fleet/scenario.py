@@ -37,6 +37,10 @@ class Scenario(BaseModel):
         default="random",
         description="of several rounds: whether these are drawn, or are the user's newest",
     )
+    retrain: Literal["warm", "anew"] = Field(
+        default="warm",
+        description="of several rounds: whether the plain training goes on from the version before",
+    )
     absent: float = Field(
         default=0.0,
         ge=0,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
 import client.flower_app
@@ -63,11 +64,15 @@ def run_config(files: FleetFiles) -> dict[str, bool | float | int | str]:
     return {**tomllib.loads(files.run_config.read_text()), "models": ""}
 
 
-def serve(grid: InProcessGrid, config: dict[str, bool | float | int | str]) -> None:
+def serve(
+    grid: InProcessGrid,
+    config: dict[str, bool | float | int | str],
+    app: ServerApp = server.flower_app.app,
+) -> None:
     """Run the server app to its end, as Flower calls it."""
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     with task_identity():
-        server.flower_app.app(grid, context)
+        app(grid, context)
 
 
 @contextmanager

@@ -18,9 +18,12 @@ from client.device import answer
 from common.errors import VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import capped, preset
+from server.federated.settings import Federated
 from server.model_store import ModelStore
 from sims.evaluation.defenses import defense_named
 from sims.evaluation.experiment import Experiment, prepare
+from sims.evaluation.study import Study, evaluate
+from sims.federated.model import FleetTraining
 from sims.fleet.run import CHECKOUT, checked_result, run_fleet
 from sims.processes.lock import locked
 from sims.processes.marked import marked_processes, stop_processes
@@ -112,6 +115,33 @@ def test_twenty_clients_count_what_one_process_counts(
     assert result["accuracy"]["defended"] == expected.accuracy
     assert "HR@10" in out and "recommend" in err
     assert marked_processes(mark) == set()
+    assert leftovers(scratch) == []
+
+
+@pytest.mark.slow
+def test_a_fleet_trains_what_evaluate_trains(mark: str, scratch: Path, tmp_path: Path) -> None:
+    options = ["--train", "federated", "--training-rounds", "3", "--aggregate", "median"]
+    options += ["--update-attack", "pieck-uea", "--update-attack-option", "rounds=1"]
+    asked = ["--k", "30", "--list-length", "10", "--defense", "rvd"]
+    process = simulate(tmp_path, mark, "--clients", "8", *asked, *options)
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    assert "learn: done (3)" in err
+    fleet = json.loads((tmp_path / "out.json").read_bytes())
+    # Nothing of the fleet's store is at hand here: it is trained again, in one process.
+    study = Study(
+        dataset=DATASET,
+        k=30,
+        list_length=10,
+        fleet=FleetTraining(Federated(rounds=3, aggregate="median"), "pieck-uea", {"rounds": 1}),
+    )
+    cell = study.cell()
+    prepared = prepare(cell.experiment)
+    with ModelStore(tmp_path / "mine") as store:
+        assert prepared.train(store).version.digest == fleet["version"]
+    told = evaluate(study, tmp_path / "mine", processes=1).to_json()
+    assert fleet["accuracy"]["defended"] == told["accuracy"]["defended"]
+    assert fleet["hit_ratio"]["defended"] == told["hit_ratio"]["defended"]
     assert leftovers(scratch) == []
 
 

@@ -16,8 +16,18 @@ from sims.federated.model import FleetTraining
 def evaluated(folder: Path, *options: str) -> dict[str, object]:
     file = folder / "result.json"
     words = [
-        *("evaluate", "--dataset", "synthetic:100x150", "--train", "federated", "--rounds", "5"),
-        *("--store", str(folder / "store"), "--processes", "1", "--json", str(file), *options),
+        *("evaluate", "--dataset", "synthetic:100x150", "--train", "federated"),
+        *(
+            "--training-rounds",
+            "5",
+            "--store",
+            str(folder / "store"),
+            "--processes",
+            "1",
+            "--json",
+            str(file),
+            *options,
+        ),
     ]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -60,7 +70,11 @@ def test_malicious_clients_without_ratings_are_beside_the_users(tmp_path: Path) 
     ("flags", "attack", "told"),
     [
         ({"train": "federal"}, "none", "did you mean federated"),
-        ({"rounds": 3}, "none", "--rounds is of a fleet: give --train federated, too"),
+        (
+            {"training_rounds": 3},
+            "none",
+            "--training-rounds is of a fleet: give --train federated, too",
+        ),
         ({"train": "federated", "aggregate": "medain"}, "none", "median"),
         ({"train": "federated", "update_attack": "pieck"}, "none", "pieck-ipe"),
         ({"train": "federated", "malicious_share": "3%"}, "none", "give an --update-attack, too"),

@@ -109,6 +109,27 @@ def test_devices_know_what_the_server_knows(lived: Lived) -> None:
     assert [each.warm["undefended"] for each in lived.rounds.scenes] == [False, True, True, True]
 
 
+def test_fakes_keep_their_rows_as_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[tuple[int, int, int]]()
+    warm_started = sims.fleet.rounds.warm_started
+
+    def noted(before: Any, ratings: Any, users: int, **more: Any) -> Any:
+        seen.append((before.user_count, ratings.user_count, users))
+        return warm_started(before, ratings, users, **more)
+
+    monkeypatch.setattr(sims.fleet.rounds, "warm_started", noted)
+    scenario = Scenario(rounds=3, attack_from=2)
+    found = made(tmp_path / "warm", STUDY, scenario)
+    accounts = 48 + found.rounds.scenes[-1].fakes
+    assert seen == [(48, accounts, accounts), (accounts, accounts, accounts)]
+    anew = made(tmp_path / "anew", STUDY, scenario.model_copy(update={"retrain": "anew"}))
+    assert len(seen) == 2 and not any(each.warm["undefended"] for each in anew.rounds.scenes)
+    versions = [each.versions["undefended"] for each in anew.rounds.plan.rounds]
+    assert versions[0] != versions[1] == versions[2]
+
+
 def test_a_run_that_was_broken_off_goes_on(lived: Lived, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[tuple[int, str, int]]()
     answered = sims.fleet.rounds._answered
