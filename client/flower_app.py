@@ -129,8 +129,8 @@ def recommend(message: Message, context: Context) -> Message:
 def partition(message: Message, context: Context) -> Message:
     """Whose ratings are here, and which code runs."""
     own, of = _partition(context)
-    told = {"partition": own, "partitions": of, "source": SOURCE_DIGEST}
-    return Message(RecordDict({CONFIG: ConfigRecord(told)}), reply_to=message)
+    told = ConfigRecord({"partition": own, "partitions": of, "source": SOURCE_DIGEST})
+    return Message(RecordDict({CONFIG: told}), reply_to=message)
 
 
 def learn(message: Message, context: Context) -> Message:
@@ -151,7 +151,7 @@ def learn(message: Message, context: Context) -> Message:
         _keep_vector(context, user, vector)
         updates.append(update)
     none = np.zeros((0, width), dtype=np.float32)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "users": np.array(users, dtype=np.int64),
         "counts": np.array([len(each.items) for each in updates], dtype=np.int64),
         "items": np.concatenate([np.zeros(0, dtype=np.int64), *(each.items for each in updates)]),
@@ -176,7 +176,7 @@ def settle(message: Message, context: Context) -> Message:
             steps=steps,
             rng=_draws(context, LAST, user),
         )
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "users": np.array(list(found), dtype=np.int64),
         "rows": np.array(list(found.values()), dtype=np.float32).reshape(-1, table.shape[1]),
     }
@@ -245,7 +245,8 @@ def _vector(context: Context, user: int, width: int) -> Table:
         vector: Table = kept[str(user)].numpy()
         if vector.shape == (width,):
             return vector
-    return first_rows(1, width, rng=_draws(context, VECTOR, user))[0]
+    fresh: Table = first_rows(1, width, rng=_draws(context, VECTOR, user))[0]
+    return fresh
 
 
 def _keep_vector(context: Context, user: int, vector: Table) -> None:

@@ -192,8 +192,9 @@ class LearningStrategy(Strategy):
         if not np.isfinite(self.table).all():
             raise VicinalError(f"federated training diverged: lower the rate ({settings.rate:g})")
         self.report("learn", server_round, settings.rounds)
-        found = {EXAMPLES: len(updates), "moved-rows": len(step.items), "moved": step.norm}
-        return table_record(self.table), MetricRecord(found)
+        found = MetricRecord({EXAMPLES: len(updates), "moved-rows": len(step.items)})
+        found["moved"] = step.norm
+        return table_record(self.table), found
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

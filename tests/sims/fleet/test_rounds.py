@@ -16,6 +16,7 @@ from common.errors import InputError, VicinalError
 from server.federated.settings import Federated
 from server.fleet.plan import CONDITIONS, Plan, read_plan
 from server.model_store import ModelStore
+from server.preparing import warm_started
 from server.versions.deployment import read_deployment
 from sims.evaluation.cell import Cell
 from sims.evaluation.experiment import Prepared, prepare
@@ -113,13 +114,12 @@ def test_fakes_keep_their_rows_as_everybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = list[tuple[int, int, int]]()
-    warm_started = sims.fleet.rounds.warm_started
 
     def noted(before: Any, ratings: Any, users: int, **more: Any) -> Any:
         seen.append((before.user_count, ratings.user_count, users))
         return warm_started(before, ratings, users, **more)
 
-    monkeypatch.setattr(sims.fleet.rounds, "warm_started", noted)
+    monkeypatch.setattr("sims.fleet.rounds.warm_started", noted)
     scenario = Scenario(rounds=3, attack_from=2)
     found = made(tmp_path / "warm", STUDY, scenario)
     accounts = 48 + found.rounds.scenes[-1].fakes
