@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo fleet test test-all bench soak check wheel-check stubs lock sbom clean
+.PHONY: help install demo cluster fleet test test-all bench soak check wheel-check stubs lock sbom clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -41,6 +41,9 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 
 demo: install ## the whole path on MovieLens 100K, with real processes (ARGS="…" passes options)
 	@$(VENV)/bin/vicinal demo $(ARGS)
+
+cluster: install ## PostgreSQL, three servers, nginx where it is installed; one server is killed
+	@$(VENV)/bin/vicinal cluster --servers 3 $(ARGS)
 
 fleet: install ## a SuperLink and three SuperNodes of Flower, with TLS and keys; checks the tally
 	@$(VENV)/bin/vicinal fleet --nodes 3 --dataset synthetic:300x200 --list-length 10 $(ARGS)

@@ -32,6 +32,7 @@ PARTS: Final = (
         "serving.front_kinds",
         "serving.doorman",
         "serving.gateway",
+        "serving.cluster",
         "device.answer",
         "device.install",
     ),

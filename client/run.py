@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 class DeviceRun:
     """Whom to answer for, and how.
 
-    server       HOST:PORT
+    server       HOST:PORT, or several with commas, which are one service
     ratings      device file, or folder of them (client.stores.ratings)
     store        folder of model versions and of last packages
     stale        answer from last packages while the server does not answer

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Generator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
 from typing import Final, final
@@ -26,7 +25,7 @@ from client.link.connection import (
     report_of,
 )
 from client.stores.packages import PackageStore
-from client.stores.publications import Publications
+from client.stores.publications import OlderVersionError, Publications
 from client.stores.ratings import LocalRatings
 from client.stores.reports import PendingReports, reports_folder
 from client.stores.versions import VersionStore
@@ -43,6 +42,8 @@ from common.wire.description import Description
 MAX_REFUSALS: Final = 3
 # A server that did not answer is left alone for so long, and users are answered without it.
 AWAY_SECONDS: Final = 30.0
+# Servers that are one service are as far apart at most when they begin with a version.
+BEHIND_SECONDS: Final = 0.7
 
 _log = logging.getLogger(__name__)
 
@@ -257,8 +258,13 @@ class Session:
     def _open(self) -> tuple[Description, ModelVersion | None]:
         """A version that was replaced between describing and fetching is described again."""
         for _ in range(MAX_REFUSALS - 1):
-            with suppress(VersionRefusedError):
+            try:
                 return self._open_described()
+            except VersionRefusedError:
+                continue
+            except OlderVersionError:
+                # One of several servers may be a moment behind another.
+                time.sleep(BEHIND_SECONDS)
         return self._open_described()
 
     def _open_described(self) -> tuple[Description, ModelVersion | None]:

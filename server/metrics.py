@@ -94,6 +94,7 @@ class Metrics:
         self._version = Info(
             "vicinal_version", "The model version that is served.", registry=registry
         )
+        self._database_away: Gauge | None = None
         self.serves(description)
 
     def serves(self, description: Description) -> None:
@@ -104,6 +105,20 @@ class Metrics:
         """A retrain or refresh ended: done, failed or away."""
         self._updates.labels(what, how).inc()
         self._away.set(how == "away")
+
+    def shares(self, away: bool, trains: bool) -> None:
+        """How a server of several stands: with the database, and with training."""
+        if self._database_away is None:
+            self._database_away = Gauge(
+                "vicinal_database_away",
+                "1 while the database that servers share does not answer.",
+                registry=self.registry,
+            )
+            self._trains = Gauge(
+                "vicinal_trains", "1 for the server that trains.", registry=self.registry
+            )
+        self._database_away.set(away)
+        self._trains.set(trains)
 
     def watch(self, crew: Crew) -> None:
         """Ask a crew how it is at every scrape."""

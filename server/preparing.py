@@ -31,7 +31,8 @@ from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.train import Start, TrainingSettings, train
-from server.versions.deployment import DEVICES_FILE, deployed_secret, read_deployment
+from server.versions.deployment import deployed_secret, read_deployment
+from server.versions.files import DEVICES_FILE
 from server.versions.folder import (
     Edition,
     current_version,

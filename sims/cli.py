@@ -107,6 +107,9 @@ COMMANDS = {
         "sims.commands.tally", "Say what devices reported, and what liars can move.", "server"
     ),
     "simulate": Command("sims.commands.simulate", "Run a fleet of clients in Flower's simulation."),
+    "cluster": Command(
+        "sims.commands.cluster", "Run several servers that are one on this machine, and kill one."
+    ),
     "fleet": Command(
         "sims.commands.fleet", "Deploy a fleet with Flower on this machine, and check its tally."
     ),

@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "server": (
         "sqlite_file kept_loops",
+        "sql",
         "data reports model_store baselines",
         "training recommending",
         "importing federated",
@@ -73,6 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "metrics_port",
         "metrics",
         "trust",
+        "cluster",
         "front fleet",
         "gateway",
         "flower_app",

@@ -24,7 +24,11 @@ FOLDERS = ("common", "server", "client", "sims")
 LINE = re.compile(r"`(vicinal [^`]*)`")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 # They speak to pip, and of options of their own.
-OF_OTHERS = {"server/data/sources.py", "sims/selection/neighbor_measures.py"}
+OF_OTHERS = {
+    "server/data/sources.py",
+    "sims/processes/postgresql.py",
+    "sims/selection/neighbor_measures.py",
+}
 
 
 def texts(path: Path) -> Iterator[str]:

@@ -16,6 +16,7 @@ from benchmarks.report import Section, progress, run, table
 from common.ranking import Counts
 from server.reports.report import Report
 from server.reports.tally import Tally
+from server.sql.sqlite import SqliteTransactions
 
 TOGETHER: Final = (1, 16, 256)
 MODES: Final = ("FULL", "NORMAL")
@@ -43,7 +44,9 @@ def measure(mode: str, together: int, *, seconds: float) -> dict[str, Any]:
         TemporaryDirectory() as folder,
         Tally(users=1000, eligible=(1000,) * 5, path=Path(folder) / "tally.sqlite") as tally,
     ):
-        tally._file._database.execute(f"PRAGMA synchronous = {mode}")
+        sql = tally._file._sql
+        assert isinstance(sql, SqliteTransactions)
+        sql.database.execute(f"PRAGMA synchronous = {mode}")
         begun, sent = time.perf_counter(), 0
         while time.perf_counter() < begun + seconds:
             waiting: list[Future[bool]] = []

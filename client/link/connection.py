@@ -6,7 +6,7 @@ passed without progress. What the server says is a stranger's text: it is cut to
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, NoReturn, Self, TypeVar, final
+from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, final
 
 import grpc
 
@@ -17,10 +17,11 @@ from client.budget import (
     require_unpacking,
     require_version,
 )
-from client.link.channel import Access, Channel
+from client.link.channel import Access
+from client.link.channels import AWAY_SECONDS, Channels
 from client.link.model_fetch import Fetcher, FormLookup, NotServedError
 from client.link.replies import checked_items, checked_package
-from client.link.retry import Retry
+from client.link.retry import FIRST_PAUSE_SECONDS, Retry
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.text import one_line
@@ -31,7 +32,6 @@ from common.vicinal.slim import SlimModel, Tables
 from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_to_wire
-from common.wire.offload_pb2_grpc import OffloadStub
 from common.wire.sealing import OtherRatingsError, OwnRow
 from common.wire.service import BUDGET_REFUSAL, MAX_ANSWER_BYTES, PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
@@ -39,6 +39,13 @@ from common.wire.slim import slim_from_wire
 PATIENCE_SECONDS: Final = 8.0
 # How gRPC says it.
 _TOO_LARGE: Final = "larger than max"
+
+# What one server cannot do now and another may.
+_ELSEWHERE: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
 
 Reply = TypeVar("Reply")
 
@@ -102,9 +109,9 @@ class Package(NamedTuple):
 
 @final
 class Connection:
-    """Calls to one server; a context manager. Not shared between threads.
+    """Calls to a service; a context manager. Not shared between threads.
 
-    address  HOST:PORT
+    address  HOST:PORT, or several with commas, which are one service
     access   encryption, certificate and token (client.link.channel)
     budget   what one answer may take of this device's memory and time (client.budget)
     """
@@ -117,14 +124,14 @@ class Connection:
         access: Access | None = None,
         budget: Budget | None = None,
     ) -> None:
-        self.address = address
         self.budget = budget or Budget()
         self._patience = patience
-        self._channel = Channel(address, access or Access(), largest=self.budget.message_bytes)
-        self._stub = OffloadStub(self._channel.grpc)
+        largest = self.budget.message_bytes
+        self._channels = Channels(address, access or Access(), largest=largest)
+        self.address = self._channels.address
         self._fetcher = Fetcher(
-            self._stub.FetchModel,
-            partial(self._pause_or_raise, not_found=VersionRefusedError),
+            lambda request, timeout: self._channels.turn().FetchModel(request, timeout=timeout),
+            partial(self._next_or_raise, not_found=VersionRefusedError),
             patience=patience,
         )
 
@@ -134,7 +141,7 @@ class Connection:
         Raises VicinalError when there is no server, or it describes nothing usable.
         """
         request = wire.DescribeRequest(encoding=encoding, held=held[:MAX_HELD])
-        message: wire.Description = self._call(self._stub.Describe, request)
+        message: wire.Description = self._call("Describe", request)
         return self._checked(lambda: description_from_wire(message))
 
     def fetch_model(
@@ -189,7 +196,7 @@ class Connection:
             slim=slim,
             shared=slim and shared is None,
         )
-        message: wire.OffloadPackage = self._call(self._stub.GetPackage, request)
+        message: wire.OffloadPackage = self._call("GetPackage", request)
         self._checked(
             lambda: self._affordable(
                 lambda: require_unpacking(self.budget, description, preset, message, own)
@@ -229,23 +236,23 @@ class Connection:
         insist  ask a saturated server again; without, NoAnswerError says when to
         """
         request = wire.RecommendRequest(version=description.version, user=user, preset=preset)
-        message: wire.Recommendation = self._call(self._stub.Recommend, request, insist=insist)
+        message: wire.Recommendation = self._call("Recommend", request, insist=insist)
         items = self._checked(lambda: checked_items(message, description))
         return Recommended(items, message.receipt)
 
     def send_report(self, report: wire.ReportRequest) -> bool:
         """False when its key was counted before. Raises as package() does."""
-        message: wire.ReportReply = self._call(self._stub.Report, report)
+        message: wire.ReportReply = self._call("Report", report)
         return message.counted
 
     def published(self, description: Description, preset: str) -> wire.TallyReply:
         """All that the operator is told. Raises as package() does."""
         request = wire.TallyRequest(version=description.version, preset=preset)
-        message: wire.TallyReply = self._call(self._stub.GetTally, request)
+        message: wire.TallyReply = self._call("GetTally", request)
         return message
 
     def close(self) -> None:
-        self._channel.grpc.close()
+        self._channels.close()
 
     def __enter__(self) -> Self:
         return self
@@ -253,17 +260,34 @@ class Connection:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _call(self, method: Callable[..., Reply], request: object, *, insist: bool = True) -> Reply:
+    def _call(self, call: str, request: object, *, insist: bool = True) -> Any:
         """One answer, within `patience` seconds. Raises what _pause_or_raise says."""
         retry = Retry(self._patience)
         while True:
             try:
-                return method(request, timeout=retry.remaining(), metadata=self._channel.metadata)
+                method = getattr(self._channels.turn(), call)
+                seconds = self._channels.seconds(retry.remaining())
+                return method(request, timeout=seconds, metadata=self._channels.metadata)
             except grpc.RpcError as error:
                 hint = pushback(error)
                 if hint is not None and not insist:
                     raise NoAnswerError(f"server {self.address}: saturated", hint) from None
-                self._pause_or_raise(error, retry)
+                self._next_or_raise(error, retry)
+
+    def _next_or_raise(
+        self,
+        error: grpc.RpcError,
+        retry: Retry,
+        *,
+        not_found: type[VicinalError] = InputError,
+    ) -> None:
+        """Return at once where another server can be asked; else as _pause_or_raise()."""
+        hint = pushback(error) if not is_budget(error) else None
+        if error.code() in _ELSEWHERE or hint is not None:
+            time_left = retry.remaining() > FIRST_PAUSE_SECONDS
+            if self._channels.leave(hint or AWAY_SECONDS) and time_left:
+                return
+        self._pause_or_raise(error, retry, not_found=not_found)
 
     def _pause_or_raise(
         self,
@@ -293,7 +317,7 @@ class Connection:
             raise NoAnswerError(
                 f"server {self.address}: {details} (asked for {self._patience:g} s)", hint
             ) from None
-        if code == grpc.StatusCode.UNAVAILABLE and (refusal := self._channel.refusal()):
+        if code == grpc.StatusCode.UNAVAILABLE and (refusal := self._channels.refusal()):
             self._fail(refusal)
         # A server that stops cancels what has not finished within its grace.
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):

@@ -23,6 +23,10 @@ _SUFFIX: Final = ".publication"
 AHEAD_SECONDS: Final = 86_400.0
 
 
+class OlderVersionError(NoAnswerError):
+    """The server describes a version that is older than one seen before."""
+
+
 @final
 class Publications:
     """A folder of numbers; it is made when the first one is kept.
@@ -35,13 +39,13 @@ class Publications:
         self._clock = clock
 
     def check(self, server: str, publication: int) -> None:
-        """Note a number. Raises NoAnswerError for one that is smaller than one seen before."""
+        """Note a number. Raises OlderVersionError for one that is smaller than one seen before."""
         path = self._folder / f"{hashlib.sha256(server.encode()).hexdigest()[:16]}{_SUFFIX}"
         latest = self._clock() + AHEAD_SECONDS
         seen = read_number(path)
         seen = seen if seen <= latest else 0
         if publication < seen:
-            raise NoAnswerError(
+            raise OlderVersionError(
                 f"server {server}: it serves version {publication}, which is older than {seen}, "
                 f"that this device has seen; if that is right, delete {path}"
             )

@@ -9,7 +9,6 @@ libpq finds it in PGPASSWORD, ~/.pgpass or the file that passfile=… names. A v
 would.
 """
 
-import importlib
 import io
 import json
 import sqlite3
@@ -17,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -32,15 +30,19 @@ from server.data.parquet import NOTES, SECONDS, child, read_in_child
 from server.data.reading import first_line
 from server.data.reading_options import ReadingOptions, plain_path
 from server.data.rows import RatingRows, checked
+from server.sql.address import (
+    CONNECT_SECONDS,
+    conninfo,
+    hidden_secrets,
+    library,
+    require_no_secret,
+    said,
+)
 
 SCHEMES: Final = ("postgresql", "postgres", "sqlite", "duckdb")
 SQLITE: Final = "sqlite"
 DUCKDB: Final = "duckdb"
-# Words of a connection that are secrets themselves, and not names of files.
-SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key",
-                  "scram_server_key")  # fmt: skip
 OF_FILES: Final = ("separator", "skip_lines", "header", "encoding", "member", "fields")
-CONNECT_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 600
 MAX_CSV_BYTES: Final = 16 << 30
 FETCHED: Final = 50_000
@@ -76,30 +78,14 @@ def without_secrets(spec: str) -> str:
     >>> without_secrets("postgresql://ann:pw@host/db?table=t&password=x")
     'postgresql://ann:***@host/db?table=t&password=***'
     """
-    if not is_database(spec):
-        return spec
-    scheme, rest = spec.split("://", maxsplit=1)
-    rest, _, query = rest.partition("?")
-    place, at, host = rest.rpartition("@")
-    if at and ":" in place:
-        place = f"{place.split(':', maxsplit=1)[0]}:***"
-    words = [
-        f"{word.partition('=')[0]}=***"
-        if unquote(word.partition("=")[0]).strip().lower() in SECRETS
-        else word
-        for word in query.split("&")
-    ]
-    return f"{scheme}://{place}{at}{host}" + (f"?{'&'.join(words)}" if query else "")
+    return hidden_secrets(spec) if is_database(spec) else spec
 
 
 def table_of(spec: str) -> Table:
     """Raises InputError for a name that has a password in it, or names no table."""
     shown = without_secrets(spec)
-    if shown != spec:
-        raise InputError(
-            f"{shown}: a password here would stand in process lists and results: leave it out, and "
-            "give it in PGPASSWORD, in ~/.pgpass, or in a file that passfile=… names"
-        )
+    if is_database(spec):
+        require_no_secret(spec)
     try:
         parts = urlsplit(spec)
         words = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -154,20 +140,13 @@ def read_table(spec: str, options: ReadingOptions) -> RatingRows:
     return checked(raw, table.shown, unit="row", options=options, notes=notes)
 
 
-def _library(name: str, shown: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise InputError(
-            f"{shown}: {name} is not installed: pip install 'vicinal[database]'"
-        ) from None
-
-
 def _of_postgresql(table: Table, options: ReadingOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """In one read-only transaction, so that the rows are of one moment."""
-    psycopg = _library("psycopg", table.shown)
+    psycopg = library("psycopg", table.shown)
     try:
-        with psycopg.connect(_conninfo(table), autocommit=False) as connection:
+        with psycopg.connect(
+            conninfo(table.connection, table.shown, {}), autocommit=False
+        ) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             return _copied(connection, table, options)
@@ -179,36 +158,18 @@ def _of_postgresql(table: Table, options: ReadingOptions) -> tuple[pl.DataFrame,
             for word in ("authentication failed", "does not exist", "no password")
         )
         kind = InputError if refused else AwayError
-        raise kind(f"{table.shown}: {_said(error)}") from None
+        raise kind(f"{table.shown}: {said(error)}") from None
     except psycopg.errors.InsufficientPrivilege as error:
-        raise InputError(f"{table.shown}: {_said(error)}: let it read with GRANT SELECT") from None
+        raise InputError(f"{table.shown}: {said(error)}: let it read with GRANT SELECT") from None
     except psycopg.Error as error:
-        raise InputError(f"{table.shown}: {_said(error)}") from None
-
-
-def _conninfo(table: Table) -> str:
-    """Raises InputError for words that libpq does not know."""
-    psycopg = _library("psycopg", table.shown)
-    try:
-        words = psycopg.conninfo.conninfo_to_dict(table.connection)
-    except psycopg.Error as error:
-        raise InputError(f"{table.shown}: {_said(error)}") from None
-    usual = {
-        "connect_timeout": CONNECT_SECONDS,
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 60_000,
-        "application_name": "vicinal",
-    }
-    return str(psycopg.conninfo.make_conninfo(**{**usual, **words}))
+        raise InputError(f"{table.shown}: {said(error)}") from None
 
 
 def _copied(
     connection: Any, table: Table, options: ReadingOptions
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    sql = _library("psycopg.sql", table.shown)
-    errors = _library("psycopg.errors", table.shown)
+    sql = library("psycopg.sql", table.shown)
+    errors = library("psycopg.errors", table.shown)
     named = [name for name in (table.schema, table.table) if name is not None]
     whole = sql.Identifier(*named)
     with connection.cursor() as cursor:
@@ -334,7 +295,7 @@ def _of_duckdb(_data: bytes, shown: str) -> pl.DataFrame:
     options = ReadingOptions.from_json(sys.argv[2])
     connection_path, name, schema = json.loads(sys.argv[3])
     table = Table(DUCKDB, shown, connection_path, name, schema)
-    duckdb = _library("duckdb", shown)
+    duckdb = library("duckdb", shown)
     try:
         config = {"enable_external_access": "false", "threads": "1"}
         with duckdb.connect(connection_path, read_only=True, config=config) as connection:
@@ -374,12 +335,6 @@ def _duckdb_role(role: str, kind: str, column: str) -> str:
     if role == "rating" and kind.upper().startswith("BOOL"):
         return f"CAST({column} AS INTEGER)::VARCHAR"
     return f"CAST({column} AS VARCHAR)"
-
-
-def _said(error: BaseException) -> str:
-    """What libpq or the server says, on one line; neither repeats a password."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[0])[:300] if lines else type(error).__name__
 
 
 if __name__ == "__main__":

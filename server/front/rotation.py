@@ -20,6 +20,7 @@ from typing import Final, final
 
 from common.errors import InputError
 from common.versions.version import is_digest
+from server.cluster.member import Member
 from server.versions.catalog import Catalog, Served
 
 # The child yields to the front and to the workers.
@@ -80,6 +81,8 @@ class Rotation:
 
     published  is called with each new version, and with the current one when it has more users
     ended      is called with what was done (retrain, refresh) and how it ended (done, failed, away)
+    member     of servers that share versions: one of them trains, and what it made is served when
+               all of them have it
     """
 
     def __init__(
@@ -88,14 +91,17 @@ class Rotation:
         retraining: Retraining,
         published: Callable[[Served], None],
         ended: Callable[[str, str], None] = lambda _what, _how: None,
+        member: Member | None = None,
     ) -> None:
         self._versions = versions
         self._retraining = retraining
         self._published = published
         self._ended = ended
+        self._member = member
         self._asked = asyncio.Event()
         self._seen: list[tuple[int, int, int]] | None = None
         self._pauses: dict[str, float] = {}
+        self._wanting: asyncio.Task[None] | None = None
         self._due = {
             RETRAIN: self._next(RETRAIN),
             REFRESH: self._next(REFRESH),
@@ -104,7 +110,9 @@ class Rotation:
     async def run(self) -> None:
         """Until it is canceled; the child is gone then."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._asked.set)
+        loop.add_signal_handler(signal.SIGHUP, self._asks)
+        if self._member is not None:
+            self._member.asked = self._asked.set
         try:
             while True:
                 wait = min(self._due.values()) - time.monotonic()
@@ -117,9 +125,25 @@ class Rotation:
                 else:
                     what = min(self._due, key=lambda each: self._due[each])
                 self._asked.clear()
+                if self._member is not None and self._member.fence is None:
+                    self._due[what] = self._next(what)
+                    continue
                 await self._bring_up_to_date(what)
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+
+    def _asks(self) -> None:
+        """Somebody wants a training, of whichever server trains."""
+        if self._member is None:
+            self._asked.set()
+        else:
+            self._wanting = asyncio.create_task(self._want(self._member))
+
+    async def _want(self, member: Member) -> None:
+        try:
+            await member.want()
+        except InputError as error:
+            _log.error("%s: %s", RETRAIN, error)
 
     def _next(self, what: str) -> float:
         """When it is regularly done again, by the monotonic clock."""
@@ -151,6 +175,8 @@ class Rotation:
 
     async def _rotate(self, what: str) -> str:
         """How it ended."""
+        if self._member is not None:
+            return await self._shared(what, self._member)
         current = self._versions.current
         try:
             if what == REFRESH:
@@ -170,6 +196,26 @@ class Rotation:
             _log.error("%s: %s: version %s is still served", what, error, name)
             return AWAY if isinstance(error, _AwayError) else FAILED
         self._published(served)
+        return DONE
+
+    async def _shared(self, what: str, member: Member) -> str:
+        """As _rotate(); all servers serve it when they have it."""
+        try:
+            fence, number = await member.begin()
+            try:
+                command = self._retraining.refresh
+                if what == RETRAIN:
+                    assert self._retraining.command is not None
+                    command = self._retraining.command
+                version = await self._child(command)
+                await member.share(version, fence)
+            finally:
+                await member.done(fence, number)
+                self._asked.clear()
+        except (InputError, OSError, _AwayError) as error:
+            name = self._versions.current.description.version[:12]
+            _log.error("%s: %s: version %s is still served", what, error, name)
+            return AWAY if isinstance(error, _AwayError) else FAILED
         return DONE
 
     async def _child(self, command: Sequence[str]) -> str:

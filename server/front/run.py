@@ -12,6 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from common.addresses import is_loopback
 from common.processes import core_count
+from server.cluster.member import Member, Membership
 from server.front.endpoint import Endpoint, Listening
 from server.front.parsing import Parsing
 from server.front.rotation import Retraining, Rotation
@@ -55,11 +56,13 @@ async def serve_front(
     options: FrontOptions,
     *,
     retraining: Retraining | None = None,
+    membership: Membership | None = None,
     listening: Callable[[int, int | None], None],
 ) -> None:
     """Serve a folder (server.versions.folder) until SIGTERM or SIGINT, then drain.
 
     retraining  how new versions come about; None: never
+    membership  of servers that share versions; None: this one is alone
 
     `listening` is told both ports once calls are answered. Raises InputError for a port that
     is taken, VicinalError when no worker can be started. No process is left behind.
@@ -93,6 +96,15 @@ async def serve_front(
         # The loop's clock is coarser than the catalog's: not a moment too early.
         asyncio.get_running_loop().call_later(options.grace + 1.0, versions.expire)
 
+    def kept(served: Served) -> None:
+        tally.limit(served.description.version, served.eligible, served.users)
+
+    member = None
+    if membership is not None:
+        member = Member(
+            membership, versions, published, kept, grace=options.grace, told=metrics.shares
+        )
+
     with ExitStack() as stack:
         metrics_port = None
         if options.metrics_port is not None:
@@ -102,8 +114,11 @@ async def serve_front(
             await running.enter_async_context(endpoint)
             await running.enter_async_context(_running(tell_health(crew, endpoint)))
             if retraining is not None:
-                rotation = Rotation(versions, retraining, published, metrics.brought_up_to_date)
+                how = metrics.brought_up_to_date
+                rotation = Rotation(versions, retraining, published, how, member)
                 await running.enter_async_context(_running(rotation.run()))
+            if member is not None:
+                await running.enter_async_context(_running(member.run()))
             listening(endpoint.port, metrics_port)
             # What is there now stays: the garbage collector need not look at it while it holds
             # calls up.

@@ -22,7 +22,7 @@ from server.metrics import Metrics
 from server.reports.report import ReportRefusedError, check_size, checked_report
 from server.reports.sums import SHARDS, sums_to_wire
 from server.reports.tally import Tally, TallyError
-from server.trust.budgets import BudgetSpentError
+from server.trust.budgets import BudgetAwayError, BudgetSpentError
 from server.trust.gate import ALLOWED_USERS
 from server.trust.receipts import Receipts
 from server.versions.catalog import Catalog, Served, VersionGoneError
@@ -211,6 +211,11 @@ class OffloadService(OffloadServicer):
             self._metrics.refused("budget")
             raise _RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, str(spent), (BUDGET_REFUSAL,)
+            ) from None
+        except BudgetAwayError:
+            self._metrics.refused("budget_away")
+            raise _RefusedError(
+                grpc.StatusCode.UNAVAILABLE, "what was shown today is not known now: try again"
             ) from None
         except WorkerLostError:
             raise _RefusedError(

@@ -1,4 +1,4 @@
-"""A tally file, read beside the server that writes it; nothing in it is changed."""
+"""A tally, read beside the servers that write it; nothing in it is changed."""
 
 import sqlite3
 from contextlib import closing
@@ -8,7 +8,11 @@ from common.errors import InputError
 from common.ranking import Counts
 from common.text import one_line
 from server.reports.sums import Sums, counts_from_text
-from server.reports.tally_file import APPLICATION_ID, FORMAT, Whose, sums_now
+from server.reports.tally_file import APPLICATION_ID, FORMAT
+from server.reports.tally_tables import MAX_SUMS, Whose, all_sums, sums_now
+from server.sql.postgresql import Database
+from server.sql.sqlite import SqliteTransactions
+from server.sql.statements import SqlError, bounded
 from server.sqlite_file import require_plain
 
 
@@ -24,8 +28,27 @@ def read_tally(path: Path) -> dict[Whose, Sums]:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
             database.execute("BEGIN")
             return _read(database)
-    except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+    except (sqlite3.Error, SqlError, OSError, ValueError, TypeError) as error:
         raise InputError(f"tally {path}: cannot be read ({one_line(str(error))})") from error
+
+
+def read_shared_tally(database: Database) -> dict[Whose, Sums]:
+    """All that servers counted together so far, as of one moment. Raises InputError."""
+    try:
+        with database.transaction() as sql:
+            sql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            asked = f"SELECT digest, {bounded('measured')} FROM measured LIMIT {MAX_SUMS}"
+            texts = dict(sql.execute(asked).fetchall())
+            found = {}
+            for whose in all_sums(sql):
+                sums, measured = sums_now(sql, whose), texts.get(whose.measured, "")
+                if sums is not None and isinstance(measured, str):
+                    found[whose._replace(measured=measured)] = sums
+            return found
+    except (SqlError, ValueError, TypeError) as error:
+        raise InputError(
+            f"tally {database.shown}: cannot be read ({one_line(str(error))})"
+        ) from error
 
 
 def read_counts(path: Path, version: str, preset: str) -> tuple[int, Counts]:
@@ -49,19 +72,15 @@ def _read(database: sqlite3.Connection) -> dict[Whose, Sums]:
     if identity != APPLICATION_ID or form not in (1, FORMAT):
         raise ValueError("not a tally of this program")
     require_plain(database)
-    rows = database.execute("SELECT version, preset, measured, reports, counts FROM totals")
-    totals = {
-        _whose(*whose): Sums(int(reports), counts_from_text(text))
-        for *whose, reports, text in rows.fetchall()
-    }
-    if form == 1:
-        return totals
-    return {whose: sums_now(database, whose) or total for whose, total in totals.items()}
-
-
-def _whose(version: object, preset: object, measured: object) -> Whose:
-    """Raises ValueError for names that are no line of text."""
-    texts = [each for each in (version, preset, measured) if isinstance(each, str)]
-    if len(texts) < 3 or not all(each.isprintable() for each in texts):
-        raise ValueError("a version or preset whose name is none")
-    return Whose(*texts)
+    sql = SqliteTransactions(database, None)
+    found: dict[Whose, Sums] = {}
+    for whose in all_sums(sql):
+        if form == 1:
+            asked = (
+                "SELECT reports, counts FROM totals WHERE (version, preset, measured) = (?, ?, ?)"
+            )
+            reports, text = sql.execute(asked, whose).fetchone()
+            found[whose] = Sums(int(reports), counts_from_text(text))
+        elif (sums := sums_now(sql, whose)) is not None:
+            found[whose] = sums
+    return found

@@ -7,7 +7,6 @@ itself: one that cannot be counted fails alone.
 
 import json
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -17,7 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final, Self, final
 
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from common.wire.randomized import ANSWERS
@@ -25,7 +24,10 @@ from common.wire.service import REPORT_KEY_SECONDS
 from server.reports.report import RandomizedAnswers, Report, ReportRefusedError
 from server.reports.steady_clock import SteadyClock
 from server.reports.sums import SHARDS, Sums
-from server.reports.tally_file import TallyFile, TallyLostError, Whose
+from server.reports.tally_file import shared_measuring, tally_database, tally_file
+from server.reports.tally_tables import TallyTables, Whose
+from server.sql.postgresql import Database
+from server.sql.statements import LostError, SqlError
 
 FILE_NAME: Final = "tally.sqlite"
 # About a hundred bytes each on the disk. The oldest go first.
@@ -45,7 +47,7 @@ _Job = tuple[Callable[[], Any], "Future[Any]"]
 
 
 class TallyError(VicinalError):
-    """The tally's file cannot be written or read now; what was asked may be asked again."""
+    """The tally cannot be written or read now; what was asked may be asked again."""
 
 
 def measured_by(
@@ -69,6 +71,7 @@ class Tally:
     users     real users
     measured  what else tells sums apart, by preset (measured_by)
     path      of the file; None keeps sums in memory
+    database  that other servers count in too, instead of a file
     clock     seconds since 1970, looked at when it is opened; passed: seconds that nobody can set
 
     latest    what is published of each version and preset that is measured as now
@@ -81,18 +84,19 @@ class Tally:
         eligible: tuple[int, ...],
         measured: Mapping[str, str] | None = None,
         path: Path | None = None,
+        database: Database | None = None,
         clock: Callable[[], float] = time.time,
         passed: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises InputError when the file cannot be used."""
         self._most = Counts(eligible, eligible, users, users, users, users)
         self._limits: dict[str, Counts] = {}
-        self._measured = measured or {}
-        self._file = TallyFile(path)
-        self.now = SteadyClock(least=self._file.state().now, clock=clock, passed=passed)
+        self._measured: Mapping[str, str] = measured or {}
+        self._file, least, published = self._opened(path, database)
+        self.now = SteadyClock(least=least, clock=clock, passed=passed)
         self.latest = {
             (whose.version, whose.preset): sums
-            for whose, sums in self._file.all_published().items()
+            for whose, sums in published.items()
             if whose.measured == self._about(whose.preset)
         }
         self._published: dict[tuple[str, str], Sums] = {}
@@ -101,6 +105,22 @@ class Tally:
         self._closed = False
         self._writer = Thread(target=self._work, name="tally", daemon=True)
         self._writer.start()
+
+    def _opened(
+        self, path: Path | None, database: Database | None
+    ) -> tuple[TallyTables, int, dict[Whose, Sums]]:
+        """The tables, the latest second in them, and what is published."""
+        file = tally_file(path) if database is None else tally_database(database)
+        try:
+            if database is not None:
+                self._measured = shared_measuring(database, self._measured)
+            file.begin()
+            found = file, file.state().now, file.all_published()
+            file.commit()
+        except (SqlError, ValueError) as error:
+            file.close()
+            raise InputError(f"{file}: cannot be used ({error})") from error
+        return found
 
     def limit(self, version: str, eligible: tuple[int, ...], users: int | None = None) -> None:
         """Reports for a version cannot count more than these, instead of `eligible`."""
@@ -123,6 +143,11 @@ class Tally:
 
     def submit_total(self, version: str, preset: str) -> "Future[tuple[int, Counts]]":
         """Reports counted so far, and their sum. The future raises TallyError."""
+        if not (version.isprintable() and preset.isprintable()):
+            # A stranger's names, which no database has to take.
+            nothing: Future[tuple[int, Counts]] = Future()
+            nothing.set_result((0, self._none))
+            return nothing
         return self._ask(lambda: self._total(self._whose(version, preset)))
 
     def total(self, version: str, preset: str) -> tuple[int, Counts]:
@@ -208,11 +233,9 @@ class Tally:
         try:
             with self._file.part():
                 return job(), None
-        except (sqlite3.OperationalError, sqlite3.InternalError):
+        except SqlError:
             raise
-        except Exception as error:
-            if type(error) is sqlite3.DatabaseError:
-                raise
+        except Exception as error:  # noqa: BLE001 - whoever asked must be told, whatever it was
             return None, error
 
     def _failed(self, error: Exception) -> None:
@@ -222,8 +245,10 @@ class Tally:
         self._fails = True
         advice = (
             "start the server again to begin another"
-            if isinstance(error, TallyLostError)
+            if isinstance(error, LostError)
             else "free some space if the disk is full"
+            if self._file.option == "--tally"
+            else "start the database again, or let this server reach it"
         )
         _log.error(
             "%s: %s; no report is counted until that is mended, and devices keep theirs: %s",
@@ -294,6 +319,8 @@ class Tally:
         watched = len(most.eligible)
         if not 0 < len(report.key) <= MAX_KEY_LENGTH:
             raise ReportRefusedError("key", f"its key needs 1–{MAX_KEY_LENGTH} characters")
+        if not report.key.isprintable():
+            raise ReportRefusedError("key", "its key has characters that cannot be printed")
         if report.randomized is not None:
             if max(report.randomized.questions) > watched:
                 raise ReportRefusedError("randomized", f"questions are 0–{watched}")

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,20 @@ NOBODY: Final[Users] = np.empty(0, dtype=np.uint32)
 
 class BudgetSpentError(Exception):
     """A package would show more than may be shown in a day; the text says of what."""
+
+
+class BudgetAwayError(Exception):
+    """What was shown today cannot be looked up now: nobody is shown more."""
+
+
+class Budget(Protocol):
+    """How much may be shown in a day, wherever it is counted."""
+
+    async def spend(self, user: int, neighbors: Users) -> None:
+        """Count what a user is about to be shown; it outlives this process when this returns.
+
+        Raises BudgetSpentError, BudgetAwayError, and counts nothing then.
+        """
 
 
 @final
@@ -71,6 +85,10 @@ class NeighborBudget:
         rows = [] if file is None else file.rows(self._day)
         for user, group in groupby(rows, key=lambda row: row.user):
             self._count(user, np.array([row.neighbor for row in group], dtype=np.uint32))
+
+    async def spend(self, user: int, neighbors: Users) -> None:
+        """As Budget says."""
+        await self.keep(self.show(user, neighbors))
 
     def show(self, user: int, neighbors: Users) -> list[Shown]:
         """Count what a user is about to be shown; what of it is new.
@@ -115,24 +133,27 @@ class NeighborBudget:
 class BudgetedWorkers:
     """Workers whose packages and explanations are refused when a budget is spent."""
 
-    def __init__(self, workers: Workers, budget: NeighborBudget) -> None:
+    def __init__(self, workers: Workers, budget: Budget) -> None:
         self._workers = workers
         self._budget = budget
 
     async def ask(self, call: Call, preset: str, request: bytes) -> WorkerResult:
-        """Raises BudgetSpentError, and what the workers themselves raise."""
+        """Raises BudgetSpentError, BudgetAwayError, and what the workers themselves raise."""
         result = await self._workers.ask(call, preset, request)
         if call in SHOWING and result.status is Status.ANSWERED:
             user = SHOWING[call].FromString(request).user
             neighbors = np.frombuffer(result.neighbors, dtype="<u4")
-            rows = self._budget.show(user, neighbors[neighbors != user])
-            await self._budget.keep(rows)
+            await self._budget.spend(user, neighbors[neighbors != user])
         return result
 
 
 @contextmanager
 def kept_budget(
-    most: int | None, exposure: int | None, path: Path
+    most: int | None,
+    exposure: int | None,
+    path: Path,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[NeighborBudget | None]:
     """A budget that is kept in a file; None where nothing is limited. Raises InputError."""
     if most is None and exposure is None:
@@ -140,6 +161,6 @@ def kept_budget(
         return
     file = BudgetFile(path)
     try:
-        yield NeighborBudget(most, exposure, file=file)
+        yield NeighborBudget(most, exposure, file=file, clock=clock)
     finally:
         file.close()

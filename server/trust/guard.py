@@ -6,7 +6,7 @@ from typing import final
 from common.wire.description import Description
 from common.wire.service import LEAST_BYTES_PER_SECOND
 from server.metrics import Metrics
-from server.trust.budgets import BudgetedWorkers, NeighborBudget
+from server.trust.budgets import Budget, BudgetedWorkers
 from server.trust.gate import Gate
 from server.trust.limits import RateLimit
 from server.trust.places import CallLimits
@@ -28,7 +28,7 @@ class Guard:
 
     keys: TokenKeys | None = None
     user_rate: float | None = None
-    budget: NeighborBudget | None = None
+    budget: Budget | None = None
     call_seconds: float = 60.0
     calls: CallLimits = field(default_factory=lambda: CallLimits.of(4096))
 

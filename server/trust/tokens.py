@@ -41,6 +41,10 @@ class TokenKeys:
         self._keys = keys
         self._clock = clock
 
+    def replace(self, keys: dict[str, str]) -> None:
+        """Sign and verify with others from now on."""
+        self._keys = keys
+
     def token(self, users: range, *, days: float) -> str:
         """A token for `users`, valid for so many days, signed with the first key.
 
@@ -95,6 +99,12 @@ class TokenKeys:
         return subject
 
 
+def is_key(name: object, secret: object) -> bool:
+    """Whether a name and a secret are those of a key."""
+    match = _LINE.fullmatch(f"{name} {secret}")
+    return match is not None and len(match[2]) >= LEAST_SECRET_LENGTH
+
+
 def user_range(text: str) -> range:
     """`7` or `0-99`. Raises InputError.
 
@@ -147,7 +157,7 @@ def _parse(path: Path, text: str) -> dict[str, str]:
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip())
-        if match is None or len(match[2]) < LEAST_SECRET_LENGTH:
+        if match is None or not is_key(match[1], match[2]):
             raise InputError(
                 f"{path}, line {number}: give a key as its name, a space and a secret of "
                 f"{LEAST_SECRET_LENGTH} characters or more"

@@ -116,6 +116,17 @@ class Catalog:
         self.expire()
         return added
 
+    def keep(self, version: str, seconds: float) -> Served:
+        """Answer for a version of the folder that was replaced before, for so long.
+
+        Raises InputError when it is not whole.
+        """
+        current = self._current.description.version
+        kept = self._add(version)
+        kept.until = self._clock() + seconds
+        self._served[current] = self._served.pop(current)
+        return kept
+
     def refreshed(self) -> Served:
         """The current version, with the users that its last edition has. Raises InputError."""
         edition = read_edition(self._folder, self._current.description.version)

@@ -28,10 +28,8 @@ from server.growing import as_trained
 from server.model_store import StoredModel, split_user_tables, tables_digest, user_tables
 from server.recommending.offload import search_named
 from server.recommending.recommender import Recommender
+from server.versions.files import DEVICES_FILE, MODEL_FILE, SERVER_FILE, server_file
 
-MODEL_FILE: Final = "model.safetensors"
-SERVER_FILE: Final = "server.safetensors"
-DEVICES_FILE: Final = "devices.key"
 _USER: Final = "user."
 
 
@@ -45,11 +43,6 @@ def write_deployment(folder: Path, recommender: Recommender, secret: bytes) -> N
     # It is there already when a training came to a version that is served.
     with suppress(FileExistsError):
         write_secret(folder / DEVICES_FILE, secret)
-
-
-def server_file(edition: int) -> str:
-    """Where an edition's user parameters and ratings are; 0 is what was trained."""
-    return f"server-{edition}.safetensors" if edition else SERVER_FILE
 
 
 def write_server(path: Path, recommender: Recommender) -> None:

@@ -39,6 +39,7 @@ from common.wire.description import (
     description_from_wire,
     description_to_wire,
 )
+from server.versions.files import server_file
 
 # The front reads descriptions alone: it does without compilers and indexes, which are large.
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def write_edition(
     folder: Path, version: str, recommender: "Recommender", watched: tuple[int, ...]
 ) -> Edition:
     """Add an edition of a version, which is its last one then. Raises InputError, OSError."""
-    from server.versions.deployment import server_file, write_server  # noqa: PLC0415
+    from server.versions.deployment import write_server  # noqa: PLC0415
 
     number = read_edition(folder, version).number + 1
     write_server(folder / version / server_file(number), recommender)

@@ -25,7 +25,13 @@ def device(
         ),
     ],
     server: Annotated[
-        str, typer.Option("--server", help="Where `vicinal serve` listens.", metavar="HOST:PORT")
+        str,
+        typer.Option(
+            "--server",
+            help="Where `vicinal serve` listens; several that share a database with commas "
+            "between, to be asked in turns.",
+            metavar="HOST:PORT",
+        ),
     ] = "127.0.0.1:50551",
     preset: options.PresetOption = "vicinal",
     ratings: Annotated[

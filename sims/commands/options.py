@@ -209,6 +209,15 @@ ReleaseOption = Annotated[
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="What servers share, as postgresql://USER@HOST:PORT/DB; a password belongs into "
+        "PGPASSWORD or ~/.pgpass.",
+        metavar="ADDRESS",
+    ),
+]
 JsonOption = Annotated[
     Path | None,
     typer.Option(

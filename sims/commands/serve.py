@@ -53,6 +53,16 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    database: options.DatabaseOption = None,
+    versions: Annotated[
+        str | None,
+        typer.Option(
+            "--versions",
+            help="With --database: where servers share model versions: a folder as file:///…, or "
+            "s3://…, gs://….",
+            metavar="URL",
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -260,19 +270,42 @@ def serve(
     from the one that is served; users and items may have been added. With --refresh-every new users
     are answered before that, from their own ratings. SIGTERM and Ctrl-C let calls under way finish,
     then end it.
+
+    With --database several servers are one: PostgreSQL keeps tally, budgets, keys of tokens and the
+    list of versions, --versions their bytes. Any device may ask any of them. One trains, and the
+    others take its versions over; when it dies, another one trains. A password belongs into
+    PGPASSWORD or ~/.pgpass.
     """
     import os
 
     # gRPC's own lines about a port in use would stand before ours; read when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+    from common.errors import InputError
     from common.files import remove_folder
+    from server.cluster.blobs import BlobStore
     from server.front.doorman import require_free_port
+    from server.sql.postgresql import Database
     from server.trust.tls import checked_tls
+    from server.trust.token_tables import read_shared_keys
     from server.trust.tokens import read_token_keys
 
     # Before anything is trained: what would be unsafe or cannot be is refused at once.
+    shared = None
+    if database is not None or versions is not None:
+        from sims.serving.shared_places import SharedPlaces
+
+        if database is None or versions is None:
+            raise InputError("give --database and --versions together")
+        if tally_file is not None:
+            raise InputError("give --tally or --database, not both")
+        BlobStore(versions)
+        shared = SharedPlaces(database, versions)
     keys = None if token_secret is None else read_token_keys(token_secret)
+    shared_keys = shared is not None and keys is None and not open_to_all
+    if shared is not None and shared_keys:
+        with Database(shared.database) as opened_database:
+            keys = read_shared_keys(opened_database)
     tls = checked_tls(
         host,
         (tls_certificate, tls_key, client_ca),
@@ -290,7 +323,7 @@ def serve(
     def prepare(opened: ModelStore) -> None:
         from sims.serving.prepare import Serving
 
-        Serving(
+        serving = Serving(
             study.study(reading.options()),
             hold_out,
             neighbor_search,
@@ -298,7 +331,13 @@ def serve(
             presets=None if presets is None else [name.strip() for name in presets.split(",")],
             retrained=retrain_every is not None,
             survey=(0 if metrics_port is None else 100) if survey is None else survey,
-        ).write(opened.serving(), opened)
+        )
+        if shared is None:
+            serving.write(opened.serving(), opened)
+            return
+        from sims.serving.joining import join
+
+        join(shared, serving, opened.serving(), opened, grace)
 
     with ModelStore(store) as opened:
         folder = opened.serving()
@@ -330,6 +369,8 @@ def serve(
                 grace=grace,
                 retrain_every=retrain_every,
                 refresh_every=refresh_every,
+                shared=shared,
+                shared_keys=shared_keys,
             )
             listen(folder, store, wanted)
         finally:

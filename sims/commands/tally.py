@@ -42,6 +42,7 @@ class TallySource:
             metavar="FILE",
         ),
     ] = None
+    database: options.DatabaseOption = None
     server: Annotated[
         str | None,
         typer.Option(
@@ -91,8 +92,13 @@ class TallySource:
 
     def read(self) -> "list[Told]":
         """Raises VicinalError."""
-        from sims.commands.tally_report import told_by_file, told_by_server
+        from common.errors import InputError
+        from sims.commands.tally_report import told_by_database, told_by_file, told_by_server
 
+        if self.database is not None:
+            if self.server is not None or self.tally_file is not None:
+                raise InputError("give one of --database, --server and --tally")
+            return told_by_database(self.database)
         if self.server is None:
             from server.reports.tally import FILE_NAME
 
@@ -130,8 +136,8 @@ def show_command(
 ) -> None:
     """Print reports, hit ratios and accuracy of each model version and preset.
 
-    From a file: all reports so far; it is only read, and a server may be writing it. From a server:
-    the sums as they were at the last hundredth report.
+    From a file or a database: all reports so far; it is only read, and servers may be writing it.
+    From a server: the sums as they were at the last hundredth report.
     """
     import json
 

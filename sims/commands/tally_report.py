@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +15,12 @@ from common.errors import InputError, VicinalError
 from common.ids import UNNAMED, Names, read_map
 from common.ranking import Counts
 from server.reports.estimates import Estimate, RandomizedEstimates, estimates
-from server.reports.reading import read_tally
+from server.reports.reading import read_shared_tally, read_tally
 from server.reports.robust import LIARS, RobustFigure, accuracy, hit_ratio, robust_figure
 from server.reports.sums import SHARDS, Sums, loaded, sums_from_wire
 from server.reports.tally import STEP
+from server.reports.tally_tables import Whose
+from server.sql.postgresql import Database
 
 WAYS: Final = {
     "on_device": "… on the device",
@@ -75,17 +77,27 @@ class Told:
 
 def told_by_file(path: Path) -> list[Told]:
     """All reports so far. Raises InputError."""
+    return _told(str(path), read_tally(path))
+
+
+def told_by_database(address: str) -> list[Told]:
+    """All reports so far, whichever server counted them. Raises InputError."""
+    with Database(address) as database:
+        return _told(database.shown, read_shared_tally(database))
+
+
+def _told(place: str, every: Mapping[Whose, Sums]) -> list[Told]:
     found = []
-    for whose, sums in read_tally(path).items():
+    for whose, sums in every.items():
         count = len(sums.counts.eligible)
         watched, list_length = tuple(range(count)), 0
         if whose.measured:
-            watched, list_length = _measured(path, whose.measured, count)
+            watched, list_length = _measured(place, whose.measured, count)
         found.append(Told(whose.version, whose.preset, watched, list_length, sums))
     return found
 
 
-def _measured(path: Path, text: str, count: int) -> tuple[tuple[int, ...], int]:
+def _measured(place: str, text: str, count: int) -> tuple[tuple[int, ...], int]:
     """`count` watched items, and K, as server.reports.tally.measured_by() has them."""
     try:
         _, items, list_length = loaded(text)
@@ -93,7 +105,7 @@ def _measured(path: Path, text: str, count: int) -> tuple[tuple[int, ...], int]:
             return tuple(items), list_length
     except (ValueError, TypeError):
         pass
-    raise InputError(f"tally {path}: damaged: it does not say what was measured")
+    raise InputError(f"tally {place}: damaged: it does not say what was measured")
 
 
 def told_by_server(connection: Connection) -> list[Told]:

@@ -1,16 +1,20 @@
 """`vicinal token`: a bearer token that binds a device to its users, or an operator's."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sims.commands import options
 from sims.commands.options import expanded
 from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:  # heavy, and of no use until a command runs
     from server.data.reading_options import ReadingOptions
+    from server.trust.tokens import TokenKeys
 
 app = typer.Typer(add_completion=False)
 
@@ -20,19 +24,20 @@ app = typer.Typer(add_completion=False)
 def token(
     reading: ReadingFlags,
     secret: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--secret",
             help="The keys file that `vicinal serve --token-secret` reads.",
             metavar="FILE",
         ),
-    ],
+    ] = None,
+    database: options.DatabaseOption = None,
     new_key: Annotated[
         bool,
         typer.Option(
             "--new-key",
             help="First put a new random key into the secret file, which is made when it is not "
-            "there. Older keys stay valid until their lines are deleted.",
+            "there, or into the database. Older keys stay valid until they are deleted.",
         ),
     ] = False,
     user: Annotated[
@@ -81,10 +86,13 @@ def token(
         float, typer.Option("--days", help="Days for which the token is valid, at most 3650.")
     ] = 30.0,
 ) -> None:
-    """Print a token for one user, for a range of them, or for the operator."""
+    """Print a token for one user, for a range of them, or for the operator.
+
+    The keys are in a file, or with --database where several servers share them.
+    """
     from common.errors import InputError
     from common.files import write_file
-    from server.trust.tokens import add_token_key, read_token_keys, user_range
+    from server.trust.tokens import user_range
     from sims.terminal import notes_wanted
 
     if user is not None and users is not None:
@@ -95,17 +103,18 @@ def token(
         raise InputError("give --user, --users for a range, or --operator")
     if not 0 < days <= 3650:
         raise InputError(f"--days {days:g}: more than 0 and at most 3650")
-    if new_key:
-        name = add_token_key(secret)
-        if notes_wanted():
-            typer.echo(f"key {name} stands first in {secret}", err=True)
     made = []
-    if operator:
-        made.append(read_token_keys(secret).operator_token(days=days))
-    if user is not None or users is not None:
-        one = partial(one_user, dataset=dataset, store=store, reading=reading.options())
-        chosen = user_range(users or "") if user is None else one(user)
-        made.append(read_token_keys(secret).token(chosen, days=days))
+    with _keys(secret, database) as (place, add, read):
+        if new_key:
+            name = add()
+            if notes_wanted():
+                typer.echo(f"key {name} stands first in {place}", err=True)
+        if operator:
+            made.append(read().operator_token(days=days))
+        if user is not None or users is not None:
+            one = partial(one_user, dataset=dataset, store=store, reading=reading.options())
+            chosen = user_range(users or "") if user is None else one(user)
+            made.append(read().token(chosen, days=days))
     for each in made:
         if output is None:
             typer.echo(each)
@@ -127,3 +136,23 @@ def one_user(text: str, *, dataset: str | None, store: Path, reading: "ReadingOp
     if len(found) > 1:
         raise InputError(f"--user {text[:80]}: is a range: give --users")
     return found
+
+
+@contextmanager
+def _keys(
+    secret: Path | None, database: str | None
+) -> "Iterator[tuple[str, Callable[[], str], Callable[[], TokenKeys]]]":
+    """Where keys are, what adds one, and what reads them. Raises InputError."""
+    from common.errors import InputError
+    from server.sql.postgresql import Database
+    from server.trust.token_tables import add_shared_key, read_shared_keys
+    from server.trust.tokens import add_token_key, read_token_keys
+
+    if (secret is None) == (database is None):
+        raise InputError("give --secret FILE, or --database ADDRESS of servers that share keys")
+    if secret is not None:
+        yield str(secret), partial(add_token_key, secret), partial(read_token_keys, secret)
+        return
+    assert database is not None
+    with Database(database) as opened:
+        yield opened.shown, partial(add_shared_key, opened), partial(read_shared_keys, opened)

@@ -23,7 +23,8 @@ from common.files import make_folder, stored_secret, write_file
 from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
 from server.recommending.recommender import Recommender
-from server.versions.deployment import DEVICES_FILE, write_deployment
+from server.versions.deployment import write_deployment
+from server.versions.files import DEVICES_FILE
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ from server.model_store import ModelStore, StoredModel, TrainedModel, tables_dig
 from server.preparing import trained, warm_started
 from server.recommending.recommender import Recommender
 from server.training.methods import Robust
-from server.versions.deployment import DEVICES_FILE, read_deployment, write_deployment
+from server.versions.deployment import read_deployment, write_deployment
+from server.versions.files import DEVICES_FILE
 from sims.evaluation.cell import Cell
 from sims.evaluation.experiment import Prepared
 from sims.fleet.files import FleetFiles, keep_model, write_run_config

@@ -4,6 +4,7 @@ Loaded only after the child that trained has ended (sims.serving.in_child).
 """
 
 import json
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,18 @@ from server.front.endpoint import Listening
 from server.front.rotation import Retraining
 from server.front.run import FrontOptions, serve_front
 from server.reports.tally import FILE_NAME, Tally, measured_by
+from server.sql.postgresql import Database
 from server.trust import receipts
 from server.trust.budget_file import FILE_NAME as BUDGETS_FILE
-from server.trust.budgets import kept_budget
+from server.trust.budgets import Budget, kept_budget
 from server.trust.guard import Guard
 from server.trust.places import CallLimits
+from server.trust.shared_budgets import SharedBudget
 from server.trust.tls import Tls
 from server.trust.tokens import TokenKeys
 from server.versions.folder import NOTES_FILE, current_version, read_description
 from server.workers.crew import QueueLimits
+from sims.serving.shared_places import SharedPlaces
 from sims.terminal import notes_wanted
 
 
@@ -55,6 +59,8 @@ class Wanted:
     grace: float
     retrain_every: float | None
     refresh_every: float | None
+    shared: SharedPlaces | None = None
+    shared_keys: bool = False
 
 
 def listen(folder: Path, store: Path, wanted: Wanted) -> None:
@@ -78,11 +84,16 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
             # Last, because it tells a waiting process that all is there.
             write_output(wanted.port_file, f"{port}\n".encode())
 
+    shared = wanted.shared
+    database = None if shared is None else Database(shared.database)
     tally = Tally(
         users=description.user_count,
         eligible=eligible,
         measured=measured_by(description.presets, description.watched, description.list_length),
-        path=wanted.tally or _unlinked(store / FILE_NAME),
+        path=None if database else wanted.tally or _unlinked(store / FILE_NAME),
+        database=database,
+        # All servers go by one clock.
+        clock=time.time if database is None else database.now,
     )
     retraining: Retraining | None = Retraining(
         notes["retrain"],
@@ -94,10 +105,28 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
     if notes["retrain"] is None and wanted.refresh_every is None:
         retraining = None
     with ExitStack() as stack:
+        if database is not None:
+            stack.enter_context(database)
         stack.enter_context(tally)
-        budget = stack.enter_context(
-            kept_budget(wanted.daily_neighbors, wanted.daily_exposure, store / BUDGETS_FILE)
-        )
+        limits = wanted.daily_neighbors, wanted.daily_exposure
+        budget: Budget | None
+        if database is None or limits == (None, None):
+            budget = stack.enter_context(kept_budget(*limits, store / BUDGETS_FILE))
+        else:
+            budget = SharedBudget(database, *limits, clock=tally.now)
+        receipt_key = stored_secret(store / receipts.FILE_NAME)
+        membership = None
+        if database is not None and shared is not None:
+            receipt_key = database.secret("receipts", receipt_key)
+            membership = shared.membership(
+                database,
+                folder=folder,
+                store=store,
+                address=join_address(wanted.host, wanted.port),
+                keys=wanted.keys if wanted.shared_keys else None,
+                grace=wanted.grace,
+                trains=retraining is not None,
+            )
         calls = wanted.calls
         front = FrontOptions(
             wanted.port,
@@ -107,11 +136,14 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
             wanted.grace,
             Listening(wanted.host, wanted.tls, DoorLimits.of(calls.total, wanted.peer_bytes)),
             Guard(wanted.keys, wanted.user_rate, budget, wanted.call_seconds, calls),
-            stored_secret(store / receipts.FILE_NAME),
+            receipt_key,
             wanted.compiled,
         )
         # A call takes less processor time on uvloop than on asyncio's own loop.
-        uvloop.run(serve_front(folder, tally, front, retraining=retraining, listening=listening))
+        serving = serve_front(
+            folder, tally, front, retraining=retraining, membership=membership, listening=listening
+        )
+        uvloop.run(serving)
 
 
 def _unlinked(path: Path) -> Path:

@@ -9,7 +9,7 @@ adds an attack's profiles or withholds a rating of every user, and says so where
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from common.files import write_file
 from common.models import SERVED_AS, architecture
 from common.names import unknown
 from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
+from server.data.databases import without_secrets
 from server.data.growth import ids_file, keep_ids, read_ids
 from server.importing.imported import imported_model
 from server.model_store import ModelStore
@@ -63,7 +64,7 @@ class Serving:
         OSError.
         """
         cell = self.study.cell()
-        experiment, robust = cell.experiment, cell.defense.robust
+        experiment = cell.experiment
         require_parameters(experiment.model)
         check(experiment)
         imported = imported_model(experiment.model)
@@ -76,11 +77,7 @@ class Serving:
         files = self.device_ratings
         if files is not None and files.exists() and not files.is_dir():
             raise InputError(f"{files} is there and no folder: choose another --device-ratings")
-        fresh = TrainingSettings.on(
-            experiment.dataset, model=experiment.model, seed=experiment.seed, robust=robust
-        )
-        # Only plain training goes on from parameters that are there.
-        cold = robust is not None or experiment.model in SERVED_AS
+        fresh = self._fresh()
         known = {**PRESETS[architecture(experiment.model)], cell.preset: cell.settings}
         presets = {}
         for name in (cell.preset,) if self.presets is None else self.presets:
@@ -109,11 +106,7 @@ class Serving:
             )
             if self.survey:
                 look(folder, recommender, local, most=self.survey, progress=progress)
-        training = fresh if cold else None
-        again = Spec(
-            experiment, store.folder, self.hold_out, self.device_ratings, training, self.survey
-        )
-        command = write_spec(folder, again)
+        command = self._spec(folder, store)
         notes = {
             "neighbors": [
                 *(
@@ -134,6 +127,66 @@ class Serving:
         if self.device_ratings is not None:
             write_device_files(self.device_ratings, local.with_keys(device_secret(store)))
             write_items(self.device_ratings, source.names, source.ratings.item_count)
+
+    def follow(self, folder: Path, store: ModelStore) -> None:
+        """Write what a folder needs beside a version that other servers made. Raises OSError."""
+        experiment = self.study.cell().experiment
+        command = self._spec(folder, store)
+        notes = {
+            "neighbors": [],
+            "retrain": None if imported_model(experiment.model) is not None else command,
+            "refresh": [*command, REFRESH],
+            "files": files_of(experiment),
+            "reading": ["the version is of other servers"],
+            "warnings": [],
+        }
+        write_file(folder / NOTES_FILE, json.dumps(notes).encode())
+
+    @property
+    def ids(self) -> Path:
+        """Where, in a store, the order of users and items is kept."""
+        experiment = self.study.cell().experiment
+        return ids_file(Path(), experiment.dataset, experiment.reading)
+
+    def about(self) -> tuple[str, str]:
+        """Of which data set it is, and what is made of it: alike on all servers of a database."""
+        cell = self.study.cell()
+        experiment = asdict(cell.experiment)
+        reading = cell.experiment.reading.told()
+        dataset = without_secrets(cell.experiment.dataset)
+        for name in ("dataset", "reading"):
+            experiment.pop(name)
+        made = {
+            **experiment,
+            "preset": [cell.preset, asdict(cell.settings), cell.defense.name],
+            "presets": self.presets,
+            "hold_out": self.hold_out,
+            "search": self.neighbor_search,
+        }
+        told = [dataset, str(sorted(reading.items()))]
+        return json.dumps(told), json.dumps(made, sort_keys=True, default=str)
+
+    def _fresh(self) -> TrainingSettings:
+        cell = self.study.cell()
+        experiment = cell.experiment
+        return TrainingSettings.on(
+            experiment.dataset,
+            model=experiment.model,
+            seed=experiment.seed,
+            robust=cell.defense.robust,
+        )
+
+    def _spec(self, folder: Path, store: ModelStore) -> list[str]:
+        """The command that trains again."""
+        cell = self.study.cell()
+        experiment = cell.experiment
+        # Only plain training goes on from parameters that are there.
+        cold = cell.defense.robust is not None or experiment.model in SERVED_AS
+        training = self._fresh() if cold else None
+        again = Spec(
+            experiment, store.folder, self.hold_out, self.device_ratings, training, self.survey
+        )
+        return write_spec(folder, again)
 
 
 def _tolerated_notes(

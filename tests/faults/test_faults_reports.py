@@ -18,6 +18,7 @@ from server.front.parsing import GARBAGE_TEXT, Parsing
 from server.front.service import TALLY_TEXT, OffloadService
 from server.metrics import Metrics
 from server.reports.tally import STEP
+from server.sql.sqlite import SqliteTransactions
 from server.trust.gate import OPERATOR_TEXT, UNAUTHENTICATED_TEXT, Gate
 from server.trust.places import CallLimits
 from server.trust.receipts import Receipts
@@ -283,7 +284,9 @@ def test_a_full_disk_stops_reports_alone_and_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    database = service.tally._file._database
+    transactions = service.tally._file._sql
+    assert isinstance(transactions, SqliteTransactions)
+    database = transactions.database
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
     requests = [good(version, number, tuple(range(25))) for number in range(300)]

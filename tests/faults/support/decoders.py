@@ -48,7 +48,7 @@ from server.data.formats import read_ratings
 from server.data.layouts import with_layout
 from server.data.reading_options import ReadingOptions
 from server.reports.tally import Tally
-from server.reports.tally_file import TallyFile
+from server.reports.tally_file import tally_file
 from server.trust.tokens import TokenKeys, TokenRefusedError
 from server.workers.frames import Status, WorkerLostError, WorkerResult, read_result
 from sims.attacks.profiles import read_profiles
@@ -293,7 +293,7 @@ def _files(folder: Path, scene: Scene, said: Description) -> Iterator[Decoder]:
     yield Decoder(
         "tally file",
         [database],
-        from_file(lambda path: TallyFile(path).close(), "tally.sqlite"),
+        from_file(lambda path: tally_file(path).close(), "tally.sqlite"),
         expensive=True,
     )
     counts = wire.Counts(eligible=[1], hits=[1], users=1)

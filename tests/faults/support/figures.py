@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from common.ranking import Counts
 from common.vicinal.settings import VicinalSettings
 from server.recommending.recommender import Recommender
+from server.sql.postgresql import Database
 from server.versions.folder import read_serving
 from tests.faults.support.device_process import PRESET
 from tests.faults.support.ledger import Entry, counts_of
@@ -141,21 +143,31 @@ class _Tally:
     totals: dict[str, tuple[int, Counts]]
 
 
-def _read_tally(path: Path) -> _Tally:
-    with sqlite3.connect(path) as database:
-        keys = frozenset(key for (key,) in database.execute("SELECT key FROM keys"))
-        totals = {}
-        query = "SELECT version, reports, counts FROM totals WHERE preset = ?"
-        for version, reports, text in database.execute(query, (PRESET,)):
-            eligible, hits, *people = json.loads(text)
-            assert version not in totals, "one version was measured in two ways"
-            totals[version] = reports, Counts(tuple(eligible), tuple(hits), *people)
-    database.close()
-    return _Tally(keys, totals)
+def _read_tally(place: Path | Database) -> _Tally:
+    """Of an SQLite file, or of servers that share a database."""
+    keys_query = "SELECT key FROM keys"
+    query = "SELECT version, reports, counts FROM totals WHERE preset = ?"
+    if isinstance(place, Database):
+        with place.transaction() as sql:
+            found = sql.execute(keys_query).fetchall()
+            rows = sql.execute(query, (PRESET,)).fetchall()
+    else:
+        with closing(sqlite3.connect(place)) as database:
+            found = database.execute(keys_query).fetchall()
+            rows = database.execute(query, (PRESET,)).fetchall()
+    totals = {}
+    for version, reports, text in rows:
+        eligible, hits, *people = json.loads(text)
+        assert version not in totals, "one version was measured in two ways"
+        totals[version] = reports, Counts(tuple(eligible), tuple(hits), *people)
+    return _Tally(frozenset(key for (key,) in found), totals)
 
 
 def check_reports(
-    figures: Figures, ledgers: Iterable[Sequence[Entry]], tally: Path, owed: frozenset[str]
+    figures: Figures,
+    ledgers: Iterable[Sequence[Entry]],
+    tally: Path | Database,
+    owed: frozenset[str],
 ) -> None:
     """Every report that was kept is counted once, or is owed still, or its version is gone.
 

@@ -14,7 +14,7 @@ from common.errors import InputError
 from server.data.databases import AwayError, table_of
 from server.data.datasets import load_dataset
 from server.data.reading_options import ReadingOptions
-from tests.support.postgresql import PostgreSQL
+from sims.processes.postgresql import PostgreSQL
 
 ROWS = [(f"u{u}", f"i;{i}'\"", (u * i) % 5 + 1, 1_000_000 + u) for u in range(9) for i in range(7)]
 NAME = 'odd "name" x'

@@ -19,7 +19,7 @@ from client.session import Session
 from client.stores.ratings import read_local_ratings
 from client.stores.versions import VersionStore
 from server.versions.folder import current_version, read_serving
-from tests.support.postgresql import PostgreSQL
+from sims.processes.postgresql import PostgreSQL
 
 ROOT = Path(__file__).resolve().parents[3]
 USERS, ITEMS = 60, 40

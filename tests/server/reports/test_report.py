@@ -1,6 +1,5 @@
 """Reports with randomized answers, and what a tally keeps of them; keys and receipts that go."""
 
-import sqlite3
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def rows(tally: Tally) -> tuple[int, int, int, int]:
     """Keys and receipts that are remembered, and how many the file believes there are."""
 
     def ask() -> tuple[int, int, int, int]:
-        database: sqlite3.Connection = tally._file._database
+        database = tally._file._sql
         counts = [
             database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             for table in ("keys", "spent")

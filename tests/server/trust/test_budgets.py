@@ -18,6 +18,7 @@ from server.trust.budget_file import BudgetFile, Shown
 from server.trust.budgets import (
     EXPOSURE_TEXT,
     SECONDS_PER_DAY,
+    Budget,
     BudgetedWorkers,
     BudgetSpentError,
     NeighborBudget,
@@ -25,6 +26,7 @@ from server.trust.budgets import (
 )
 from server.workers.frames import Call, Status, WorkerResult
 from tests.support.modules import ENVIRONMENT, ROOT
+from tests.support.places import Place
 
 
 class Clock:
@@ -35,72 +37,70 @@ class Clock:
         return self.now
 
 
-def test_neighbors_shown_before_are_free_and_midnight_forgets() -> None:
+def shown(budget: Budget, user: int, *neighbors: int) -> None:
+    asyncio.run(budget.spend(user, np.array(neighbors, dtype=np.uint32)))
+
+
+def test_neighbors_shown_before_are_free_and_midnight_forgets(place: Place) -> None:
     clock = Clock()
-    budget = NeighborBudget(5, clock=clock)
-
-    def show(user: int, *neighbors: int) -> None:
-        budget.show(user, np.array(neighbors, dtype=np.uint32))
-
-    show(1, 10, 11, 12)
-    show(1, 12, 11, 10)
-    with pytest.raises(BudgetSpentError):
-        show(1, 13, 14, 15)
-    # What was held back was not shown: two more fit.
-    show(1, 13, 14)
-    show(2, 15, 16)
-    with pytest.raises(BudgetSpentError):
-        show(1, 15)
-    show(1, 10, 14)
-    clock.now = SECONDS_PER_DAY - 0.5
-    with pytest.raises(BudgetSpentError):
-        show(1, 15)
-    clock.now = float(SECONDS_PER_DAY)
-    show(1, 15, 16, 17, 18, 19)
+    with place.budget(5, None, clock) as budget:
+        shown(budget, 1, 10, 11, 12)
+        shown(budget, 1, 12, 11, 10)
+        with pytest.raises(BudgetSpentError):
+            shown(budget, 1, 13, 14, 15)
+        # What was held back was not shown: two more fit.
+        shown(budget, 1, 13, 14)
+        shown(budget, 2, 15, 16)
+        with pytest.raises(BudgetSpentError):
+            shown(budget, 1, 15)
+        shown(budget, 1, 10, 14)
+        clock.now = SECONDS_PER_DAY - 0.5
+        with pytest.raises(BudgetSpentError):
+            shown(budget, 1, 15)
+        clock.now = float(SECONDS_PER_DAY)
+        shown(budget, 1, 15, 16, 17, 18, 19)
 
 
-def test_a_neighbor_is_shown_to_so_many_users_in_a_day() -> None:
+def test_a_neighbor_is_shown_to_so_many_users_in_a_day(place: Place) -> None:
     clock = Clock()
-    budget = NeighborBudget(exposure=2, clock=clock)
-
-    def show(user: int, *neighbors: int) -> None:
-        budget.show(user, np.array(neighbors, dtype=np.uint32))
-
-    show(1, 10, 11)
-    show(2, 10, 12)
-    with pytest.raises(BudgetSpentError, match=EXPOSURE_TEXT):
-        show(3, 10, 13)
-    # Whoever was shown it before is shown it again, and what was held back was not counted.
-    show(1, 10)
-    for user in (3, 4):
-        show(user, 13)
-    clock.now = float(SECONDS_PER_DAY)
-    show(3, 10, 13)
-    # A clock that is set back opens no other day.
-    clock.now = 0.0
-    show(4, 10)
-    with pytest.raises(BudgetSpentError):
-        show(5, 10)
+    with place.budget(None, 2, clock) as budget:
+        shown(budget, 1, 10, 11)
+        shown(budget, 2, 10, 12)
+        with pytest.raises(BudgetSpentError, match=EXPOSURE_TEXT):
+            shown(budget, 3, 10, 13)
+        # Whoever was shown it before is shown it again, and what was held back was not counted.
+        shown(budget, 1, 10)
+        for user in (3, 4):
+            shown(budget, user, 13)
+        clock.now = float(SECONDS_PER_DAY)
+        shown(budget, 3, 10, 13)
+        # A clock that is set back opens no other day.
+        clock.now = 0.0
+        shown(budget, 4, 10)
+        with pytest.raises(BudgetSpentError):
+            shown(budget, 5, 10)
 
 
-def shown(budget: NeighborBudget, user: int, *neighbors: int) -> None:
-    rows = budget.show(user, np.array(neighbors, dtype=np.uint32))
-    asyncio.run(budget.keep(rows))
-
-
-def test_what_was_shown_is_known_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "budgets.sqlite"
+def test_what_was_shown_is_known_when_it_is_opened_again(place: Place) -> None:
+    clock = Clock()
     for _ in range(2):
-        with kept_budget(3, 2, path) as budget:
-            assert budget is not None
+        with place.budget(3, 2, clock) as budget:
             shown(budget, 1, 10, 11)
             shown(budget, 2, 10)
-    with kept_budget(3, 2, path) as budget:
-        assert budget is not None
+    with place.budget(3, 2, clock) as budget:
         shown(budget, 1, 10, 11, 12)
         for user, neighbor in ((1, 13), (3, 10)):
             with pytest.raises(BudgetSpentError):
                 shown(budget, user, neighbor)
+    clock.now = float(SECONDS_PER_DAY)
+    with place.budget(3, 2, clock) as budget:
+        shown(budget, 1, 13, 14, 15)
+
+
+def test_a_file_is_for_its_owner_and_none_is_made_without_limits(tmp_path: Path) -> None:
+    path = tmp_path / "budgets.sqlite"
+    with kept_budget(3, 2, path):
+        pass
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with kept_budget(None, None, tmp_path / "none") as nothing:
         assert nothing is None
@@ -145,8 +145,8 @@ def test_what_was_told_outlives_a_kill(tmp_path: Path) -> None:
     with kept_budget(len(told) + 1, None, path) as budget:
         assert budget is not None
         with pytest.raises(BudgetSpentError):
-            budget.show(1, np.array([10**6, 10**6 + 1], dtype=np.uint32))
-        budget.show(1, np.array(told, dtype=np.uint32))
+            shown(budget, 1, 10**6, 10**6 + 1)
+        shown(budget, 1, *told)
 
 
 def test_a_full_disk_is_said_and_written_later(

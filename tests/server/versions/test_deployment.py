@@ -9,14 +9,8 @@ from common.errors import InputError
 from common.vicinal.settings import preset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from server.versions.deployment import (
-    DEVICES_FILE,
-    MODEL_FILE,
-    SERVER_FILE,
-    deployed_secret,
-    read_deployment,
-    write_deployment,
-)
+from server.versions.deployment import deployed_secret, read_deployment, write_deployment
+from server.versions.files import DEVICES_FILE, MODEL_FILE, SERVER_FILE
 from sims.evaluation.experiment import Experiment, prepare
 from tests.support.scenes import SECRET
 

