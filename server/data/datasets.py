@@ -21,7 +21,7 @@ from server.data.databases import is_database, read_table, table_of
 from server.data.doubts import Doubt
 from server.data.formats import KINDS, parse, read_folder, read_ratings
 from server.data.held_out import HeldOut
-from server.data.layouts import with_layout
+from server.data.layouts import hinting, with_layout
 from server.data.magic import ZIP
 from server.data.places import require_place
 from server.data.reading import PACKINGS, read_member
@@ -210,17 +210,16 @@ def _loaded(
     else:
         path = plain_path(spec)
         _refuse_missing(spec, path, reading)
-        name, source = path.name, f"file {path}"
-        if path.is_dir():
-            rows, source = read_folder(path, reading), f"folder {path}"
-        else:
-            rows = read_ratings(path, reading)
+        name, source = path.name, f"{'folder' if path.is_dir() else 'file'} {path}"
+        with hinting(name, reading):
+            rows = (read_folder if path.is_dir() else read_ratings)(path, reading)
     if reading.test is not None:
         test = plain_path(reading.test)
         _refuse_missing(reading.test, test)
         rows = rows.with_test(read_ratings(test, reading))
         source += f", tested on {test}"
-    indexed = rows.indexed(seed=seed)
+    with hinting(name, reading):
+        indexed = rows.indexed(seed=seed)
     return Dataset(
         name,
         indexed.ratings,

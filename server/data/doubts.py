@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from common.ratings import RatingMatrix
 from common.text import one_line
 from server.data.reading_options import ReadingOptions
-from server.data.spellings import is_nothing
+from server.data.spellings import NOTHING
 from server.data.texts import Coded
 
 # What each code means, for docs/reference.md.
@@ -47,7 +47,7 @@ _USER_LIKE: Final = (
     r"^(?i:a[0-9][0-9a-z]{6,20}|(user|usr|reviewer|customer|member|u|c)[_\-]?[0-9]+|.+@.+)$"
 )
 _MOST: Final = 0.75
-_ROUNDED: Final = r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+"
+_ROUNDED: Final = r"^[0-9]([.,][0-9]+)?[eE]\+[0-9]+$"
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,13 @@ def _of_ids(role: str, names: Sequence[str]) -> Iterator[Doubt]:
         yield Doubt(
             "alike-ids", f"{role}s {pair[0]!r:.40} and {pair[1]!r:.40} are two: are they one?"
         )
-    if none := next((name for name in names if is_nothing(name)), None):
+    texts = pl.Series(list(names), dtype=pl.String)
+    for none in texts.filter(texts.str.strip_chars().str.to_lowercase().is_in(NOTHING))[:1]:
         yield Doubt(
             "missing-ids",
             f"one {role} is called {none}: is that nobody? then give --drop-ids {none}",
         )
-    if rounded := next((name for name in names if re.fullmatch(_ROUNDED, name)), None):
+    for rounded in texts.filter(texts.str.contains(_ROUNDED))[:1]:
         yield Doubt(
             "rounded-ids",
             f"{role}s as {rounded} are numbers that a spreadsheet rounded: several may be one now; "

@@ -1,8 +1,12 @@
 """Public data sets in the form that their publishers give, by name: bundles of reading options."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from common.errors import InputError
 from common.names import unknown
 from server.data.reading_options import ReadingOptions
 
@@ -15,12 +19,14 @@ Form = Literal["lines", "netflix", "matrix", "wide", "lists"]
 class Layout:
     """What one word of --format says.
 
-    what  the data sets that have it, and the files
+    what   the data sets that have it, and the files
+    named  what names of such files hold, where that is sure
     """
 
     what: str
     options: ReadingOptions
     form: Form = "lines"
+    named: str | None = None
 
 
 LAYOUTS: Final[dict[str, Layout]] = {
@@ -41,18 +47,22 @@ LAYOUTS: Final[dict[str, Layout]] = {
         ReadingOptions.of(
             columns="user,item,rating,time", drop_ratings="0", scale="1:5:1", duplicates="latest"
         ),
+        named=r"^goodreads_",
     ),
     "bookcrossing": Layout(
         "Book-Crossing: BX-Book-Ratings.csv",
         ReadingOptions.of(columns="user,item,rating", drop_ratings="0", scale="1:10:1"),
+        named=r"^BX-?Book-?Ratings|^BX[-_]",
     ),
     "lastfm": Layout(
         "Last.fm 360K (plays.tsv) and HetRec 2011 (user_artists.dat)",
         ReadingOptions.of(columns="user,-,item,rating", implicit=True),
+        named=r"^usersha1-|^user_artists",
     ),
     "lastfm-1k": Layout(
         "Last.fm 1K: userid-timestamp-artid-artname-traid-traname.tsv; items are artists",
         ReadingOptions.of(columns="user,time,-,item,-,-", implicit=True, separator="tab"),
+        named=r"^userid-timestamp-artid",
     ),
     "lightgcn": Layout(
         "train.txt and test.txt of NGCF and LightGCN: a user and all its items in a line",
@@ -68,15 +78,18 @@ LAYOUTS: Final[dict[str, Layout]] = {
         "Netflix prize: combined_data_*.txt, mv_*.txt",
         ReadingOptions.of(scale="1:5:1", time_unit="date"),
         form="netflix",
+        named=r"^combined_data_|^mv_[0-9]{7}",
     ),
     "steam": Layout(
         "Steam reviews of UCSD, lines of Python or JSON",
         ReadingOptions.of(implicit=True, fields="user=username,item=product_id,time=date"),
+        named=r"^steam_reviews|^steam_python",
     ),
     "jester": Layout(
         "Jester: the matrix of jokes, 99 for none, or a rating a line",
         ReadingOptions.of(drop_ratings="99", scale="-10:10:continuous"),
         form="matrix",
+        named=r"^jester",
     ),
     "yelp": Layout(
         "Yelp: yelp_academic_dataset_review.json",
@@ -95,6 +108,25 @@ def with_layout(options: ReadingOptions) -> ReadingOptions:
         return options
     layout = layout_named(options.format)
     return options.over(replace(layout.options, format=options.format))
+
+
+@contextmanager
+def hinting(name: str, options: ReadingOptions) -> Iterator[None]:
+    """Say of which layout a file seems to be that is refused, by its name, where none is named."""
+    try:
+        yield
+    except InputError as error:
+        layout = next(
+            (
+                each
+                for each, layout in LAYOUTS.items()
+                if layout.named and re.search(layout.named, name, re.IGNORECASE)
+            ),
+            None,
+        )
+        if options.format is not None or layout is None or type(error) is not InputError:
+            raise
+        raise InputError(f"{error}; is it of --format {layout}?") from error
 
 
 def layout_named(name: str) -> Layout:

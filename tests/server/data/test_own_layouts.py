@@ -154,6 +154,28 @@ def test_a_layout_has_several_files(tmp_path: Path, name: str, file: str, data: 
     check(read(tmp_path, file, data, format=name))
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("bookcrossing", "BX-Book-Ratings.csv"),
+        ("netflix", "combined_data_1.txt"),
+        ("lastfm", "usersha1-artmbid-artname-plays.tsv"),
+        ("lastfm-1k", "userid-timestamp-artid-artname-traid-traname.tsv"),
+        ("steam", "steam_reviews.json"),
+        ("goodreads", "goodreads_interactions.json"),
+    ],
+)
+def test_a_refused_file_is_known_by_its_name(tmp_path: Path, name: str, file: str) -> None:
+    data = PUBLISHED[name][1]
+    if name == "bookcrossing":
+        data += b'"1";"2";"0"\r\n'
+    if name == "goodreads":
+        data = b'{"user_id": "1", "book_id": "2", "rating": 0}'
+    assert refusal(tmp_path, file, data).endswith(f"; is it of --format {name}?")
+    assert "is it of" not in refusal(tmp_path, f"my {file}", data)
+    read(tmp_path, file, data if name != "goodreads" else data.replace(b"0}", b"5}"), format=name)
+
+
 def test_the_page_names_every_layout() -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "own-data.md").read_text("utf-8")
     assert set(re.findall(r"--format ([a-z0-9-]+)", page)) == set(LAYOUTS)
