@@ -28,7 +28,7 @@ from common.ratings import RatingMatrix
 from common.tables import read_tables
 from common.wire.fleet import partition_file_name
 from server.federated.settings import Federated
-from server.versions.deployment import DEVICES_FILE
+from server.versions.files import DEVICES_FILE
 from sims.attacks.options import Value
 from sims.federated.attacker import Attacker, Bound
 from sims.federated.model import Asked, FleetTraining, Trainer
