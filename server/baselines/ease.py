@@ -19,6 +19,7 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from common.errors import InputError
+from common.memory import available_memory
 from common.ratings import RatingMatrix
 from server.baselines.incidence import incidence
 
@@ -38,7 +39,8 @@ class Ease:
 
     penalty  λ
 
-    Raises InputError where both users and items are more than MOST.
+    Raises InputError where both users and items are more than MOST, and where there is no memory
+    for the table: before anything is computed.
     """
 
     def __init__(self, ratings: RatingMatrix, *, penalty: float = PENALTY) -> None:
@@ -49,6 +51,12 @@ class Ease:
             raise InputError(
                 f"ease: {ratings.user_count} users × {ratings.item_count} items: it inverts a "
                 f"table of the smaller number, at most {MOST}; take itemknn or ials"
+            )
+        needed, free = 8 * smaller**2, available_memory()
+        if needed > free:
+            raise InputError(
+                f"ease: a table of {smaller} × {smaller} numbers takes {needed >> 20} MiB, and "
+                f"{free >> 20} MiB are free; take itemknn or ials"
             )
         self._rated = incidence(ratings)
         self._by_users = ratings.user_count < ratings.item_count

@@ -173,3 +173,14 @@ def test_ease_refuses_a_table_that_it_cannot_invert(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ease_module, "MOST", 3)
     with pytest.raises(InputError, match=r"5 users × 4 items.*at most 3; take itemknn or ials"):
         Ease(from_table(TABLE))
+
+
+def test_ease_asks_for_memory_before_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratings = from_table(np.ones((600, 500), dtype=np.int64))
+    free = 8 * 500**2
+    monkeypatch.setattr(ease_module, "available_memory", lambda: free)
+    assert Ease(ratings).scores(0).shape == (500,)
+    monkeypatch.setattr(ease_module, "available_memory", lambda: free - 1)
+    monkeypatch.setattr(ease_module, "incidence", None)
+    with pytest.raises(InputError, match=r"500 × 500 numbers takes 1 MiB, and 1 MiB are free"):
+        Ease(ratings)
