@@ -78,17 +78,12 @@ def surveyed(
     rng = np.random.default_rng(SEED)
     asked = np.sort(rng.choice(old, min(most, old), replace=False))
     accounts = recommender.ratings.user_count
-    shares, places = [], np.zeros(accounts, dtype=np.int64)
+    near = recommender.nearest(asked, settings.neighbors, settings.neighbors_by)[:, 1:]
+    share, error = new_share(near, old, recommender.user_count)
     counts = dict.fromkeys(("eligible", "hits_defended", "hits_undefended"), 0)
     counts |= dict.fromkeys(("held_out", "found_defended", "found_undefended"), 0)
     common = []
     for user in asked.tolist():
-        nearest = recommender.nearest(np.array([user]), settings.neighbors, settings.neighbors_by)[
-            0, 1:
-        ]
-        if len(nearest):
-            shares.append(float(np.mean((nearest >= old) & (nearest < recommender.user_count))))
-            places[nearest] += 1
         rated = recommender.ratings.items_of(user)
         lists = {
             "defended": recommender.recommend(user, settings, list_length),
@@ -104,17 +99,26 @@ def surveyed(
         plain = lists["undefended"]
         if len(plain):
             common.append(float(np.isin(plain, lists["defended"]).mean()))
-    hubs = np.sort(places)[::-1][: max(1, math.ceil(HUBS * accounts))]
-    spread = float(np.std(shares, ddof=1)) if len(shares) > 1 else 0.0
+    places = np.sort(np.bincount(near.ravel(), minlength=accounts))[::-1]
+    hubs = places[: max(1, math.ceil(HUBS * accounts))]
     return Survey(
         users=len(asked),
         new_accounts=(recommender.user_count - old) / accounts,
-        new_neighbors=float(np.mean(shares)) if shares else 0.0,
-        new_neighbors_error=spread / math.sqrt(max(1, len(shares))),
+        new_neighbors=share,
+        new_neighbors_error=error,
         hub_neighbors=float(hubs.sum() / max(1, places.sum())),
         common=float(np.mean(common)) if common else 0.0,
         **counts,
     )
+
+
+def new_share(near: NDArray[np.int64], old: int, users: int) -> tuple[float, float]:
+    """Share of neighbors [n, k − 1] who are users from `old` on, and its standard error."""
+    if not near.size:
+        return 0.0, 0.0
+    shares = ((near >= old) & (near < users)).mean(axis=1)
+    spread = float(np.std(shares, ddof=1)) if len(shares) > 1 else 0.0
+    return float(shares.mean()), spread / math.sqrt(len(shares))
 
 
 def surveys_text(surveys: Mapping[str, Survey]) -> str:

@@ -109,7 +109,9 @@ class Page:
 
     def picture(self, path: Path) -> None:
         """Of the whole page."""
-        given = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        given = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(given["data"]))
 
 

@@ -151,7 +151,7 @@ function lines(title, series, shown, least) {
 function bars(title, names, groups, shown, mark) {
   const all = groups.flatMap((each) => each.bars).filter(Boolean);
   if (!all.length) return empty(title, "Not measured here.");
-  const steps = ticks(Math.max(mark || 0, ...all.map((each) => each.high ?? each.value)));
+  const steps = ticks(Math.max(mark || 0, 0.1, ...all.map((each) => each.high ?? each.value)));
   const most = steps[steps.length - 1];
   const y = (value) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - BOTTOM - TOP);
   const room = (WIDTH - LEFT - 12) / groups.length;
