@@ -137,14 +137,16 @@ class LearningStrategy(Strategy):
         """Which node plays which partition. Raises VicinalError where one is missing."""
         messages = [Message(RecordDict(), node, _PARTITION) for node in sorted(grid.get_node_ids())]
         for reply in self._received(grid.send_and_receive(messages, timeout=timeout)):
-            told = reply.content.config_records[CONFIG]
-            if told["source"] != self.source_digest:
+            node = reply.metadata.src_node_id
+            told = reply.content.config_records.get(CONFIG, ConfigRecord())
+            client = told.get("partition")
+            if told.get("source") != self.source_digest:
                 raise VicinalError(
-                    f"client {reply.metadata.src_node_id} runs other code: start Flower from an "
-                    "empty folder, see docs/how-to/flower.md"
+                    f"client {node} runs other code: start Flower from an empty folder, see "
+                    "docs/how-to/flower.md"
                 )
-            if told["partitions"] == self.clients:
-                self._nodes[int(str(told["partition"]))] = reply.metadata.src_node_id
+            if told.get("partitions") == self.clients and isinstance(client, int):
+                self._nodes.setdefault(client, node)
         missing = sorted(set(range(self.clients)) - set(self._nodes))
         if missing:
             why = f": {self.lost[0]}" if self.lost else ""
@@ -213,12 +215,15 @@ class LearningStrategy(Strategy):
     ) -> MetricRecord | None:
         """The users' vectors."""
         for reply in self._received(replies):
-            arrays = arrays_of(reply, VECTORS, {"users": np.int64, "rows": np.float32})
-            users, rows = arrays["users"], arrays["rows"]
-            fits = users.ndim == 1 and rows.shape == (len(users), self.table.shape[1])
-            if not fits or not np.isfinite(rows).all():
-                raise VicinalError("a client sent vectors that are none")
-            self.vectors |= dict(zip(users.tolist(), rows, strict=True))
+            try:
+                arrays = arrays_of(reply, VECTORS, {"users": np.int64, "rows": np.float32})
+                users, rows = arrays["users"].tolist(), arrays["rows"]
+                fits = rows.shape == (len(users), self.table.shape[1])
+                if not fits or not np.isfinite(rows).all() or not self._own(reply, users):
+                    raise InputError("vectors: they are none of this client's users")
+                self.vectors |= dict(zip(users, rows, strict=True))
+            except InputError as error:
+                self.lost.append(f"client {reply.metadata.src_node_id}: {error}")
         return MetricRecord({EXAMPLES: len(self.vectors)}) if self.vectors else None
 
     def summary(self) -> None:
@@ -245,19 +250,22 @@ class LearningStrategy(Strategy):
             else:
                 yield reply
 
+    def _own(self, reply: Message, users: Iterable[int]) -> bool:
+        """Whether all of these users are played by who replied."""
+        node = reply.metadata.src_node_id
+        return all(self._nodes.get(user % self.clients) == node for user in users)
+
     def _updates(self, reply: Message) -> dict[int, Update]:
         """By user. What is no update of a user who was asked is refused, with all of the reply."""
         kinds = {"users": np.int64, "counts": np.int64, "items": np.int64, "rows": np.float32}
         try:
             arrays = arrays_of(reply, UPDATES, kinds)
             users, counts = arrays["users"].tolist(), arrays["counts"]
-            clients = {user % self.clients for user in users}
             asked = set(self._asked) - self.adversary.users
-            own = {node: client for client, node in self._nodes.items()}
             if (
                 not set(users) <= asked
                 or len(set(users)) != len(users)
-                or clients - {own.get(reply.metadata.src_node_id)}
+                or not self._own(reply, users)
                 or counts.shape != (len(users),)
                 or (counts < 0).any()
                 or counts.sum() != len(arrays["items"])
@@ -289,9 +297,9 @@ def arrays_of(reply: Message, name: str, kinds: Mapping[str, type[Any]]) -> dict
     for key, kind in kinds.items():
         try:
             array = record[key].numpy()
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, TypeError, OSError, EOFError) as error:
             raise InputError("update: the reply's arrays cannot be read") from error
-        if array.dtype != kind:
+        if array.dtype != kind or array.ndim != (2 if key == "rows" else 1):
             raise InputError(f"update: {key} is of another kind")
         found[key] = array
     return found

@@ -147,6 +147,22 @@ def test_what_is_no_update_is_refused(
     assert len(result["lost"]) == 4 and all("update: " in line for line in result["lost"])
 
 
+def test_a_client_cannot_speak_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sims.fleet.app.SETTLED_SECONDS", 0.0)
+
+    def lies(message: Message, deliver: Any) -> Message | None:
+        reply = deliver(message)
+        if VECTORS in reply.content:
+            record = reply.content.array_records[VECTORS]
+            record["users"] = Array(record["users"].numpy() + 1)
+        return reply  # type: ignore[no-any-return]
+
+    with pytest.raises(
+        VicinalError, match=r"the vector of user 2 did not come.*none of this client"
+    ):
+        over_flower(tmp_path, asked(), {1002: lies})
+
+
 def test_a_fleet_that_lacks_a_client_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
