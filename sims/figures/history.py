@@ -48,7 +48,8 @@ def history_figure(history: History) -> Figure:
             f"{history.clients} clients, {history.fraction:.0%} of those there asked in a round; "
             f"{scenario.absent:.0%} absent at first, then {scenario.leave:.0%} leave and "
             f"{scenario.appear:.0%} of the absent appear; {scenario.held_back:.0%} of the ratings "
-            f"arrive after round 1 ({scenario.arrive}); {last.fakes} fakes; seed {history.seed}. "
+            f"arrive after round 1 ({scenario.arrive}); trained {scenario.retrain}; {last.fakes} "
+            f"fakes; seed {history.seed}. "
             "Bands: 95 % intervals over clients.",
         )
     return figure
