@@ -1,13 +1,13 @@
 """What every benchmark of this folder is: a command that prints one section of Markdown.
 
-    python -m benchmarks.NAME [--short] [--json FILE]
+    python -m benchmarks.NAME [--short] [--json FILE] [--picture FILE]
 
 It exits with 1, and a line for each, when a ratio misses its floor.
 """
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,15 +26,28 @@ class Section:
     missed: list[str] = field(default_factory=list)
 
 
-def run(section: Callable[[bool], Section]) -> None:
-    """Be the command of a benchmark; `section` is told whether to be short."""
+def run(
+    section: Callable[[bool], Section],
+    drawn: Callable[[Mapping[str, Any]], bytes] | None = None,
+) -> None:
+    """Be the command of a benchmark; `section` is told whether to be short, `drawn` makes an SVG
+    of its figures.
+    """
 
     def command(
         short: Annotated[bool, typer.Option(help="the small part that `make bench` runs")] = False,
         json_file: Annotated[Path | None, typer.Option("--json", help="also write figures")] = None,
+        picture: Annotated[
+            Path | None, typer.Option(help="also draw them, where there is a picture (SVG)")
+        ] = None,
     ) -> None:
         limit_threads()
-        show(section(short), json_file)
+        if picture is not None and drawn is None:
+            raise typer.BadParameter("this benchmark has no picture", param_hint="--picture")
+        made = section(short)
+        if picture is not None and drawn is not None:
+            picture.write_bytes(drawn(made.figures))
+        show(made, json_file)
 
     typer.run(command)
 

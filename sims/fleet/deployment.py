@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self, final
 
@@ -85,8 +85,7 @@ class Deployment:
             (self._folder / "home").mkdir()
             make_certificates(self._keys, devices=0, nodes=len(self._configs), days=1)
             self._start_superlink()
-            for node in range(len(self._configs)):
-                self.flwr("supernode", "register", str(self._keys / f"node-{node}.pub"), FLEET)
+            self._register()
             for node in range(len(self._configs)):
                 self.start_node(node)
         except BaseException:
@@ -97,8 +96,11 @@ class Deployment:
     def __exit__(self, *_error: object) -> None:
         self._stop()
 
-    def start_node(self, node: int) -> None:
-        """Start a node, or start one again that has ended."""
+    def start_node(self, node: int, variables: Mapping[str, str] | None = None) -> None:
+        """Start a node, or start one again that has ended.
+
+        variables  of its environment beside the deployment's
+        """
         arguments = ["--superlink", f"127.0.0.1:{self._port}"]
         arguments += ["--root-certificates", str(self._keys / "ca.pem")]
         arguments += ["--auth-supernode-private-key", str(self._keys / f"node-{node}.key")]
@@ -106,13 +108,22 @@ class Deployment:
         program = [self._program("flower-supernode")]
         if not self._stock:
             program = [sys.executable, "-m", "client.flower_node"]
-        self._start(f"node-{node}", [*program, *arguments])
+        self._start(f"node-{node}", [*program, *arguments], variables=variables)
 
-    def run(self, run_config: Path | None, on_line: Callable[[str], None]) -> None:
+    def restart_superlink(self) -> None:
+        """Start a SuperLink again that has ended; it remembers neither runs nor keys."""
+        self._start_superlink()
+        self._register()
+
+    def run(
+        self, run_config: Path | None, on_line: Callable[[str], None], *, whole: bool = True
+    ) -> None:
         """Run the app to its end; every line that it says is kept and handed on.
 
+        whole  whether a node that ends is the end of the run
+
         Raises VicinalError with the reason when the run did not complete, and as soon as the
-        SuperLink or a node ends.
+        SuperLink ends.
         """
         arguments = ["run", str(self._app), FLEET, "--stream"]
         if run_config is not None:
@@ -122,13 +133,13 @@ class Deployment:
         while True:
             ended = self._parts["run"].poll() is not None
             said = self.log.read_bytes()
-            whole = said.rfind(b"\n") + 1
-            for line in said[done:whole].decode(errors="replace").splitlines():
+            end = said.rfind(b"\n") + 1
+            for line in said[done:end].decode(errors="replace").splitlines():
                 on_line(printable(line))
-            done = max(done, whole)
+            done = max(done, end)
             if ended:
                 break
-            self._require_parts()
+            self._require_parts(whole)
             time.sleep(0.1)
         del self._parts["run"]
         # The exit code is 0 for a failed run too.
@@ -158,6 +169,10 @@ class Deployment:
     def pid(self, part: str) -> int:
         """Of the process of "superlink", or of a node, "node-0"."""
         return self._parts[part].pid
+
+    def _register(self) -> None:
+        for node in range(len(self._configs)):
+            self.flwr("supernode", "register", str(self._keys / f"node-{node}.pub"), FLEET)
 
     def _start_superlink(self) -> None:
         arguments = ["--host", "127.0.0.1", "--port", str(self._port)]
@@ -192,9 +207,9 @@ class Deployment:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _require_parts(self) -> None:
+    def _require_parts(self, whole: bool = True) -> None:
         for name, process in self._parts.items():
-            if name != "run" and process.poll() is not None:
+            if (name == "superlink" or (whole and name != "run")) and process.poll() is not None:
                 log = self._logs / f"{name}.log"
                 raise VicinalError(f"Flower's {name} ended: {_last_line(log)} (log: {log})")
 
@@ -217,12 +232,18 @@ class Deployment:
             raise VicinalError(f"{path} is missing: install vicinal with all of its dependencies")
         return str(path)
 
-    def _start(self, name: str, command: list[str], log: Path | None = None) -> None:
+    def _start(
+        self,
+        name: str,
+        command: list[str],
+        log: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         with (log or self._logs / f"{name}.log").open("wb") as opened:
             self._parts[name] = subprocess.Popen(
                 command,
                 cwd=self._folder / "empty",
-                env=self._environment,
+                env={**self._environment, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=opened,
                 stderr=subprocess.STDOUT,

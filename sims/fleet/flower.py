@@ -52,12 +52,21 @@ class LocalFlower:
 
     logs       folder that keeps flower.log (what the runs said) and superlink.log
     resources  what its clients may take, and of which cluster
+    stage      makes an app folder at its second argument from `checkout`: stage_app
     """
 
-    def __init__(self, checkout: Path, logs: Path, resources: Resources) -> None:
+    def __init__(
+        self,
+        checkout: Path,
+        logs: Path,
+        resources: Resources,
+        *,
+        stage: Callable[[Path, Path], Path] | None = None,
+    ) -> None:
         self.log = logs / "flower.log"
         self._superlink_log = logs / "superlink.log"
         self._checkout = checkout
+        self._stage = stage or stage_app
         # Ray puts sockets below it, and a socket's path must be short.
         self._folder = Path(
             tempfile.mkdtemp(prefix="vicinal-flower-", dir=short_temporary_folder())
@@ -73,7 +82,7 @@ class LocalFlower:
         not start.
         """
         try:
-            self._app = stage_app(self._checkout, self._folder / "vicinal-app")
+            self._app = self._stage(self._checkout, self._folder / "vicinal-app")
             self.log.parent.mkdir(parents=True, exist_ok=True)
             (self._folder / "empty").mkdir()
             self._start()

@@ -22,6 +22,7 @@ from benchmarks.page import printed
                 "| together |",
             ],
         ),
+        ("fleet.scale", ["| 120 | 4 |", "A small app of torch and FedAvg (4 clients, 3 rounds)"]),
     ],
 )
 def test_a_section_of_size_is_printed(part: str, rows: list[str]) -> None:

@@ -1,0 +1,193 @@
+"""Fleets of Flower's real processes, some of which are killed, stopped, or lie."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.device import answer
+from common.errors import VicinalError
+from common.ranking import Counts
+from common.vicinal.settings import VicinalSettings, capped, preset
+from common.wire.fleet import partition_file_name
+from server.model_store import ModelStore
+from server.recommending.recommender import Recommender
+from sims.evaluation.experiment import Experiment, Prepared, prepare
+from sims.fleet.deployment import Deployment, node_config
+from sims.fleet.files import FleetFiles
+from sims.fleet.flower import stage_app
+from sims.fleet.run import CHECKOUT, write_files
+from sims.processes.marked import family
+from tests.sims.commands.test_simulate import leftovers, scratch, until
+
+__all__ = ["scratch"]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+USERS = 360
+# What a process of a node that lies runs before anything else.
+LIAR = """
+import flwr.app
+honest = flwr.app.MetricRecord.__init__
+def lie(self, metrics=None, keep_input=True):
+    if metrics and "hits" in metrics:
+        metrics = {**metrics, "hits": [each + 1 for each in metrics["eligible"]]}
+    honest(self, metrics, keep_input)
+flwr.app.MetricRecord.__init__ = lie
+"""
+
+
+class Scene:
+    """A deployment in which node n plays the n-th of `plays`, and one run of the app at a time."""
+
+    def __init__(self, folder: Path, plays: Sequence[int], **options: float | bool) -> None:
+        self.prepared: Prepared = prepare(
+            Experiment(dataset=f"synthetic:{USERS}x80", list_length=10)
+        )
+        self.settings: VicinalSettings = capped(preset("vicinal", neighbors=30), USERS)
+        with ModelStore(folder / "store") as store:
+            self.recommender: Recommender = self.prepared.train(store)
+        self.partitions = max(plays) + 1
+        self.files: FleetFiles = write_files(
+            folder / "fleet",
+            self.prepared,
+            self.recommender,
+            self.partitions,
+            "vicinal",
+            self.settings,
+            {"min-replies": 1, "reply-timeout": 15.0, **options},  # type: ignore[dict-item]
+        )
+        devices = self.files.folder / "devices"
+        configs = [
+            node_config(part, self.partitions, devices / partition_file_name(part, self.partitions))
+            for part in plays
+        ]
+        app = stage_app(CHECKOUT, folder / "vicinal-app")
+        self.deployment = Deployment(app, self.files.folder, configs)
+        self.failed: VicinalError | None = None
+
+    def asked(self, *nodes: int) -> list[int]:
+        """Those of some nodes that have been asked for answers in any run."""
+        logs = ((node, self.files.folder / f"node-{node}.log") for node in nodes)
+        return [node for node, log in logs if "query.recommend" in log.read_text()]
+
+    def send(self, number: signal.Signals, *parts: str) -> None:
+        """A signal to a part and to all that it has started."""
+        for part in parts:
+            for process in family(self.deployment.pid(part)):
+                os.kill(process.pid, number)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A run, meanwhile; afterwards it has ended."""
+        self.failed = None
+
+        def run() -> None:
+            try:
+                self.deployment.run(self.files.run_config, lambda _line: None, whole=False)
+            except VicinalError as error:
+                self.failed = error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join(300)
+        assert not thread.is_alive()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.files.result.read_bytes())
+        return found
+
+    def expected(self, partitions: Sequence[int]) -> dict[str, Any]:
+        """What one process counts of the users of some partitions."""
+        local, watched = self.prepared.local, self.prepared.watched
+        counts = Counts.none(len(watched))
+        for user in range(USERS):
+            if user % self.partitions in partitions:
+                counts += answer(
+                    self.recommender.version,
+                    self.recommender.neighborhood(user, self.settings),
+                    self.settings,
+                    rated=local.train.items_of(user),
+                    held_out=local.held_out_of(user),
+                    watched=watched,
+                    list_length=10,
+                ).counts
+        found: dict[str, Any] = json.loads(json.dumps(asdict(counts)))
+        return found
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_killed_frozen_and_lying_nodes_cost_their_own_users_alone(
+    scratch: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "liar").mkdir()
+    (tmp_path / "liar" / "sitecustomize.py").write_text(LIAR)
+    # Two nodes play partition 1. Of seven nodes two are killed: 30 %.
+    scene = Scene(tmp_path, [0, 1, 1, 2, 3, 4, 5])
+    killed, frozen, liar = 3, 4, 5
+    with scene.deployment as deployment:
+        scene.send(signal.SIGKILL, f"node-{liar}")
+        path = os.pathsep.join((str(tmp_path / "liar"), str(CHECKOUT)))
+        deployment.start_node(liar, {"PYTHONPATH": path})
+        with scene.running():
+            hit: set[int] = set()
+            while len(hit) < 3:
+                for node in set(scene.asked(1, 2, killed, frozen)) - hit:
+                    if node in (1, 2) and hit & {1, 2}:
+                        continue  # who stands in for the other
+                    number = signal.SIGSTOP if node == frozen else signal.SIGKILL
+                    scene.send(number, f"node-{node}")
+                    hit.add(node)
+                time.sleep(0.01)
+        scene.send(signal.SIGCONT, f"node-{frozen}")
+    result = scene.result
+    assert scene.failed is None, result["failures"]
+    answered = [each["partition"] for each in result["partitions"] if each["answered"]]
+    whole = [p["partition"] for p in result["partitions"] if p["answered"] == p["users"]]
+    assert answered == whole == [0, 1, 5]
+    assert result["counts"] == scene.expected(whole)
+    assert result["resent"] >= 1
+    why = {each["partition"]: each["reason"] for each in result["failures"]}
+    assert "impossible counts" in why[4] or "no client plays it" in why[4]
+    assert {2, 3} <= set(why)
+    assert leftovers(scratch) == []
+
+
+def test_a_superlink_that_was_killed_costs_no_answer(scratch: Path, tmp_path: Path) -> None:
+    scene = Scene(tmp_path, [0, 1, 2], **{"min-replies": 0})
+    progress = scene.files.result.with_suffix(".progress.jsonl")
+    with scene.deployment as deployment:
+        with scene.running():
+            wait(lambda: scene.asked(2))
+            scene.send(signal.SIGSTOP, "node-2")
+            wait(lambda: progress.exists() and progress.read_bytes().count(b"\n") >= 3)
+            scene.send(signal.SIGKILL, "superlink")
+        assert "superlink ended" in str(scene.failed)
+        for node in range(3):
+            scene.send(signal.SIGKILL, f"node-{node}")
+        deployment.restart_superlink()
+        for node in range(3):
+            deployment.start_node(node)
+        with scene.running():
+            pass
+    result = scene.result
+    assert scene.failed is None
+    assert (result["answered"], result["resumed"]) == (USERS, 2 * USERS // 3)
+    assert result["counts"] == scene.expected(range(3))
+    assert until(lambda: leftovers(scratch) == [], seconds=10)
