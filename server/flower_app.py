@@ -19,6 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 import common
 from common.errors import InputError, VicinalError
 from common.files import write_file
+from common.report_privacy import ReportPrivacy
 from common.source import source_digest
 from common.threads import limit_threads
 from common.vicinal.settings import capped, untuned
@@ -160,6 +161,7 @@ def job_of(
         under_way=config.under_way,
         reply_timeout=config.reply_timeout,
         shared_models=bool(config.models),
+        privacy=ReportPrivacy.parse(config.report_privacy),
         source_digest=CLIENT_SOURCE_DIGEST,
         secret=deployed_secret(deployment or Path(config.deployment)),
     )

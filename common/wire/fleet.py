@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from common.errors import InputError
 from common.ranking import Counts
+from common.report_privacy import OUTCOMES
 
 # Actions of the client app: train.install and query.recommend.
 INSTALL: Final = "install"
@@ -41,6 +42,14 @@ METRICS: Final = "metrics"
 EXAMPLES: Final = "num-examples"
 COMPUTED: Final = "computed-ms"
 PROCESSOR: Final = "processor-ms"
+# Of `recommend`, what a report keeps to itself and in which round (common.report_privacy); with
+# local privacy, reports by question and answer, and no counts.
+CONFIG: Final = "config"
+PRIVACY: Final = "report-privacy"
+ROUND: Final = "server-round"
+ANSWERS: Final = "answers"
+# Of Flower's secure aggregation: what is to be added up, by the groups of its messages.
+RECEIPTS: Final = "receipts"
 MAX_PAYLOAD_BYTES: Final = 64 << 20
 
 M = TypeVar("M", bound=Message)
@@ -81,6 +90,19 @@ def counts_from_metrics(metrics: Mapping[str, Any]) -> Counts:
         return Counts(**found)
     except ValueError as error:
         raise InputError("fleet message: impossible counts") from error
+
+
+def answers_from_metrics(metrics: Mapping[str, Any], watched: int, users: int) -> list[int]:
+    """Reports of so many users. Raises InputError for anything else."""
+    found = metrics.get(ANSWERS)
+    if (
+        not isinstance(found, list)
+        or len(found) != 2 * watched + OUTCOMES
+        or not all(type(number) is int and number >= 0 for number in found)
+        or sum(found) != users
+    ):
+        raise InputError(f"fleet message: these are not the reports of {users} users")
+    return found
 
 
 def milliseconds(metrics: Mapping[str, Any], key: str) -> float:

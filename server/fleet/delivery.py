@@ -45,6 +45,9 @@ class Fleet(Protocol):
         Raises VicinalError for one that does not count; the node is then not among the takers.
         """
 
+    def sent(self, message: Message, node: int) -> None:
+        """A message went to a node, who may be told it again or not be the first."""
+
     def told(self, reply: Message) -> tuple[float, float, float] | None:
         """When the client began (seconds since 1970), and milliseconds that it computed and that
         its processor took, of a reply that counts; None where it does not say.
@@ -234,6 +237,7 @@ class _Exchange:
         account.resent += not first
         account.down += byte_count(message)
         parcel.node = node
+        self._fleet.sent(message, node)
         return Flight(parcel, message, node, time.monotonic(), time.time())
 
     def _push(self, batch: list[Flight]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from common.ranking import Counts
+from common.report_privacy import OPEN
 from server.fleet.strategy import VicinalStrategy
 from server.fleet.work import FleetJob
 from server.recommending.recommender import Recommender
@@ -21,6 +21,7 @@ def asked_digest(job: FleetJob, recommender: Recommender) -> str:
         job.list_length,
         job.watched,
         recommender.user_count,
+        str(job.privacy),
     ]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
@@ -44,7 +45,7 @@ def result_of(strategy: VicinalStrategy, server_round: int = 1) -> dict[str, Any
         "resumed": strategy.ledger.resumed,
         "list_length": job.list_length,
         "watched": list(job.watched),
-        **measures(strategy.counts(server_round)),
+        **strategy.reports.measures(server_round),
         "partitions": partitions,
         "failures": _failures(strategy, partitions),
         "broken_off": strategy.broken_off,
@@ -77,24 +78,15 @@ def too_few(result: Mapping[str, Any], min_replies: int) -> str | None:
     return f"{line}: {VicinalStrategy.failure_line(failures[0])}{more}"
 
 
-def measures(counts: Counts) -> dict[str, Any]:
-    """Counts, and hit ratio and accuracy from them, for JSON."""
-    return {
-        "counts": dataclasses.asdict(counts),
-        "hit_ratio": counts.hit_ratio,
-        "hit_ratio_per_target": list(counts.hit_ratio_per_item),
-        "accuracy": counts.accuracy,
-        "accuracy_thresholded": counts.accuracy_thresholded,
-    }
-
-
 def _partition(strategy: VicinalStrategy, server_round: int, partition: int) -> dict[str, Any]:
     users = strategy.users_of(partition)
     return {
         "partition": partition,
         "users": len(users),
         "answered": len(strategy.ledger.counted(server_round).intersection(users)),
-        "counts": dataclasses.asdict(strategy.counts(server_round, partition)),
+        "counts": None
+        if strategy.job.privacy != OPEN
+        else dataclasses.asdict(strategy.counts(server_round, partition)),
     }
 
 

@@ -83,6 +83,10 @@ class RunConfig(BaseModel):
     resume: bool = Field(
         default=True, description="go on where a run that asked the same was broken off"
     )
+    report_privacy: str = Field(
+        default="none",
+        description="what reports keep to themselves: none, secagg, central:EPSILON, local:EPSILON",
+    )
     preset: str = Field(default="vicinal", description="settings of the vicinal defense, by name")
     neighbors: int = Field(default=-1, ge=-1, description="k; -1 keeps the preset's")
     steps: int = Field(default=-1, ge=-1, description="T; -1 keeps the preset's")

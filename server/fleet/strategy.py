@@ -8,7 +8,9 @@ for what is made of it.
 
 import math
 import random
+import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -19,25 +21,28 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from common.errors import VicinalError
 from common.ranking import Counts
+from common.report_privacy import LOCAL, SECAGG
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import (
-    COMPUTED,
+    ANSWERS,
     CONFIG,
     EXAMPLES,
     INSTALL,
     METRICS,
     MODEL,
-    PROCESSOR,
+    PRIVACY,
     RECOMMEND,
+    ROUND,
     counts_from_metrics,
-    milliseconds,
-    parse,
 )
+from server.fleet import judging
 from server.fleet.accounts import Accounts
 from server.fleet.delivery import POLL_SECONDS, SteadyGrid
 from server.fleet.ledger import Entry, Ledger
-from server.fleet.messages import message_to, payload_of
+from server.fleet.messages import message_to
+from server.fleet.private_reports import PrivateReports
 from server.fleet.roster import Roster
+from server.fleet.secure_sum import secure_sum
 from server.fleet.work import FleetJob, batches_in_turn
 from server.recommending.recommender import Recommender
 
@@ -80,12 +85,17 @@ class VicinalStrategy(Strategy):
         self._unwanted: set[int] = set()
         self._greeted: set[int] = set()
         self._work: dict[str, Entry] = {}
+        self._asked_of: defaultdict[str, set[int]] = defaultdict(set)
+        # With secure sums: groups that each client answered and keeps.
+        self._kept: defaultdict[int, list[str]] = defaultdict(list)
+        self._steady: SteadyGrid | None = None
         self._shown = (0, 0)
         # Whether each real user can be shown each watched item, [U, t].
         self._unrated = np.ones((recommender.user_count, len(job.watched)), dtype=bool)
         real = recommender.ratings.rows(np.arange(recommender.user_count))
         for column, item in enumerate(job.watched):
             self._unrated[real.users[real.items == item], column] = False
+        self.reports = PrivateReports(job.privacy, self.ledger, self._unrated, secrets.randbelow)
 
     # Who is asked.
 
@@ -164,7 +174,9 @@ class VicinalStrategy(Strategy):
                 )
                 node = next(iter(self.roster.players(batch.partition)), 0)
                 message = message_to(node, _RECOMMEND, batch.payload, group=group)
-                message.content[CONFIG] = ConfigRecord({**config, "server-round": server_round})
+                record = ConfigRecord({**config, ROUND: server_round})
+                record[PRIVACY] = str(self.job.privacy)
+                message.content[CONFIG] = record
                 yield message
 
     def aggregate_evaluate(
@@ -180,19 +192,67 @@ class VicinalStrategy(Strategy):
                 if not self.job.accept_failures:
                     raise VicinalError(self.failure_line(self.failures[-1]))
                 continue
-            asked = self._work[reply.metadata.group_id]
-            counts = counts_from_metrics(reply.content.metric_records[METRICS])
-            self.ledger.add(asked.model_copy(update={"counts": counts}))
+            self._take(reply)
             self._show_answered(server_round)
-        counts = self.counts(server_round)
+        if self.job.privacy.kind == SECAGG:
+            self._add_up(server_round)
+        found = self.reports.measures(server_round)
         return MetricRecord(
             {
                 EXAMPLES: len(self.ledger.counted(server_round)),
-                "hit-ratio": counts.hit_ratio,
-                "accuracy": counts.accuracy,
-                "accuracy-thresholded": counts.accuracy_thresholded,
+                "hit-ratio": found["hit_ratio"],
+                "accuracy": found["accuracy"],
+                "accuracy-thresholded": found["accuracy_thresholded"],
             }
         )
+
+    def _take(self, reply: Message) -> None:
+        """An answer that counts."""
+        group = reply.metadata.group_id
+        metrics, kind = reply.content.metric_records[METRICS], self.job.privacy.kind
+        if kind == SECAGG:
+            self._kept[reply.metadata.src_node_id].append(group)
+            return
+        asked = self._work[group]
+        found: dict[str, Any] = {"asked": len(self._asked_of[group])}
+        if kind == LOCAL:
+            found["answers"] = metrics[ANSWERS]
+        else:
+            found["counts"] = counts_from_metrics(metrics)
+        self.ledger.add(asked.model_copy(update=found))
+
+    def _add_up(self, server_round: int) -> None:
+        """What clients keep, under masks; who does not take part to the end is not counted."""
+        kept = {node: groups for node, groups in self._kept.items() if groups}
+        self._kept.clear()
+        if not kept or self._steady is None:
+            return
+        users = {n: [u for g in groups for u in self._work[g].users] for n, groups in kept.items()}
+        try:
+            sums, clients = secure_sum(
+                self._steady.grid,
+                kept,
+                most=max(map(len, users.values())),
+                server_round=server_round,
+                timeout=self.job.reply_timeout,
+            )
+        except VicinalError as error:
+            sums, clients, why = [], set[int](), str(error)
+        else:
+            why = "left before its counts were added up"
+            self._add_sums(server_round, sums, [u for node in clients for u in users[node]])
+        for node in kept.keys() - clients:
+            partition = self.roster.partition(node)
+            self._fail(partition, node, len(users[node]), why)
+        self._show_answered(server_round)
+
+    def _add_sums(self, server_round: int, sums: list[int], users: list[int]) -> None:
+        hits = len(self.job.watched)
+        try:
+            counts = Counts(self.reports.eligible(users), tuple(sums[:hits]), *sums[hits:])
+        except ValueError as error:
+            raise VicinalError("secure sum: a client gave counts that cannot be") from error
+        self.ledger.add(Entry(round=server_round, partition=0, users=users, counts=counts))
 
     def summary(self) -> None:
         """Flower's lines of how it begins say what there is to say."""
@@ -209,6 +269,7 @@ class VicinalStrategy(Strategy):
     ) -> Result:
         """Flower's own loop over rounds, on a grid that sends again what was not answered."""
         steady = SteadyGrid(grid, self, under_way=self.job.under_way, accounts=self.accounts)
+        self._steady = steady
         try:
             return super().start(
                 steady,
@@ -277,11 +338,7 @@ class VicinalStrategy(Strategy):
 
     def told(self, reply: Message) -> tuple[float, float, float] | None:
         """When the client began, and what its work took."""
-        if METRICS not in reply.content:
-            return None
-        metrics = reply.content.metric_records[METRICS]
-        begun = parse(wire.Answered, payload_of(reply)).begun
-        return begun, milliseconds(metrics, COMPUTED), milliseconds(metrics, PROCESSOR)
+        return judging.times(reply) if METRICS in reply.content else None
 
     def greeting(self, node: int) -> Message | None:
         """The model version, for a client that came."""
@@ -300,14 +357,20 @@ class VicinalStrategy(Strategy):
     def lost(self, message: Message, node: int, why: str) -> None:
         """Kept, for the result."""
         asked = self._work.get(message.metadata.group_id)
-        self.failures.append(
-            {
-                "partition": asked.partition if asked else self.roster.partition(node),
-                "client": node or message.metadata.dst_node_id,
-                "users": len(asked.users) if asked else 0,
-                "reason": why,
-            }
+        self._fail(
+            asked.partition if asked else self.roster.partition(node),
+            node or message.metadata.dst_node_id,
+            len(asked.users) if asked else 0,
+            why,
         )
+
+    def sent(self, message: Message, node: int) -> None:
+        """Each device that is asked tells something of its own."""
+        self._asked_of[message.metadata.group_id].add(node)
+
+    def _fail(self, partition: int | None, client: int, users: int, why: str) -> None:
+        failure = {"partition": partition, "client": client, "users": users, "reason": why}
+        self.failures.append(failure)
 
     def _install(self, node: int, *, whole: bool = False) -> Message:
         """With the version's bytes, unless the client may have them from another."""
@@ -316,52 +379,19 @@ class VicinalStrategy(Strategy):
         return message_to(node, _INSTALL, payload, group=f"install/{node}", model=model)
 
     def _judge_installed(self, node: int, sent: Message, reply: Message) -> Message | None:
-        installed = parse(wire.Installed, payload_of(reply))
-        self._check_source(installed.source_digest)
-        digest, users = self.recommender.version.digest, self.recommender.user_count
-        if not installed.version and MODEL not in sent.content:
+        plays = judging.plays(reply, self.recommender, self.job, self.roster)
+        if plays is None:
+            if MODEL in sent.content:
+                raise VicinalError("does not keep the model version that it was sent")
             return self._install(node, whole=True)
-        if installed.version != digest or not (installed.partition < installed.partitions <= users):
-            raise VicinalError(
-                f"plays {installed.partition} of {installed.partitions} partitions of {users} "
-                "users, or holds another model version: set partition-id and num-partitions"
-            )
-        settled = self.roster.partitions
-        if settled and installed.partitions != settled:
-            raise VicinalError(
-                f"plays one of {installed.partitions} partitions, others of {settled}: "
-                "set num-partitions of every node"
-            )
-        self.roster.join(node, installed.partition, installed.partitions)
+        self.roster.join(node, *plays)
         return None
 
     def _judge_answered(self, node: int, sent: Message, reply: Message) -> Message | None:
-        answered = parse(wire.Answered, payload_of(reply))
-        self._check_source(answered.source_digest)
-        if not answered.version:
-            return self._install(node, whole=True)
         asked = self._work[sent.metadata.group_id]
-        if METRICS not in reply.content.metric_records:
-            raise VicinalError("answered without counts")
-        self.told(reply)
-        counts = counts_from_metrics(reply.content.metric_records[METRICS])
-        # Who could be shown an item is known here: the rest is bounded by it.
-        eligible = tuple(map(int, self._unrated[asked.users].sum(axis=0)))
-        many = len(asked.users)
-        if (answered.version, answered.users, counts.eligible) != (
-            self.recommender.version.digest,
-            many,
-            eligible,
-        ) or not counts.of_at_most(many):
-            raise VicinalError("answered something that it was not asked")
+        if not judging.answers(reply, asked, self.recommender, self.job, self.reports):
+            return self._install(node, whole=True)
         return None
-
-    def _check_source(self, digest: str) -> None:
-        if digest != self.job.source_digest:
-            raise VicinalError(
-                f"runs other code ({digest[:12]}, not {self.job.source_digest[:12]}): start "
-                "Flower from an empty folder, see docs/how-to/flower.md"
-            )
 
     def _show_answered(self, server_round: int) -> None:
         users = self.recommender.user_count

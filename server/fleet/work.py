@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from common.report_privacy import OPEN, ReportPrivacy
 from common.vicinal.settings import VicinalSettings
 from common.wire import fleet_pb2 as wire
 from common.wire.messages import neighborhood_to_wire, own_to_wire, preset_to_wire
@@ -27,6 +28,7 @@ class FleetJob:
     under_way        messages at a time; 0: one for each client
     reply_timeout    seconds without any further client, and for each reply
     shared_models    whether clients of a machine keep the model version in one place
+    privacy          what reports keep to themselves
     source_digest    of the code that clients must run
     secret           of which users' devices have a key each
     """
@@ -44,6 +46,7 @@ class FleetJob:
     under_way: int = 0
     reply_timeout: float = 300.0
     shared_models: bool = False
+    privacy: ReportPrivacy = OPEN
 
 
 class Batch(NamedTuple):

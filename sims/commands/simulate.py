@@ -65,6 +65,15 @@ def simulate(
             help="Clients whose users must all be answered, or it ends with 1; 0: all of them.",
         ),
     ] = 0,
+    report_privacy: Annotated[
+        str,
+        typer.Option(
+            "--report-privacy",
+            metavar="HOW",
+            help="What reports keep to themselves: none, secagg (sums under masks), "
+            "central:EPSILON (noise on the sums) or local:EPSILON (noise on each device).",
+        ),
+    ] = "none",
     no_failures: Annotated[
         bool,
         typer.Option("--no-failures", help="End at the first client that fails for good."),
@@ -98,6 +107,7 @@ def simulate(
 
     from common.errors import InputError
     from common.files import make_folder, write_output
+    from common.report_privacy import OPEN, ReportPrivacy
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
     from sims.attacks.kept import KeptAttacks
@@ -110,12 +120,15 @@ def simulate(
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
+    privacy = ReportPrivacy.parse(report_privacy)
     fleet, scenario = training.fleet(study.attack), rounds.scenario()
     cell = study.study(reading.options(), fleet=fleet).cell()
     if ray_address is not None and processes is not None:
         raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
     resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
     if scenario is not None:
+        if privacy != OPEN:
+            raise InputError("--report-privacy is for a fleet that is asked once, without --rounds")
         simulate_rounds(
             rounds,
             scenario,
@@ -155,7 +168,8 @@ def simulate(
                 )
             recommender = prepared.train(opened, robust=defense.robust, progress=progress)
         if prepare_only:
-            files = write_files(folder, prepared, recommender, clients, preset, settings)
+            options = {"report-privacy": str(privacy)}
+            files = write_files(folder, prepared, recommender, clients, preset, settings, options)
             typer.echo(command_line(files, clients, resources))
             return
         result = run_fleet(
@@ -169,6 +183,7 @@ def simulate(
             min_replies=min_replies,
             accept_failures=not no_failures,
             resume=not fresh,
+            privacy=privacy,
             report=progress,
         )
     Console().print(fleet_table(prepared, result, defense.name))

@@ -189,7 +189,7 @@ class Deployment:
         (self._folder / "home" / "config.toml").write_text(config, encoding="utf-8")
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            self._require_parts()
+            self._require_parts(whole=False)
             if time.monotonic() > deadline:
                 raise VicinalError(
                     f"Flower's superlink did not start (log: {self._logs / 'superlink.log'})"

@@ -23,6 +23,7 @@ OF_THE_FLEET: Final = (
         "failed",
     ),
     *("bytes", "latency", "device_processor_ms", "server_processor_seconds", "per_client"),
+    "report_privacy",
 )
 _SHOWN_FAILURES: Final = 5
 
@@ -97,6 +98,13 @@ def fleet_summary(prepared: Prepared, result: dict[str, Any]) -> Iterator[str]:
         f"messages: {result['messages']}, {result['resent']} of them again; to clients "
         f"{size['down'] / 1e6:.1f} MB, from them {size['up'] / 1e6:.1f} MB"
     )
+    if (privacy := result["report_privacy"])["epsilon"] is not None:
+        error = privacy["error"]
+        yield (
+            f"reports: {privacy['kind']}:{privacy['epsilon']:g}, spent by a user at most "
+            f"{privacy['spent']['most']:g}; standard error of the hit ratio "
+            f"{error['hit_ratio']:.3f}, of accuracy {error['accuracy']:.3f}"
+        )
     if latency["answers"]:
         parts = " + ".join(
             f"{name} {latency[f'{name}_ms']['p50']:.0f}"

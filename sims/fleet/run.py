@@ -11,6 +11,7 @@ from typing import Any, Final, final
 
 from common.errors import InputError, VicinalError
 from common.files import read_file
+from common.report_privacy import OPEN, ReportPrivacy
 from common.vicinal.settings import VicinalSettings
 from server.fleet.plan import progress_file
 from server.recommending.recommender import Recommender
@@ -48,12 +49,14 @@ def run_fleet(
     min_replies: int = 0,
     accept_failures: bool = True,
     resume: bool = True,
+    privacy: ReportPrivacy = OPEN,
     checkout: Path = CHECKOUT,
 ) -> dict[str, Any]:
     """What the server app counted of users whom `clients` clients answered.
 
     min_replies      clients whose users must all be answered; 0: all of them
     accept_failures  False: the first client that fails for good ends the run
+    privacy          what reports keep to themselves
     resume           go on where a run of the same in this folder was broken off
 
     A Flower whose processes died is started again, as long as that leads anywhere. `folder` keeps
@@ -62,10 +65,11 @@ def run_fleet(
     """
     users = recommender.user_count
     resources = resources or Resources.of(None, clients)
-    options = {
+    options: dict[str, int | bool | str] = {
         "min-replies": min_replies,
         "accept-failures": accept_failures,
         "under-way": resources.under_way,
+        "report-privacy": str(privacy),
     }
     files = write_files(folder, prepared, recommender, clients, preset, settings, options)
     if not resume:
@@ -191,7 +195,7 @@ def write_files(
     clients: int,
     preset: str,
     settings: VicinalSettings,
-    options: Mapping[str, int | bool] | None = None,
+    options: Mapping[str, int | bool | str] | None = None,
 ) -> FleetFiles:
     """The files of an experiment's fleet. Raises InputError and OSError."""
     return write_fleet_files(

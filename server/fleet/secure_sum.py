@@ -1,0 +1,135 @@
+"""Sums of clients' counts that show those of no client: Flower's SecAgg+, for whole numbers.
+
+Flower's workflow of SecAgg+ is written for its earlier interface: a strategy that gives what to fit
+and takes weighted means. It runs on any grid, and so here: as a strategy it gets one that names the
+groups to add up, and weights and ranges are such that quantization changes nothing. Then a mean
+times the number of clients is the sum, to the last count.
+
+A client that leaves between the third and the fourth step is left out. One that leaves earlier
+halts the protocol, which then begins again with those that are there.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
+from flwr.common import FitIns, Parameters, parameters_to_ndarrays
+from flwr.server.compat import LegacyContext
+from flwr.server.workflow import SecAggPlusWorkflow
+from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
+from flwr.server.workflow.secure_aggregation.secaggplus_workflow import WorkflowState
+from flwr.serverapp import Grid
+
+from common.errors import VicinalError
+from common.wire.fleet import RECEIPTS
+
+# Of two clients each could tell the other's counts from the sum.
+LEAST_CLIENTS: Final = 3
+# Clients that hold a share of each client's secrets, itself among them, and of whom 3 of 5 are
+# needed to take its mask away.
+SHARES: Final = 15
+THRESHOLD: Final = 0.6
+TRIES: Final = 3
+MODULUS: Final = 1 << 32
+
+
+class Summed(NamedTuple):
+    """The sums, and whose counts are in them."""
+
+    sums: list[int]
+    clients: set[int]
+
+
+def secure_sum(
+    grid: Grid, groups: Mapping[int, Sequence[str]], *, most: int, server_round: int, timeout: float
+) -> Summed:
+    """Add up what clients keep (client.flower_sums).
+
+    groups  of messages whose counts each client is to give, by node id
+    most    that any client's count can be
+
+    Raises VicinalError when too few clients are there to the end.
+    """
+    left = dict(groups)
+    for _ in range(TRIES):
+        if len(left) < LEAST_CLIENTS:
+            break
+        asked = _Asked(left)
+        state = _protocol(grid, asked, most, server_round, timeout)
+        if asked.summed is not None:
+            return asked.summed
+        there = {node: left[node] for node in left if node in state.active_node_ids}
+        if len(there) == len(left):
+            break
+        left = there
+    raise VicinalError(
+        f"secure sum: {len(left)} of {len(groups)} clients took part, and at least "
+        f"{LEAST_CLIENTS} have to, to the end"
+    )
+
+
+def _protocol(
+    grid: Grid, asked: "_Asked", most: int, server_round: int, timeout: float
+) -> WorkflowState:
+    """Its steps, until one fails."""
+    # With so many values of a count, and a weight of 1, each is sent as it is.
+    clip = 1 << max(1, most - 1).bit_length()
+    many = len(asked.groups)
+    if 2 * clip * many >= MODULUS:
+        raise VicinalError(f"secure sum: {many} clients with {most} users each are too many")
+    workflow = SecAggPlusWorkflow(
+        1.0 if many <= SHARES else SHARES,
+        THRESHOLD if many <= SHARES else round(THRESHOLD * SHARES),
+        max_weight=1.0,
+        clipping_range=float(clip),
+        quantization_range=2 * clip,
+        modulus_range=MODULUS,
+        timeout=timeout,
+    )
+    manager = SimpleNamespace(num_available=lambda: many)
+    empty = Context(run_id=0, node_id=0, node_config={}, state=RecordDict(), run_config={})
+    context = LegacyContext(
+        empty,
+        None,
+        cast(Any, asked),
+        cast(Any, manager),  # of what they offer, two functions are used
+    )
+    context.state[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: server_round})
+    context.state[MAIN_PARAMS_RECORD] = ArrayRecord()
+    state = WorkflowState()
+    for step in (
+        workflow.setup_stage,
+        workflow.share_keys_stage,
+        workflow.collect_masked_vectors_stage,
+        workflow.unmask_stage,
+    ):
+        if not step(grid, context, state):
+            break
+    return state
+
+
+class _Asked:
+    """What Flower's workflow takes for a strategy."""
+
+    def __init__(self, groups: Mapping[int, Sequence[str]]) -> None:
+        self.groups = groups
+        self.summed: Summed | None = None
+
+    def configure_fit(
+        self, _round: int, parameters: Parameters, _manager: object
+    ) -> list[tuple[Any, FitIns]]:
+        return [
+            (SimpleNamespace(node_id=node), FitIns(parameters, {RECEIPTS: " ".join(groups)}))
+            for node, groups in self.groups.items()
+        ]
+
+    def aggregate_fit(
+        self, _round: int, results: list[tuple[Any, Any]], _failures: object
+    ) -> tuple[None, dict[str, Any]]:
+        if results:
+            (mean,) = parameters_to_ndarrays(results[0][1].parameters)
+            sums = np.rint(len(results) * mean).astype(np.int64).tolist()
+            self.summed = Summed(sums, {proxy.node_id for proxy, _ in results})
+        return None, {}
