@@ -1,8 +1,8 @@
 """What a Flower client tells of its users' counts: their sum, less, or that under masks alone.
 
-With secure sums, it has a part beside Flower's SecAgg+ mod. What it has counted waits in its own state, by the groups of the messages that asked. When the mod
-collects, the server names the groups that it counts, so that an answer that came twice, to two
-clients, is added up once.
+With secure sums, it has a part beside Flower's SecAgg+ mod. What it has counted waits in its own
+state, by the groups of the messages that asked. When the mod collects, the server names the groups
+that it counts, so that an answer that came twice, to two clients, is added up once.
 """
 
 import os

@@ -247,7 +247,7 @@ def central_estimate(
     )
 
 
-def local_estimate(answers: Sequence[int], epsilon: float) -> Estimate:
+def local_estimate(answers: Sequence[float], epsilon: float) -> Estimate:
     """From all users' reports added up, [2t + 5]. Users are as if drawn for each question."""
     users, items = sum(answers), (len(answers) - OUTCOMES) // 2
     hits, errors = [], []
@@ -264,7 +264,7 @@ def local_estimate(answers: Sequence[int], epsilon: float) -> Estimate:
     )
 
 
-def _debiased(said: Sequence[int], epsilon: float, users: int) -> list[float]:
+def _debiased(said: Sequence[float], epsilon: float, users: float) -> list[float]:
     """Of all users, how many would truly say each; nothing is known where nobody was asked."""
     asked, choices = sum(said), len(said)
     if not asked:
@@ -274,13 +274,15 @@ def _debiased(said: Sequence[int], epsilon: float, users: int) -> list[float]:
 
 
 def _weighed_error(
-    said: Sequence[int], epsilon: float, users: int, weights: Sequence[float]
+    said: Sequence[float], epsilon: float, users: float, weights: Sequence[float]
 ) -> float:
     """Standard error of a weighted sum of _debiased, from how much what was said varies."""
     asked = sum(said)
     if not asked:
         return float(users)
     truth = truth_threshold(epsilon, len(said)) / _SPAN
-    mean = sum(weight * one for weight, one in zip(weights, said, strict=True)) / asked
-    square = sum(weight**2 * one for weight, one in zip(weights, said, strict=True)) / asked
+    # Each answer is said by chance at least so often, seen or not.
+    shares = [max(one / asked, (1 - truth) / len(said)) for one in said]
+    mean = sum(weight * one for weight, one in zip(weights, shares, strict=True)) / sum(shares)
+    square = sum(weight**2 * one for weight, one in zip(weights, shares, strict=True)) / sum(shares)
     return users * math.sqrt(max(square - mean**2, 0.0) / asked) / truth

@@ -44,9 +44,8 @@ COMPUTED: Final = "computed-ms"
 PROCESSOR: Final = "processor-ms"
 # Of `recommend`, what a report keeps to itself and in which round (common.report_privacy); with
 # local privacy, reports by question and answer, and no counts.
-CONFIG: Final = "config"
 PRIVACY: Final = "report-privacy"
-ROUND: Final = "server-round"
+SERVER_ROUND: Final = "server-round"
 ANSWERS: Final = "answers"
 # Of Flower's secure aggregation: what is to be added up, by the groups of its messages.
 RECEIPTS: Final = "receipts"

@@ -91,6 +91,9 @@ class Addressed:
     def greeting(self, node: int) -> Message | None:
         return None
 
+    def sent(self, message: Message, node: int) -> None:
+        """Nothing is told by chance."""
+
     def gone(self, node: int) -> None:
         pass
 

@@ -1,7 +1,7 @@
 """Messages of the server app: made, measured, and read."""
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
@@ -45,3 +45,10 @@ def reason(reply: Message) -> str:
     found = raised[-1] if raised else " ".join(text.split())
     plain = "".join(each if each.isprintable() else " " for each in found[:_MAX_REASON])
     return f"error {reply.error.code}: {plain}"
+
+
+def failure_line(failure: dict[str, Any]) -> str:
+    """One line on who failed and why."""
+    who = f"client {failure['client']}" if failure["client"] else "no client"
+    whose = "" if failure["partition"] is None else f" of partition {failure['partition']}"
+    return f"{who}{whose}: {failure['reason']}"

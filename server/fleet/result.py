@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.report_privacy import OPEN
+from server.fleet.messages import failure_line
 from server.fleet.strategy import VicinalStrategy
 from server.fleet.work import FleetJob
 from server.recommending.recommender import Recommender
@@ -75,7 +76,7 @@ def too_few(result: Mapping[str, Any], min_replies: int) -> str | None:
     if not failures:
         return line
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return f"{line}: {VicinalStrategy.failure_line(failures[0])}{more}"
+    return f"{line}: {failure_line(failures[0])}{more}"
 
 
 def _partition(strategy: VicinalStrategy, server_round: int, partition: int) -> dict[str, Any]:

@@ -57,10 +57,10 @@ def secure_sum(
         if len(left) < LEAST_CLIENTS:
             break
         asked = _Asked(left)
-        state = _protocol(grid, asked, most, server_round, timeout)
+        present = _protocol(grid, asked, most, server_round, timeout)
         if asked.summed is not None:
             return asked.summed
-        there = {node: left[node] for node in left if node in state.active_node_ids}
+        there = {node: left[node] for node in left if node in present}
         if len(there) == len(left):
             break
         left = there
@@ -72,8 +72,8 @@ def secure_sum(
 
 def _protocol(
     grid: Grid, asked: "_Asked", most: int, server_round: int, timeout: float
-) -> WorkflowState:
-    """Its steps, until one fails."""
+) -> set[int]:
+    """Its steps, until one fails; who answered in the last one that anybody answered."""
     # With so many values of a count, and a weight of 1, each is sent as it is.
     clip = 1 << max(1, most - 1).bit_length()
     many = len(asked.groups)
@@ -98,16 +98,19 @@ def _protocol(
     )
     context.state[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: server_round})
     context.state[MAIN_PARAMS_RECORD] = ArrayRecord()
-    state = WorkflowState()
+    state, present = WorkflowState(), set(asked.groups)
     for step in (
         workflow.setup_stage,
         workflow.share_keys_stage,
         workflow.collect_masked_vectors_stage,
         workflow.unmask_stage,
     ):
-        if not step(grid, context, state):
+        done = step(grid, context, state)
+        # All of them fail at shares of a client that left before it gave any.
+        present = set(state.active_node_ids) or present
+        if not done:
             break
-    return state
+    return present
 
 
 class _Asked:

@@ -32,14 +32,14 @@ from common.wire.fleet import (
     MODEL,
     PRIVACY,
     RECOMMEND,
-    ROUND,
+    SERVER_ROUND,
     counts_from_metrics,
 )
 from server.fleet import judging
 from server.fleet.accounts import Accounts
 from server.fleet.delivery import POLL_SECONDS, SteadyGrid
 from server.fleet.ledger import Entry, Ledger
-from server.fleet.messages import message_to
+from server.fleet.messages import failure_line, message_to
 from server.fleet.private_reports import PrivateReports
 from server.fleet.roster import Roster
 from server.fleet.secure_sum import secure_sum
@@ -174,7 +174,7 @@ class VicinalStrategy(Strategy):
                 )
                 node = next(iter(self.roster.players(batch.partition)), 0)
                 message = message_to(node, _RECOMMEND, batch.payload, group=group)
-                record = ConfigRecord({**config, ROUND: server_round})
+                record = ConfigRecord({**config, SERVER_ROUND: server_round})
                 record[PRIVACY] = str(self.job.privacy)
                 message.content[CONFIG] = record
                 yield message
@@ -190,7 +190,7 @@ class VicinalStrategy(Strategy):
         for reply in replies:
             if reply.has_error():
                 if not self.job.accept_failures:
-                    raise VicinalError(self.failure_line(self.failures[-1]))
+                    raise VicinalError(failure_line(self.failures[-1]))
                 continue
             self._take(reply)
             self._show_answered(server_round)
@@ -307,13 +307,6 @@ class VicinalStrategy(Strategy):
             return [each for each in self.roster.present() if self.is_wanted(each)]
         played = (self.roster.partition(node) for node in sorted(self._sampled))
         return [partition for partition in played if partition is not None]
-
-    @staticmethod
-    def failure_line(failure: dict[str, Any]) -> str:
-        """One line on who failed and why."""
-        who = f"client {failure['client']}" if failure["client"] else "no client"
-        whose = "" if failure["partition"] is None else f" of partition {failure['partition']}"
-        return f"{who}{whose}: {failure['reason']}"
 
     # What SteadyGrid asks (server.fleet.delivery.Fleet).
 

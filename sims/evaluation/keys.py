@@ -189,6 +189,15 @@ FLEET: Final = {
     "per_client[].client": "node id in Flower",
     "per_client[].partition": "that it plays; null for one that left",
     **{f"per_client[].{key}": f"of it: {text}" for key, text in _COST.items()},
+    "report_privacy.kind": "what reports keep to themselves: none, secagg, central or local",
+    "report_privacy.epsilon": "of central and local; null without noise",
+    "report_privacy.spent.most": "epsilon that a user has spent at most, over all receipts",
+    "report_privacy.spent.mean": "the same on average",
+    "report_privacy.error": "standard error of hit_ratio, accuracy and accuracy_thresholded; null "
+    "without noise. With noise, counts are null",
+    "report_privacy.hits": "of each target, users as estimated; null without noise",
+    "report_privacy.outcomes": "users as estimated: without a held-out item; with one that was not "
+    "liked and not hit, not liked and hit, liked and not hit, liked and hit; null without noise",
     "server_processor_seconds": "processor time of the server app",
     "seconds.fleet": "from the first message to the last answer, without Flower's start",
 }

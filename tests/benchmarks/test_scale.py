@@ -22,6 +22,7 @@ from benchmarks.page import printed
                 "| together |",
             ],
         ),
+        ("fleet.privacy", ["| central | 0.5 |", "| local | 8 |"]),
         ("fleet.scale", ["| 120 | 4 |", "A small app of torch and FedAvg (4 clients, 3 rounds)"]),
     ],
 )
