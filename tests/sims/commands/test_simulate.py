@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from client.device import answer
 from common.errors import VicinalError
@@ -223,6 +224,38 @@ def test_a_process_of_ray_s_that_is_killed_costs_nobody(
     result = json.loads((tmp_path / "out.json").read_bytes())
     assert result["answered"] == 120 and result["resent"] > 0
     assert result["counts"]["hits"] == list(in_process(tmp_path, 10).hits)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_counts_what_one_process_counts(
+    mark: str, scratch: Path, tmp_path: Path
+) -> None:
+    name, _, value = mark.partition("=")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        cluster.add_node(num_cpus=1)
+    address = cluster.address
+    try:
+        options = ("--clients", "20", "--k", "30", "--list-length", "10")
+        process = simulate(tmp_path, mark, *options, "--ray-address", address)
+        _, err = process.communicate(timeout=280)
+        assert process.returncode == 0, err
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+    result = json.loads((tmp_path / "out.json").read_bytes())
+    assert result["counts"]["hits"] == list(in_process(tmp_path, 10).hits)
+    log = (tmp_path / "fleet" / "flower.log").read_text()
+    assert f"existing Ray cluster at address: {address}" in log
+    assert leftovers(scratch) == []
+
+
+def test_processes_are_of_this_machine_alone(tmp_path: Path) -> None:
+    options = ("--ray-address", "127.0.0.1:6379", "--processes", "2")
+    process = simulate(tmp_path, "UNUSED=1", *options)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "--processes is for this machine" in err.splitlines()[-1]
 
 
 def test_a_folder_is_one_run_s_at_a_time(tmp_path: Path) -> None:
