@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 # μ of one book at most, which is less where so many fakes are assumed that σ may be more; and how
 # many σ the threshold is above the assumed fakes.
 CAP: Final = 100
-MU: Final = 0.3
-NOISE_SHARE: Final = 0.5
-MARGIN: Final = 0.0
+MU: Final = 0.83
+NOISE_SHARE: Final = 0.1
+MARGIN: Final = 1.5
 _BITS: Final = 53
 
 
@@ -59,7 +59,7 @@ class BookSettings:
         """For so many assumed fakes, which everybody knows: nothing follows from the ratings.
 
         >>> round(BookSettings.of(30).sigma, 1), BookSettings.of(1000).sigma
-        (33.3, 500.0)
+        (12.0, 100.0)
         """
         return cls(CAP, max(CAP**0.5 / MU, NOISE_SHARE * fakes))
 

@@ -90,14 +90,14 @@ def command_of(told: dict[str, Any]) -> str:
     """The command that wrote a file, with the options that are not the defaults."""
     words = [f"vicinal audit --dataset {told['dataset']} --model {told['model']}"]
     words.append(f"--release {told['release']} --preset {told['preset']}")
-    words += [f"{option} {value}" for option, value in told["changed"].items()]
+    words += [f"{option} {value}".strip() for option, value in told["changed"].items()]
     words += [f"--{name} {told[name]}" for name in ("known", "knowledge", "noise")]
     words += [f"--{name} {told[name]}" for name in ("splits", "accounts", "queries", "seed")]
     return " ".join([*words, "--json FILE"])
 
 
 def _section(told: dict[str, Any]) -> str:
-    changed = "".join(f" {option} {value}" for option, value in told["changed"].items())
+    changed = "".join(f" {option} {value}".rstrip() for option, value in told["changed"].items())
     lines = [
         f"## {told['dataset']}, {told['model']}, {told['release']}, preset "
         f"{told['preset']}{changed}, {told['knowledge']} knowledge, noise {told['noise']}\n",

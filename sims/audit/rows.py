@@ -25,6 +25,7 @@ from common.wire.messages import rows_from_wire
 from common.wire.sealing import OwnRow, device_key
 from server.model_store import ModelStore
 from server.preparing import trained
+from server.recommending.neighbor_cache import NeighborCache
 from server.recommending.recommender import Recommender
 from server.training.methods import Private
 from server.training.private import mu_of
@@ -44,12 +45,17 @@ _LIST_LENGTH: Final = 50
 @final
 @dataclass(frozen=True)
 class RowsRelease:
-    """Rows of `training`'s model under `settings`; models are kept in the store."""
+    """Rows of `training`'s model under `settings`; models are kept in the store.
+
+    row_cap, fold_in  as a Recommender has them
+    """
 
     training: TrainingSettings
     settings: VicinalSettings
     store: ModelStore
     name: str = ROWS
+    row_cap: int = 0
+    fold_in: bool = False
 
     def published(
         self, ratings: RatingMatrix, *, real: int, seed: int, progress: Report
@@ -62,9 +68,15 @@ class RowsRelease:
             self.store,
             progress=lambda done, epochs: progress("train", done, epochs),
         )
+
         # Fakes are accounts, too, and ask as everybody does.
-        accounts = Recommender(stored, ratings, ratings.user_count)
-        answering = Recommender(stored, ratings, real, cache=accounts.neighbor_cache)
+        def recommender(users: int, cache: NeighborCache | None = None) -> Recommender:
+            return Recommender(
+                stored, ratings, users, cache=cache, row_cap=self.row_cap, fold_in=self.fold_in
+            )
+
+        accounts = recommender(ratings.user_count)
+        answering = recommender(real, accounts.neighbor_cache)
         settings = capped(self.settings, answering.neighbors)
         secret = stream(seed, "device secret").bytes(32)
         method = training.robust
@@ -148,7 +160,7 @@ class RowsVersion:
         members = self._accounts.nearest(
             np.array([account]), settings.neighbors, settings.neighbors_by
         )[0][1:]
-        cut = self.ratings.rows(members).of_items(seen.open_items)
+        cut = self._accounts.cut(self.ratings.rows(members).of_items(seen.open_items))
         if settings.step_rule == CLOSED_FORM_RULE:
             cut = without_levels(cut)
         assert seen.ratings is not None

@@ -36,6 +36,20 @@ def audit(
     min_support: options.MinSupportOption = None,
     neighbors_by: options.NeighborsByOption = None,
     assume_fakes: options.AssumeFakesOption = None,
+    row_cap: Annotated[
+        int | None,
+        typer.Option(
+            "--row-cap",
+            min=1,
+            help="Ratings of a neighbor that rows have, at most: those of the most rated items.",
+        ),
+    ] = None,
+    fold_in: Annotated[
+        bool,
+        typer.Option(
+            "--fold-in", help="Neighbors' vectors from the rows that are sent, not from training."
+        ),
+    ] = False,
     train_privacy: Annotated[
         float | None,
         typer.Option(
@@ -113,6 +127,7 @@ def audit(
         "--min-support": min_support,
         "--neighbors-by": neighbors_by,
         "--assume-fakes": assume_fakes,
+        "--row-cap": row_cap,
         "--train-privacy": train_privacy,
     }
     settings = preset_named(
@@ -135,7 +150,17 @@ def audit(
     with ModelStore(store) as models, shown() as progress:
         splits_found = audited(
             plan,
-            _release(release, dataset, model, preset, settings, models, train_privacy),
+            _release(
+                release,
+                dataset,
+                model,
+                preset,
+                settings,
+                models,
+                epsilon=train_privacy,
+                row_cap=row_cap or 0,
+                fold_in=fold_in,
+            ),
             _release("rows", dataset, model, "vicinal", usual, models),
             loaded,
             progress=progress,
@@ -145,7 +170,10 @@ def audit(
         plan,
         release,
         preset,
-        {option: str(value) for option, value in changed.items() if value is not None},
+        {
+            **{option: str(value) for option, value in changed.items() if value is not None},
+            **({"--fold-in": ""} if fold_in else {}),
+        },
         capped(settings, users),
         loaded.source,
         users,
@@ -170,11 +198,15 @@ def _release(
     preset: str,
     settings: "VicinalSettings",
     store: "ModelStore",
+    *,
     epsilon: float | None = None,
+    row_cap: int = 0,
+    fold_in: bool = False,
 ) -> "Release":
     """Raises InputError for an unknown name, and for a model that is not trained here.
 
-    epsilon  of a private training, in place of the preset's own
+    epsilon           of a private training, in place of the preset's own
+    row_cap, fold_in  what rows have less of
     """
     from common.vicinal.book import release_named
     from server.training.methods import Private
@@ -191,5 +223,5 @@ def _release(
         robust = Private(epsilon=epsilon)
         require_trainable(model, robust)
     training = TrainingSettings.on(dataset, model=model, robust=robust)
-    rows = RowsRelease(training, settings, store)
+    rows = RowsRelease(training, settings, store, row_cap=row_cap, fold_in=fold_in)
     return rows if asked == "rows" else BookRelease(rows)

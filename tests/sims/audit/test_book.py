@@ -35,7 +35,7 @@ def test_what_is_read_is_what_enough_accounts_rated(made: BookVersion) -> None:
     assert len(book.items) > 0
     np.testing.assert_array_equal(seen.open_items, book.listed)
     assert seen.ratings is None and seen.vectors is None and seen.sizes.tolist() == [300]
-    assert made.mu == pytest.approx(0.3)
+    assert made.mu == pytest.approx(0.83)
     np.testing.assert_array_equal(made.read_list(made.book()).items, book.items)
 
 

@@ -84,3 +84,33 @@ def test_the_model_is_read_as_it_was_stored(tmp_path: Path) -> None:
     assert read is not None
     table = made._accounts.version.parameters["item_embedding"]
     assert np.array_equal(read.parameters["item_embedding"], table)
+
+
+@pytest.mark.parametrize("fold_in", [False, True])
+def test_capped_rows_are_the_same_in_every_package(tmp_path: Path, fold_in: bool) -> None:
+    training = TrainingSettings.on("synthetic", model="mf").model_copy(update={"epochs": 1})
+    settings = VicinalSettings(12, 0.5, 1, neighbors_by="ratings")
+    with ModelStore(tmp_path) as store:
+        release = RowsRelease(training, settings, store, row_cap=5, fold_in=fold_in)
+        made = release.published(RATINGS, real=140, seed=0, progress=quiet)
+        raters = RATINGS.item_counts()
+        vectors: dict[int, set[bytes]] = {}
+        for user in range(40):
+            seen = made.unseal_package(user, made.package(user))
+            owners = made.owners(user, seen)
+            assert len(owners) == 11 and user not in owners
+            assert seen.ratings is not None and seen.vectors is not None
+            for line, owner in enumerate(owners.tolist()):
+                items = RATINGS.items_of(owner)
+                most = items[np.lexsort((items, -raters[items]))[:5]]
+                assert seen.ratings.items_of(line).tolist() == sorted(most.tolist())
+                vectors.setdefault(owner, set()).add(seen.vectors[line].tobytes())
+        # Rows that are alike are taken for each other; their trained vectors differ.
+        assert not fold_in or all(len(each) == 1 for each in vectors.values())
+        trained = release.store.find(training.digest(RATINGS))
+        assert trained is not None
+        owner, sent = next((owner, *each) for owner, each in vectors.items() if len(each) == 1)
+        own = trained.user_parameters["user_embedding"][[owner]]
+        # Rounded to a byte a number where it is the trained one.
+        near = np.abs(np.frombuffer(sent, dtype=np.float32) - own).max() < 0.01 * np.abs(own).max()
+        assert near != fold_in
