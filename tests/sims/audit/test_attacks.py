@@ -1,5 +1,7 @@
 """Attacks on data of which the truth is known: nothing leaks, everything leaks, sums leak."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,11 +10,15 @@ from hypothesis.extra import numpy as hnp
 
 from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
+from server.model_store import ModelStore
+from server.training.methods import Private
+from server.training.ranking import Ials
+from server.training.train import TrainingSettings, train
 from sims.audit.attributes import guessed, hits
 from sims.audit.exposure import accounts_to, content, exposed, rank_of, sums_of
 from sims.audit.knowledge import Background, Knowledge
 from sims.audit.linkage import Claims, linked, named
-from sims.audit.membership import TESTS, auc
+from sims.audit.membership import TESTS, auc, model_fit, model_span
 from sims.audit.seen import Seen, distinct, together
 from tests.support.ratings import from_rows, from_table
 from tests.support.releases import cells, whole
@@ -200,3 +206,19 @@ def test_rows_of_a_package_are_added_up_and_cells_are_not() -> None:
     assert sums_of([whole(MEMBERS), cells(MEMBERS)], 200).shape == (1 + 5, 200)
     assert rank_of(sums_of([cells(MEMBERS)], 200)) == 5
     assert sums_of([], 200).shape == (0, 200)
+
+
+def test_an_item_table_tells_its_members_and_a_private_one_does_not(tmp_path: Path) -> None:
+    found = {}
+    with ModelStore(tmp_path) as store:
+        for name, robust in (("ials", Ials()), ("private", Private(epsilon=1.0))):
+            settings = TrainingSettings(model="mf", robust=robust, width=32)
+            mine, theirs = (
+                store.save(train(people, settings)).version for people in (MEMBERS, SHADOWS)
+            )
+            for test in (model_span, model_fit):
+                scores = [test(mine, each) - test(theirs, each) for each in (MEMBERS, OTHERS)]
+                found[name, test] = auc(*scores)
+    assert found["ials", model_span] > found["ials", model_fit] > 0.5 + 4 * CHANCE
+    for test in (model_span, model_fit):
+        assert found["private", test] == pytest.approx(0.5, abs=4 * CHANCE)

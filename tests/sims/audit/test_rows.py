@@ -94,7 +94,7 @@ def test_capped_rows_are_the_same_in_every_package(tmp_path: Path, fold_in: bool
         release = RowsRelease(training, settings, store, row_cap=5, fold_in=fold_in)
         made = release.published(RATINGS, real=140, seed=0, progress=quiet)
         raters = RATINGS.item_counts()
-        vectors: dict[int, set[bytes]] = {}
+        vectors: dict[int, set[bytes]] = {}  # by owner
         for user in range(40):
             seen = made.unseal_package(user, made.package(user))
             owners = made.owners(user, seen)
@@ -109,7 +109,8 @@ def test_capped_rows_are_the_same_in_every_package(tmp_path: Path, fold_in: bool
         assert not fold_in or all(len(each) == 1 for each in vectors.values())
         trained = release.store.find(training.digest(RATINGS))
         assert trained is not None
-        owner, sent = next((owner, *each) for owner, each in vectors.items() if len(each) == 1)
+        owner = next(owner for owner, each in vectors.items() if len(each) == 1)
+        (sent,) = vectors[owner]
         own = trained.user_parameters["user_embedding"][[owner]]
         # Rounded to a byte a number where it is the trained one.
         near = np.abs(np.frombuffer(sent, dtype=np.float32) - own).max() < 0.01 * np.abs(own).max()

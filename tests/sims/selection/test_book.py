@@ -1,0 +1,64 @@
+"""Which settings of a book are chosen, of answers that are made up."""
+
+from dataclasses import replace
+
+import pytest
+
+from sims.selection.book import (
+    DRAWS,
+    POINTS,
+    UNATTACKED,
+    Answered,
+    Leak,
+    Point,
+    Row,
+    _chosen,
+    _rows,
+)
+from sims.selection.presets import MIXRAND, UNATTACKED, Trial
+
+FLOOD = Trial("flood")
+ROW = Row(
+    Point(100, 0.6, 1.0),
+    0.6,
+    0.98,
+    0.1,
+    300.0,
+    (0.55, 0.01),
+    (0.5, 0.01),
+    (0.6, 0.01),
+    0.0,
+    0.0,
+    1.0,
+)
+
+
+def test_the_least_mu_is_chosen_of_those_that_hold_and_keep_the_accuracy() -> None:
+    safer = replace(ROW, point=Point(100, 0.3, 1.0), kept=0.96)
+    flooded = replace(ROW, point=Point(100, 0.4, 1.0), held=0.9)
+    better = replace(ROW, point=Point(50, 0.6, 1.0), accuracy=0.61)
+    louder = replace(ROW, point=Point(50, 1.2, 1.0), accuracy=0.7)
+    neighbors = replace(ROW, point=None, kept=1.0)
+    assert _chosen([neighbors, safer, flooded, ROW, better, louder]) is better
+    assert _chosen([neighbors, safer, flooded]) is flooded
+    assert _chosen([neighbors, safer]) is None
+
+
+def test_rises_are_those_of_whom_an_attack_aims_at_above_what_they_are_without() -> None:
+    calm = [[Answered(0.1, 0.1, 0.5, 0.2)] * DRAWS for _ in range(1 + len(POINTS))]
+    mixed = [[Answered(0.1, 0.1, 0.5, 0.2)] * DRAWS] + [
+        [Answered(0.2, 0.12, 0.4, 0.1)] * DRAWS for _ in POINTS
+    ]
+    # In one book of a flood the audience sees the targets.
+    seen = [Answered(0.2, 0.6, 0.4, float("nan"))] + [Answered(0.2, 0.1, 0.4, float("nan"))] * (
+        DRAWS - 1
+    )
+    flooded = [[Answered(0.1, 0.1, 0.5, 0.2)] * DRAWS, *([seen] * len(POINTS))]
+    answers = {(UNATTACKED[0], 0): calm, (MIXRAND, 0): mixed, (FLOOD, 0): flooded}
+    leaks = [[Leak(0.5 + at, 0.5, 0.6, 300.0) for _ in POINTS] for at in (0.0, 0.02)]
+    neighbors, first, *_ = _rows([UNATTACKED[0], MIXRAND, FLOOD], 1, answers, leaks)
+    assert neighbors.point is None and (neighbors.kept, neighbors.worst) == (1.0, 0.0)
+    assert first.kept == pytest.approx(0.8) and first.tail == pytest.approx(0.1)
+    assert first.worst == pytest.approx(0.5)
+    assert first.held == pytest.approx(1 - 1 / (2 * DRAWS))
+    assert first.full == pytest.approx((0.51, 0.01)) and len(first.told()) == 14
