@@ -7,7 +7,6 @@ import pytest
 from sims.selection.book import (
     DRAWS,
     POINTS,
-    UNATTACKED,
     Answered,
     Leak,
     Point,
