@@ -25,7 +25,6 @@ from server.data.separators import (
     separator_of,
     shown,
 )
-from server.data.texts import Coded, coded
 from server.data.times import DATES
 
 # A first line of these is what pandas writes for a frame without names.
@@ -35,7 +34,6 @@ LEAST_TIME: Final = 1e6
 SEVERAL: Final = 3
 # A backslash before a quote that ends no field, as MySQL writes it.
 _ESCAPED: Final = rb'\\"(?!%b|[\r\n"]|$)'
-_DECIMAL_COMMA: Final = r"^[+-]?[0-9]+(,[0-9]+)?$"
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def parse_delimited(
     del data
     if head.doubtful:
         _refuse_doubtful(table, name, head)
-    table, decimal = _decimal_points(table, head.separator)
-    said = [*notes, *head.notes, *head.columns.notes, *decimal]
+    said = [*notes, *head.notes, *head.columns.notes]
     return checked(table, name, options=options, notes=tuple(said))
 
 
@@ -303,18 +300,3 @@ def _ways(body: Body) -> Iterator[tuple[Body, bool]]:
     yield body, True
     if body.separator != "\t":
         yield body, False
-
-
-def _decimal_points(table: pl.DataFrame, separator: str) -> tuple[pl.DataFrame, list[str]]:
-    """3,5 as 3.5, where all ratings are written so."""
-    if "rating" not in table.columns:
-        return table, []
-    rating = table["rating"]
-    texts = Coded.of(rating).texts
-    if (
-        not texts.str.contains(",", literal=True).any()
-        or not texts.str.contains(_DECIMAL_COMMA).all()
-    ):
-        return table, []
-    points = rating.cast(pl.String).str.replace(",", ".", literal=True)
-    return table.with_columns(coded(points).alias("rating")), ["ratings have decimal commas"]

@@ -40,7 +40,11 @@ def _as_utf8(data: bytes, name: str, encoding: str | None) -> tuple[bytes, list[
         encoding = _utf16(data)
     if encoding is not None and not _is_utf8(encoding):
         return _recoded(data, name, encoding), []
-    data = data.removeprefix(codecs.BOM_UTF8)
+    # Programs that put files together leave several.
+    start = 0
+    while data.startswith(codecs.BOM_UTF8, start):
+        start += len(codecs.BOM_UTF8)
+    data = data[start:]
     bad = _first_invalid(data)
     if bad is None:
         return data, []

@@ -44,11 +44,11 @@ FOREIGN_ENDS: Final = {
 
 
 def packing_of(first: bytes, suffix: str) -> str:
-    r"""How a file is packed: what its first bytes say, else the end of its name.
+    """How a file is packed: what its first bytes say, else the end of its name.
 
     A name says so in vain where the bytes are text, as browsers leave it after unpacking.
 
-    >>> packing_of(b"user,item", ".gz"), packing_of(b"\\x1f\\x8b\\x08", ".csv")
+    >>> packing_of(b"user,item", ".gz"), packing_of(bytes([31, 139, 8]), ".csv")
     ('', '.gz')
     """
     for begins, packing in PACKED:

@@ -34,7 +34,7 @@ def parse_wide(data: bytes, name: str, options: ReadingOptions) -> RatingRows:
     """
     data, notes = as_utf8(data, name, options.encoding)
     lines = sample_lines(data[:SAMPLE_BYTES].decode(errors="replace"))
-    separator = options.separator or separator_of(lines[1:] or lines, ",", least=2)
+    separator = options.separator or separator_of(lines[1:] or lines, None, least=2)
     if not lines or separator is None or len(separator) > 1:
         raise InputError(f"{name}: not a matrix of ratings: give --separator")
     first = _header(data, separator)

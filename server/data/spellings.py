@@ -15,8 +15,11 @@ from server.data.texts import Coded, as_floats
 # What stands where there is nothing, in any case.
 NOTHING: Final = ("", "na", "n/a", "<na>", "nan", "null", "none", "nil", "\\n", "undefined")
 TRUTH: Final = {"true": 1.0, "false": 0.0}
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+(,[0-9]+)?", re.ASCII)
 _PERCENT: Final = r"^[+-]?[0-9]+([.,][0-9]+)?\s*%$"
-_SHARE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*([0-9]+)", re.ASCII)
+_SHARE: Final = re.compile(
+    r"([0-9]+(?:\.[0-9]+)?)\s*(?:(?:/|out of)\s*([0-9]+)\s*)?(?:stars?)?", re.ASCII | re.IGNORECASE
+)
 _WHOLE: Final = r"^-?[0-9]+\.0+$"
 _SINGLE: Final = r"(?s)^'.*'$"
 
@@ -70,11 +73,21 @@ def _meant(texts: list[str]) -> tuple[dict[str, float], list[str]]:
         return {text: float(text.rstrip(" %").replace(",", ".")) for text in texts}, [
             "ratings are percentages"
         ]
+    if any("," in text for text in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts)):
+        return {text: float(text.replace(",", ".")) for text in texts}, [
+            "ratings have decimal commas"
+        ]
     shares = [_SHARE.fullmatch(text) for text in texts]
     wholes = {each[2] for each in shares if each}
-    if all(shares) and len(wholes) == 1:
+    # Plain numbers are there beside words that mean nothing of this.
+    if (
+        not all(text.replace(".", "").isdecimal() for text in texts)
+        and all(shares)
+        and len(wholes) == 1
+    ):
+        whole = wholes.pop()
         return {text: float(each[1]) for text, each in zip(texts, shares, strict=True) if each}, [
-            f"ratings are of {wholes.pop()}"
+            "ratings are counts of stars" if whole is None else f"ratings are of {whole}"
         ]
     return {}, []
 

@@ -245,6 +245,15 @@ def test_a_matrix_of_users_by_items(tmp_path: Path, ids: bool, none: str) -> Non
         assert "--drop-ratings 0" in refusal(tmp_path, "m.csv", data, format="matrix")
 
 
+def test_a_matrix_of_decimal_commas(tmp_path: Path) -> None:
+    stars = {(u, i): f"{r},0" for u, i, r, _ in ROWS}
+    users, items = sorted({u for u, _ in stars}), sorted({i for _, i in stars})
+    rows = [["user", *map(str, items)]]
+    rows += [[str(u), *(stars.get((u, i), "") for i in items)] for u in users]
+    data = "\r\n".join(";".join(row) for row in rows).encode()
+    assert told(read(tmp_path, "m.csv", data, format="matrix")) == meant()
+
+
 def test_a_matrix_of_uneven_rows_is_refused(tmp_path: Path) -> None:
     text = refusal(tmp_path, "m.csv", b"user,a,b\nx,1,2\ny,1,2,3,4\n", format="matrix")
     assert "m.csv" in text and "Traceback" not in text

@@ -133,6 +133,11 @@ def test_separators_without_fields_are_nothing(
     assert told(read(tmp_path, name, lines(form, *head), **said)) == meant()
 
 
+def test_marks_of_order_are_no_letters(tmp_path: Path) -> None:
+    marked = "\ufeff\ufeff".encode() + lines("{u},{i},{r}", HEADER)
+    assert told(read(tmp_path, "r.csv", marked)) == meant()
+
+
 def test_nul_bytes_are_no_text(tmp_path: Path) -> None:
     assert "line 2: holds NUL bytes" in refusal(tmp_path, "r.csv", lines("{u}\0,{i},{r}", HEADER))
 
@@ -145,6 +150,8 @@ def test_nul_bytes_are_no_text(tmp_path: Path) -> None:
     [
         (["20%", "40 %", "60%", "80%", "100%"], {"scale": "20:100:20"}, 20),
         (["1/5", "2/5", "3 / 5", "4/5", "5/5"], {}, 1),
+        (["1.0 out of 5 stars", "2 out of 5", "3/5", "4.0 out of 5 stars", "5/5"], {}, 1),
+        (["1 star", "2 stars", "3 Stars", "4 stars", "5 stars"], {}, 1),
         (["bad", "weak", "Fair", "good", "best"],
          {"words": "bad=1,weak=2,fair=3,good=4,best=5"}, 1),
         (["1", "2", "3", "good", "5"], {"words": {"good": 4}}, 1),
