@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.budget import OverBudgetError, require_answer
-from client.device import answer, careful, ranked
+from client.device import answer, answer_from_book, careful, ranked
 from client.link.connection import Connection, NoAnswerError, Package
 from client.link.replies import checked_package
 from client.stores.packages import KeptPackage, PackageStore
@@ -18,6 +18,7 @@ from common.errors import InputError, VicinalError
 from common.models import model_named
 from common.ranking import Counts, count_user
 from common.versions.version import ModelVersion
+from common.vicinal.book import ItemBook
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.slim import Tables, slim_scores
 from common.vicinal.tuning import tuned_scores
@@ -36,7 +37,8 @@ class AnswerRecord:
     age         seconds since a stale answer's package came; 0 for others
     tolerated_fakes  f: how many of all accounts may be fakes and still hold up no item alone;
                 0: nothing is assumed
-    required_raters  M: how many accounts rated every item of the list that is there for its raters
+    required_raters  M: how many accounts rated every item of the list that is there for its raters;
+                both are 0 of a book, which has noise
     comparable  whether version, settings and K are those that the server was last seen with
     reported    whether the server has the counts
     untold      why the device does not report it; empty where it does
@@ -140,6 +142,38 @@ class DeviceRecommender:
         model = model_named(description.manifest.model)
         return slim_scores(model, package.slim, package.neighborhood, settings)
 
+    def from_book(
+        self, description: Description, version: ModelVersion, book: ItemBook, user: int
+    ) -> AnswerRecord:
+        """The answer of model, book and the user's own ratings; nothing is asked.
+
+        Raises InputError for ratings of another scale, NoAnswerError for more than the budget.
+        """
+        manifest = description.manifest
+        own = self._local.own(user).over_items(manifest.items).ratings
+        if own.scale != manifest.scale:
+            raise InputError("the device's ratings are on another scale than the server's")
+        self._connection.require_book_answer(description, len(own))
+        start = time.perf_counter()
+        found = answer_from_book(
+            version,
+            book,
+            own,
+            rated=self._local.items_of(user),
+            held_out=self._local.held_out_of(user),
+            watched=description.watched,
+            list_length=description.list_length,
+        )
+        return AnswerRecord(
+            user,
+            tuple(found.items.tolist()),
+            found.counts,
+            description.version,
+            0.0,
+            time.perf_counter() - start,
+            0,
+        )
+
     def by_server(
         self, description: Description, user: int, *, insist: bool = False
     ) -> AnswerRecord:
@@ -221,6 +255,11 @@ class DeviceRecommender:
     def _measured(self, description: Description) -> tuple[str, VicinalSettings, int]:
         """What counts depend on, beside the watched items."""
         return description.version, description.preset(self._preset), description.list_length
+
+    def stored(self, description: Description) -> ModelVersion | None:
+        """A described version from whichever of its forms is in the store, if one is."""
+        version = self._stored(description)
+        return version if version and version.manifest == description.manifest else None
 
     def latest(self, error: NoAnswerError) -> tuple[Description, ModelVersion]:
         """The server's last description, and its version; raises `error` without either."""

@@ -183,6 +183,18 @@ def require_answer(
     )
 
 
+def require_book(budget: Budget, description: Description, ratings: int) -> None:
+    """Raises OverBudgetError for an answer from a book and so many own ratings."""
+    manifest = description.manifest
+    cost = book_cost(
+        items=manifest.items,
+        width=manifest.width,
+        ratings=ratings,
+        list_length=description.list_length,
+    )
+    budget.require(cost, f"an answer from a book of {manifest.items:,} items")
+
+
 def require_version(budget: Budget, description: Description, encoding: Encoding) -> None:
     """Raises OverBudgetError for a model version that would take too much to fetch and hold."""
     size = description.form(encoding).size
@@ -229,6 +241,17 @@ def answer_cost(
     return _RULES.get(settings.step_rule, _optimizer)(sizes, settings) + _ranking(
         items, min(list_length, items), ratings
     )
+
+
+def book_cost(*, items: int, width: int, ratings: int, list_length: int) -> Cost:
+    """Of a vector that is fitted to own ratings, scores of all items, and a ranking."""
+    fit = Cost(
+        memory=_DOUBLE * (6 * width**2 + 4 * ratings * width),
+        flops=4 * ratings * width**2 + 2 * items * width**2 + 10 * width**3,
+        moves=20 * ratings * width + 20 * width**2 + _STEP_MOVES,
+    )
+    scores = Cost(memory=_FLOAT * 6 * items, flops=4 * items * width, moves=20 * items)
+    return fit + scores + _ranking(items, min(list_length, items), ratings)
 
 
 def _all_items(model: Model, settings: VicinalSettings) -> bool:

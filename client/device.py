@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from common.errors import VicinalError
 from common.ranking import Counts, HeldOutItem, count_user, top_items
+from common.ratings import RatingMatrix
 from common.versions.version import ModelVersion
+from common.vicinal.book import ItemBook, book_scores
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import tuned_scores
@@ -43,6 +45,28 @@ def answer(
     """Recommend to one user and count what evaluation wants to know."""
     with careful():
         scores = tuned_scores(version.served, neighborhood, settings)
+    return ranked(
+        scores,
+        rated=rated,
+        held_out=held_out,
+        watched=watched,
+        list_length=list_length,
+    )
+
+
+def answer_from_book(
+    version: ModelVersion,
+    book: ItemBook,
+    own: RatingMatrix,
+    *,
+    rated: NDArray[np.int32],
+    held_out: HeldOutItem | None,
+    watched: tuple[int, ...],
+    list_length: int,
+) -> Answer:
+    """The same from the version's book and the user's own row of ratings, [1, I]."""
+    with careful():
+        scores = book_scores(version.served, book, own)
     return ranked(
         scores,
         rated=rated,

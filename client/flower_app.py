@@ -1,10 +1,10 @@
 """The devices of a share of the users, as a Flower client app.
 
 `install` keeps the model version, once: in a folder that all clients of a machine share, where the
-node or the run names one, else in the client's own state. `recommend` answers for some of its users
-and replies with counts. Own ratings come from a device file that the node names, never from a
-message. Messages share nothing else: in a simulation module globals leak from client to client, in
-a deployment every message is a new process.
+node or the run names one, else in the client's own state, where the version's book is, too, if it
+has one. `recommend` answers for some of its users and replies with counts. Own ratings come from a
+device file that the node names, never from a message. Messages share nothing else: in a simulation
+module globals leak from client to client, in a deployment every message is a new process.
 
 `partition`, `learn` and `settle` are of a model that the fleet trains (server.fleet.learning).
 """
@@ -24,8 +24,8 @@ from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
 
 import common
-from client.device import answer
 from client.federated import OwnRatings, local_update, own_vector
+from client.fleet_answers import answer_all
 from client.flower_sums import give_counts, reported
 from client.stores.ratings import LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
@@ -41,12 +41,14 @@ from common.federated import (
     stream,
 )
 from common.files import write_file
-from common.ranking import Counts
 from common.source import source_digest
 from common.threads import limit_threads
-from common.versions.version import ModelVersion, decode_version, map_version
+from common.versions.version import ModelVersion, decode_version, map_version, version_digest
+from common.vicinal.book import ItemBook
 from common.wire import fleet_pb2 as wire
+from common.wire.book import decode_book
 from common.wire.fleet import (
+    BOOK,
     COMPUTED,
     CONFIG,
     EXAMPLES,
@@ -68,8 +70,6 @@ from common.wire.fleet import (
     prepared_folder,
     round_folder,
 )
-from common.wire.messages import neighborhood_from_wire, preset_from_wire
-from common.wire.sealing import OtherRatingsError
 
 # Taken when the code is loaded: what runs, not what lies on the disk later.
 SOURCE_DIGEST: Final = source_digest(
@@ -92,10 +92,13 @@ def client_app(mods: Sequence[Mod] = ()) -> ClientApp:
 
 def install(message: Message, context: Context) -> Message:
     """Verify a model version and keep it; without one, say whether it is held."""
-    expected = parse(wire.Install, _payload(message)).version
+    asked = parse(wire.Install, _payload(message))
+    expected = asked.version
     arrays = message.content.array_records.get(MODEL)
     if arrays is not None:
         _keep(arrays, expected, context)
+    if asked.book:
+        context.state[BOOK] = ConfigRecord({BOOK: asked.book})
     held = arrays is not None or _held(expected, context) is not None
     partition, partitions = _partition(context)
     installed = wire.Installed(
@@ -114,9 +117,10 @@ def recommend(message: Message, context: Context) -> Message:
     work = parse(wire.Work, _payload(message))
     answered = wire.Answered(source_digest=SOURCE_DIGEST, begun=begun)
     version = _held(work.version, context)
-    if version is None:
+    book = None if version is None or not work.book else _held_book(work.book, version, context)
+    if version is None or (work.book and book is None):
         return _reply(message, answered.SerializeToString())
-    counts = _answer_all(work, version, _own_ratings(context, _round(message)))
+    counts = answer_all(work, version, book, _own_ratings(context, _round(message)))
     answered.version, answered.users = work.version, len(work.users)
     metrics = MetricRecord(
         {
@@ -262,38 +266,6 @@ def _record(arrays: dict[str, NDArray[Any]]) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
-def _answer_all(work: wire.Work, version: ModelVersion, local: LocalRatings) -> list[Counts]:
-    """Of each user of a message."""
-    manifest, watched = version.manifest, tuple(work.watched_items)
-    if (local.train.item_count, local.train.scale) != (manifest.items, manifest.scale):
-        raise InputError("device ratings: they are over other items or another scale")
-    if work.list_length < 1 or any(item >= manifest.items for item in watched):
-        raise InputError("recommend: the message asks for no items or watches unknown ones")
-    settings = preset_from_wire(work.preset)
-    counts = []
-    for each in work.users:
-        own = local.own(each.user)
-        try:
-            opened = own.unseal(each.neighborhood.sealed, version.digest)
-        except OtherRatingsError:
-            raise InputError(
-                "device ratings: not the ones that the server trained on; prepare both together"
-            ) from None
-        found = answer(
-            version,
-            neighborhood_from_wire(
-                each.neighborhood, manifest, opened, own.ratings, settings
-            ).neighborhood,
-            settings,
-            rated=own.ratings.items,
-            held_out=local.held_out_of(each.user),
-            watched=watched,
-            list_length=work.list_length,
-        )
-        counts.append(found.counts)
-    return counts
-
-
 def _keep(arrays: ArrayRecord, digest: str, context: Context) -> None:
     """Raises InputError for what is not the version of that name."""
     if list(arrays) != [MODEL]:
@@ -317,6 +289,18 @@ def _held(digest: str, context: Context) -> ModelVersion | None:
         return decode_version(arrays[MODEL].data, expected_digest=digest)
     except InputError:
         return None
+
+
+def _held_book(digest: str, version: ModelVersion, context: Context) -> ItemBook | None:
+    """The book of that name, which has to be the version's; None where there is another or none.
+
+    Raises InputError for one that is no book of the version.
+    """
+    record = context.state.config_records.get(BOOK)
+    data = None if record is None else record.get(BOOK)
+    if not isinstance(data, bytes) or version_digest(data) != digest:
+        return None
+    return decode_book(data, version.manifest, version.digest)
 
 
 def _models(context: Context) -> str:

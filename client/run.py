@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import final
 
 from client.answers import AnswerRecord
 from client.budget import Budget
@@ -21,6 +22,7 @@ from client.disclosure import Disclosure
 from client.link.channel import Access
 from client.link.connection import Connection
 from client.session import Session
+from client.stores.books import BookStore
 from client.stores.packages import PackageStore
 from client.stores.ratings import ITEMS_FILE, LocalRatings, read_local_ratings
 from client.stores.versions import VersionStore
@@ -31,6 +33,7 @@ from common.processes import Pinned, end_with
 from common.ranking import Counts
 from common.threads import limit_threads
 from common.versions.encodings import Encoding
+from common.vicinal.book import Release
 from common.wire.description import Description
 
 Progress = Callable[[int, int], None]
@@ -54,6 +57,7 @@ class DeviceRun:
     store_bytes  that all versions in the store may take; None sets no limit
     budget       memory and time of one answer
     names        a map of ids; None takes the one beside the device files, where one is
+    release      rows or book: what is taken from the server; None takes what it gives
     """
 
     server: str
@@ -70,6 +74,18 @@ class DeviceRun:
     disclosure: Disclosure = field(default_factory=Disclosure)
     budget: Budget = field(default_factory=Budget)
     names: IdMap | None = None
+    release: Release | None = None
+
+
+@final
+@dataclass(frozen=True)
+class UsedBook:
+    """What a run's book is: how many items it lists, and what it gives away (BookForm)."""
+
+    listed: int
+    size: int
+    mu: float
+    mu_life: float
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ class RunResult:
     experiment    what the server does not serve as it is, in its words
     names         what the items of the version are called
     users         what the users are called, by index
+    book          that users were answered from, and what is said of it; None: from packages
     """
 
     version: str
@@ -91,6 +108,7 @@ class RunResult:
     experiment: str = ""
     names: Names = UNNAMED
     users: Mapping[int, str] = field(default_factory=dict)
+    book: UsedBook | None = None
 
 
 def answer_users(
@@ -131,8 +149,23 @@ def answer_users(
     experiment = session.description.experiment
     users = {user: local.named(user) for user in run.users}
     return RunResult(
-        version, tuple(answered), counts, cold_bytes, late_reports, experiment, names, users
+        version,
+        tuple(answered),
+        counts,
+        cold_bytes,
+        late_reports,
+        experiment,
+        names,
+        users,
+        _used(session),
     )
+
+
+def _used(session: Session) -> UsedBook | None:
+    book, form = session.book, session.description.book
+    if book is None or form is None:
+        return None
+    return UsedBook(len(book.items), form.size, form.mu, form.mu_life)
 
 
 def _names(run: DeviceRun, description: Description) -> Names:
@@ -168,6 +201,8 @@ def _session(run: DeviceRun, connection: Connection, local: LocalRatings) -> Ses
         slower_than=run.slower_than,
         slim=run.slim,
         disclosure=run.disclosure,
+        release=run.release,
+        books=BookStore(run.store / "books", run.server),
     )
 
 

@@ -24,6 +24,8 @@ from client.link.connection import (
     VersionRefusedError,
     report_of,
 )
+from client.release import check_release
+from client.stores.books import BookStore, checked_book
 from client.stores.packages import PackageStore
 from client.stores.publications import OlderVersionError, Publications
 from client.stores.ratings import LocalRatings
@@ -34,6 +36,7 @@ from common.models import model_named
 from common.ranking import Counts
 from common.versions.encodings import Encoding
 from common.versions.version import ModelVersion
+from common.vicinal.book import ItemBook, Release
 from common.vicinal.slim import check_slim
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description
@@ -55,8 +58,12 @@ class Session:
     packages     where last packages are kept; None: a server that does not answer is an error
     slower_than  seconds of fine-tuning above which the server is asked for its answer
     slim         no version is fetched: packages bring the part of the model that they touch
+    release      rows or book: what is taken from a server; None takes what it gives
+    books        where its book is kept, if anywhere
     disclosure   what is told of the users (client.disclosure)
     version      None on a slim device
+    book         of the version, from which users are answered without a call; None: packages are
+                 asked for
     cold_bytes   received for model versions so far; 0 when the store had them
     """
 
@@ -72,8 +79,12 @@ class Session:
         slower_than: float | None = None,
         slim: bool = False,
         disclosure: Disclosure | None = None,
+        release: Release | None = None,
+        books: BookStore | None = None,
     ) -> None:
-        """Raises InputError for a model or preset that a slim device cannot use."""
+        """Raises InputError for a model or preset that a slim device cannot use, and for a server
+        that gives something else than the release that is wanted.
+        """
         self._connection = connection
         self._store = store
         self._recommender = DeviceRecommender(connection, store, local, preset, packages)
@@ -84,15 +95,17 @@ class Session:
         self._disclosure = disclosure or Disclosure()
         self._encoding = encoding
         self._may_be_stale = packages is not None
+        self._release, self._books = release, books
         self._pace = Pace(slower_than)
         self._away: NoAnswerError | None = None
         self._ask_again = self._recommend_again = 0.0
         self.cold_bytes = 0
+        self.book: ItemBook | None = None
         self.version: ModelVersion | None
         try:
             self.description, self.version = self._open()
         except NoAnswerError as error:
-            self.description, self.version = self._recommender.latest(error)
+            self.description, self.version = self._kept(error)
             self._left(error)
 
     def check(self, users: Sequence[int]) -> None:
@@ -104,7 +117,9 @@ class Session:
         if self._away is None and max(users, default=0) > last:
             self._open_after_refusal()
         for user in users:
-            if user < 0 or (user > last and self._away is not None):
+            # A book is for everybody, whether or not the server knows them.
+            unknown_here = user > last and self._away is not None and self.book is None
+            if user < 0 or unknown_here:
                 raise InputError(f"unknown user {user}: choose 0–{last}")
 
     def answer(self, users: Sequence[int]) -> Generator[list[AnswerRecord], None, None]:
@@ -132,6 +147,9 @@ class Session:
 
     def answer_one(self, user: int) -> AnswerRecord:
         """Answer for one user without reporting it. Raises as answer() does."""
+        if self.book is not None:
+            assert self.version is not None
+            return self._recommender.from_book(self.description, self.version, self.book, user)
         if self._away is not None and time.monotonic() < self._ask_again:
             return self._recommender.stale(self.description, user, self._away)
         try:
@@ -168,6 +186,8 @@ class Session:
         Sums of one version say nothing of another: answers of an older one stay here.
         """
         watched = len(self.description.watched)
+        if self.book is not None:
+            answered = self._receipted(answered)
         total = Counts.none(watched)
         mine: list[bool] = []
         seen: set[int] = set()
@@ -217,6 +237,30 @@ class Session:
             self._left(error)
             return answered
         return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
+
+    def _receipted(self, answered: list[AnswerRecord]) -> list[AnswerRecord]:
+        """Answers from a book with receipts; none where no report follows, which would tell whose."""
+        users = list(dict.fromkeys(one.user for one in answered))
+        if why := self._disclosure.refusal(len(users), len(self.description.watched)):
+            return [replace(one, untold=why) for one in answered]
+        try:
+            if self._away is not None:
+                if time.monotonic() < self._ask_again:
+                    return answered
+                self._open_again()
+                self._away = None
+            if any(one.version != self.description.version for one in answered):
+                return answered
+            given = self._connection.receipts(self.description, users, self._preset)
+        except NoAnswerError as error:
+            if not self._may_be_stale:
+                raise
+            self._left(error)
+            return answered
+        except InputError as error:  # as of users whom the server does not know yet
+            return [replace(one, untold=str(error)) for one in answered]
+        receipts = dict(zip(users, given, strict=True))
+        return [replace(one, receipt=receipts.pop(one.user, b"")) for one in answered]
 
     def _keep(self, report: wire.ReportRequest) -> None:
         """On the disk, until the server has it; a full disk withholds no answer."""
@@ -271,6 +315,7 @@ class Session:
         held = () if self._slim else self._store.digests()
         description = self._connection.describe(self._encoding, held)
         settings = description.preset(self._preset)
+        self._check(description)
         self._published.check(self._connection.address, description.publication)
         if self._slim:
             check_slim(model_named(description.manifest.model), settings)
@@ -279,17 +324,56 @@ class Session:
         self._connection.require_version(description, self._encoding)
         self._store.release()
         version = self._store.load(form, description.version)
-        if version is not None:
-            if version.manifest != description.manifest:
-                raise VicinalError(
-                    f"server {self._connection.address}: the manifest it describes is not the "
-                    "one inside the model version"
-                )
-            return description, version
-        fetched = self._connection.fetch_model(description, self._encoding, self._store.read)
-        self.cold_bytes += fetched.received
-        self._store.save(form.digest, fetched.data)
-        return description, fetched.version
+        if version is None:
+            fetched = self._connection.fetch_model(description, self._encoding, self._store.read)
+            self.cold_bytes += fetched.received
+            self._store.save(form.digest, fetched.data)
+            version = fetched.version
+        elif version.manifest != description.manifest:
+            raise VicinalError(
+                f"server {self._connection.address}: the manifest it describes is not the "
+                "one inside the model version"
+            )
+        self.book = self._book_of(description)
+        return description, version
+
+    def _book_of(self, description: Description) -> ItemBook | None:
+        """The version's book, from the store or the server; None where it has none."""
+        if description.book is None:
+            return None
+        data = None if self._books is None else self._books.data(description.book.digest)
+        if data is None:
+            fetched = self._connection.fetch_book(description)
+            self.cold_bytes += fetched.received
+            data = fetched.data
+        try:
+            book = checked_book(description, data)
+        except InputError as error:
+            raise VicinalError(f"server {self._connection.address}: {error}") from None
+        if self._books is not None:
+            self._books.keep(description, data)
+        return book
+
+    def _kept(self, error: NoAnswerError) -> tuple[Description, ModelVersion]:
+        """What there is without the server: its last book, or else last packages.
+
+        Raises `error` without either, InputError as check_release().
+        """
+        kept = None if self._books is None or not self._may_be_stale else self._books.load()
+        if kept is None or self._preset not in kept.description.presets:
+            if self._release == "book":
+                raise error
+            return self._recommender.latest(error)
+        self._check(kept.description)
+        version = self._recommender.stored(kept.description)
+        if version is None:
+            raise error
+        self.book = kept.book
+        return kept.description, version
+
+    def _check(self, description: Description) -> None:
+        server = f"server {self._connection.address}"
+        check_release(description, self._release, slim=self._slim, server=server)
 
     def _open_again(self) -> None:
         description, version = self._open()

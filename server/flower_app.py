@@ -18,11 +18,12 @@ from flwr.serverapp import Grid, ServerApp
 
 import common
 from common.errors import InputError, VicinalError
-from common.files import write_file
+from common.files import read_file, write_file
 from common.report_privacy import ReportPrivacy
 from common.source import source_digest
 from common.threads import limit_threads
 from common.vicinal.settings import capped, untuned
+from common.wire.book import decode_book, most_bytes
 from common.wire.fleet import ROUND
 from server.fleet.ledger import Ledger
 from server.fleet.mailboxes import sort_mail
@@ -33,7 +34,7 @@ from server.fleet.run_config import RunConfig
 from server.fleet.strategy import Report, VicinalStrategy
 from server.fleet.work import FleetJob
 from server.recommending.recommender import Recommender
-from server.versions.deployment import deployed_secret, read_deployment
+from server.versions.deployment import BOOK_FILE, deployed_secret, read_deployment
 
 # Before a line of progress; `vicinal simulate` turns such lines into a bar.
 PROGRESS_MARK: Final = "vicinal-progress"
@@ -149,6 +150,10 @@ def job_of(
     settings = dataclasses.replace(asked, margin=capped(asked, recommender.user_count).margin)
     settings = settings if tuned else untuned(settings)
     recommender.neighborhood(0, settings)
+    folder, version, book = deployment or Path(config.deployment), recommender.version, b""
+    if (path := folder / BOOK_FILE).exists():
+        book = read_file(path, most=most_bytes(version.manifest.items))
+        decode_book(book, version.manifest, version.digest)
     return FleetJob(
         preset=config.preset,
         settings=settings,
@@ -163,7 +168,8 @@ def job_of(
         shared_models=bool(config.models),
         privacy=ReportPrivacy.parse(config.report_privacy),
         source_digest=CLIENT_SOURCE_DIGEST,
-        secret=deployed_secret(deployment or Path(config.deployment)),
+        secret=deployed_secret(folder),
+        book=book,
     )
 
 

@@ -95,11 +95,21 @@ class Metrics:
             "vicinal_version", "The model version that is served.", registry=registry
         )
         self._database_away: Gauge | None = None
+        self._mu = Gauge(
+            "vicinal_book_mu",
+            "μ of Gaussian differential privacy: of the book that is served, and of all books "
+            "of the store (life).",
+            ["of"],
+            registry=registry,
+        )
         self.serves(description)
 
     def serves(self, description: Description) -> None:
         """Say which version new requests get."""
         self._version.info({"version": description.version, "model": description.manifest.model})
+        if description.book is not None:
+            self._mu.labels("version").set(description.book.mu)
+            self._mu.labels("life").set(description.book.mu_life)
 
     def brought_up_to_date(self, what: str, how: str) -> None:
         """A retrain or refresh ended: done, failed or away."""

@@ -19,6 +19,7 @@ from common.errors import InputError
 from common.files import stored_secret
 from common.ids import Names
 from common.ratings import RatingMatrix
+from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings, capped
 from server.data.datasets import load_dataset
 from server.data.doubts import Doubt
@@ -31,6 +32,7 @@ from server.model_store import ModelStore, StoredModel, TrainedModel
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.train import Start, TrainingSettings, train
+from server.versions.books import PublishedBook, published_book
 from server.versions.deployment import deployed_secret, read_deployment
 from server.versions.files import DEVICES_FILE
 from server.versions.folder import (
@@ -148,6 +150,7 @@ def prepare(
     *,
     list_length: int = 50,
     search: Search = "auto",
+    release: Release = "rows",
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommender:
     """Train, and write the folder that a server serves (server.versions.folder).
@@ -156,11 +159,13 @@ def prepare(
                  all of them who are not suspected
     list_length  K
     search       how neighbors are found (server.recommending.offload)
+    release      book: devices get the book of the one preset, and no packages
 
-    Raises VicinalError when training diverges, OSError.
+    Raises VicinalError when training diverges, InputError where no book can be made, OSError.
     """
     stored = trained(source.ratings, training, store, progress=progress)
     recommender = Recommender(stored, source.ratings, source.users, search=search)
+    book = _book_of(store.folder, recommender, presets) if release == "book" else None
     description = describe(
         recommender,
         presets={name: capped(each, recommender.neighbors) for name, each in presets.items()},
@@ -168,9 +173,26 @@ def prepare(
         list_length=list_length,
         experiment=source.experiment,
         publication=next_publication(store.folder),
+        book=None if book is None else book.form,
     )
-    write_serving(folder, recommender, description, device_secret(store))
+    write_serving(
+        folder,
+        recommender,
+        description,
+        device_secret(store),
+        book=b"" if book is None else book.data,
+    )
     return recommender
+
+
+def _book_of(
+    store: Path, recommender: Recommender, presets: Mapping[str, VicinalSettings]
+) -> PublishedBook:
+    """For a server's one preset. Raises InputError, OSError."""
+    if len(presets) != 1:
+        raise InputError("a book goes with one preset: leave out --presets")
+    (settings,) = presets.values()
+    return published_book(store, recommender.ratings, settings, recommender.version.digest)
 
 
 def renew(
@@ -181,6 +203,7 @@ def renew(
     seed: int,
     training: TrainingSettings | None = None,
     publication: int,
+    store: Path | None = None,
 ) -> str:
     """Add a version of the ratings as they are now to a served folder; its name.
 
@@ -189,6 +212,7 @@ def renew(
     dataset   whose training regime is taken (TrainingSettings.on)
     training  anew, and not from the parameters that are served, which not every training can
     publication  above that of what is served (server.versions.folder.next_publication)
+    store     of the server; what is served with a book gets another book from there
 
     What devices may ask for and what is measured stay the same, so that counts of both versions can
     be compared. Raises InputError when users or items that are served are not among these, or the
@@ -211,9 +235,13 @@ def renew(
     else:
         model = train(ratings, training)
     with TemporaryDirectory(dir=folder, prefix="training-") as scratch:
-        with ModelStore(Path(scratch)) as store:
-            stored = store.save(model)
+        with ModelStore(Path(scratch)) as kept:
+            stored = kept.save(model)
         new = Recommender(stored, ratings, users, search=old.search)
+        book = None
+        if description.book is not None:
+            assert store is not None, "books have their noise from a store"
+            book = _book_of(store, new, description.presets)
         renewed = describe(
             new,
             presets=dict(description.presets),
@@ -221,8 +249,15 @@ def renew(
             list_length=description.list_length,
             experiment=source.experiment,
             publication=publication,
+            book=None if book is None else book.form,
         )
-        write_version(folder, new, renewed, deployed_secret(folder / served))
+        write_version(
+            folder,
+            new,
+            renewed,
+            deployed_secret(folder / served),
+            book=b"" if book is None else book.data,
+        )
     return renewed.version
 
 

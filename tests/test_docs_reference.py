@@ -109,7 +109,7 @@ def test_devices_have_the_keys(tmp_path: Path) -> None:
 
 
 def test_the_laboratory_has_the_keys() -> None:
-    plan = plan_named("quick", datasets=["synthetic:40x60"], models=["mf"])
+    plan = plan_named("quick", book=True, datasets=["synthetic:40x60"], models=["mf"])
     cold = dataclasses.replace(plan.blocks[0], cold=True)
     plan = dataclasses.replace(plan, blocks=(cold,))
     found = latency.as_json(plan, latency.setting_reports(plan, results_of(plan), interval=600))

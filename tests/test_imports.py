@@ -82,10 +82,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "flower_app",
     ),
     "client": (
-        "budget federated",
+        "budget federated release",
         "device disclosure link",
         "stores",
-        "answers",
+        "answers fleet_answers",
         "session flower_sums",
         "flower_app flower_node run",
     ),

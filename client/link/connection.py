@@ -14,14 +14,15 @@ from client.budget import (
     Budget,
     OverBudgetError,
     require_answer,
+    require_book,
     require_unpacking,
     require_version,
 )
 from client.link.channel import Access
 from client.link.channels import AWAY_SECONDS, Channels
-from client.link.model_fetch import Fetcher, FormLookup, NotServedError
-from client.link.replies import checked_items, checked_package
-from client.link.retry import FIRST_PAUSE_SECONDS, Retry
+from client.link.model_fetch import FetchedForm, Fetcher, FormLookup, NotServedError
+from client.link.replies import checked_items, checked_package, checked_receipts
+from client.link.retry import FIRST_PAUSE_SECONDS, Retry, is_budget
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.text import one_line
@@ -33,7 +34,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import MAX_HELD, Description, description_from_wire
 from common.wire.messages import counts_to_wire
 from common.wire.sealing import OtherRatingsError, OwnRow
-from common.wire.service import BUDGET_REFUSAL, MAX_ANSWER_BYTES, PUSHBACK_KEY
+from common.wire.service import MAX_ANSWER_BYTES, PUSHBACK_KEY
 from common.wire.slim import slim_from_wire
 
 PATIENCE_SECONDS: Final = 8.0
@@ -167,9 +168,18 @@ class Connection:
             self._fail("the manifest it describes is not the one inside the model version")
         return FetchedModel(version, form, *fetched)
 
+    def fetch_book(self, description: Description) -> FetchedForm:
+        """The bytes of the version's book, which has one. Raises as fetch_model()."""
+        assert description.book is not None
+        return self._fetcher.book(description, description.book)
+
     def require_version(self, description: Description, encoding: Encoding) -> None:
         """Raises NoAnswerError for a version that is more than the budget."""
         self._affordable(lambda: require_version(self.budget, description, encoding))
+
+    def require_book_answer(self, description: Description, ratings: int) -> None:
+        """Raises NoAnswerError for an answer from a book that is more than the budget."""
+        self._affordable(lambda: require_book(self.budget, description, ratings))
 
     def package(
         self,
@@ -239,6 +249,12 @@ class Connection:
         message: wire.Recommendation = self._call("Recommend", request, insist=insist)
         items = self._checked(lambda: checked_items(message, description))
         return Recommended(items, message.receipt)
+
+    def receipts(self, description: Description, users: Sequence[int], preset: str) -> list[bytes]:
+        """For a report of users who were answered from a book. Raises as package() does."""
+        request = wire.ReceiptsRequest(version=description.version, preset=preset, users=users)
+        message: wire.ReceiptsReply = self._call("GetReceipts", request)
+        return self._checked(lambda: checked_receipts(message, len(users)))
 
     def send_report(self, report: wire.ReportRequest) -> bool:
         """False when its key was counted before. Raises as package() does."""
@@ -382,8 +398,3 @@ def pushback(error: grpc.RpcError) -> float | None:
         if key == PUSHBACK_KEY and isinstance(value, str) and value.isdecimal():
             return int(value[:9]) / 1000
     return None
-
-
-def is_budget(error: grpc.RpcError) -> bool:
-    """Whether a call was refused because a day's budget is spent."""
-    return BUDGET_REFUSAL in [(key, value) for key, value in error.trailing_metadata() or ()]

@@ -15,7 +15,7 @@ from common.versions.encodings import Form
 from common.versions.transfers import unpack
 from common.versions.version import version_digest
 from common.wire import offload_pb2 as wire
-from common.wire.description import Description
+from common.wire.description import BookForm, Description
 from common.wire.service import LEAST_BYTES_PER_SECOND
 
 FETCH_ATTEMPTS: Final = 3
@@ -80,6 +80,10 @@ class Fetcher:
                 return FetchedForm(data, received)
         whole = self._verified(description.version, form.digest, form.size)
         return FetchedForm(whole.data, received + whole.received)
+
+    def book(self, description: Description, form: BookForm) -> FetchedForm:
+        """The bytes of a version's book, verified. Raises as form() does."""
+        return self._verified(description.version, form.digest, form.size)
 
     def _verified(self, version: str, digest: str, size: int) -> FetchedForm:
         """Bytes of that digest; others are thrown away and fetched anew, 3 times at most."""

@@ -58,3 +58,12 @@ def _check_receipt(receipt: bytes) -> None:
         raise InputError(
             f"its receipt has {len(receipt)} bytes, and this device keeps {MAX_RECEIPT_BYTES}"
         )
+
+
+def checked_receipts(message: wire.ReceiptsReply, users: int) -> list[bytes]:
+    """One receipt a user. Raises InputError for what was not asked for."""
+    if len(message.receipts) != users:
+        raise InputError(f"{len(message.receipts)} receipts for {users} users")
+    for receipt in message.receipts:
+        _check_receipt(receipt)
+    return list(message.receipts)

@@ -4,6 +4,10 @@ import random
 import time
 from typing import Final, final
 
+import grpc
+
+from common.wire.service import BUDGET_REFUSAL
+
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -32,3 +36,8 @@ class Retry:
         time.sleep(pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return True
+
+
+def is_budget(error: grpc.RpcError) -> bool:
+    """Whether a call was refused because a day's budget is spent."""
+    return BUDGET_REFUSAL in [(key, value) for key, value in error.trailing_metadata() or ()]

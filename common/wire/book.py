@@ -40,13 +40,18 @@ def _gaps(items: NDArray[np.int32]) -> NDArray[np.int64]:
     return gaps
 
 
+def most_bytes(items: int) -> int:
+    """That the book of a version of so many items may take."""
+    return 2 * MAX_VARINT * items + _HEAD
+
+
 def decode_book(data: bytes, manifest: Manifest, version: str) -> ItemBook:
     """The book of a version, from a disk or a network.
 
     Raises InputError for bytes that are none, that are of another version, or that list what the
     version has not. No more memory is taken than a list of all items needs.
     """
-    if len(data) > 2 * MAX_VARINT * manifest.items + _HEAD:
+    if len(data) > most_bytes(manifest.items):
         raise InputError(f"book: {len(data)} bytes are more than {manifest.items} items need")
     try:
         message = wire.ItemBook.FromString(data)

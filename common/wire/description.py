@@ -17,9 +17,11 @@ from common.versions.encodings import (
     tensor_bytes,
 )
 from common.versions.version import MAX_BYTES, Manifest, is_digest
+from common.vicinal.book import check_book
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import check_rule
 from common.wire import offload_pb2 as wire
+from common.wire.book import most_bytes
 from common.wire.messages import MAX_NEIGHBORS, preset_from_wire, preset_to_wire
 
 # A device does as many steps as it is told, so somebody has to say where that ends.
@@ -52,6 +54,21 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class BookForm:
+    """A version's book (common.wire.book), which takes the place of packages.
+
+    digest   SHA-256 of its bytes; size: their number
+    mu       μ of Gaussian differential privacy, of this one book
+    mu_life  the same of all books of the server's store, while an account's ratings stay the same
+    """
+
+    digest: str
+    size: int
+    mu: float
+    mu_life: float
+
+
+@dataclass(frozen=True)
 class Description:
     """The current model version, whom it can be asked for, and what is measured.
 
@@ -67,6 +84,7 @@ class Description:
     publication     larger than that of every version that the server published before
     item_ids        digest of which index is which item (common.ids); empty where it is not said
     user_ids        the same of the real users
+    book            devices answer from it, and get no packages; None: they get packages
     """
 
     version: str
@@ -82,6 +100,7 @@ class Description:
     publication: int = 0
     item_ids: str = ""
     user_ids: str = ""
+    book: BookForm | None = None
 
     def __post_init__(self) -> None:
         def require(holds: bool, what: str) -> None:
@@ -133,6 +152,19 @@ class Description:
                 f"preset {name[:40]!r} asks for more than {MAX_NEIGHBORS} neighbors "
                 f"or {MAX_STEPS} steps",
             )
+        if self.book is not None:
+            require(is_digest(self.book.digest), "the book's digest is not a SHA-256")
+            require(
+                0 < self.book.size <= most_bytes(manifest.items),
+                f"a book of {self.book.size} bytes does not fit {manifest.items} items",
+            )
+            require(
+                0 < self.book.mu <= self.book.mu_life,
+                f"a book of μ = {self.book.mu:g} in {self.book.mu_life:g} is none",
+            )
+            require(len(self.presets) == 1, "a book goes with one preset")
+            for settings in self.presets.values():
+                check_book(model_named(manifest.model), settings)
 
     def preset(self, name: str) -> VicinalSettings:
         """Raises InputError for a preset that the server does not offer."""
@@ -155,6 +187,7 @@ class Description:
 
 
 def description_to_wire(description: Description) -> wire.Description:
+    book = description.book
     return wire.Description(
         version=description.version,
         version_bytes=description.version_bytes,
@@ -172,7 +205,12 @@ def description_to_wire(description: Description) -> wire.Description:
         publication=description.publication,
         item_ids_digest=description.item_ids,
         user_ids_digest=description.user_ids,
+        book=None if book is None else _book_to_wire(book),
     )
+
+
+def _book_to_wire(book: BookForm) -> wire.BookForm:
+    return wire.BookForm(digest=book.digest, bytes=book.size, mu=book.mu, mu_life=book.mu_life)
 
 
 def transfer_to_wire(transfer: Transfer) -> wire.Transfer:
@@ -217,4 +255,9 @@ def description_from_wire(message: wire.Description) -> Description:
         message.publication,
         message.item_ids_digest,
         message.user_ids_digest,
+        _book_from_wire(message.book) if message.HasField("book") else None,
     )
+
+
+def _book_from_wire(book: wire.BookForm) -> BookForm:
+    return BookForm(book.digest, book.bytes, book.mu, book.mu_life)

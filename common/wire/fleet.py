@@ -36,6 +36,8 @@ VECTORS: Final = "vectors"
 # A record of what else is told with work; in it, of which round of a plan it is, from 1.
 CONFIG: Final = "config"
 ROUND: Final = "round"
+# What a client keeps beside the model: the bytes of its book.
+BOOK: Final = "book"
 METRICS: Final = "metrics"
 # Besides counts: users answered under the name by which Flower weighs replies, and milliseconds of
 # the work, by the clock and of processors.

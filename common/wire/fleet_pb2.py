@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from common.wire import offload_pb2 as common_dot_wire_dot_offload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ommon/wire/fleet.proto\x12\nvicinal.v1\x1a\x19\x63ommon/wire/offload.proto\"\x1a\n\x07Install\x12\x0f\n\x07version\x18\x01 \x01(\t\"Z\n\tInstalled\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\r\x12\x12\n\npartitions\x18\x04 \x01(\r\"\x92\x01\n\x04Work\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\"\n\x06preset\x18\x03 \x01(\x0b\x32\x12.vicinal.v1.Preset\x12\x13\n\x0blist_length\x18\x04 \x01(\r\x12\x15\n\rwatched_items\x18\x05 \x03(\r\x12#\n\x05users\x18\x06 \x03(\x0b\x32\x14.vicinal.v1.UserWorkJ\x04\x08\x02\x10\x03\"H\n\x08UserWork\x12\x0c\n\x04user\x18\x01 \x01(\r\x12.\n\x0cneighborhood\x18\x02 \x01(\x0b\x32\x18.vicinal.v1.Neighborhood\"V\n\x08\x41nswered\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\r\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x01J\x04\x08\x04\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ommon/wire/fleet.proto\x12\nvicinal.v1\x1a\x19\x63ommon/wire/offload.proto\"(\n\x07Install\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04\x62ook\x18\x02 \x01(\x0c\"Z\n\tInstalled\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\r\x12\x12\n\npartitions\x18\x04 \x01(\r\"\xa0\x01\n\x04Work\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\"\n\x06preset\x18\x03 \x01(\x0b\x32\x12.vicinal.v1.Preset\x12\x13\n\x0blist_length\x18\x04 \x01(\r\x12\x15\n\rwatched_items\x18\x05 \x03(\r\x12#\n\x05users\x18\x06 \x03(\x0b\x32\x14.vicinal.v1.UserWork\x12\x0c\n\x04\x62ook\x18\x07 \x01(\tJ\x04\x08\x02\x10\x03\"H\n\x08UserWork\x12\x0c\n\x04user\x18\x01 \x01(\r\x12.\n\x0cneighborhood\x18\x02 \x01(\x0b\x32\x18.vicinal.v1.Neighborhood\"V\n\x08\x41nswered\x12\x15\n\rsource_digest\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\r\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x01J\x04\x08\x04\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'common.wire.fleet_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INSTALL']._serialized_start=66
-  _globals['_INSTALL']._serialized_end=92
-  _globals['_INSTALLED']._serialized_start=94
-  _globals['_INSTALLED']._serialized_end=184
-  _globals['_WORK']._serialized_start=187
-  _globals['_WORK']._serialized_end=333
-  _globals['_USERWORK']._serialized_start=335
-  _globals['_USERWORK']._serialized_end=407
-  _globals['_ANSWERED']._serialized_start=409
-  _globals['_ANSWERED']._serialized_end=495
+  _globals['_INSTALL']._serialized_end=106
+  _globals['_INSTALLED']._serialized_start=108
+  _globals['_INSTALLED']._serialized_end=198
+  _globals['_WORK']._serialized_start=201
+  _globals['_WORK']._serialized_end=361
+  _globals['_USERWORK']._serialized_start=363
+  _globals['_USERWORK']._serialized_end=435
+  _globals['_ANSWERED']._serialized_start=437
+  _globals['_ANSWERED']._serialized_end=523
 # @@protoc_insertion_point(module_scope)

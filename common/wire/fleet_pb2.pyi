@@ -31,16 +31,20 @@ class Install(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    BOOK_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """SHA-256 of those bytes"""
+    book: _builtins.bytes
+    """the version's ItemBook, where users are answered from it"""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
+        book: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["book", b"book", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -90,9 +94,12 @@ class Work(_message.Message):
     LIST_LENGTH_FIELD_NUMBER: _builtins.int
     WATCHED_ITEMS_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
+    BOOK_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     list_length: _builtins.int
     """K"""
+    book: _builtins.str
+    """SHA-256 of the installed book, which takes the place of neighborhoods"""
     @_builtins.property
     def preset(self) -> _offload_pb2.Preset: ...
     @_builtins.property
@@ -109,10 +116,11 @@ class Work(_message.Message):
         list_length: _builtins.int = ...,
         watched_items: _abc.Iterable[_builtins.int] | None = ...,
         users: _abc.Iterable[Global___UserWork] | None = ...,
+        book: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_length", b"list_length", "preset", b"preset", "users", b"users", "version", b"version", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["book", b"book", "list_length", b"list_length", "preset", b"preset", "users", b"users", "version", b"version", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -153,7 +161,7 @@ class Answered(_message.Message):
     BEGUN_FIELD_NUMBER: _builtins.int
     source_digest: _builtins.str
     version: _builtins.str
-    """empty: the client does not hold it, and nobody was answered"""
+    """empty: the client does not hold it or its book, and nobody was answered"""
     users: _builtins.int
     """users answered: as many as the message held"""
     begun: _builtins.float

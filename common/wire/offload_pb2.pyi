@@ -95,6 +95,7 @@ class Description(_message.Message):
     PUBLICATION_FIELD_NUMBER: _builtins.int
     ITEM_IDS_DIGEST_FIELD_NUMBER: _builtins.int
     USER_IDS_DIGEST_FIELD_NUMBER: _builtins.int
+    BOOK_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """SHA-256 of the model version's float32 bytes, hexadecimal"""
     version_bytes: _builtins.int
@@ -128,6 +129,10 @@ class Description(_message.Message):
     def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transfer]:
         """smaller ways to the forms"""
 
+    @_builtins.property
+    def book(self) -> Global___BookForm:
+        """there: devices answer from it, and packages are refused"""
+
     def __init__(
         self,
         *,
@@ -144,14 +149,48 @@ class Description(_message.Message):
         publication: _builtins.int = ...,
         item_ids_digest: _builtins.str = ...,
         user_ids_digest: _builtins.str = ...,
+        book: Global___BookForm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["book", b"book"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "forms", b"forms", "item_ids_digest", b"item_ids_digest", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "transfers", b"transfers", "user_count", b"user_count", "user_ids_digest", b"user_ids_digest", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["book", b"book", "experiment", b"experiment", "forms", b"forms", "item_ids_digest", b"item_ids_digest", "list_length", b"list_length", "manifest", b"manifest", "presets", b"presets", "publication", b"publication", "transfers", b"transfers", "user_count", b"user_count", "user_ids_digest", b"user_ids_digest", "version", b"version", "version_bytes", b"version_bytes", "watched_items", b"watched_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Description: _TypeAlias = Description  # noqa: Y015
+
+@_typing.final
+class BookForm(_message.Message):
+    """The version's ItemBook, which FetchModel sends by its digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    MU_FIELD_NUMBER: _builtins.int
+    MU_LIFE_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """SHA-256 of its bytes"""
+    bytes: _builtins.int
+    mu: _builtins.float
+    """of Gaussian differential privacy, of this one book"""
+    mu_life: _builtins.float
+    """the same of all books of the server's store, while an account's ratings"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        mu: _builtins.float = ...,
+        mu_life: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "digest", b"digest", "mu", b"mu", "mu_life", b"mu_life"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookForm: _TypeAlias = BookForm  # noqa: Y015
 
 @_typing.final
 class Form(_message.Message):
@@ -798,6 +837,56 @@ class Reason(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
 
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+@_typing.final
+class ReceiptsRequest(_message.Message):
+    """Of the users whom one report will be of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    preset: _builtins.str
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        preset: _builtins.str = ...,
+        users: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preset", b"preset", "users", b"users", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptsRequest: _TypeAlias = ReceiptsRequest  # noqa: Y015
+
+@_typing.final
+class ReceiptsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """one a user, in their order"""
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptsReply: _TypeAlias = ReceiptsReply  # noqa: Y015
 
 @_typing.final
 class ReportRequest(_message.Message):

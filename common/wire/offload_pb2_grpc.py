@@ -59,6 +59,11 @@ class OffloadStub:
                 request_serializer=common_dot_wire_dot_offload__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=common_dot_wire_dot_offload__pb2.Explanation.FromString,
                 _registered_method=True)
+        self.GetReceipts = channel.unary_unary(
+                '/vicinal.v1.Offload/GetReceipts',
+                request_serializer=common_dot_wire_dot_offload__pb2.ReceiptsRequest.SerializeToString,
+                response_deserializer=common_dot_wire_dot_offload__pb2.ReceiptsReply.FromString,
+                _registered_method=True)
         self.Report = channel.unary_unary(
                 '/vicinal.v1.Offload/Report',
                 request_serializer=common_dot_wire_dot_offload__pb2.ReportRequest.SerializeToString,
@@ -92,7 +97,8 @@ class OffloadServicer:
 
     def GetPackage(self, request, context):
         """The neighborhood of one user. NOT_FOUND for an unknown user,
-        FAILED_PRECONDITION when the version is no longer served.
+        FAILED_PRECONDITION when the version is no longer served, PERMISSION_DENIED from a server whose
+        versions have books.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +114,13 @@ class OffloadServicer:
     def Explain(self, request, context):
         """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
         Counted by the same budgets as GetPackage, whose rows it sums up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReceipts(self, request, context):
+        """Receipts for a report of answers from a book, which were made without a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +167,11 @@ def add_OffloadServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=common_dot_wire_dot_offload__pb2.ExplainRequest.FromString,
                     response_serializer=common_dot_wire_dot_offload__pb2.Explanation.SerializeToString,
+            ),
+            'GetReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipts,
+                    request_deserializer=common_dot_wire_dot_offload__pb2.ReceiptsRequest.FromString,
+                    response_serializer=common_dot_wire_dot_offload__pb2.ReceiptsReply.SerializeToString,
             ),
             'Report': grpc.unary_unary_rpc_method_handler(
                     servicer.Report,
@@ -301,6 +319,33 @@ class Offload:
             '/vicinal.v1.Offload/Explain',
             common_dot_wire_dot_offload__pb2.ExplainRequest.SerializeToString,
             common_dot_wire_dot_offload__pb2.Explanation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vicinal.v1.Offload/GetReceipts',
+            common_dot_wire_dot_offload__pb2.ReceiptsRequest.SerializeToString,
+            common_dot_wire_dot_offload__pb2.ReceiptsReply.FromString,
             options,
             channel_credentials,
             insecure,

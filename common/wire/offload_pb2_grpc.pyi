@@ -47,7 +47,8 @@ class OffloadStub:
     """
     GetPackage: _grpc.UnaryUnaryMultiCallable[_offload_pb2.PackageRequest, _offload_pb2.OffloadPackage]
     """The neighborhood of one user. NOT_FOUND for an unknown user,
-    FAILED_PRECONDITION when the version is no longer served.
+    FAILED_PRECONDITION when the version is no longer served, PERMISSION_DENIED from a server whose
+    versions have books.
     """
     Recommend: _grpc.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]
     """Fine-tuning and ranking on the server: the same answer as the device's own."""
@@ -55,6 +56,8 @@ class OffloadStub:
     """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
     Counted by the same budgets as GetPackage, whose rows it sums up.
     """
+    GetReceipts: _grpc.UnaryUnaryMultiCallable[_offload_pb2.ReceiptsRequest, _offload_pb2.ReceiptsReply]
+    """Receipts for a report of answers from a book, which were made without a call."""
     Report: _grpc.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]
     """Counts of users that a device served. Counted once per key, and once per receipt."""
     GetTally: _grpc.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]
@@ -73,7 +76,8 @@ class OffloadAsyncStub(OffloadStub):
     """
     GetPackage: _aio.UnaryUnaryMultiCallable[_offload_pb2.PackageRequest, _offload_pb2.OffloadPackage]  # type: ignore[assignment]
     """The neighborhood of one user. NOT_FOUND for an unknown user,
-    FAILED_PRECONDITION when the version is no longer served.
+    FAILED_PRECONDITION when the version is no longer served, PERMISSION_DENIED from a server whose
+    versions have books.
     """
     Recommend: _aio.UnaryUnaryMultiCallable[_offload_pb2.RecommendRequest, _offload_pb2.Recommendation]  # type: ignore[assignment]
     """Fine-tuning and ranking on the server: the same answer as the device's own."""
@@ -81,6 +85,8 @@ class OffloadAsyncStub(OffloadStub):
     """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
     Counted by the same budgets as GetPackage, whose rows it sums up.
     """
+    GetReceipts: _aio.UnaryUnaryMultiCallable[_offload_pb2.ReceiptsRequest, _offload_pb2.ReceiptsReply]  # type: ignore[assignment]
+    """Receipts for a report of answers from a book, which were made without a call."""
     Report: _aio.UnaryUnaryMultiCallable[_offload_pb2.ReportRequest, _offload_pb2.ReportReply]  # type: ignore[assignment]
     """Counts of users that a device served. Counted once per key, and once per receipt."""
     GetTally: _aio.UnaryUnaryMultiCallable[_offload_pb2.TallyRequest, _offload_pb2.TallyReply]  # type: ignore[assignment]
@@ -114,7 +120,8 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_offload_pb2.OffloadPackage, _abc.Awaitable[_offload_pb2.OffloadPackage]]:
         """The neighborhood of one user. NOT_FOUND for an unknown user,
-        FAILED_PRECONDITION when the version is no longer served.
+        FAILED_PRECONDITION when the version is no longer served, PERMISSION_DENIED from a server whose
+        versions have books.
         """
 
     @_abc_1.abstractmethod
@@ -134,6 +141,14 @@ class OffloadServicer(metaclass=_abc_1.ABCMeta):
         """Why items are in a user's list, or are not: raters, neighbors, and what promoting them costs.
         Counted by the same budgets as GetPackage, whose rows it sums up.
         """
+
+    @_abc_1.abstractmethod
+    def GetReceipts(
+        self,
+        request: _offload_pb2.ReceiptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_offload_pb2.ReceiptsReply, _abc.Awaitable[_offload_pb2.ReceiptsReply]]:
+        """Receipts for a report of answers from a book, which were made without a call."""
 
     @_abc_1.abstractmethod
     def Report(

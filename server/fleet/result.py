@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.report_privacy import OPEN
+from common.versions.version import version_digest
 from server.fleet.messages import failure_line
 from server.fleet.strategy import VicinalStrategy
 from server.fleet.work import FleetJob
@@ -23,6 +24,7 @@ def asked_digest(job: FleetJob, recommender: Recommender) -> str:
         job.watched,
         recommender.user_count,
         str(job.privacy),
+        version_digest(job.book),
     ]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
@@ -36,6 +38,7 @@ def result_of(strategy: VicinalStrategy, server_round: int = 1) -> dict[str, Any
     return {
         "version": strategy.recommender.version.digest,
         "source_digest": job.source_digest,
+        "release": "book" if job.book else "rows",
         "preset": job.preset,
         "settings": dataclasses.asdict(job.settings),
         "clients": job.clients,

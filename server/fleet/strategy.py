@@ -367,7 +367,8 @@ class VicinalStrategy(Strategy):
 
     def _install(self, node: int, *, whole: bool = False) -> Message:
         """With the version's bytes, unless the client may have them from another."""
-        payload = wire.Install(version=self.recommender.version.digest).SerializeToString()
+        version = self.recommender.version.digest
+        payload = wire.Install(version=version, book=self.job.book).SerializeToString()
         model = self.arrays() if whole or not self.job.shared_models else None
         return message_to(node, _INSTALL, payload, group=f"install/{node}", model=model)
 

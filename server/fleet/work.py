@@ -1,4 +1,4 @@
-"""What a fleet is asked: neighborhoods of users, in messages of a few megabytes.
+"""What a fleet is asked: neighborhoods of users, in messages of a few megabytes; or users alone.
 
 Shapes: U users, n partitions; partition p has the users u with u mod n = p.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from common.report_privacy import OPEN, ReportPrivacy
+from common.versions.version import version_digest
 from common.vicinal.settings import VicinalSettings
 from common.wire import fleet_pb2 as wire
 from common.wire.messages import neighborhood_to_wire, own_to_wire, preset_to_wire
@@ -16,6 +17,8 @@ from server.recommending.recommender import Recommender
 
 # A client's batch of users; larger messages hold up the others, smaller ones cost a delivery.
 BATCH_BYTES: Final = 2 << 20
+# The same of users who are answered from a book: a client has them answered within seconds.
+BATCH_USERS: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class FleetJob:
     privacy          what reports keep to themselves
     source_digest    of the code that clients must run
     secret           of which users' devices have a key each
+    book             bytes of the version's, from which users are answered; empty: from packages
     """
 
     preset: str
@@ -47,6 +51,7 @@ class FleetJob:
     reply_timeout: float = 300.0
     shared_models: bool = False
     privacy: ReportPrivacy = OPEN
+    book: bytes = b""
 
 
 class Batch(NamedTuple):
@@ -90,6 +95,14 @@ def _batches(
         list_length=job.list_length,
         watched_items=job.watched,
     )
+    if job.book:
+        work.book = version_digest(job.book)
+        for start in range(0, len(users), BATCH_USERS):
+            some = users[start : start + BATCH_USERS]
+            del work.users[:]
+            work.users.extend(wire.UserWork(user=user) for user in some)
+            yield Batch(partition, some, work.SerializeToString())
+        return
     size = 0
     for user in users:
         found = recommender.neighborhood(user, job.settings)

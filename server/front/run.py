@@ -72,13 +72,14 @@ async def serve_front(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     versions = Catalog(folder, grace=options.grace)
     metrics = Metrics(versions.current.description)
-    crew = Crew(folder, workers=options.workers, limits=options.limits, compiled=options.compiled)
+    # Who has a book asks for nothing that takes arithmetic.
+    workers = options.workers if versions.current.description.book is None else 0
+    crew = Crew(folder, workers=workers, limits=options.limits, compiled=options.compiled)
     metrics.watch(crew)
-    workers = options.guard.limited(crew)
     metrics.watch_tally(tally, versions.serves)
     metrics.watch_surveys(versions.surveys)
     receipts = Receipts(options.receipt_key, clock=tally.now)
-    service = OffloadService(versions, tally, workers, metrics, receipts)
+    service = OffloadService(versions, tally, options.guard.limited(crew), metrics, receipts)
     loopback = is_loopback(options.listening.host)
     gate = options.guard.gate(versions.current.description, metrics, loopback=loopback)
     endpoint = Endpoint(

@@ -19,7 +19,7 @@ from common.wire import offload_pb2 as wire
 from common.wire.offload_pb2_grpc import OffloadServicer
 from common.wire.service import BUDGET_REFUSAL, pushback
 from server.metrics import Metrics
-from server.reports.report import ReportRefusedError, check_size, checked_report
+from server.reports.report import ReportRefusedError, check_size, check_users, checked_report
 from server.reports.sums import SHARDS, sums_to_wire
 from server.reports.tally import Tally, TallyError
 from server.trust.budgets import BudgetAwayError, BudgetSpentError
@@ -31,6 +31,9 @@ from server.workers.frames import Call, Status, WorkerLostError, Workers
 
 # A reader who stalls holds several of them in memory (docs/reliability.md).
 CHUNK_BYTES: Final = 64 << 10
+BOOK_TEXT: Final = (
+    "this server shows nobody's neighbors: devices answer from the book of its version"
+)
 INTERNAL_TEXT: Final = "internal error: the server's log says more"
 TALLY_TEXT: Final = "reports cannot be counted now, keep them: the server's log says more"
 
@@ -92,11 +95,14 @@ class OffloadService(OffloadServicer):
                     grpc.StatusCode.OUT_OF_RANGE,
                     f"offset {request.offset}: there are {blob.size} bytes",
                 )
+            book = self.versions.find(request.version).description.book
+            # Books are counted by themselves; they are small beside models.
+            what = "FetchBook" if book and request.digest == book.digest else "FetchModel"
             with blob.path.open("rb") as opened:
                 opened.seek(request.offset)
                 offset = request.offset
                 while data := await asyncio.to_thread(opened.read, CHUNK_BYTES):
-                    self._metrics.sent("FetchModel", len(data))
+                    self._metrics.sent(what, len(data))
                     yield wire.ModelChunk(offset=offset, data=data)
                     offset += len(data)
 
@@ -121,6 +127,23 @@ class OffloadService(OffloadServicer):
     ) -> wire.Explanation:
         async with self._statuses("Explain", context):
             return wire.Explanation.FromString(await self._ask("Explain", request))
+
+    async def GetReceipts(
+        self, request: wire.ReceiptsRequest, context: grpc.aio.ServicerContext
+    ) -> wire.ReceiptsReply:
+        async with self._statuses("GetReceipts", context):
+            served = self._checked(request)
+            if served.description.book is None:
+                raise InputError("this server's answers bring their receipts with them")
+            check_users(request.users)
+            if any(user >= served.users for user in request.users):
+                raise _RefusedError(grpc.StatusCode.NOT_FOUND, f"choose users 0–{served.users - 1}")
+            about = (request.version, request.preset)
+            reply = wire.ReceiptsReply(
+                receipts=[self.receipts.issue(*about, user) for user in request.users]
+            )
+            self._metrics.sent("GetReceipts", reply.ByteSize())
+            return reply
 
     async def Report(
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
@@ -189,7 +212,11 @@ class OffloadService(OffloadServicer):
         request: wire.PackageRequest | wire.RecommendRequest | wire.ExplainRequest,
     ) -> bytes:
         """The bytes of a reply; what cannot be answered is refused before it waits."""
-        users = self._checked(request).users
+        served = self._checked(request)
+        if served.description.book is not None:
+            self._metrics.refused("book")
+            raise _RefusedError(grpc.StatusCode.PERMISSION_DENIED, BOOK_TEXT)
+        users = served.users
         if request.user >= users:
             if request.user < self.versions.current.users:
                 # Who came after that version is answered by the current one.
@@ -236,6 +263,7 @@ class OffloadService(OffloadServicer):
         request: wire.PackageRequest
         | wire.RecommendRequest
         | wire.ExplainRequest
+        | wire.ReceiptsRequest
         | wire.ReportRequest
         | wire.TallyRequest,
     ) -> Served:

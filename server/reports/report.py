@@ -77,6 +77,12 @@ def check_size(request: wire.ReportRequest) -> None:
         )
 
 
+def check_users(users: Sequence[int]) -> None:
+    """That one report can be of them. Raises ReportRefusedError."""
+    if not 1 <= len(users) <= USERS_PER_REPORT or len(set(users)) != len(users):
+        raise ReportRefusedError("users", f"it is of 1–{USERS_PER_REPORT} users, each of them once")
+
+
 def checked_report(
     request: wire.ReportRequest,
     fresh: Sequence[Receipt],

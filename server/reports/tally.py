@@ -18,6 +18,7 @@ from typing import Any, Final, Self, final
 
 from common.errors import InputError, VicinalError
 from common.ranking import Counts
+from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings
 from common.wire.randomized import ANSWERS
 from common.wire.service import REPORT_KEY_SECONDS
@@ -51,14 +52,20 @@ class TallyError(VicinalError):
 
 
 def measured_by(
-    presets: Mapping[str, VicinalSettings], watched: tuple[int, ...], list_length: int
+    presets: Mapping[str, VicinalSettings],
+    watched: tuple[int, ...],
+    list_length: int,
+    release: Release = "rows",
 ) -> dict[str, str]:
     """By preset, what its counts depend on beside the model version.
 
-    A server that is started again with other watched items, K or settings begins another sum.
+    A server that is started again with other watched items, K or settings begins another sum, and
+    so does one with another release.
     """
+    # Sums of rows go on that were begun before there were books.
+    more = [] if release == "rows" else [release]
     return {
-        name: json.dumps([asdict(settings), watched, list_length], sort_keys=True)
+        name: json.dumps([asdict(settings), watched, list_length, *more], sort_keys=True)
         for name, settings in presets.items()
     }
 

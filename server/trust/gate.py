@@ -12,7 +12,13 @@ from typing import Any, Final, NamedTuple, TypeVar, final
 
 import grpc
 
-from common.wire.service import SERVICE_NAME, TOKEN_KEY, TOKEN_SCHEME, pushback
+from common.wire.service import (
+    SERVICE_NAME,
+    TOKEN_KEY,
+    TOKEN_SCHEME,
+    USERS_PER_REPORT,
+    pushback,
+)
 from server.metrics import Metrics
 from server.trust.limits import RateLimit
 from server.trust.peers import peer_of
@@ -194,19 +200,19 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         """Raises _RefusedError."""
         if not method.guarded:
             return
-        user = getattr(request, "user", None)
-        caller: Hashable = user
+        users = _users_of(request)
+        # A user who cannot be is remembered by nobody; a report without a token has no user.
+        callers: list[Hashable] = [user for user in users if user < self.users]
         if allowed is not None:
             ALLOWED_USERS.set(allowed)
-            if user is not None and not (user in allowed and user < self.users):
+            if not all(user in allowed and user < self.users for user in users):
                 code = grpc.StatusCode.PERMISSION_DENIED
                 raise _RefusedError(code, OTHER_USER_TEXT, "other_user")
-            caller = user if user is not None else (method.name, allowed)
-        # A user who cannot be is remembered by nobody; a report without a token has no user.
-        if self._rate is None or caller is None or (user is not None and user >= self.users):
-            return
-        if pause := self._rate.wait(caller):
-            raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, RATE_TEXT, "rate", pause)
+            if not users:
+                callers = [(method.name, allowed)]
+        for caller in callers:
+            if self._rate is not None and (pause := self._rate.wait(caller)):
+                raise _RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, RATE_TEXT, "rate", pause)
 
     def _admit_operator(self, context: grpc.aio.ServicerContext) -> None:
         if self._keys is None:
@@ -243,3 +249,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         except TokenRefusedError:
             code = grpc.StatusCode.UNAUTHENTICATED
             raise _RefusedError(code, UNAUTHENTICATED_TEXT, "token") from None
+
+
+def _users_of(request: object) -> list[int]:
+    """Whom a request is about; of more than a report can be of, one too many, which is refused."""
+    user = getattr(request, "user", None)
+    if user is not None:
+        return [user]
+    return list(getattr(request, "users", ())[: USERS_PER_REPORT + 1])

@@ -214,6 +214,8 @@ class Catalog:
         self._blobs[version] = {
             each.digest: Blob(self._path(each.digest), each.size) for each in files
         }
+        if (book := description.book) is not None:
+            self._blobs[version][book.digest] = Blob(self._path(book.digest), book.size)
         return served
 
     def _forget(self, version: str) -> None:

@@ -4,6 +4,7 @@
     FOLDER/server.safetensors   user parameters and training ratings, which never leave, and how
                                 neighbors are searched
     FOLDER/devices.key          the secret of which users' devices have a key each
+    FOLDER/book                 of a fleet that is answered from it: the version's book
 
 A model store belongs to one process at a time and holds no ratings; this is one version with
 them. The files are mapped, not copied, by all who read them: nothing changes them in place.
@@ -30,6 +31,7 @@ from server.recommending.offload import search_named
 from server.recommending.recommender import Recommender
 from server.versions.files import DEVICES_FILE, MODEL_FILE, SERVER_FILE, server_file
 
+BOOK_FILE: Final = "book"
 _USER: Final = "user."
 
 

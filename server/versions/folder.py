@@ -9,7 +9,7 @@
     FOLDER/DIGEST/edition              JSON: of the server's file with users who came later
     FOLDER/DIGEST/server-N.safetensors that file: N grows, and the last two are there
     FOLDER/DIGEST/devices.key          the secret of which users' devices have a key each
-    FOLDER/forms/DIGEST                what devices fetch: forms of versions, and transfers
+    FOLDER/forms/DIGEST                what devices fetch: forms of versions, transfers and books
     FOLDER/notes, FOLDER/retraining    what the front says, and how new versions are trained
 
 The files are never changed in place, so that workers can map them: their pages are in memory
@@ -34,6 +34,7 @@ from common.versions.version import ModelVersion, is_digest, version_digest
 from common.vicinal.settings import VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import (
+    BookForm,
     Description,
     Transfer,
     description_from_wire,
@@ -76,6 +77,7 @@ def describe(
     list_length: int,
     experiment: str = "",
     publication: int = 0,
+    book: BookForm | None = None,
 ) -> Description:
     """The description that a server sends of a recommender.
 
@@ -83,6 +85,7 @@ def describe(
     watched     items whose hit ratio is measured; `list_length` is K
     experiment  what is not served as it is, in words
     publication  next_publication()
+    book         of the version, where devices get no packages (server.versions.books)
     """
     fetched = list(_fetched(recommender.version))
     ratings, users = recommender.ratings, recommender.user_count
@@ -102,6 +105,7 @@ def describe(
         publication,
         ids_digest(ratings.item_ids, ratings.item_count),
         ids_digest(named, users),
+        book,
     )
 
 
@@ -150,22 +154,32 @@ def written_serving(
 
 
 def write_serving(
-    folder: Path, recommender: "Recommender", description: Description, secret: bytes
+    folder: Path,
+    recommender: "Recommender",
+    description: Description,
+    secret: bytes,
+    *,
+    book: bytes = b"",
 ) -> None:
     """Write a folder with one version, which is the current one.
 
-    secret  of which users' devices have a key each
+    secret  of which users' devices have a key each; book: the bytes of the description's
 
     One that is there is deleted. Raises OSError; InputError for one that this program did not make.
     """
     require_ours(folder, "another --store")
     remove_folder(folder)
-    write_version(folder, recommender, description, secret)
+    write_version(folder, recommender, description, secret, book=book)
     make_current(folder, description.version)
 
 
 def write_version(
-    folder: Path, recommender: "Recommender", description: Description, secret: bytes
+    folder: Path,
+    recommender: "Recommender",
+    description: Description,
+    secret: bytes,
+    *,
+    book: bytes = b"",
 ) -> None:
     """Add a version, whose description comes last. Raises OSError."""
     make_folder(folder)
@@ -178,6 +192,8 @@ def write_version(
         write_file(folder / FORMS_FOLDER / form.digest, data)
         if way is not None:
             write_file(folder / FORMS_FOLDER / way.digest, packed)
+    if description.book is not None:
+        write_file(folder / FORMS_FOLDER / description.book.digest, book)
     eligible = eligible_users(recommender, description.watched)
     write_file(own / ELIGIBLE_FILE, json.dumps(eligible).encode())
     write_file(own / DESCRIPTION_FILE, description_to_wire(description).SerializeToString())

@@ -33,6 +33,7 @@ def demo(
     reading: ReadingFlags,
     dataset: options.DatasetOption = "ml-100k",
     seed: options.SeedOption = 0,
+    release: options.ReleaseOption = "rows",
     runs: Annotated[
         Path, typer.Option("--runs", help="Folder in which each demo makes one of its own.")
     ] = Path("runs"),
@@ -40,7 +41,8 @@ def demo(
     """Poison real ratings, train on them, and let devices defend every user.
 
     Starts one server process and four device processes on loopback. When no source of the data
-    set answers, it says so and runs on synthetic ratings. Results, logs and a picture are kept
+    set answers, it says so and runs on synthetic ratings. With --release book the devices answer
+    from a book, without asking for a user. Results, logs and a picture are kept
     in a folder of their own.
     """
     import json
@@ -50,12 +52,14 @@ def demo(
     from rich.panel import Panel
 
     from common.files import write_output
+    from common.vicinal.book import release_named
     from sims.figures.bars import before_and_after, demo_outcomes
     from sims.figures.style import save
     from sims.progress import shown
     from sims.recorded import recorded
     from sims.serving.demo import choose_experiment, configuration, run_demo
 
+    given = release_named(release)
     console = Console()
     experiment, substitute = choose_experiment(dataset, seed, reading.options())
     if substitute is not None:
@@ -68,9 +72,9 @@ def demo(
             )
         )
     folder = new_folder(runs, datetime.now(UTC))
-    write_output(folder / "config.toml", configuration(experiment).encode())
+    write_output(folder / "config.toml", configuration(experiment, given).encode())
     with shown() as report:
-        results = run_demo(experiment, folder, report)
+        results = run_demo(experiment, folder, report, given)
     write_output(
         folder / "results.json",
         (json.dumps({**results, "run": recorded()}, indent=2) + "\n").encode(),
@@ -116,6 +120,8 @@ def outcome_table(results: dict[str, Any], title: str, length: int) -> "Table":
     parts = ("hit_ratio", "accuracy", "accuracy_thresholded")
     for name, label in ROWS.items():
         style = "bold" if name == "defended_vicinal" else None
+        if name == "defended_vicinal" and results["release"] == "book":
+            label += ", from a book"
         table.add_row(label, *(f"{results[part][name]:.3f}" for part in parts), style=style)
     return table
 
@@ -136,8 +142,11 @@ def cost_table(results: dict[str, Any]) -> "Table":
     ):
         cells = []
         for preset in presets:
-            seconds = results["latency_seconds"][preset][key]
-            cells.append(f"{1000 * seconds['p50']:.1f} / {1000 * seconds['p99']:.1f} ms")
+            seconds = results["latency_seconds"][preset].get(key)
+            told = "–"
+            if seconds is not None:
+                told = f"{1000 * seconds['p50']:.1f} / {1000 * seconds['p99']:.1f} ms"
+            cells.append(told)
         table.add_row(f"{label}, p50 / p99", *cells)
     sizes = results["bytes"]
     table.add_row("bytes, cold (the model, once)", *[f"{sizes['cold']:,}"] * len(presets))

@@ -34,6 +34,15 @@ def device(
         ),
     ] = "127.0.0.1:50551",
     preset: options.PresetOption = "vicinal",
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            help="rows: ask for neighbors for every user; book: answer from the version's book, "
+            "and never ask for a user (docs/private-offload.md); default: what the server gives.",
+            metavar="NAME",
+        ),
+    ] = None,
     ratings: Annotated[
         Path,
         typer.Option(
@@ -182,7 +191,8 @@ def device(
 
     The model version is fetched once and kept in the store. Then, per user: package, fine-tune,
     rank, count; the ranking itself stays here. While the server does not answer, a user's last
-    package serves instead of a new one.
+    package serves instead of a new one. Where the server gives a book, that is fetched with the
+    version, and no user is asked for: the device answers for good, with or without the server.
     """
     import json
     import os
@@ -201,6 +211,7 @@ def device(
     from common.files import write_output
     from common.ids import indices_of, parse_named, read_map
     from common.versions.encodings import encoding_named
+    from common.vicinal.book import release_named
     from sims.commands.device_report import device_json, device_table, list_tables
     from sims.progress import shown
 
@@ -208,6 +219,7 @@ def device(
         raise InputError(f"--when-unreachable {when_unreachable[:40]!r}: choose stale or fail")
     named = parse_named("--users", users)
     fetched_as = encoding_named(encoding)
+    wanted = None if release is None else release_named(release)
     budget = Budget(parse_size(memory), seconds)
     limit = None if store_bytes is None else parse_size(store_bytes)
     names = None if ids is None else read_map(ids)
@@ -234,6 +246,7 @@ def device(
                 disclosure=Disclosure(least_users, randomize),
                 budget=budget,
                 names=names,
+                release=wanted,
             ),
             processes=processes,
             progress=lambda done, total: progress("answer", done, total),

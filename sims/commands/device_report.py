@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.answers import AnswerRecord
-from client.run import RunResult
+from client.run import RunResult, UsedBook
 from common.ids import SHOWN_ID, Names
 from common.text import one_line
 
@@ -20,6 +20,11 @@ QUANTILES = {"p50": 50.0, "p99": 99.0}
 KEYS: Final = {
     "version": "SHA-256 of the model version",
     "preset": "name of the preset that was asked for",
+    "release": "rows or book: what the users were answered from",
+    "book.listed": "how many items the book lists; null, as the next three, where there is none",
+    "book.bytes": "that were fetched for it",
+    "book.mu": "μ of Gaussian differential privacy, of this book alone",
+    "book.mu_life": "the same of all books of the server's store, for accounts whose ratings stay",
     "experiment": "what the server does not serve as it is, in its words; empty for a plain one",
     "users": "how many users were answered",
     "tolerated_fakes": "f: how many of all accounts may be fakes and still hold up no recommended "
@@ -66,6 +71,8 @@ def device_json(outcome: RunResult, preset: str, show: int = 0) -> dict[str, Any
     return {
         "version": outcome.version,
         "preset": preset,
+        "release": "rows" if outcome.book is None else "book",
+        "book": _book_json(outcome.book),
         "experiment": outcome.experiment,
         "users": len(outcome.answered),
         "tolerated_fakes": min((one.tolerated_fakes for one in outcome.answered), default=0),
@@ -113,6 +120,15 @@ def device_json(outcome: RunResult, preset: str, show: int = 0) -> dict[str, Any
     }
 
 
+def _book_json(book: UsedBook | None) -> dict[str, float | None]:
+    return {
+        "listed": None if book is None else book.listed,
+        "bytes": None if book is None else book.size,
+        "mu": None if book is None else book.mu,
+        "mu_life": None if book is None else book.mu_life,
+    }
+
+
 def _names_of(outcome: RunResult, answered: AnswerRecord) -> Names:
     """A version that came meanwhile may have other items."""
     return outcome.names if answered.version == outcome.version else Names()
@@ -154,6 +170,9 @@ def device_table(outcome: RunResult, preset: str) -> Table:
         table.add_row("… the oldest of these", f"{age} old")
     if report["unreported_users"]:
         table.add_row("… not reported", str(report["unreported_users"]))
+    if (book := report["book"])["listed"] is not None:
+        table.add_row("items in the book", f"{book['listed']:,}")
+        table.add_row("… its μ / that of all books", f"{book['mu']:.2f} / {book['mu_life']:.2f}")
     if report["tolerated_fakes"]:
         table.add_row("fakes tolerated", str(report["tolerated_fakes"]))
         table.add_row("… raters that an item needs", str(report["required_raters"]))

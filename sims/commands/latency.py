@@ -43,6 +43,15 @@ def latency(
             metavar="NAME",
         ),
     ] = None,
+    release: Annotated[
+        str,
+        typer.Option(
+            "--release",
+            help="rows; or book: beside rows, in the same run, devices that answer from a book "
+            "and ask nothing (docs/private-offload.md). It takes the settings vicinal.",
+            metavar="NAME",
+        ),
+    ] = "rows",
     k: Annotated[
         list[int] | None, typer.Option("--k", help="Neighbors; default: the settings'.")
     ] = None,
@@ -107,6 +116,7 @@ def latency(
     from rich.console import Console
 
     from common.files import write_output
+    from common.vicinal.book import release_named
     from sims.latency.measure import run_plan
     from sims.latency.plan import plan_named, timed
     from sims.latency.report import as_json, setting_reports
@@ -115,6 +125,7 @@ def latency(
 
     plan = plan_named(
         preset,
+        book=release_named(release) == "book",
         datasets=dataset,
         models=model,
         presets=settings,

@@ -44,6 +44,7 @@ def serve(
             metavar="NAMES",
         ),
     ] = None,
+    release: options.ReleaseOption = "rows",
     store: options.StoreOption = Path("runs/store"),
     tally_file: Annotated[
         Path | None,
@@ -268,8 +269,9 @@ def serve(
     compute; when too many requests wait, more are refused with a hint when to try again. At SIGHUP,
     and with --retrain-every, a child process trains a new version on the ratings as they are then,
     from the one that is served; users and items may have been added. With --refresh-every new users
-    are answered before that, from their own ratings. SIGTERM and Ctrl-C let calls under way finish,
-    then end it.
+    are answered before that, from their own ratings. With --release book devices get the book of a
+    version, and answer without the server (docs/private-offload.md). SIGTERM and Ctrl-C let calls
+    under way finish, then end it.
 
     With --database several servers are one: PostgreSQL keeps tally, budgets, keys of tokens and the
     list of versions, --versions their bytes. Any device may ask any of them. One trains, and the
@@ -281,7 +283,6 @@ def serve(
     # gRPC's own lines about a port in use would stand before ours; read when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    from common.errors import InputError
     from common.files import remove_folder
     from server.cluster.blobs import BlobStore
     from server.front.doorman import require_free_port
@@ -291,14 +292,13 @@ def serve(
     from server.trust.tokens import read_token_keys
 
     # Before anything is trained: what would be unsafe or cannot be is refused at once.
+    _check_together(
+        release, database, versions, tally_file, limited=bool(daily_neighbors or daily_exposure)
+    )
     shared = None
-    if database is not None or versions is not None:
+    if database is not None and versions is not None:
         from sims.serving.shared_places import SharedPlaces
 
-        if database is None or versions is None:
-            raise InputError("give --database and --versions together")
-        if tally_file is not None:
-            raise InputError("give --tally or --database, not both")
         BlobStore(versions)
         shared = SharedPlaces(database, versions)
     keys = None if token_secret is None else read_token_keys(token_secret)
@@ -324,7 +324,7 @@ def serve(
         from sims.serving.prepare import Serving
 
         serving = Serving(
-            study.study(reading.options()),
+            study.study(reading.options(), release=release),
             hold_out,
             neighbor_search,
             device_ratings,
@@ -375,3 +375,24 @@ def serve(
             listen(folder, store, wanted)
         finally:
             remove_folder(folder)
+
+
+def _check_together(
+    release: str,
+    database: str | None,
+    versions: str | None,
+    tally: Path | None,
+    *,
+    limited: bool,
+) -> None:
+    """Raises InputError for options that do not go together; `limited`: neighbors are counted."""
+    from common.errors import InputError
+
+    if (database is None) != (versions is None):
+        raise InputError("give --database and --versions together")
+    if database is not None and tally is not None:
+        raise InputError("give --tally or --database, not both")
+    if release == "book" and limited:
+        raise InputError("a book shows no neighbors: leave out --daily-neighbors, --daily-exposure")
+    if release == "book" and database is not None:
+        raise InputError("a book's noise is of one store: leave out --database, or --release book")

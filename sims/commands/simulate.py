@@ -25,6 +25,7 @@ def simulate(
     clients: Annotated[
         int, typer.Option("--clients", min=1, help="Virtual clients who share out the users.")
     ] = 100,
+    release: options.ReleaseOption = "rows",
     store: options.StoreOption = Path("runs/store"),
     processes: Annotated[
         int | None,
@@ -97,11 +98,12 @@ def simulate(
     """Run a fleet of clients in Flower's simulation.
 
     Every user is answered by a Flower client from a neighborhood and its own ratings; the
-    clients report counts. Without rvd in --defense they rank with the model as it was trained.
-    Starts its own Flower and stops it again. With --rounds the server trains again in each round
-    while clients and ratings come and go, and history.json, history.parquet and history.svg in
-    --folder say what that did to hit ratio and accuracy. With --train federated the clients train
-    the model, too, before they are asked.
+    clients report counts. With --release book no neighborhoods are sent: the book is installed with
+    the model (docs/private-offload.md). Without rvd in --defense they rank with the model as it was
+    trained. Starts its own Flower and stops it again. With --rounds the server trains again in each
+    round while clients and ratings come and go, and history.json, history.parquet and history.svg
+    in --folder say what that did to hit ratio and accuracy. With --train federated the clients
+    train the model, too, before they are asked.
     """
     from rich.console import Console
 
@@ -115,14 +117,14 @@ def simulate(
     from sims.fleet.learning import trainer
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.resources import Resources
-    from sims.fleet.run import command_line, require_fleet, run_fleet, write_files
+    from sims.fleet.run import command_line, fleet_book, require_fleet, run_fleet, write_files
     from sims.processes.lock import locked
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
     privacy = ReportPrivacy.parse(report_privacy)
     fleet, scenario = training.fleet(study.attack), rounds.scenario()
-    cell = study.study(reading.options(), fleet=fleet).cell()
+    cell = study.study(reading.options(), release=release, fleet=fleet).cell()
     if ray_address is not None and processes is not None:
         raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
     resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
@@ -167,9 +169,12 @@ def simulate(
                     progress=progress,
                 )
             recommender = prepared.train(opened, robust=defense.robust, progress=progress)
+        book = fleet_book(cell, recommender)
         if prepare_only:
             options = {"report-privacy": str(privacy)}
-            files = write_files(folder, prepared, recommender, clients, preset, settings, options)
+            files = write_files(
+                folder, prepared, recommender, clients, preset, settings, options, book
+            )
             typer.echo(command_line(files, clients, resources))
             return
         result = run_fleet(
@@ -185,6 +190,7 @@ def simulate(
             resume=not fresh,
             privacy=privacy,
             report=progress,
+            book=book,
         )
     Console().print(fleet_table(prepared, result, defense.name))
     for line in fleet_summary(prepared, result):

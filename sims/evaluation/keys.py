@@ -164,7 +164,7 @@ _COST: Final = {
 }
 
 FLEET: Final = {
-    **{name: text for name, text in ASKED.items() if name != "release"},
+    **ASKED,
     **{name: FOUND[name] for name in ("source", "split", "users", "targets")},
     **READ,
     "clients": "virtual clients who shared the users out",

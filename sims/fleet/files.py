@@ -1,6 +1,6 @@
 """The files of a fleet: what its server app, its client apps and `flwr run` read.
 
-FOLDER/deployment/                 the server's (server.versions.deployment)
+FOLDER/deployment/                 the server's (server.versions.deployment), with a book or without
 FOLDER/devices/P-of-N.safetensors  client P's own ratings and held-out items
 FOLDER/run-config.toml             the server app's run config, for `flwr run --run-config`
 FOLDER/models/DIGEST.safetensors   the model version, once for all clients
@@ -20,10 +20,12 @@ from client.stores.ratings import LocalRatings, write_local_ratings
 from client.stores.versions import VersionStore
 from common.errors import InputError
 from common.files import make_folder, stored_secret, write_file
+from common.vicinal.book import ItemBook
 from common.vicinal.settings import VicinalSettings
+from common.wire.book import encode_book
 from common.wire.fleet import partition_file_name
 from server.recommending.recommender import Recommender
-from server.versions.deployment import write_deployment
+from server.versions.deployment import BOOK_FILE, write_deployment
 from server.versions.files import DEVICES_FILE
 
 
@@ -62,8 +64,11 @@ def write_fleet_files(
     watched: tuple[int, ...],
     list_length: int,
     options: Mapping[str, int | bool | str] | None = None,
+    book: ItemBook | None = None,
 ) -> FleetFiles:
     """Write them for `clients` clients, who share out the real users among themselves.
+
+    book  of the version, from which users are answered; None: from packages
 
     Raises InputError when there are more clients than users or k is too large, OSError when a
     file cannot be written.
@@ -77,6 +82,10 @@ def write_fleet_files(
     # A run that goes on has the devices of before.
     secret = stored_secret(files.folder / "deployment" / DEVICES_FILE)
     write_deployment(files.folder / "deployment", recommender, secret)
+    path = files.folder / "deployment" / BOOK_FILE
+    path.unlink(missing_ok=True)
+    if book is not None:
+        write_file(path, encode_book(book, recommender.version.digest))
     for partition in range(clients):
         own = local.of(range(partition, users, clients)).with_keys(secret)
         path = files.folder / "devices" / partition_file_name(partition, clients)

@@ -40,6 +40,7 @@ def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict
         "model": experiment.model,
         "attack": label(experiment.attack),
         "defense": defense,
+        "release": result["release"],
         "preset": result["preset"],
         "seed": experiment.seed,
         "k": settings["neighbors"],
@@ -75,12 +76,13 @@ def fleet_table(prepared: Prepared, result: dict[str, Any], defense: str) -> Tab
         f"{experiment.dataset} · {experiment.model} · attack {label(experiment.attack)} · "
         f"seed {experiment.seed} · {result['users']} users on {result['clients']} clients"
     )
+    from_book = ", from a book" if result["release"] == "book" else ""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for heading in (f"HR@{length}", f"accuracy@{length}", "of liked items", "seconds"):
         table.add_column(heading, justify="right")
     table.add_row(
-        f"defense {defense} ({result['preset']})",
+        f"defense {defense} ({result['preset']}{from_book})",
         f"{result['hit_ratio']:.3f}",
         f"{result['accuracy']:.3f}",
         f"{result['accuracy_thresholded']:.3f}",

@@ -90,6 +90,8 @@ class Told:
 
 def require_rounds(cell: Cell) -> None:
     """Raises InputError for what cannot be trained again and again."""
+    if cell.release == "book":
+        raise InputError("--rounds sends rows: leave out --release book")
     experiment = cell.experiment
     if experiment.model in UNDEFENDED or experiment.model.startswith(IMPORTED):
         raise InputError(f"rounds train in each: {experiment.model} is not trained here")

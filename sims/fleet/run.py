@@ -12,9 +12,12 @@ from typing import Any, Final, final
 from common.errors import InputError, VicinalError
 from common.files import read_file
 from common.report_privacy import OPEN, ReportPrivacy
+from common.vicinal.book import ItemBook
 from common.vicinal.settings import VicinalSettings
 from server.fleet.plan import progress_file
+from server.recommending.book import BookRecommender
 from server.recommending.recommender import Recommender
+from sims.evaluation.cell import Cell, book_key
 from sims.evaluation.experiment import Prepared
 from sims.fleet.files import FleetFiles, write_fleet_files
 from sims.fleet.flower import LocalFlower
@@ -51,6 +54,7 @@ def run_fleet(
     resume: bool = True,
     privacy: ReportPrivacy = OPEN,
     checkout: Path = CHECKOUT,
+    book: ItemBook | None = None,
 ) -> dict[str, Any]:
     """What the server app counted of users whom `clients` clients answered.
 
@@ -58,6 +62,7 @@ def run_fleet(
     accept_failures  False: the first client that fails for good ends the run
     privacy          what reports keep to themselves
     resume           go on where a run of the same in this folder was broken off
+    book             from which users are answered; None: from packages
 
     A Flower whose processes died is started again, as long as that leads anywhere. `folder` keeps
     the fleet's files and the logs, and is one run's at a time (sims.processes.lock). Raises
@@ -71,7 +76,7 @@ def run_fleet(
         "under-way": resources.under_way,
         "report-privacy": str(privacy),
     }
-    files = write_files(folder, prepared, recommender, clients, preset, settings, options)
+    files = write_files(folder, prepared, recommender, clients, preset, settings, options, book)
     if not resume:
         files.result.with_suffix(".progress.jsonl").unlink(missing_ok=True)
     report("recommend", 0, users)
@@ -81,6 +86,7 @@ def run_fleet(
         "version": recommender.version.digest,
         "clients": clients,
         "users": users,
+        "release": "rows" if book is None else "book",
         "preset": preset,
         "settings": dataclasses.asdict(settings),
     }
@@ -196,6 +202,7 @@ def write_files(
     preset: str,
     settings: VicinalSettings,
     options: Mapping[str, int | bool | str] | None = None,
+    book: ItemBook | None = None,
 ) -> FleetFiles:
     """The files of an experiment's fleet. Raises InputError and OSError."""
     return write_fleet_files(
@@ -208,6 +215,7 @@ def write_files(
         watched=prepared.watched,
         list_length=prepared.experiment.list_length,
         options=options,
+        book=book,
     )
 
 
@@ -232,3 +240,10 @@ class ShownLines:
         match = _PROGRESS.search(line)
         if match is not None:
             self._report(match[1].replace("-", " "), int(match[2]), int(match[3]))
+
+
+def fleet_book(cell: Cell, recommender: Recommender) -> ItemBook | None:
+    """As `vicinal evaluate` has it, noise included; None where the cell's release is rows."""
+    if cell.release == "rows":
+        return None
+    return BookRecommender(recommender, cell.settings, book_key(cell.experiment.seed)).book

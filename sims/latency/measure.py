@@ -1,6 +1,6 @@
 """Measure the scenarios of a plan, each at most once, with real processes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,8 @@ from sims.progress import Report
 CALLS: Final[dict[SideName, Call]] = {"server": "Recommend", "device": "GetPackage"}
 # Requests a second of the few whose answers go through a network and count.
 PROBES: Final = 10.0
+# The same of answers from a book, which take no time of a server's.
+BOOK_RATE: Final = 40.0
 # Of the time of a scenario, for the caches of server and libraries before anything counts.
 WARM_SHARE: Final = 0.5
 CAPACITY, CALM = "", "calm "
@@ -71,8 +73,32 @@ def _scenarios(
     report: Report,
 ) -> Iterator[ScenarioResult]:
     there = {scenario: read_scenario(folder, scenario) for scenario in scenarios}
-    if all(there.values()):
-        yield from (one for one in there.values() if one is not None)
+    rows = [scenario for scenario in scenarios if scenario.kind != "book"]
+    yield from _of_rows(plan, setting, rows, there, folder, children, report)
+    books = [scenario for scenario in scenarios if scenario.kind == "book"]
+    if all(there[scenario] for scenario in books):
+        yield from (one for scenario in books if (one := there[scenario]) is not None)
+        return
+    report(f"server {setting.label}, book", 0, 1)
+    with served(children, setting, folder, split_cores(), "book") as server:
+        report(f"server {setting.label}, book", 1, 1)
+        for scenario in books:
+            measured = there[scenario] or _book(Testbed(server, plan), scenario)
+            write_scenario(folder, scenario, measured)
+            yield measured
+
+
+def _of_rows(
+    plan: Plan,
+    setting: Setting,
+    scenarios: Sequence[Scenario],
+    there: Mapping[Scenario, ScenarioResult | None],
+    folder: Path,
+    children: Children,
+    report: Report,
+) -> Iterator[ScenarioResult]:
+    if all(there[scenario] for scenario in scenarios):
+        yield from (one for scenario in scenarios if (one := there[scenario]) is not None)
         return
     report(f"server {setting.label}", 0, 1)
     with served(children, setting, folder, split_cores()) as server:
@@ -202,6 +228,15 @@ def _cold(testbed: Testbed, scenario: Scenario, _capacity: ScenarioResult | None
         found = _devices(
             testbed, scenario, address, rate=PROBES, seconds=1e6, most=testbed.plan.colds
         )()
+    return _measured(testbed, scenario, **found)
+
+
+def _book(testbed: Testbed, scenario: Scenario) -> ScenarioResult:
+    """Devices that have model and book, at random times; the server has nothing to do."""
+    seconds = _duration(testbed.plan, BOOK_RATE)
+    found = _devices(
+        testbed, scenario, testbed.server.address, rate=BOOK_RATE, seconds=seconds, most=10**6
+    )()
     return _measured(testbed, scenario, **found)
 
 

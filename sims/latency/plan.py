@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from common.errors import InputError
-from common.models import MODELS
+from common.models import MODELS, architecture, model_named
 from common.names import unknown
+from common.vicinal.book import check_book
 from common.vicinal.settings import VicinalSettings, preset
 from server.data.reading_options import ReadingOptions
 from sims.latency.conditions import LOOPBACK, check_share
 from sims.load.network import network_named
 
-Kind = Literal["capacity", "load", "cold"]
+Kind = Literal["capacity", "load", "cold", "book"]
 SideName = Literal["server", "device"]
 
 # Synthetic ratings of the data sets' sizes, as the paper used them.
@@ -60,7 +61,8 @@ class Scenario:
     """What is measured at once: one side, network, share of a core and load.
 
     kind     capacity: how many answers a second at most, both sides, and answers in an empty
-             server; load: one side among other requests; cold: devices without the model
+             server; load: one side among other requests; cold: devices without the model; book:
+             devices that answer from a book, and ask nothing
     network  between server and device; `share` of a core that the device has
     load     requests a second, as a share of what the server can answer with server-side answers
     rate     the same, requests a second; one of the two is 0
@@ -149,6 +151,10 @@ class Block:
             ]
         return scenarios
 
+    def books(self, setting: Setting) -> list[Scenario]:
+        """Devices with every share of a core; a network they do not need."""
+        return [Scenario(setting, "book", "device", share=share) for share in self.shares]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -157,6 +163,7 @@ class Plan:
     seconds  of a scenario; one of a slow device takes longer, until it has `least` answers
     longest  seconds that such a scenario takes at most
     colds    answers of cold devices
+    book     whether answers from a book are timed beside; results of rows stay where they are
     """
 
     name: str
@@ -165,13 +172,21 @@ class Plan:
     least: int
     longest: float
     colds: int
+    book: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for setting in (one for block in self.blocks for one in block.settings() if self.book):
+            check_book(model_named(architecture(setting.model)), setting.vicinal)
 
     def servers(self) -> dict[Setting, list[Scenario]]:
         """Every scenario once, by the server that it needs."""
         found: dict[Setting, dict[Scenario, None]] = {}
         for block in self.blocks:
             for setting in block.settings():
-                found.setdefault(setting, {}).update(dict.fromkeys(block.scenarios(setting)))
+                scenarios = block.scenarios(setting)
+                if self.book:
+                    scenarios += block.books(setting)
+                found.setdefault(setting, {}).update(dict.fromkeys(scenarios))
         return {setting: list(scenarios) for setting, scenarios in found.items()}
 
     @property
@@ -233,14 +248,22 @@ PLANS: Final = {plan.name: plan for plan in (QUICK, FULL)}
 
 
 def plan_named(
-    name: str, *, reading: ReadingOptions = AS_IT_IS, **axes: Sequence[Any] | None
+    name: str,
+    *,
+    book: bool = False,
+    reading: ReadingOptions = AS_IT_IS,
+    **axes: Sequence[Any] | None,
 ) -> Plan:
     """A preset; with axes (of Block), one block of these and the preset's first for the others.
 
+    book     time answers from a book, too; the defense's settings are then vicinal, unless they
+             are among the axes
     reading  of the files among the data sets
 
     Raises InputError, also for reading options where there is no file.
     """
+    if book:
+        axes = {**axes, "presets": axes.get("presets") or ("vicinal",)}
     if name not in PLANS:
         raise unknown("preset", name, PLANS)
     plan = PLANS[name]
@@ -249,7 +272,7 @@ def plan_named(
         return plan
     first = {one.name: getattr(plan.blocks[0], one.name) for one in fields(Block)}
     block = Block(**{**first, **given, "reading": reading})
-    return Plan("chosen", (block,), plan.seconds, plan.least, plan.longest, plan.colds)
+    return Plan("chosen", (block,), plan.seconds, plan.least, plan.longest, plan.colds, book)
 
 
 def timed(plan: Plan, *, seconds: float | None, interval: float) -> Plan:

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+
+from sims.latency.conditions import LOOPBACK
 from sims.latency.extrapolate import Extrapolated, extrapolate
 from sims.latency.fit import SIDES, Comparison, Cost, Fit, compared, fit_of, offered, quantile
 from sims.latency.model import median_size
@@ -16,6 +19,8 @@ from sims.latency.results import ScenarioResult
 
 # What the project wants of the server's processor time, offloaded over server-side.
 GOAL_RATIO: Final = 0.2
+# The same of an answer from a book, with a whole core.
+GOAL_BOOK_MS: Final = 2.0
 # How far the rate reached may be from what processor time allows before both are said.
 DISAGREE: Final = 1.25
 PARTS: Final = {"p50": 0.5, "p99": 0.99}
@@ -72,6 +77,13 @@ KEYS: Final = {
     "settings[].cold[].p50_ms": "from question to list, the model's transfer included",
     "settings[].cold[].model_ms": "by the formulas",
     "settings[].cold[].model_bytes": "received for the model version",
+    "settings[].books[].share": "of a core that a device has, which answers from a book",
+    "settings[].books[].answers": "how many were timed",
+    "settings[].books[].ms.p50": "from question to list, milliseconds, median",
+    "settings[].books[].ms.p99": "99th percentile; null for fewer than 100 answers",
+    "settings[].books[].rows_ms": "the same device's median from packages, in the same run, at the "
+    "least load and without a network; null where that was not measured",
+    "settings[].books[].device_processor_ms": "processor time of an answer, mean",
     "settings[].break_even[].network": "between server and device",
     "settings[].break_even[].share": "of a core that the device has",
     "settings[].break_even[].rate.p50": "requests a second from which on the device's median is "
@@ -110,6 +122,7 @@ class SettingReport:
     """Of one setting: fit, measurements beside predictions, break-even and fleets.
 
     cold   measured results of cold devices
+    books  the same of devices that answer from a book
     most   the largest rate that was measured: beyond it all is extrapolated
     """
 
@@ -120,6 +133,7 @@ class SettingReport:
     break_even: list[BreakEven]
     fleets: list[Extrapolated]
     most: float
+    books: list[ScenarioResult]
 
     @property
     def stem(self) -> str:
@@ -170,6 +184,7 @@ def _setting_report(
         lines,
         [one for place in places for one in extrapolate(fit, *place, interval=interval)],
         max((offered(row.measured) for row in rows), default=0.0),
+        [one for one in results if one.kind == "book"],
     )
 
 
@@ -211,6 +226,7 @@ def _setting_json(part: SettingReport) -> dict[str, Any]:
         "model_error": {name: _number(part.error(name)) for name in PARTS},
         "measured": [_row_json(row) for row in part.rows],
         "cold": [_cold_json(fit, one) for one in part.cold],
+        "books": [_book_json(part, one) for one in part.books],
         "break_even": [
             {
                 "network": one.network,
@@ -280,6 +296,33 @@ def _cold_json(fit: Fit, one: ScenarioResult) -> dict[str, Any]:
         "p50_ms": 1000 * quantile(one.seconds, 0.5),
         "model_ms": 1000 * fit.first_seconds(one.network, one.model_bytes),
         "model_bytes": one.model_bytes,
+    }
+
+
+def rows_seconds(part: SettingReport, share: float) -> float:
+    """Of a device with so much of a core that asks for packages: its median at the least load.
+
+    Without a network between. NaN where nothing was measured.
+    """
+    near = [
+        row
+        for row in part.rows
+        if (row.measured.side, row.measured.share) == ("device", share)
+        and row.measured.network == LOOPBACK
+    ]
+    return min(near, key=lambda row: offered(row.measured)).p50 if near else math.nan
+
+
+def _book_json(part: SettingReport, one: ScenarioResult) -> dict[str, Any]:
+    return {
+        "share": one.share,
+        "answers": len(one.milliseconds),
+        "ms": {
+            "p50": 1000 * quantile(one.seconds, 0.5),
+            "p99": _number(1000 * quantile(one.seconds, 0.99)),
+        },
+        "rows_ms": _number(1000 * rows_seconds(part, one.share)),
+        "device_processor_ms": float(np.mean(one.processor)),
     }
 
 

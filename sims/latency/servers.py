@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from client.link.connection import Connection
+from common.vicinal.book import Release
 from sims.latency.conditions import limited
 from sims.latency.device import AnswerTiming, DeviceTimings, Job
 from sims.latency.plan import SHAPES, Setting
@@ -84,13 +85,17 @@ class Server:
 
 @contextmanager
 def served(
-    children: Children, setting: Setting, folder: Path, cores: CoreSplit
+    children: Children,
+    setting: Setting,
+    folder: Path,
+    cores: CoreSplit,
+    release: Release = "rows",
 ) -> Iterator[Server]:
     """Start a server and stop it in the end; models that are trained stay in the folder.
 
     Raises VicinalError when it does not start.
     """
-    arguments = serve_arguments(setting, len(cores.server))
+    arguments = [*serve_arguments(setting, len(cores.server)), "--release", release]
     with ServeProcess(children, folder, arguments, cores.server) as process:
         with Connection(process.address) as connection:
             described = connection.describe()

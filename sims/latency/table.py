@@ -10,7 +10,14 @@ from rich.table import Table
 
 from sims.latency.extrapolate import Extrapolated
 from sims.latency.fit import SIDES, Comparison, nearest, offered, quantile
-from sims.latency.report import GOAL_RATIO, SettingReport, beyond, disagreements
+from sims.latency.report import (
+    GOAL_BOOK_MS,
+    GOAL_RATIO,
+    SettingReport,
+    beyond,
+    disagreements,
+    rows_seconds,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ def sheets(part: SettingReport) -> list[Sheet]:
     made = [latencies(part), costs(part)]
     if part.cold:
         made.append(cold(part))
+    if part.books:
+        made.append(books(part))
     if part.break_even:
         made += [break_evens(part), fleets(part)]
     return made
@@ -180,6 +189,35 @@ def cold(part: SettingReport) -> Sheet:
         rows,
         1,
         ("=: the time of a first answer without a network is fitted to this row.",),
+    )
+
+
+def books(part: SettingReport) -> Sheet:
+    rows, notes = [], []
+    for one in part.books:
+        p50, p99 = (quantile(one.seconds, share) for share in (0.5, 0.99))
+        rows.append(
+            (
+                f"{one.share:g}",
+                str(len(one.milliseconds)),
+                f"{1000 * p50:.2f}",
+                f"{1000 * p99:.2f}" if math.isfinite(p99) else f"<{max(one.milliseconds):.2f}",
+                milli(rows_seconds(part, one.share)),
+            )
+        )
+        if one.share == 1:
+            met = "met" if 1000 * p50 <= GOAL_BOOK_MS else "missed"
+            notes.append(f"goal of a whole core: p50 at most {GOAL_BOOK_MS:g} ms: {met}.")
+    return Sheet(
+        f"{part.setting.label}: answers from a book, ms",
+        ("core", "n", "p50", "p99", "rows, p50"),
+        tuple(rows),
+        1,
+        (
+            "Nothing is asked: model and book are there. rows: of the same device with packages,",
+            "in the same run, at the least load and without a network.",
+            *notes,
+        ),
     )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -21,7 +22,9 @@ import tomli_w
 from client.device import answer
 from client.link.connection import Connection
 from common.errors import VicinalError
+from common.files import write_secret
 from common.ranking import Counts
+from common.vicinal.book import Release
 from common.vicinal.settings import PRESETS
 from server.data.datasets import load_dataset
 from server.data.reading_options import ReadingOptions
@@ -30,7 +33,9 @@ from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from server.reports.reading import read_counts
 from server.reports.tally import FILE_NAME
+from server.versions.books import KEY_FILE
 from sims.evaluation.baselines import measure_baseline
+from sims.evaluation.cell import book_key
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, measure, popularity
 from sims.functions import label
@@ -50,6 +55,7 @@ KEYS: Final = {
     "model": "the recommender",
     "attack": "name of the attack",
     "seed": "of the split, the targets, the attack and the training",
+    "release": "what the server gave its devices: rows, or a book",
     "list_length": "K: items in a recommendation",
     "users": "how many users were answered",
     "targets": "indices of the target items",
@@ -62,7 +68,8 @@ KEYS: Final = {
     "latency_seconds.PRESET.device.p99": "",
     "latency_seconds.PRESET.device_tune_and_rank.p50": "of fine-tuning and ranking on the device",
     "latency_seconds.PRESET.device_tune_and_rank.p99": "",
-    "latency_seconds.PRESET.server.p50": "of the server's own answer, one request at a time",
+    "latency_seconds.PRESET.server.p50": "of the server's own answer, one request at a time; not "
+    "there where devices had a book",
     "latency_seconds.PRESET.server.p99": "",
     "bytes.cold": "of the model version, received once",
     "bytes.per_request_PRESET": "of a package, mean",
@@ -99,7 +106,7 @@ def choose_experiment(
     return Experiment(dataset, seed=seed, targets=targets, reading=loaded.reading), None
 
 
-def configuration(experiment: Experiment) -> str:
+def configuration(experiment: Experiment, release: Release = "rows") -> str:
     """What is run, as TOML, which has no word for what is left open."""
     fields = asdict(experiment) | {"reading": experiment.reading.told()}
     presets = PRESETS[experiment.model]
@@ -108,19 +115,24 @@ def configuration(experiment: Experiment) -> str:
             "experiment": {name: value for name, value in fields.items() if value},
             "presets": {name: asdict(presets[name]) for name in SHOWN},
             "devices": DEVICES,
+            "release": release,
         }
     )
 
 
-def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, Any]:
+def run_demo(
+    experiment: Experiment, folder: Path, report: Report, release: Release = "rows"
+) -> dict[str, Any]:
     """Run everything; returns what results.json holds.
+
+    release  what the server gives its devices
 
     Raises InputError, and VicinalError when a process fails or an answer does not match.
     No process is left, whatever happens.
     """
     prepared = prepare(experiment, progress=report)
     start = time.perf_counter()
-    with interruptible(), _server(experiment, folder, report) as server:
+    with interruptible(), _server(experiment, folder, report, release) as server:
         with ModelStore(folder / "clean") as store:
             clean = prepared.train(store, clean=True, progress=report)
             attacked = prepared.train(store, progress=report)
@@ -144,8 +156,9 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
             latency[preset] = {
                 "device": device["seconds"]["per_user"],
                 "device_tune_and_rank": device["seconds"]["tune_and_rank"],
-                "server": server.timed(preset, prepared, report),
             }
+            if release == "rows":  # else there is no such answer
+                latency[preset]["server"] = server.timed(preset, prepared, report)
             sizes.setdefault("cold", device["bytes"]["cold"])
             sizes[f"per_request_{preset}"] = device["bytes"]["per_request_mean"]
         counts["popularity"] = popularity(
@@ -167,6 +180,7 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
         "model": experiment.model,
         "attack": label(experiment.attack),
         "seed": experiment.seed,
+        "release": release,
         "list_length": experiment.list_length,
         "users": prepared.user_count,
         "targets": list(prepared.watched),
@@ -184,7 +198,10 @@ def run_demo(experiment: Experiment, folder: Path, report: Report) -> dict[str, 
 class _Server:
     """A `vicinal serve` process of this run, and the devices that ask it."""
 
-    def __init__(self, folder: Path, children: Children, process: ServeProcess) -> None:
+    def __init__(
+        self, folder: Path, children: Children, process: ServeProcess, release: Release
+    ) -> None:
+        self._release = release
         self._folder = folder
         self._children = children
         self._process = process
@@ -212,7 +229,7 @@ class _Server:
         report(what, 0, users)
         command = [
             *("device", "--server", self.address, "--users", f"0-{users - 1}"),
-            *("--preset", preset, "--processes", str(DEVICES)),
+            *("--preset", preset, "--processes", str(DEVICES), "--release", self._release),
             *("--ratings", str(self._process.ratings), "--store", str(self._folder / "device")),
             *("--json", str(result)),
         ]
@@ -282,19 +299,24 @@ _QUANTILES: Final = {"p50": 50, "p99": 99}
 
 
 @contextmanager
-def _server(experiment: Experiment, folder: Path, report: Report) -> Iterator[_Server]:
+def _server(
+    experiment: Experiment, folder: Path, report: Report, release: Release
+) -> Iterator[_Server]:
     """Start `vicinal serve`; stop it, and whatever else this run started, in the end."""
     command = [
         *("--dataset", experiment.dataset, "--model", experiment.model),
         *("--attack", experiment.attack, "--hold-out", "--seed", str(experiment.seed)),
-        *experiment.reading.as_flags(),
+        *("--release", release, *experiment.reading.as_flags()),
     ]
     if experiment.targets is not None:
         command += ["--targets", ",".join(map(str, experiment.targets))]
     with Children(folder) as children:
         process = ServeProcess(children, folder, command)
+        if release == "book":
+            # A demo gives the same every time, and its noise is nobody's secret.
+            write_secret(process.store / KEY_FILE, sha256(book_key(experiment.seed)).digest())
         process.start()
-        yield _Server(folder, children, process)
+        yield _Server(folder, children, process, release)
         report("stop the server", 0, 1)
         if process.child.stop() != 0:
             raise process.child.failure("did not end well")

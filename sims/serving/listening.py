@@ -89,7 +89,12 @@ def listen(folder: Path, store: Path, wanted: Wanted) -> None:
     tally = Tally(
         users=description.user_count,
         eligible=eligible,
-        measured=measured_by(description.presets, description.watched, description.list_length),
+        measured=measured_by(
+            description.presets,
+            description.watched,
+            description.list_length,
+            "rows" if description.book is None else "book",
+        ),
         path=None if database else wanted.tally or _unlinked(store / FILE_NAME),
         database=database,
         # All servers go by one clock.

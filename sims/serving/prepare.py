@@ -25,8 +25,9 @@ from server.importing.imported import imported_model
 from server.model_store import ModelStore
 from server.preparing import device_secret, prepare
 from server.recommending.offload import search_named
+from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings
-from server.versions.folder import NOTES_FILE
+from server.versions.folder import NOTES_FILE, current_version, read_description
 from sims.attacks.kept import KeptAttacks
 from sims.evaluation.experiment import check, require_parameters
 from sims.evaluation.study import Study
@@ -84,6 +85,8 @@ class Serving:
             if name not in known:
                 raise unknown("preset", name, known)
             presets[name] = cell.defense.settings(known[name])
+        if cell.release == "book" and list(presets) != [cell.preset]:
+            raise InputError("a book goes with one preset: leave out --presets")
         with shown() as progress:
             ids = ids_file(store.folder, experiment.dataset, experiment.reading)
             source, local = load_ratings(
@@ -102,6 +105,7 @@ class Serving:
                 presets,
                 list_length=experiment.list_length,
                 search=search,
+                release=cell.release,
                 progress=partial(progress, "train"),
             )
             if self.survey:
@@ -110,11 +114,10 @@ class Serving:
         notes = {
             "neighbors": [
                 *(
-                    f"neighbors by {space}: {recommender.neighbor_search(space)}"
-                    for space in sorted({each.neighbors_by for each in presets.values()})
+                    _release_notes(recommender, presets, source.ratings.user_count)
+                    if cell.release == "rows"
+                    else _book_notes(folder)
                 ),
-                *_tolerated_notes(presets, recommender.neighbors, source.ratings.user_count),
-                *_capped_notes(presets, recommender.neighbors),
                 *(() if imported is None else imported.notes(source.ratings, store)),
             ],
             "retrain": None if imported is not None else command,
@@ -187,6 +190,30 @@ class Serving:
             experiment, store.folder, self.hold_out, self.device_ratings, training, self.survey
         )
         return write_spec(folder, again)
+
+
+def _release_notes(
+    recommender: Recommender, presets: Mapping[str, VicinalSettings], accounts: int
+) -> list[str]:
+    return [
+        *(
+            f"neighbors by {space}: {recommender.neighbor_search(space)}"
+            for space in sorted({each.neighbors_by for each in presets.values()})
+        ),
+        *_tolerated_notes(presets, recommender.neighbors, accounts),
+        *_capped_notes(presets, recommender.neighbors),
+    ]
+
+
+def _book_notes(folder: Path) -> list[str]:
+    version = current_version(folder)
+    form = read_description(folder, version)[0].book
+    assert form is not None
+    return [
+        f"a book of {form.size} bytes: no neighbors are shown, and no workers are started",
+        f"μ = {form.mu:.2f}, and {form.mu_life:.2f} with all books of this store before: "
+        "docs/private-offload.md says of whom",
+    ]
 
 
 def _tolerated_notes(

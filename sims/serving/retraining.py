@@ -110,6 +110,7 @@ def retrain(folder: Path) -> str:
         seed=experiment.seed,
         training=spec.training,
         publication=next_publication(spec.store),
+        store=spec.store,
     )
     if spec.survey and version != description.version:
         recommender, _ = read_serving(folder, version)

@@ -59,6 +59,11 @@ class Refusing(OffloadServicer):
             await context.abort(grpc.StatusCode.INTERNAL, "no recommendation")
         return await self._service.Recommend(request, context)
 
+    async def GetReceipts(
+        self, request: wire.ReceiptsRequest, context: grpc.aio.ServicerContext
+    ) -> wire.ReceiptsReply:
+        return await self._service.GetReceipts(request, context)
+
     async def Report(
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:

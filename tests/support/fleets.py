@@ -17,6 +17,7 @@ import client.flower_app
 import server.flower_app
 from client.device import answer
 from common.ranking import Counts
+from common.vicinal.book import ItemBook
 from common.vicinal.settings import VicinalSettings, capped, preset
 from common.wire.fleet import PAYLOAD
 from server.model_store import ModelStore
@@ -45,7 +46,11 @@ def make_fleet(folder: Path) -> Fleet:
 
 
 def write_files(
-    folder: Path, fleet: Fleet, name: str = "vicinal", settings: VicinalSettings | None = None
+    folder: Path,
+    fleet: Fleet,
+    name: str = "vicinal",
+    settings: VicinalSettings | None = None,
+    book: ItemBook | None = None,
 ) -> FleetFiles:
     return write_fleet_files(
         folder,
@@ -56,6 +61,7 @@ def write_files(
         settings=settings or SETTINGS[name],
         watched=fleet.prepared.watched,
         list_length=10,
+        book=book,
     )
 
 

@@ -40,6 +40,8 @@ def result_of(scenario: Scenario, answers: int) -> ScenarioResult:
             found[call] = asked(side, rate)
             found[f"calm {call}"] = asked(side, rate, [SERVICE_MS[side]] * 100)
         return measured(scenario, asked=found)
+    if scenario.kind == "book":
+        return measured(scenario, milliseconds=[1.5] * answers, processor=[1.4] * answers)
     if scenario.kind == "cold":
         return measured(scenario, milliseconds=[100.0, 110.0], model_bytes=MODEL_BYTES)
     rate = scenario.rate or scenario.load * 1000 / SERVICE_MS["server"]

@@ -1,7 +1,8 @@
 """A small recommender to serve in tests: random ratings and a random model from a seed."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from client.stores.ratings import LocalRatings
 from common.ratings import RatingMatrix, RatingScale
 from common.versions.version import Manifest, decode_version, encode_version, version_digest
+from common.vicinal.book import Release
 from common.vicinal.settings import VicinalSettings
 from common.wire.description import Description
 from server.front.service import CHUNK_BYTES, OffloadService
@@ -19,6 +21,7 @@ from server.model_store import StoredModel, tables_digest
 from server.recommending.recommender import Recommender
 from server.reports.tally import Tally
 from server.trust.receipts import Receipts
+from server.versions.books import PublishedBook, published_book
 from server.versions.catalog import Catalog
 from server.versions.folder import describe, eligible_users, make_current, write_version
 from server.workers.crew import SaturatedError
@@ -34,6 +37,7 @@ PRESETS = {
     "vicinal": VicinalSettings(12, 0.2, 5, min_support=2),
     "crowd": VicinalSettings(USERS + FAKES + 1, 0.2, 5),
 }
+BOOK_PRESETS = {"vicinal": replace(PRESETS["vicinal"], assumed_fakes=0.1)}
 SECRET = bytes(range(32))
 # Eight chunks.
 LARGE_ITEMS = 8 * CHUNK_BYTES // (4 * WIDTH)
@@ -41,24 +45,44 @@ LARGE_ITEMS = 8 * CHUNK_BYTES // (4 * WIDTH)
 
 @dataclass(frozen=True)
 class Scene:
-    """A recommender that can be served, the bytes of its version, and the users' devices."""
+    """A recommender that can be served, the bytes of its version, and the users' devices.
+
+    release  rows of neighbors for every request, or a book
+    """
 
     recommender: Recommender
     data: bytes
     local: LocalRatings
+    release: Release = "rows"
 
     @property
     def folder(self) -> Path:
         """What service() serves, and a front with workers could."""
         return self.recommender.path.with_suffix(".serving")
 
+    @cached_property
+    def book(self) -> PublishedBook | None:
+        """With noise of a key that lies beside the version's file."""
+        if self.release == "rows":
+            return None
+        version = self.recommender.version.digest
+        store = self.recommender.path.with_suffix(".store")
+        return published_book(store, self.recommender.ratings, BOOK_PRESETS["vicinal"], version)
+
     def description(self) -> Description:
-        return describe(self.recommender, presets=PRESETS, watched=WATCHED, list_length=10)
+        return describe(
+            self.recommender,
+            presets=PRESETS if self.book is None else BOOK_PRESETS,
+            watched=WATCHED,
+            list_length=10,
+            book=None if self.book is None else self.book.form,
+        )
 
     def catalog(self) -> Catalog:
         """The one version, in `folder`."""
         description = self.description()
-        write_version(self.folder, self.recommender, description, SECRET)
+        book = b"" if self.book is None else self.book.data
+        write_version(self.folder, self.recommender, description, SECRET, book=book)
         make_current(self.folder, description.version)
         return Catalog(self.folder)
 
@@ -91,7 +115,12 @@ class InProcess:
 
 
 def make_scene(
-    folder: Path, *, items: int = ITEMS, seed: int = 0, like: Scene | None = None
+    folder: Path,
+    *,
+    items: int = ITEMS,
+    seed: int = 0,
+    like: Scene | None = None,
+    release: Release = "rows",
 ) -> Scene:
     """Random ratings and a random model from a seed; the version's file lies in `folder`.
 
@@ -120,7 +149,7 @@ def make_scene(
     held_out[0] = -1
     liked = (rng.random(USERS) < 0.5) & (held_out >= 0)
     local = LocalRatings(ratings.rows(np.arange(USERS)), held_out, liked).with_keys(SECRET)
-    return Scene(recommender, data, local)
+    return Scene(recommender, data, local, release)
 
 
 def recommender_of(

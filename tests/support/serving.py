@@ -182,6 +182,11 @@ class Misbehaving(OffloadServicer):
     ) -> wire.Explanation:
         return await self._service.Explain(request, context)
 
+    async def GetReceipts(
+        self, request: wire.ReceiptsRequest, context: grpc.aio.ServicerContext
+    ) -> wire.ReceiptsReply:
+        return await self._service.GetReceipts(request, context)
+
     async def Report(
         self, request: wire.ReportRequest, context: grpc.aio.ServicerContext
     ) -> wire.ReportReply:

@@ -13,6 +13,7 @@ from common.vicinal.settings import PRESETS, VicinalSettings
 from common.wire import offload_pb2 as wire
 from common.wire.description import (
     MAX_STEPS,
+    BookForm,
     Description,
     description_from_wire,
     description_to_wire,
@@ -66,6 +67,39 @@ def test_hostile_changes_are_refused_or_sound(data: st.DataObject) -> None:
 def test_what_cannot_be_is_named(change: dict[str, object], text: str) -> None:
     with pytest.raises(InputError, match=text):
         replace(DESCRIPTION, **change)  # type: ignore[arg-type]  # one field at a time
+
+
+BOOK = replace(
+    DESCRIPTION,
+    presets={"vicinal": PRESETS["mf"]["vicinal"]},
+    book=BookForm("c" * 64, 308, 0.83, 1.5),
+)
+
+
+def test_a_description_with_a_book_comes_back_and_says_nothing_new_to_devices_of_before() -> None:
+    message = description_to_wire(BOOK)
+    assert description_from_wire(wire.Description.FromString(message.SerializeToString())) == BOOK
+    message.ClearField("book")
+    assert description_from_wire(message) == replace(BOOK, book=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"book": BookForm("c" * 63, 308, 0.83, 0.83)}, "book's digest"),
+        ({"book": BookForm("c" * 64, 0, 0.83, 0.83)}, "book of 0 bytes"),
+        ({"book": BookForm("c" * 64, 5000, 0.83, 0.83)}, "5000 bytes does not fit 50 items"),
+        ({"book": BookForm("c" * 64, 308, 0.0, 0.83)}, "is none"),
+        ({"book": BookForm("c" * 64, 308, float("nan"), 0.83)}, "is none"),
+        ({"book": BookForm("c" * 64, 308, 0.83, 0.82)}, "is none"),
+        ({"presets": PRESETS["mf"]}, "one preset"),
+        ({"presets": {"paper": PRESETS["mf"]["paper"]}}, "a book goes with the preset vicinal"),
+        ({"presets": {"x": replace(PRESETS["mf"]["vicinal"], assumed_fakes=0.0)}}, "assume some"),
+    ],
+)
+def test_a_book_that_cannot_be_is_named(change: dict[str, object], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        replace(BOOK, **change)  # type: ignore[arg-type]  # one field at a time
 
 
 def test_two_presets_of_one_name_are_refused() -> None:

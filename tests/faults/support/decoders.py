@@ -11,7 +11,7 @@ import lzma
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ import numpy as np
 from backports import zstd
 from google.protobuf.message import DecodeError
 
-from client.link.replies import checked_items
+from client.link.replies import checked_items, checked_receipts
+from client.stores.books import _HEADER as _BOOK_HEADER
+from client.stores.books import BookStore, checked_book
 from client.stores.packages import _HEADER, _digest, _read
 from client.stores.ratings import read_local_ratings, write_local_ratings
 from client.stores.reports import PendingReports
@@ -81,6 +83,7 @@ def decoders(folder: Path) -> Iterator[Decoder]:
     yield from _versions(scene, other)
     yield from _messages(scene, other, said)
     yield from _packages(scene, said)
+    yield from _books(make_scene(folder, seed=2, release="book"), folder)
     yield from _texts(folder)
     yield from _files(folder, scene, said)
 
@@ -213,6 +216,36 @@ def _packages(scene: Scene, said: Description) -> Iterator[Decoder]:
     package = wire.OffloadPackage(version=said.version, neighborhood=sent[0]).SerializeToString()
     whole = struct.pack("<I", len(kept)) + kept + package
     yield Decoder("kept package", [whole], _kept)
+
+
+def _books(scene: Scene, folder: Path) -> Iterator[Decoder]:
+    """As they come, each with the digest that was described; and as they are kept."""
+    said, book = scene.description(), scene.book
+    assert book is not None and said.book is not None
+    form, store = said.book, BookStore(folder, "server")
+
+    def described(data: bytes) -> object:
+        digest = version_digest(data)
+        return checked_book(replace(said, book=replace(form, digest=digest)), data)
+
+    def kept(data: bytes) -> object:
+        length = int.from_bytes(data[:4], "little")
+        return store._read(_BOOK_HEADER.pack(store._digest(length, data[4:]), length) + data[4:])
+
+    yield Decoder("book", [book.data], described)
+    message = description_to_wire(said).SerializeToString()
+    yield Decoder(
+        "Description with a book",
+        [message],
+        lambda data: description_from_wire(wire.Description.FromString(data)),
+    )
+    yield Decoder("kept book", [struct.pack("<I", len(message)) + message + book.data], kept)
+    receipts = wire.ReceiptsReply(receipts=[bytes(32), bytes(32)])
+    yield Decoder(
+        "receipts",
+        [receipts.SerializeToString()],
+        lambda data: checked_receipts(wire.ReceiptsReply.FromString(data), 2),
+    )
 
 
 def _put_together(

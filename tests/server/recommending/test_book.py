@@ -179,7 +179,9 @@ def test_what_no_book_can_do(model: str, how: VicinalSettings, line: str) -> Non
 
 def test_names_of_releases() -> None:
     assert [release_named(name) for name in ("rows", "book")] == ["rows", "book"]
-    with pytest.raises(InputError, match="unknown release 'cells'"):
+    with pytest.raises(InputError, match="unknown release 'nothing'"):
+        release_named("nothing")
+    with pytest.raises(InputError, match="take --release book"):
         release_named("cells")
 
 

@@ -70,6 +70,7 @@ def test_sums_of_other_settings_are_others(place: Place) -> None:
         measured_by({"p": replace(settings, neighbors=9)}, (3, 5), 50),
         measured_by({"p": settings}, (3, 6), 50),
         measured_by({"p": settings}, (3, 5), 10),
+        measured_by({"p": settings}, (3, 5), 50, "book"),
     ]
     for number, measured in enumerate(variants):
         with place.tally(users=10, eligible=(9, 8), measured=measured) as tally:

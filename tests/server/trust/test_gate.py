@@ -15,6 +15,7 @@ from client.session import Session
 from client.stores.versions import VersionStore
 from common.wire import offload_pb2 as wire
 from server.trust.gate import OTHER_USER_TEXT, UNAUTHENTICATED_TEXT
+from server.trust.limits import RateLimit
 from server.trust.tokens import TokenKeys
 from tests.support.gates import bearer, make_gate, requests, status, stub_of
 from tests.support.serving import USERS, Endpoint, Misbehaving, Scene, make_scene
@@ -159,3 +160,33 @@ def test_a_call_that_nothing_guards_does_not_exist(scene: Scene) -> None:
         return await gate.intercept_service(continuation, Details())
 
     assert asyncio.run(ask()) is None
+
+
+def test_receipts_are_for_the_users_of_a_token(tmp_path: Path) -> None:
+    book = make_scene(tmp_path, release="book")
+    keys = TokenKeys({"k": SECRET})
+    token = bearer(keys.token(range(7, 10), days=1))
+    version = book.description().version
+
+    def asked(*users: int) -> wire.ReceiptsRequest:
+        return wire.ReceiptsRequest(version=version, preset="vicinal", users=users)
+
+    with stub_of(book, make_gate(book, keys)) as stub:
+        assert status(stub, "GetReceipts", asked(7, 9), metadata=token)[0] == grpc.StatusCode.OK
+        for users in ((7, 10), (10,), (7, USERS), (7, 1_000_000), tuple(range(7, 40))):
+            assert status(stub, "GetReceipts", asked(*users), metadata=token) == OTHER_USER
+        assert status(stub, "GetReceipts", asked(7)) == UNAUTHENTICATED
+
+
+def test_a_users_rate_holds_for_receipts(tmp_path: Path) -> None:
+    book = make_scene(tmp_path, release="book")
+    version = book.description().version
+    gate = make_gate(book, rate=RateLimit(0.001))
+    with stub_of(book, gate) as stub:
+        request = wire.ReceiptsRequest(version=version, preset="vicinal", users=[3, 4])
+        codes = [status(stub, "GetReceipts", request)[0] for _ in range(12)]
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+        other = wire.ReceiptsRequest(version=version, preset="vicinal", users=[4])
+        assert status(stub, "GetReceipts", other)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+        fresh = wire.ReceiptsRequest(version=version, preset="vicinal", users=[5])
+        assert status(stub, "GetReceipts", fresh)[0] == grpc.StatusCode.OK

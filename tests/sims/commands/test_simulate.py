@@ -147,6 +147,19 @@ def test_a_fleet_trains_what_evaluate_trains(mark: str, scratch: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_a_fleet_with_a_book_counts_what_an_evaluation_does(mark: str, tmp_path: Path) -> None:
+    process = simulate(tmp_path, mark, "--clients", "6", "--release", "book", "--list-length", "10")
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    result = json.loads((tmp_path / "out.json").read_bytes())
+    study = Study(dataset=DATASET, release="book", list_length=10)
+    expected = evaluate(study, tmp_path / "store", processes=1).outcomes["defended"].counts
+    assert (result["release"], result["answered"]) == ("book", expected.users)
+    for name in ("eligible", "hits", "users", "user_hits", "liked", "liked_hits"):
+        assert result["counts"][name] == pytest.approx(getattr(expected, name)), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(
     number: signal.Signals, mark: str, scratch: Path, tmp_path: Path

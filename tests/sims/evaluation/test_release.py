@@ -42,7 +42,8 @@ def test_defended_answers_come_from_the_book_and_no_others(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"release": "cells"}, "unknown release 'cells'"),
+        ({"release": "cells"}, "cells lost to the book"),
+        ({"release": "nothing"}, "unknown release 'nothing'"),
         ({"release": "book", "defense": "rmf"}, "it takes rvd"),
         ({"release": "book", "preset": "paper"}, "preset vicinal"),
         ({"release": "book", "model": "ease"}, "rows of others"),

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -31,6 +32,17 @@ ROOT = Path(__file__).resolve().parents[3]
 SETTING = Setting("synthetic:40x60", "mf", "paper")
 SMALL = plan_named(
     "quick",
+    datasets=["synthetic:40x60"],
+    models=["mf"],
+    networks=["loopback"],
+    loads=[0.3, 0.7],
+    shares=[1.0, 0.5],
+)
+
+
+SMALL_BOOK = plan_named(
+    "quick",
+    book=True,
     datasets=["synthetic:40x60"],
     models=["mf"],
     networks=["loopback"],
@@ -141,6 +153,26 @@ def test_results_are_read_as_written_and_damage_is_told(tmp_path: Path) -> None:
             read_scenario(tmp_path, scenario)
 
 
+def test_a_book_is_timed_beside_rows_and_moves_none_of_their_results() -> None:
+    axes: dict[str, Any] = {
+        "datasets": ["ml-1m"],
+        "models": ["mf", "autorec"],
+        "shares": [1.0, 0.25],
+    }
+    rows = plan_named("quick", presets=["vicinal"], **axes)
+    book = plan_named("quick", book=True, **axes)
+    assert rows.digest == book.digest
+    for setting, scenarios in book.servers().items():
+        assert scenarios[:-2] == rows.servers()[setting]
+        assert [(one.kind, one.share) for one in scenarios[-2:]] == [("book", 1.0), ("book", 0.25)]
+    (part,) = setting_reports(SMALL_BOOK, results_of(SMALL_BOOK), interval=600)
+    (sheet,) = [one for one in sheets(part) if "from a book" in one.title]
+    assert [row[2:] for row in sheet.rows] == [("1.50", "1.50", "21.0"), ("1.50", "1.50", "41.0")]
+    assert sheet.notes[-1].endswith("met.")
+    with pytest.raises(InputError, match="preset vicinal"):
+        plan_named("quick", book=True, **axes, presets=["paper"])
+
+
 def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     for scenarios in SMALL.servers().values():
         for scenario in scenarios:
@@ -228,7 +260,7 @@ def command(folder: Path, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "sims.cli", "latency", "--dataset", "synthetic:40x60"),
         *("--model", "mf", "--network", "wifi", "--load", "0.5", "--device-share", "0.5"),
-        *("--seconds", "0.5", "--folder", str(folder), *more),
+        *("--seconds", "0.5", "--release", "book", "--folder", str(folder), *more),
     ]
 
 
@@ -281,5 +313,10 @@ def test_an_interrupted_run_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
     assert 0 < found["processor_ratio"] < 1
     assert all(one["ms"]["p50"] > 5 for one in found["measured"] if one["answers"])
     assert found["cold"][0]["model_bytes"] > 1000
+    # Where nothing is asked, the trip takes no time.
+    (book,) = found["books"]
+    assert (book["share"], book["answers"] > 5) == (0.5, True)
+    assert book["ms"]["p50"] < found["measured"][0]["ms"]["p50"]
+    assert "answers from a book" in done.stdout
     assert len(list((tmp_path / "pictures").glob("*.svg"))) == 4
     assert "pictures/" in (tmp_path / "page.md").read_text()

@@ -9,16 +9,22 @@ import time
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from common.errors import InputError
+from common.vicinal.settings import preset
 from server.data import sources
 from server.data.reading_options import ReadingOptions
+from server.recommending.book import BookSettings
+from server.versions.books import noise_key
 from sims import recorded
 from sims.commands.demo import ROWS, new_folder
+from sims.evaluation import cell
 from sims.evaluation.experiment import Experiment
+from sims.evaluation.study import Study, evaluate
 from sims.processes.marked import marked_processes
 from sims.serving.demo import KEYS, SHOWN, choose_experiment, configuration
 from tests.support.result_keys import differences
@@ -79,6 +85,28 @@ def test_the_demo_writes_results_config_and_a_picture(finished: tuple[Path, str]
     assert tomllib.loads((folder / "config.toml").read_text())["experiment"]["dataset"] == SMALL
     assert (folder / "before-and-after.png").read_bytes().startswith(b"\x89PNG")
     assert max(map(len, output.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_a_demo_with_a_book_counts_what_an_evaluation_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(tmp_path / "runs", "--dataset", SMALL, "--release", "book")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    (folder,) = (tmp_path / "runs").iterdir()
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["release"], "from a book" in output) == ("book", True)
+    assert "server" not in results["latency_seconds"]["vicinal"]
+    assert results["bytes"]["per_request_vicinal"] == 0
+    key = cell.book_key(0)
+    how = BookSettings.of(preset("vicinal").tolerated_fakes(results["users"] + 10))
+    noise = noise_key(sha256(key).digest(), how)
+    monkeypatch.setattr(cell, "book_key", lambda _seed: noise)
+    found = evaluate(Study(dataset=SMALL, release="book"), tmp_path / "store", processes=1)
+    counts = found.outcomes["defended"].counts
+    assert results["hit_ratio"]["defended_vicinal"] == pytest.approx(counts.hit_ratio)
+    assert results["accuracy"]["defended_vicinal"] == counts.accuracy > 0
 
 
 @pytest.mark.slow
