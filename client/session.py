@@ -239,7 +239,7 @@ class Session:
         return [replace(one, reported=known) for one, known in zip(answered, mine, strict=True)]
 
     def _receipted(self, answered: list[AnswerRecord]) -> list[AnswerRecord]:
-        """Answers from a book with receipts; none where no report follows, which would tell whose."""
+        """Answers from a book with receipts; none without a report, as asking would tell whose."""
         users = list(dict.fromkeys(one.user for one in answered))
         if why := self._disclosure.refusal(len(users), len(self.description.watched)):
             return [replace(one, untold=why) for one in answered]
