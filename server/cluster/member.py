@@ -96,6 +96,8 @@ class Member:
         self._away = False
         self._holds = versions.current.description.publication
         self._keys_due = 0.0
+        # The last thing that was in the way of a version: it is said once.
+        self._said = ""
 
     @property
     def fence(self) -> int | None:
@@ -250,5 +252,9 @@ class Member:
                 *(about.folder, shared, about.ids, about.store, about.secret, about.blobs),
             )
         except (VicinalError, OSError) as error:
-            _log.error("version %s cannot be taken over: %s", shared.version[:12], error)
+            if self._said != str(error):
+                self._said = str(error)
+                _log.error("version %s cannot be taken over: %s", shared.version[:12], error)
             await asyncio.sleep(LOOK_SECONDS)
+        else:
+            self._said = ""

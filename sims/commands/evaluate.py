@@ -27,6 +27,14 @@ def evaluate(
         int | None,
         typer.Option("--processes", min=1, help="Worker processes; default: one a core."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            help="Let the cores of this Ray cluster answer users, as 10.0.0.1:6379.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     baselines: options.BaselinesOption = None,
     json_file: options.JsonOption = None,
     per_user: Annotated[
@@ -64,6 +72,7 @@ def evaluate(
             ),
             store,
             processes=processes,
+            ray=ray,
             progress=progress,
         )
     if json_file is not None:

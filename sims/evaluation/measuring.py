@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from common.threads import limit_threads
 from common.vicinal.settings import Space, VicinalSettings
 from sims.evaluation.outcomes import NOTHING, Outcomes, Ranks, reach_of
 from sims.processes.pools import in_processes
+from sims.processes.ray_pool import on_ray
 from sims.progress import Report, counter, quiet
 
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
@@ -167,23 +168,27 @@ def measure(
     users: NDArray[np.int64],
     *,
     processes: int | None = None,
+    ray: str | None = None,
     progress: Report = quiet,
 ) -> dict[Condition, Measured]:
-    """Answer every user under every condition; counts do not depend on `processes`.
+    """Answer every user under every condition; counts do not depend on who does it.
 
-    Raises VicinalError when a worker process dies.
+    processes  of this machine, or those of a Ray cluster at an address
+
+    Raises VicinalError when a worker process dies, or the cluster is not there.
     """
     calls = [(condition, part) for condition in conditions for part in _parts(users)]
     advance = counter(progress, "recommend", len(conditions) * len(users))
+    shared: dict[str, Any] = {
+        "start": _start_worker,
+        "arguments": (setup,),
+        "arrived": lambda answered: advance(len(answered[2])),
+    }
     try:
-        results = in_processes(
-            _measure_task,
-            calls,
-            processes=processes,
-            start=_start_worker,
-            arguments=(setup,),
-            arrived=lambda answered: advance(len(answered[2])),
-        )
+        if ray is not None:
+            results = on_ray(_measure_task, calls, address=ray, **shared)
+        else:
+            results = in_processes(_measure_task, calls, processes=processes, **shared)
     except BrokenProcessPool as error:
         raise VicinalError(
             "a worker process died, perhaps for want of memory: try fewer --processes"

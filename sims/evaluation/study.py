@@ -205,6 +205,7 @@ def evaluate(
     profiles: Profiles | None = None,
     model: OwnModel | None = None,
     processes: int | None = None,
+    ray: str | None = None,
     progress: Report = quiet,
 ) -> Evaluation:
     """Load, split, attack, train, measure, report.
@@ -217,6 +218,7 @@ def evaluate(
     model      of one's own, instead of the one that study.model names
     processes  that answer users; the counts do not depend on it. None: as many as there are cores.
                1 is this process, and so it is for a model of one's own, which torch shares out
+    ray        address of a Ray cluster whose cores answer users instead
 
     Raises InputError for what does not fit, VicinalError when training diverges or a process dies,
     OSError.
@@ -229,7 +231,9 @@ def evaluate(
     cell = study.cell(own, made=attack is not None or profiles is not None)
     experiment, own_model = cell.experiment, own is not None
     check(experiment, attack=attack, profiles=profiles, own_model=own_model)
-    measurer: Measurer = partial(measure, processes=processes, progress=progress)
+    if ray is not None and (processes is not None or own is not None):
+        raise InputError("--ray shares users out: without --processes, and no model of one's own")
+    measurer: Measurer = partial(measure, processes=processes, ray=ray, progress=progress)
     if own is not None or processes == 1:
         measurer = partial(measure_here, progress=progress)
     dataset = load(experiment) if dataset is None else dataset

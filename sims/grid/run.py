@@ -25,7 +25,6 @@ from sims.evaluation.measuring import measure_here
 from sims.evaluation.own_model import OwnModel, model_in_file
 from sims.functions import is_function, label
 from sims.grid.config import GridConfig
-from sims.grid.ray_session import ray_session, shipped
 from sims.grid.results import (
     CellResult,
     cell_path,
@@ -36,6 +35,7 @@ from sims.grid.results import (
 )
 from sims.processes.lock import locked
 from sims.processes.marked import interruptible
+from sims.processes.ray_session import ray_session, shipped
 from sims.progress import Report
 from sims.terminal import notes_wanted
 

@@ -63,6 +63,8 @@ class Balancer:
     """
 
     def __init__(self, program: Path, folder: Path, servers: Sequence[str]) -> None:
+        # nginx looks for relative names below the folder that it is given.
+        folder = folder.absolute()
         make_folder(folder)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -10,9 +10,9 @@ from typing import Final
 
 import typer
 
-from common.errors import InputError
+from common.errors import InputError, VicinalError
 from common.files import make_folder, remove_folder, require_ours, stored_secret, write_file
-from server.cluster.blobs import BlobStore
+from server.cluster.blobs import BlobsAwayError, BlobStore
 from server.cluster.registry import LEASE_SECONDS, Registry, TurnOverError, require_same
 from server.cluster.sharing import fetch, require_parts, share
 from server.model_store import ModelStore
@@ -78,9 +78,15 @@ def _join(
             remove_folder(folder)
             make_folder(folder)
             secret = stored_secret(store.folder / DEVICES_FILE)
-            for one in sight.versions:
-                require_parts(one.files)
-                fetch(folder, one, ids, store.folder, secret, blobs)
+            try:
+                for one in sight.versions:
+                    require_parts(one.files)
+                    fetch(folder, one, ids, store.folder, secret, blobs)
+            except BlobsAwayError as error:
+                raise VicinalError(
+                    f"{error}; if the place is lost for good, empty the table `versions` of the "
+                    "database, and a server trains anew"
+                ) from None
             make_current(folder, current.version)
             serving.follow(folder, store)
             return

@@ -1,4 +1,4 @@
-"""A Ray of its own for one grid: quiet, closed to others, and gone afterwards."""
+"""Ray: of our own, quiet, closed to others and gone afterwards; or a cluster that is there."""
 
 import os
 import secrets

@@ -1,0 +1,40 @@
+"""Users in shards on a Ray cluster of two nodes: what one machine finds, to the last count."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import InputError
+from sims.evaluation.study import Study, evaluate
+from tests.support.modules import ENVIRONMENT, ROOT, command
+
+
+def without_seconds(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if "seconds" not in name}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_nodes_find_what_one_machine_finds_also_when_one_is_lost(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("tests.support.ray_nodes", str(tmp_path / "store")),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.rpartition("RESULT ")[2])
+    here, there, after = map(without_seconds, said["found"])
+    assert said["lost"] and here == there == after
+    assert here["users"] == 120
+
+
+def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
+    study = Study("synthetic:120x90")
+    with pytest.raises(InputError, match="--ray"):
+        evaluate(study, tmp_path, ray="127.0.0.1:6379", processes=2)

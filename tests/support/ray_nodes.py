@@ -1,0 +1,54 @@
+"""A study on a Ray cluster of two nodes, one of them lost in the middle of a second run.
+
+    python -m tests.support.ray_nodes FOLDER
+
+prints three results as JSON: of one process, of the cluster, and of the cluster that lost a node.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# Loopback alone; read when Ray is imported.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+from sims.evaluation.study import Study, evaluate
+
+STUDY = Study("synthetic:120x90", attack="mixrand", k=20, steps=5, list_length=10, baselines=())
+STORE_BYTES = 100 << 20
+
+
+def main(folder: Path) -> None:
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - after what it reads
+
+    about: dict[str, Any] = {
+        "num_cpus": 1,
+        "node_ip_address": "127.0.0.1",
+        "object_store_memory": STORE_BYTES,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args={**about, "include_dashboard": False})
+    second = cluster.add_node(**about)
+    cluster.wait_for_nodes()
+    seen, nodes = [0], [second]
+
+    def lose_one(what: str, done: int, _total: int) -> None:
+        seen[0] += what == "recommend" and done > 0
+        if seen[0] == 4 and nodes:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)  # type: ignore[no-untyped-call]
+
+    found = [
+        evaluate(STUDY, folder, processes=1),
+        evaluate(STUDY, folder, ray=cluster.address),
+        evaluate(STUDY, folder, ray=cluster.address, progress=lose_one),
+    ]
+    told = {"lost": not nodes, "found": [one.to_json() for one in found]}
+    sys.stdout.write(f"\nRESULT {json.dumps(told)}\n")
+    sys.stdout.flush()
+    cluster.shutdown()  # type: ignore[no-untyped-call]  # as the rest of it
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
