@@ -1,6 +1,7 @@
 """The look that `vicinal serve --survey` takes at each version when it is made."""
 
 from pathlib import Path
+from typing import Final
 
 from client.stores.ratings import LocalRatings
 from common.files import write_file
@@ -8,6 +9,9 @@ from server.recommending.recommender import Recommender
 from server.recommending.survey import surveyed, surveys_text
 from server.versions.folder import SURVEY_FILE, read_description
 from sims.progress import Report, quiet
+
+# A table of all pairs of them takes 200 MB.
+MOST_FITTED: Final = 5_000
 
 
 def look(
@@ -25,8 +29,12 @@ def look(
     most    of how many users
     before  users whom the version before had; None: there was none
 
-    Raises InputError for a model that makes no lists without a defense, OSError.
+    A model without parameters of so many items is not looked at: its lists without a defense would
+    take a table of all pairs of items. Raises OSError.
     """
+    fitted = not recommender.version.served.model.tables
+    if fitted and recommender.ratings.item_count > MOST_FITTED:
+        return
     version = recommender.version.digest
     description, _ = read_description(folder, version)
     found = {}
