@@ -1,6 +1,6 @@
 """Settings of the book, chosen on validation items: the frontier of accuracy, leak and hit ratio.
 
-`python -m sims.selection.book --dataset ml-100k --picture FILE.svg`
+`python -m sims.selection.book --dataset ml-100k`
 
 Items and targets are those of sims.selection.presets: one more withheld per user, and none of the
 reported targets. A candidate is a cap, a μ and a margin. Each faces the trials of a preset and a

@@ -26,7 +26,7 @@ MEMBERS, OTHERS, SHADOWS = (
 
 
 def listed(ratings: RatingMatrix, sigma: float, seed: int = 0, cap: int = 50) -> ItemBook:
-    how = BookSettings(cap, sigma)
+    how = BookSettings(cap, sigma, margin=0.0)
     return item_book(ratings, SETTINGS, f"key {seed}".encode(), how=how)
 
 
@@ -110,7 +110,7 @@ def test_noise_by_item_gives_newcomers_away_and_noise_of_all_does_not(
             by_item
             if sticky
             else lambda ratings, sigma, key: item_book(
-                ratings, SETTINGS, key, how=BookSettings(50, sigma)
+                ratings, SETTINGS, key, how=BookSettings(50, sigma, margin=0.0)
             )
         )
         people = OTHERS.rows(np.array([2 * pair, 2 * pair + 1]))
