@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from sims.processes.marked import (
     uninterrupted,
 )
 
+LIBRARY: Final = "ray"
 STOP_SECONDS: Final = 5
 OBJECT_STORE_BYTES: Final = 100 << 20  # a task's arguments and answers are a few kilobytes
 _MARK: Final = "VICINAL_RAY"
@@ -31,6 +33,17 @@ _ENVIRONMENT: Final = {
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }
+
+
+def _imported() -> Any:
+    """Ray, which takes seconds and reads the environment. Raises VicinalError."""
+    try:
+        # By a name: `evaluate` is there without it.
+        return import_module(LIBRARY)
+    except ModuleNotFoundError:
+        raise VicinalError(
+            "this needs ray, which is not installed here: pip install 'vicinal[all]'"
+        ) from None
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
     try:
         # Half an import or half a start could not be stopped again.
         with interrupts_put_off():
-            import ray  # noqa: PLC0415 - takes seconds, and reads the environment
+            ray = _imported()
 
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
             own = {
@@ -105,7 +118,7 @@ def _token() -> str:
 
 
 def _stop(mark: str) -> None:
-    import ray  # noqa: PLC0415
+    ray = _imported()
 
     ray.shutdown()
     stop_processes(f"{_MARK}={mark}", grace=STOP_SECONDS)

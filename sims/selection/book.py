@@ -344,25 +344,17 @@ def _chosen(rows: list[Row]) -> Row | None:
 
 def _draw(rows: list[Row], best: Row | None, title: str, path: Path) -> None:
     """AUC against accuracy, a marker a margin, as large as the book; the frontier is a line."""
-    from sims.figures.style import (  # noqa: PLC0415 - matplotlib
-        BLACK,
-        MUTED,
-        canvas,
-        drawing,
-        headed,
-        look,
-        save,
-    )
+    from sims.figures import style  # noqa: PLC0415 - matplotlib
 
     books = [row for row in rows if row.point is not None]
     most = max(row.size for row in books)
-    with drawing():
-        figure, (axes,) = canvas(1, 1, (7.6, 5.2))
+    with style.drawing():
+        figure, (axes,) = style.canvas(1, 1, (7.6, 5.2))
         for place, margin in enumerate(MARGINS):
             mine = [row for row in books if row.point is not None and row.point.margin == margin]
             kept = [row for row in mine if row.held >= LEAST_HELD]
             others = [row for row in mine if row.held < LEAST_HELD]
-            color, marker = look(place).color, look(place).marker
+            color, marker = style.look(place).color, style.look(place).marker
             for some, face in ((kept, color), (others, "none")):
                 axes.scatter(
                     [row.full[0] for row in some],
@@ -378,9 +370,9 @@ def _draw(rows: list[Row], best: Row | None, title: str, path: Path) -> None:
             if row.held >= LEAST_HELD and (not frontier or row.accuracy > frontier[-1].accuracy):
                 frontier.append(row)
         axes.plot(
-            [row.full[0] for row in frontier], [row.accuracy for row in frontier], color=MUTED
+            [row.full[0] for row in frontier], [row.accuracy for row in frontier], color=style.MUTED
         )
-        axes.axhline(rows[0].accuracy, color=BLACK, linestyle=":", label="rows")
+        axes.axhline(rows[0].accuracy, color=style.BLACK, linestyle=":", label="rows")
         if best is not None:
             at = best.full[0], best.accuracy
             axes.annotate("chosen", at, (10, -18), textcoords="offset points")
@@ -393,8 +385,8 @@ def _draw(rows: list[Row], best: Row | None, title: str, path: Path) -> None:
             f"attack raises the hit ratio of those it aims at by more than {MAX_RISE:g} in more "
             f"than {1 - LEAST_HELD:.0%} of the books."
         )
-        headed(figure, f"{title} · books", caption)
-    save(figure, path)
+        style.headed(figure, f"{title} · books", caption)
+    style.save(figure, path)
 
 
 if __name__ == "__main__":
