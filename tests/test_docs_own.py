@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOW_TO = ROOT / "docs" / "how-to"
 DATASET = "synthetic:120x200"
 FEW = ("--users", "20", "--processes", "1")
-TIMES = {"seconds"}
+TIMES = {"seconds", "run"}
 
 
 def page(name: str) -> str:

@@ -64,28 +64,6 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[│\s]*([a-z]+)  +\S", done.stdout, flags=re.MULTILINE)
-    assert listed == (
-        [
-            "demo",
-            "data",
-            "model",
-            "attack",
-            "evaluate",
-            "compare",
-            "certify",
-            "audit",
-            "grid",
-            "figure",
-            "serve",
-            "device",
-            "certs",
-            "token",
-            "tally",
-            "simulate",
-            "fleet",
-            "latency",
-        ]
-    )
     assert list(COMMANDS) == listed
     assert seconds < 3, "torch alone takes longer to load; on an idle core this is 0.4 s"
 
