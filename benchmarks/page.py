@@ -37,7 +37,8 @@ PARTS: Final = (
         "device.install",
     ),
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
-    *("scale.reading", "scale.training", "scale.evaluating", "fleet.messages"),
+    *("scale.reading", "scale.training", "scale.evaluating"),
+    *("fleet.messages", "fleet.scale", "fleet.privacy"),
 )
 
 TITLE: Final = """\

@@ -93,7 +93,7 @@ def test_the_page_names_every_benchmark() -> None:
         if "__main__" in path.read_text()
     }
     # What benchmarks start as processes of their own are no benchmarks.
-    processes = {"page", "serving.mapped", "device.process", "scale.tasks"}
+    processes = {"page", "serving.mapped", "device.process", "scale.tasks", "scale.cut_short"}
     assert commands - processes == set(page.PARTS)
 
 

@@ -280,7 +280,7 @@ def test_a_folder_is_one_run_s_at_a_time(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "works in" in err and "or choose another --folder" in err.splitlines()[-1]
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "store" / "trained").exists()
 
 
 def test_another_run_s_result_is_refused(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_more_clients_than_users_are_refused_before_a_model_is_trained(tmp_path:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err.splitlines()[-1] == "vicinal: error: 121 clients for 120 users: choose 1–120"
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "store" / "trained").exists()
 
 
 def test_prepare_only_writes_files_and_prints_what_to_run(tmp_path: Path) -> None:
