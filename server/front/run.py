@@ -120,6 +120,8 @@ async def serve_front(
                 await running.enter_async_context(_running(rotation.run()))
             if member is not None:
                 await running.enter_async_context(_running(member.run()))
+            # Let tasks begin: a signal that comes once it is told finds its handler.
+            await asyncio.sleep(0)
             listening(endpoint.port, metrics_port)
             # What is there now stays: the garbage collector need not look at it while it holds
             # calls up.

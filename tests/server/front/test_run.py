@@ -23,6 +23,7 @@ from common.wire.description import Description
 from common.wire.offload_pb2_grpc import OffloadStub
 from common.wire.service import PUSHBACK_KEY, SERVICE_NAME
 from server.front.endpoint import Endpoint
+from server.front.rotation import Retraining
 from server.front.run import FrontOptions, serve_front
 from server.versions.folder import describe, written_serving
 from server.workers.crew import QueueLimits
@@ -225,3 +226,25 @@ def test_a_drain_under_load_drops_nothing_that_was_taken(
 
     asyncio.run(use())
     assert children_of(os.getpid(), "server.workers.worker") == []
+
+
+def test_a_signal_that_comes_once_all_is_told_finds_its_handler(served: Served) -> None:
+    found: list[Any] = []
+
+    def listening(_port: int, _metrics_port: int | None) -> None:
+        found.append(signal.getsignal(signal.SIGHUP))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    options = FrontOptions(0, 1, QueueLimits(length=1, seconds=60))
+    serving = serve_front(
+        served.folder,
+        served.scene.tally(),
+        options,
+        retraining=Retraining(("false",)),
+        listening=listening,
+    )
+    before = signal.getsignal(signal.SIGHUP)
+    asyncio.run(serving)
+    # A server would be ended by it, or, started to outlive a terminal, ignore it.
+    assert found[0] not in (signal.SIG_DFL, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGHUP) in (before, signal.SIG_DFL)

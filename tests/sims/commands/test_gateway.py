@@ -6,6 +6,7 @@ import secrets
 import signal
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,10 @@ def test_each_version_is_looked_at_and_new_accounts_are_counted(tmp_path: Path) 
         with file.open("a") as opened:
             opened.write(crowd(60, 75))
         server.child.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 120
         while len(found := surveys()) < 2:
-            assert "retrain:" not in server.log
+            assert "retrain:" not in server.log and time.monotonic() < deadline, server.log
+            time.sleep(0.1)
         later = [each for each in found.values() if each["new_accounts"]]
         assert [each["new_accounts"] for each in later] == [15 / 75]
         assert 0 <= later[0]["new_neighbors"] <= 1
