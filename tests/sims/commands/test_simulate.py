@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ray.cluster_utils import Cluster
 
 from client.device import answer
 from common.errors import VicinalError
@@ -29,6 +28,7 @@ from sims.fleet.run import CHECKOUT, checked_result, run_fleet
 from sims.processes.lock import locked
 from sims.processes.marked import marked_processes, stop_processes
 from sims.progress import quiet
+from tests.support.modules import ENVIRONMENT, ROOT, command
 
 DATASET = "synthetic:120x80"
 VICINAL = [sys.executable, "-m", "sims.cli"]
@@ -244,20 +244,23 @@ def test_a_cluster_of_two_nodes_counts_what_one_process_counts(
     mark: str, scratch: Path, tmp_path: Path
 ) -> None:
     name, _, value = mark.partition("=")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(name, value)
-        # In a folder of its own: Flower takes any cluster that it finds where Ray puts them.
-        head = {"num_cpus": 1, "temp_dir": str(scratch / "ray")}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(num_cpus=1)
-    address = cluster.address
+    cluster = subprocess.Popen(
+        command("tests.support.ray_cluster", str(scratch / "ray")),
+        cwd=ROOT,
+        env={**ENVIRONMENT, name: value},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert cluster.stdout is not None
     try:
+        address = next(line[8:].strip() for line in cluster.stdout if line.startswith("ADDRESS "))
         options = ("--clients", "20", "--k", "30", "--list-length", "10")
         process = simulate(tmp_path, mark, *options, "--ray-address", address)
         _, err = process.communicate(timeout=280)
         assert process.returncode == 0, err
     finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.communicate(timeout=120)
     result = json.loads((tmp_path / "out.json").read_bytes())
     assert result["counts"]["hits"] == list(in_process(tmp_path, 10).hits)
     # A client process on each of its nodes.
