@@ -36,7 +36,7 @@ LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 INDEX = ROOT / "docs" / "README.md"
 # Of benchmarks.
-MORE_OPTIONS = {"--short", "--picture", "--seeds", "--trial"}
+MORE_OPTIONS = {"--whole", "--short", "--picture", "--seeds", "--trial"}
 # What a command writes that is not kept, and what was decided against.
 NOT_KEPT = {"tests/server"}
 
