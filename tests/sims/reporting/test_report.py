@@ -75,7 +75,7 @@ def written(results: Path, folder: Path, *names: str) -> list[bytes]:
     command = ["report", str(results)]
     for path in paths:
         command += ["-o", str(path)]
-    assert run(["--quiet", *command]) == 0
+    assert run(command) == 0
     return [path.read_bytes() for path in paths]
 
 
@@ -170,7 +170,7 @@ def test_an_evaluation_has_intervals_targets_and_the_command(tmp_path: Path) -> 
     words = ["evaluate", "--dataset", "synthetic:60x90", "--attack", "average"]
     words += ["--k", "9", "--users", "20"]
     store = ["--store", str(tmp_path / "store"), "--processes", "1"]
-    assert run(["--quiet", *words, *store, "--json", str(result)]) == 0
+    assert run([*words, *store, "--json", str(result)]) == 0
     told = json.loads(result.read_text())
     assert set(told["run"]) == {"command", "versions", "made"}
     page, markdown = written(result, tmp_path, "r.html", "r.md")
