@@ -76,14 +76,27 @@ def item_book(
     key  secret, and the same for all versions of a server
     how  None: as the assumed fakes have it
     """
-    fakes = settings.tolerated_fakes(ratings.user_count)
     if how is None:
-        how = BookSettings.of(fakes)
+        how = BookSettings.of(settings.tolerated_fakes(ratings.user_count))
+    return listed_book(ratings, settings, noisy_counts(ratings, key, how), how)
+
+
+def noisy_counts(ratings: RatingMatrix, key: bytes, how: BookSettings) -> NDArray[np.float64]:
+    """What decides over each item, whatever the margin is, [I]."""
     counts = weighed_counts(ratings, how.cap)
-    margin = how.margin * how.sigma if how.sigma else settings.margin
-    threshold = math.ceil(fakes + margin)
     # Sums of thirds and the like: what is equal but for the last bit stays equal.
-    noisy = np.round(counts + noise(counts, how.sigma, key), 9)
+    return np.round(counts + noise(counts, how.sigma, key), 9)
+
+
+def listed_book(
+    ratings: RatingMatrix,
+    settings: VicinalSettings,
+    noisy: NDArray[np.float64],
+    how: BookSettings,
+) -> ItemBook:
+    """The book of noisy_counts() of the same ratings and settings, [I]."""
+    margin = how.margin * how.sigma if how.sigma else settings.margin
+    threshold = math.ceil(settings.tolerated_fakes(ratings.user_count) + margin)
     items = np.flatnonzero(noisy >= threshold).astype(np.int32)
     return ItemBook(ratings.user_count, ratings.item_count, items, how.cap, threshold, how.sigma)
 

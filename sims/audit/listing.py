@@ -75,12 +75,16 @@ def likelihood(book: ItemBook, belief: Belief, added: NDArray[np.float64]) -> Sc
 
     added  what the person adds to each count, [B, I]
     """
-    without = (belief.means - book.threshold) / belief.deviations
-    with_them = (belief.means + added - book.threshold) / belief.deviations
-    listed = book.listed
-    sign = np.where(listed, 1.0, -1.0)
-    ratio = _log(sign * with_them) - _log(sign * without)
-    found: Scores = np.where(added > 0, ratio, 0.0).sum(axis=1)
+    # Of an item that the person did not rate nothing is said: most of the table is left alone.
+    people, items = np.nonzero(added > 0)
+    means = np.broadcast_to(belief.means, added.shape)[people, items]
+    deviations = belief.deviations[items]
+    sign = np.where(book.listed[items], 1.0, -1.0)
+    without = (means - book.threshold) / deviations
+    with_them = (means + added[people, items] - book.threshold) / deviations
+    ratio = np.zeros(added.shape)
+    ratio[people, items] = _log(sign * with_them) - _log(sign * without)
+    found: Scores = ratio.sum(axis=1)
     return found
 
 

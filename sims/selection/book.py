@@ -17,173 +17,31 @@ comes nearest to the 95 % of those that keep the accuracy.
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
 from common.models import model_named
-from common.ranking import top_items
-from common.vicinal.book import ItemBook, own_parameters
-from common.vicinal.neighborhood import Neighborhood
-from common.vicinal.settings import preset
-from common.vicinal.support import unlisted_last
-from common.wire.book import encode_book
-from server.model_store import ModelStore
-from server.recommending.book import BookSettings, item_book, weighed_counts
-from sims.audit.knowledge import Background, Knowledge
-from sims.audit.listing import Belief, likelihood, most_auc, weights
-from sims.audit.membership import auc
-from sims.evaluation.defenses import RVD, defense_named
-from sims.evaluation.measuring import EvaluationSetup, measure_here
-from sims.evaluation.metrics import tail_items
-from sims.evaluation.outcomes import Outcomes
-from sims.numbers import stream
+from sims.audit.listing import most_auc
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection.presets import MAX_RISE, UNATTACKED, VICINAL_TRIALS, Trial, validation
+from sims.selection.book_trials import (
+    HALVES,
+    MARGINS,
+    POINTS,
+    TRIALS,
+    Answers,
+    Leak,
+    Point,
+    answers_of,
+    leaks_of,
+)
+from sims.selection.presets import MAX_RISE, UNATTACKED, Trial
 
-CAPS: Final = (50, 100)
-MUS: Final = (0.3, 0.6, 0.83, 1.2)
-MARGINS: Final = (0.0, 1.0, 1.5, 2.0)
-TRIALS: Final = (*VICINAL_TRIALS, Trial("flood"))
 LEAST_KEPT: Final = 0.97
 LEAST_HELD: Final = 0.95
-# Books of each trial and seed: whether an item of fakes is listed is chance.
-DRAWS: Final = 5
-# Halves of each data set and seed of which books are guessed.
-HALVES: Final = 2
-
-
-@dataclass(frozen=True)
-class Point:
-    """A candidate."""
-
-    cap: int
-    mu: float
-    margin: float
-
-    @property
-    def how(self) -> BookSettings:
-        return BookSettings(self.cap, self.cap**0.5 / self.mu, self.margin)
-
-
-POINTS: Final = tuple(Point(*each) for each in product(CAPS, MUS, MARGINS))
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One candidate, or rows, in one trial on one seed; `tail` is of few, and may be of nobody."""
-
-    hit_ratio: float
-    inside: float
-    accuracy: float
-    tail: float
-
-
-@dataclass(frozen=True)
-class Leak:
-    """One candidate on one half of the users: AUCs, and the bytes of the book of all."""
-
-    full: float
-    known: float
-    informed: float
-    size: float
-
-
-# Of rows, then of every candidate: an answer for each draw.
-Answers = list[list[Answered]]
-
-
-def answers_of(dataset: str, trial: Trial, seed: int, model: str, users: int) -> Answers:
-    """In one trial on one seed."""
-    prepared = validation(dataset, seed, model, trial)
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(prepared.user_count, min(users, prepared.user_count), replace=False)
-    audience = () if prepared.profiles is None else prepared.profiles.audience
-    inside = np.array(audience or chosen, dtype=np.int64)
-    settings, length = preset("vicinal", model=model), prepared.experiment.list_length
-    robust = defense_named(RVD, model=model, preset="vicinal").robust
-    with TemporaryDirectory() as folder, ModelStore(Path(folder)) as store:
-        recommender = prepared.train(store, robust=robust)
-        setup = EvaluationSetup(
-            {"poisoned": recommender}, prepared.local, settings, prepared.watched, length
-        )
-
-        def by_rows(some: NDArray[np.int64]) -> Outcomes:
-            return measure_here(setup, ["defended"], some)["defended"].outcomes
-
-        served, ratings = recommender.version.served, recommender.ratings
-        scores = {}
-        for user in {*chosen.tolist(), *inside.tolist()}:
-            own = ratings.rows([user])
-            scores[user] = served.plain_scores(Neighborhood(own, own_parameters(served, own)))
-
-        def by_book(book: ItemBook, some: NDArray[np.int64]) -> Outcomes:
-            lists = np.full((len(some), length), -1, dtype=np.int32)
-            for row, user in enumerate(some.tolist()):
-                own = ratings.items_of(user)
-                found = top_items(unlisted_last(scores[user], book.listed, own), own, length)
-                lists[row, : len(found)] = found
-            return Outcomes.of(some, lists, prepared.local, prepared.watched, length)
-
-        rare = tail_items(prepared.local.train)[np.maximum(prepared.local.held_out[chosen], 0)]
-
-        def judged(everybody: Outcomes, within: Outcomes) -> Answered:
-            counts, few = everybody.counts, everybody.asked & rare
-            tail = float(everybody.found()[few].mean()) if few.any() else float("nan")
-            return Answered(counts.hit_ratio, within.counts.hit_ratio, counts.accuracy, tail)
-
-        found = [[judged(by_rows(chosen), by_rows(inside))] * DRAWS]
-        for point in POINTS:
-            books = [
-                item_book(ratings, settings, stream(seed, f"book {draw}").bytes(32), how=point.how)
-                for draw in range(DRAWS)
-            ]
-            found.append([judged(by_book(book, chosen), by_book(book, inside)) for book in books])
-        return found
-
-
-def leaks_of(dataset: str, seed: int, half: int, model: str) -> list[Leak]:
-    """Of every candidate, on one half of the users of one seed, without fakes."""
-    train = validation(dataset, seed, model, UNATTACKED[0]).split.train
-    settings = preset("vicinal", model=model)
-    users = train.user_count
-    order = stream(seed, f"half {half}").permutation(users)
-    members, others, shadows = (
-        train.rows(np.sort(part)) for part in np.split(order, [users // 2, users // 2 + users // 4])
-    )
-    background, knowledge = Background(shadows), Knowledge()
-    raters = shadows.item_counts()
-    secret = stream(seed, f"secret {half}").bytes(32)
-    found = []
-    for point in POINTS:
-        how = point.how
-        whole = item_book(train, settings, secret, how=how)
-        book = item_book(members, settings, secret, how=how)
-        counts = weighed_counts(members, how.cap)
-        shadow_belief = Belief.from_shadows(background, book)
-        scores: dict[str, list[NDArray[np.float64]]] = {"full": [], "known": [], "informed": []}
-        for people in (members, others):
-            lengths = np.diff(people.indptr)
-            added = weights(people, lengths, how.cap)
-            some = knowledge.of(people, raters, rng=stream(seed, f"known {half}"))
-            scores["full"].append(likelihood(book, shadow_belief, added))
-            scores["known"].append(likelihood(book, shadow_belief, weights(some, lengths, how.cap)))
-            without = counts - added if people is members else np.broadcast_to(counts, added.shape)
-            scores["informed"].append(likelihood(book, Belief.informed(without, book), added))
-        found.append(
-            Leak(
-                auc(*scores["full"]),
-                auc(*scores["known"]),
-                auc(*scores["informed"]),
-                float(len(encode_book(whole, "0" * 64))),
-            )
-        )
-    return found
 
 
 def main(

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import norm
 
@@ -13,7 +15,7 @@ from common.vicinal.settings import PRESETS
 from server.data.synthetic import synthetic
 from server.recommending.book import BookSettings, item_book, noise, weighed_counts
 from sims.audit.knowledge import Background
-from sims.audit.listing import Belief, flips, joined, likelihood, most_auc, weights
+from sims.audit.listing import LEAST_LOG, Belief, flips, joined, likelihood, most_auc, weights
 from sims.audit.membership import auc
 from tests.support.ratings import from_rows
 
@@ -142,3 +144,25 @@ def test_weights_are_those_of_the_server() -> None:
     people = from_rows([[0, 1, 2, 3], [1]], 5)
     table = weights(people, np.diff(people.indptr), 1)
     np.testing.assert_allclose(table.sum(axis=0), weighed_counts(people, 1))
+
+
+@given(seed=st.integers(0, 2**32 - 1), informed=st.booleans())
+def test_a_ratio_is_that_of_all_items_one_by_one(seed: int, informed: bool) -> None:
+    rng = np.random.default_rng(seed)
+    people, items = rng.integers(1, 6, 2).tolist()
+    listed = np.flatnonzero(rng.random(items) < 0.5).astype(np.int32)
+    book = ItemBook(50, items, listed, cap=2, threshold=5, sigma=2.0)
+    shape = (people, items) if informed else (items,)
+    belief = Belief(rng.normal(5, 40, shape), rng.uniform(0.5, 3, items))
+    added = rng.choice([0.0, 0.5, 1.0], (people, items))
+    means = np.broadcast_to(belief.means, added.shape)
+    expected = np.zeros(people)
+    for person, item in zip(*np.nonzero(added), strict=True):
+        with_them, without = (
+            norm(means[person, item] + more, belief.deviations[item])
+            for more in (added[person, item], 0.0)
+        )
+        told = "logsf" if item in listed else "logcdf"
+        expected[person] += max(getattr(with_them, told)(book.threshold), LEAST_LOG)
+        expected[person] -= max(getattr(without, told)(book.threshold), LEAST_LOG)
+    np.testing.assert_allclose(likelihood(book, belief, added), expected, rtol=1e-9, atol=1e-9)

@@ -2,18 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sims.selection.book import (
-    DRAWS,
-    POINTS,
-    Answered,
-    Leak,
-    Point,
-    Row,
-    _chosen,
-    _rows,
-)
+from common.ranking import top_items
+from common.vicinal.support import unlisted_last
+from sims.selection.book import Row, _chosen, _rows
+from sims.selection.book_trials import DRAWS, POINTS, Answered, Leak, Point, Ranking
 from sims.selection.presets import MIXRAND, UNATTACKED, Trial
 
 FLOOD = Trial("flood")
@@ -61,3 +58,23 @@ def test_rises_are_those_of_whom_an_attack_aims_at_above_what_they_are_without()
     assert first.worst == pytest.approx(0.5)
     assert first.held == pytest.approx(1 - 1 / (2 * DRAWS))
     assert first.full == pytest.approx((0.51, 0.01)) and len(first.told()) == 14
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    items=st.integers(1, 60),
+    share=st.floats(0, 1),
+    length=st.integers(1, 70),
+)
+def test_of_one_ranking_each_book_has_the_list_of_a_device(
+    seed: int, items: int, share: float, length: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Of few values, so that items tie.
+    scores = rng.integers(-3, 4, items).astype(np.float32)
+    own = np.flatnonzero(rng.random(items) < 0.3).astype(np.int32)
+    ranking = Ranking(scores, own)
+    for _ in range(3):
+        listed = rng.random(items) < share
+        expected = top_items(unlisted_last(scores, listed, own), own, length)
+        assert ranking.first(listed, length).tolist() == expected.tolist()
