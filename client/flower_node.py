@@ -1,11 +1,13 @@
 """A Flower node that answers soon: `python -m client.flower_node` with flower-supernode's options.
 
 Flower's own node starts a Python for every message, waits 3 seconds whenever no message is there,
-and looks every half second whether a reply is. Here the messages of a node are handled by
-processes that are forked from one which has loaded Flower and numpy, still one for each message,
-and the node looks again soon after it was needed. All else is Flower's SuperNode.
+a second for objects of one that is announced, and looks every half second whether a reply is. Here
+the messages of a node are handled by processes that are forked from one which has loaded Flower and
+numpy, still one for each message, and the node looks again soon after it was needed. All else is
+Flower's SuperNode.
 
-Written against Flower 1.41.0, whose modules are used as they are but for the clock of one.
+Written against Flower 1.41.0, whose modules are used as they are but for the clock of one and how
+soon two look again.
 """
 
 import argparse
@@ -29,6 +31,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 
+from common.flower_waits import SHORTEST_WAIT, look_soon
+
 # What a message's process would load anew; nothing of ours, which the app brings.
 LOADED: Final = (
     "flwr.supernode.runtime.run_clientapp",
@@ -44,8 +48,6 @@ LOADED: Final = (
     "threadpoolctl",
 )
 OURS: Final = ("client", "common", "server", "sims", "vicinal")
-# Of the node, and of what takes its tasks.
-SHORTEST_WAIT: Final = 0.02
 # Flower's own, of a node that nobody has needed for a while.
 LONGEST_WAIT: Final = 3.0
 GROWTH: Final = 1.25
@@ -130,12 +132,13 @@ class MessageForker:
 
 def handle(address: str, token: str, authority: bytes | None, node: int) -> None:
     """One message, as `flwr-clientapp` handles it; the process ends with it."""
-    from flwr.supernode.runtime.run_clientapp import run_clientapp  # noqa: PLC0415
+    import flwr.supernode.runtime.run_clientapp as app  # noqa: PLC0415
 
+    look_soon(app, "pull_and_inflate_object_from_tree")
     # The app's code is the app's own, and not what this module was loaded from.
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
-    run_clientapp(
+    app.run_clientapp(
         runtime_api_address=address,
         token=token,
         insecure=authority is None,
@@ -158,6 +161,7 @@ def main(arguments: Sequence[str]) -> None:
     known, _ = parser.parse_known_args(arguments)
     host = f"[{known.host}]" if ":" in known.host else known.host
     setattr(node, "time", NodeClock(Patience()))  # noqa: B010  # that of a module, for mypy
+    look_soon(node, "pull_objects")
     sys.argv = ["flower-supernode", *arguments, "--isolation", "process"]
     if {"--help", "-h", "--version", "-V"}.isdisjoint(arguments):
         forker = MessageForker(f"{host}:{known.port}", known.ssl_ca_certfile)

@@ -15,10 +15,12 @@ from typing import Any, Final
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid import http_grid
 
 import common
 from common.errors import InputError, VicinalError
 from common.files import read_file, write_file
+from common.flower_waits import look_soon
 from common.report_privacy import ReportPrivacy
 from common.source import source_digest
 from common.threads import limit_threads
@@ -44,6 +46,7 @@ _COMMON: Final = Path(str(common.__file__)).parent
 CLIENT_SOURCE_DIGEST: Final = source_digest(_COMMON, _COMMON.parent / "client")
 
 app = ServerApp()
+look_soon(http_grid, "pull_objects")
 
 
 @app.main()

@@ -1,7 +1,8 @@
-"""What a message costs in a deployment of Flower: its own node, and client.flower_node.
+"""What a message costs in a deployment of Flower: its own, and as this project deploys it.
 
 A SuperLink and one SuperNode on this machine, with TLS and a key; one message after another, from
-the server app and back to it. Of each node a run of its own, in turn.
+the server app and back to it. Of each node a run of its own, in turn. Beside client.flower_node
+stands a server app that looks again soon, as server.flower_app does.
 """
 
 import shutil
@@ -20,6 +21,8 @@ from sims.fleet.deployment import Deployment
 ROOT: Final = Path(__file__).resolve().parents[2]
 PING: Final = "benchmarks.fleet.ping"
 FILES: Final = (
+    "common/__init__.py",
+    "common/flower_waits.py",
     "benchmarks/__init__.py",
     "benchmarks/fleet/__init__.py",
     "benchmarks/fleet/ping.py",
@@ -67,7 +70,7 @@ def measured(count: int, *, stock: bool) -> dict[str, float]:
             seconds.append((float(words[1]), float(words[2])))
 
     with tempfile.TemporaryDirectory(prefix="vicinal-ping-") as name:
-        app = stage_ping(Path(name) / "ping-app", count)
+        app = stage_ping(Path(name) / "ping-app", count, soon=not stock)
         with Deployment(app, Path(name) / "logs", ["partition-id=0"], stock=stock) as deployment:
             deployment.run(None, read)
     if len(seconds) != count:
@@ -81,7 +84,7 @@ def measured(count: int, *, stock: bool) -> dict[str, float]:
     }
 
 
-def stage_ping(folder: Path, messages: int) -> Path:
+def stage_ping(folder: Path, messages: int, *, soon: bool) -> Path:
     """A Flower app of benchmarks.fleet.ping alone."""
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,7 @@ def stage_ping(folder: Path, messages: int) -> Path:
                         "serverapp": f"{PING}:server",
                         "clientapp": f"{PING}:client",
                     },
-                    "config": {"messages": messages},
+                    "config": {"messages": messages, "soon": soon},
                 }
             }
         },

@@ -7,6 +7,9 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid import http_grid
+
+from common.flower_waits import look_soon
 
 # Before each line of seconds.
 MARK: Final = "ping"
@@ -25,7 +28,12 @@ def ping(message: Message, _context: Context) -> Message:
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    """Prints the seconds of each message from there to back, and of its way there."""
+    """Prints the seconds of each message from there to back, and of its way there.
+
+    soon  of the run config: the server looks again soon, as server.flower_app does
+    """
+    if context.run_config["soon"]:
+        look_soon(http_grid, "pull_objects")
     while not list(grid.get_node_ids()):
         time.sleep(_POLL_SECONDS)
     node = next(iter(grid.get_node_ids()))

@@ -3,16 +3,20 @@
 import importlib
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import flwr.supernode.start_client_internal as node
 import pytest
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from client import flower_node
-from client.flower_node import LONGEST_WAIT, SHORTEST_WAIT, NodeClock, Patience
+from client.flower_node import LONGEST_WAIT, NodeClock, Patience
+from common.flower_waits import SHORTEST_WAIT, look_soon
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +53,45 @@ def test_flowers_node_uses_no_more_of_its_clock_than_there_is() -> None:
     used = {word.split("(")[0] for word in source.split("time.")[1:]}
     assert {name for name in used if hasattr(time, name)} == {"sleep"}
     assert "time.sleep(3)" in source and "time.sleep(0.5)" in source
+
+
+@pytest.mark.parametrize(
+    ("module", "pull"),
+    [
+        ("flwr.supernode.start_client_internal", "pull_objects"),
+        ("flwr.supernode.runtime.run_clientapp", "pull_and_inflate_object_from_tree"),
+        ("flwr.superlink.grid.http_grid", "pull_objects"),
+    ],
+)
+def test_objects_under_way_are_asked_for_again_soon(
+    module: str, pull: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flower = importlib.import_module(module)
+    # What is left is as it was before the test.
+    monkeypatch.setattr(flower, pull, getattr(flower, pull))
+    look_soon(flower, pull)
+    waits: list[float] = []
+
+    def wait(_event: threading.Event, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            waits.append(timeout)
+        return False
+
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    thrice = iter([ObjectUnavailableError("a"), ObjectUnavailableError("a"), None])
+
+    def pulled(_name: str) -> bytes:
+        if (error := next(thrice)) is not None:
+            raise error
+        return b"there"
+
+    if pull == "pull_objects":
+        assert getattr(flower, pull)(["a"], pulled) == {"a": b"there"}
+    else:
+        # What was pulled is no object of Flower's.
+        with pytest.raises(ValueError, match="unpack"):
+            getattr(flower, pull)(ObjectTree(object_id="a"), pulled, lambda _name: None)
+    assert [round(each / SHORTEST_WAIT) for each in waits] == [1, 2]
 
 
 def test_a_message_is_handled_by_the_apps_own_code(
