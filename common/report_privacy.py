@@ -32,6 +32,8 @@ OUTCOMES: Final = 5
 LEAST_EPSILON: Final = 0.01
 MOST_EPSILON: Final = 30.0
 SECRET_BYTES: Final = 32
+# Of two clients each could tell the other's counts from the sum.
+LEAST_SUMMED: Final = 3
 _SPAN: Final = 1 << 64
 _FORM: Final = re.compile(r"(none|secagg)|(central|local):(\d{1,3}(?:\.\d{1,6})?)", re.ASCII)
 
@@ -66,6 +68,20 @@ class ReportPrivacy:
         kind = cast(Kind, match[1] or match[2])
         assert kind in get_args(Kind)
         return cls(kind, epsilon)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether what is told are estimates, and no counts."""
+        return self.kind in (CENTRAL, LOCAL)
+
+    def of_clients(self, count: int) -> Self:
+        """Itself. Raises InputError for too few to add up the counts of."""
+        if self.kind == SECAGG and count < LEAST_SUMMED:
+            raise InputError(
+                f"report privacy secagg: {count} clients, and a sum of fewer than {LEAST_SUMMED} "
+                "tells one what another counted: choose more clients"
+            )
+        return self
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.epsilon:g}" if self.epsilon else self.kind

@@ -153,6 +153,9 @@ def job_of(
     settings = dataclasses.replace(asked, margin=capped(asked, recommender.user_count).margin)
     settings = settings if tuned else untuned(settings)
     recommender.neighborhood(0, settings)
+    privacy = ReportPrivacy.parse(config.report_privacy)
+    if config.clients:
+        privacy.of_clients(config.clients)
     folder, version, book = deployment or Path(config.deployment), recommender.version, b""
     if (path := folder / BOOK_FILE).exists():
         book = read_file(path, most=most_bytes(version.manifest.items))
@@ -169,7 +172,7 @@ def job_of(
         under_way=config.under_way,
         reply_timeout=config.reply_timeout,
         shared_models=bool(config.models),
-        privacy=ReportPrivacy.parse(config.report_privacy),
+        privacy=privacy,
         source_digest=CLIENT_SOURCE_DIGEST,
         secret=deployed_secret(folder),
         book=book,

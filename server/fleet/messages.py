@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.wire.fleet import MODEL, PAYLOAD
 
@@ -34,7 +34,22 @@ def byte_count(message: Message) -> int:
     """Of all records of a message; an error has none."""
     if not message.has_content():
         return 0
-    return sum(record.count_bytes() for record in message.content.values())
+    return sum(map(_record_bytes, message.content.values()))
+
+
+def _record_bytes(record: ArrayRecord | ConfigRecord | MetricRecord) -> int:
+    """As the record counts them; a ConfigRecord of Flower 1.41 raises at a value that is empty."""
+    if not isinstance(record, ConfigRecord):
+        return record.count_bytes()
+    return sum(len(key) + _value_bytes(value) for key, value in record.items())
+
+
+def _value_bytes(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(_value_bytes, value))
+    if isinstance(value, str | bytes):
+        return len(value)
+    return 1 if isinstance(value, bool) else 8
 
 
 def reason(reply: Message) -> str:

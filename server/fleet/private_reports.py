@@ -42,7 +42,7 @@ class PrivateReports:
     def measures(self, server_round: int) -> dict[str, Any]:
         """Counts, hit ratio and accuracy, for JSON; with noise, no counts but estimates."""
         counts = self._ledger.total(server_round, self._unrated.shape[1])
-        if self._privacy.kind not in (CENTRAL, LOCAL):
+        if not self._privacy.noisy:
             return {**measures(counts), "report_privacy": self._told(None)}
         estimate = self._estimate(server_round, counts)
         found = estimate.measures(self.eligible(sorted(self._ledger.counted(server_round))))
@@ -90,7 +90,7 @@ class PrivateReports:
         with each result that was told after the user was counted.
         """
         entries, privacy = self._ledger.entries, self._privacy
-        if privacy.kind not in (CENTRAL, LOCAL) or not entries:
+        if not privacy.noisy or not entries:
             return dict(_NOTHING_SPENT)
         spent = np.zeros(len(self._unrated))
         for place, entry in enumerate(entries):

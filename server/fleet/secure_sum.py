@@ -9,12 +9,13 @@ A client that leaves between the third and the fourth step is left out. One that
 halts the protocol, which then begins again with those that are there.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.common import FitIns, Parameters, parameters_to_ndarrays
 from flwr.server.compat import LegacyContext
 from flwr.server.workflow import SecAggPlusWorkflow
@@ -23,16 +24,19 @@ from flwr.server.workflow.secure_aggregation.secaggplus_workflow import Workflow
 from flwr.serverapp import Grid
 
 from common.errors import VicinalError
+from common.report_privacy import LEAST_SUMMED
 from common.wire.fleet import RECEIPTS
+from server.fleet.accounts import Accounts
+from server.fleet.messages import byte_count
 
-# Of two clients each could tell the other's counts from the sum.
-LEAST_CLIENTS: Final = 3
 # Clients that hold a share of each client's secrets, itself among them, and of whom 3 of 5 are
 # needed to take its mask away.
 SHARES: Final = 15
 THRESHOLD: Final = 0.6
 TRIES: Final = 3
 MODULUS: Final = 1 << 32
+# Flower's own grids look for replies every three seconds.
+POLL_SECONDS: Final = 0.05
 
 
 class Summed(NamedTuple):
@@ -43,21 +47,28 @@ class Summed(NamedTuple):
 
 
 def secure_sum(
-    grid: Grid, groups: Mapping[int, Sequence[str]], *, most: int, server_round: int, timeout: float
+    grid: Grid,
+    groups: Mapping[int, Sequence[str]],
+    *,
+    most: int,
+    server_round: int,
+    timeout: float,
+    accounts: Accounts,
 ) -> Summed:
     """Add up what clients keep (client.flower_sums).
 
-    groups  of messages whose counts each client is to give, by node id
-    most    that any client's count can be
+    groups    of messages whose counts each client is to give, by node id
+    most      that any client's count can be
+    accounts  what its messages cost is added to
 
     Raises VicinalError when too few clients are there to the end.
     """
-    left = dict(groups)
+    left, told = dict(groups), _Prompt(grid, accounts)
     for _ in range(TRIES):
-        if len(left) < LEAST_CLIENTS:
+        if len(left) < LEAST_SUMMED:
             break
         asked = _Asked(left)
-        present = _protocol(grid, asked, most, server_round, timeout)
+        present = _protocol(told, asked, most, server_round, timeout)
         if asked.summed is not None:
             return asked.summed
         there = {node: left[node] for node in left if node in present}
@@ -66,12 +77,12 @@ def secure_sum(
         left = there
     raise VicinalError(
         f"secure sum: {len(left)} of {len(groups)} clients took part, and at least "
-        f"{LEAST_CLIENTS} have to, to the end"
+        f"{LEAST_SUMMED} have to, to the end"
     )
 
 
 def _protocol(
-    grid: Grid, asked: "_Asked", most: int, server_round: int, timeout: float
+    grid: "_Prompt", asked: "_Asked", most: int, server_round: int, timeout: float
 ) -> set[int]:
     """Its steps, until one fails; who answered in the last one that anybody answered."""
     # With so many values of a count, and a weight of 1, each is sent as it is.
@@ -105,12 +116,42 @@ def _protocol(
         workflow.collect_masked_vectors_stage,
         workflow.unmask_stage,
     ):
-        done = step(grid, context, state)
+        done = step(cast(Grid, grid), context, state)
         # All of them fail at shares of a client that left before it gave any.
         present = set(state.active_node_ids) or present
         if not done:
             break
     return present
+
+
+class _Prompt:
+    """Of a grid, what Flower's workflow uses: replies as soon as they are there, and their cost."""
+
+    def __init__(self, grid: Grid, accounts: Accounts) -> None:
+        self._grid, self._accounts = grid, accounts
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """What came in time."""
+        sent, found = list(messages), list[Message]()
+        for message in sent:
+            account = self._accounts.of(message.metadata.dst_node_id)
+            account.messages += 1
+            account.down += byte_count(message)
+        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        waiting = set(self._grid.push_messages(sent))
+        while waiting:
+            came = list(self._grid.pull_messages(waiting))
+            for reply in came:
+                self._accounts.of(reply.metadata.src_node_id).up += byte_count(reply)
+                waiting.discard(reply.metadata.reply_to_message_id)
+            found += came
+            if not came:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(POLL_SECONDS)
+        return found
 
 
 class _Asked:

@@ -39,10 +39,10 @@ from server.fleet import judging
 from server.fleet.accounts import Accounts
 from server.fleet.delivery import POLL_SECONDS, SteadyGrid
 from server.fleet.ledger import Entry, Ledger
+from server.fleet.masked_counts import MaskedCounts
 from server.fleet.messages import failure_line, message_to
 from server.fleet.private_reports import PrivateReports
 from server.fleet.roster import Roster
-from server.fleet.secure_sum import secure_sum
 from server.fleet.work import FleetJob, batches_in_turn
 from server.recommending.recommender import Recommender
 
@@ -86,8 +86,6 @@ class VicinalStrategy(Strategy):
         self._greeted: set[int] = set()
         self._work: dict[str, Entry] = {}
         self._asked_of: defaultdict[str, set[int]] = defaultdict(set)
-        # With secure sums: groups that each client answered and keeps.
-        self._kept: defaultdict[int, list[str]] = defaultdict(list)
         self._steady: SteadyGrid | None = None
         self._shown = (0, 0)
         # Whether each real user can be shown each watched item, [U, t].
@@ -96,6 +94,7 @@ class VicinalStrategy(Strategy):
         for column, item in enumerate(job.watched):
             self._unrated[real.users[real.items == item], column] = False
         self.reports = PrivateReports(job.privacy, self.ledger, self._unrated, secrets.randbelow)
+        self._masked = MaskedCounts(self.ledger, self.reports, len(job.watched))
 
     # Who is asked.
 
@@ -196,6 +195,7 @@ class VicinalStrategy(Strategy):
             self._show_answered(server_round)
         if self.job.privacy.kind == SECAGG:
             self._add_up(server_round)
+            self._show_answered(server_round)
         found = self.reports.measures(server_round)
         return MetricRecord(
             {
@@ -211,7 +211,7 @@ class VicinalStrategy(Strategy):
         group = reply.metadata.group_id
         metrics, kind = reply.content.metric_records[METRICS], self.job.privacy.kind
         if kind == SECAGG:
-            self._kept[reply.metadata.src_node_id].append(group)
+            self._masked.keep(reply.metadata.src_node_id, group)
             return
         asked = self._work[group]
         found: dict[str, Any] = {"asked": len(self._asked_of[group])}
@@ -223,36 +223,16 @@ class VicinalStrategy(Strategy):
 
     def _add_up(self, server_round: int) -> None:
         """What clients keep, under masks; who does not take part to the end is not counted."""
-        kept = {node: groups for node, groups in self._kept.items() if groups}
-        self._kept.clear()
-        if not kept or self._steady is None:
-            return
-        users = {n: [u for g in groups for u in self._work[g].users] for n, groups in kept.items()}
-        try:
-            sums, clients = secure_sum(
-                self._steady.grid,
-                kept,
-                most=max(map(len, users.values())),
-                server_round=server_round,
-                timeout=self.job.reply_timeout,
-            )
-        except VicinalError as error:
-            sums, clients, why = [], set[int](), str(error)
-        else:
-            why = "left before its counts were added up"
-            self._add_sums(server_round, sums, [u for node in clients for u in users[node]])
-        for node in kept.keys() - clients:
-            partition = self.roster.partition(node)
-            self._fail(partition, node, len(users[node]), why)
-        self._show_answered(server_round)
-
-    def _add_sums(self, server_round: int, sums: list[int], users: list[int]) -> None:
-        hits = len(self.job.watched)
-        try:
-            counts = Counts(self.reports.eligible(users), tuple(sums[:hits]), *sums[hits:])
-        except ValueError as error:
-            raise VicinalError("secure sum: a client gave counts that cannot be") from error
-        self.ledger.add(Entry(round=server_round, partition=0, users=users, counts=counts))
+        assert self._steady is not None
+        lost = self._masked.add_up(
+            self._steady.grid,
+            self._work,
+            server_round=server_round,
+            timeout=self.job.reply_timeout,
+            accounts=self.accounts,
+        )
+        for node, users, why in lost:
+            self._fail(self.roster.partition(node), node, users, why)
 
     def summary(self) -> None:
         """Flower's lines of how it begins say what there is to say."""

@@ -136,6 +136,15 @@ UsersOption = Annotated[
         metavar="USERS",
     ),
 ]
+ReportPrivacyOption = Annotated[
+    str,
+    typer.Option(
+        "--report-privacy",
+        metavar="HOW",
+        help="What reports keep to themselves: none, secagg (sums under masks), "
+        "central:EPSILON (noise on the sums) or local:EPSILON (noise on each device).",
+    ),
+]
 ListLengthOption = Annotated[
     int, typer.Option("--list-length", help="K: how many items a recommendation has.")
 ]

@@ -66,15 +66,7 @@ def simulate(
             help="Clients whose users must all be answered, or it ends with 1; 0: all of them.",
         ),
     ] = 0,
-    report_privacy: Annotated[
-        str,
-        typer.Option(
-            "--report-privacy",
-            metavar="HOW",
-            help="What reports keep to themselves: none, secagg (sums under masks), "
-            "central:EPSILON (noise on the sums) or local:EPSILON (noise on each device).",
-        ),
-    ] = "none",
+    report_privacy: options.ReportPrivacyOption = "none",
     no_failures: Annotated[
         bool,
         typer.Option("--no-failures", help="End at the first client that fails for good."),
@@ -122,7 +114,7 @@ def simulate(
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
-    privacy = ReportPrivacy.parse(report_privacy)
+    privacy = ReportPrivacy.parse(report_privacy).of_clients(clients)
     fleet, scenario = training.fleet(study.attack), rounds.scenario()
     cell = study.study(reading.options(), release=release, fleet=fleet).cell()
     if ray_address is not None and processes is not None:

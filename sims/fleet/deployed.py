@@ -10,6 +10,7 @@ import numpy as np
 
 from common.errors import VicinalError
 from common.ranking import Counts
+from common.report_privacy import OPEN, ReportPrivacy
 from common.vicinal.settings import VicinalSettings
 from common.wire.fleet import partition_file_name
 from server.recommending.recommender import Recommender
@@ -35,6 +36,7 @@ def run_deployed(
     settings: VicinalSettings,
     report: Report,
     stock: bool = False,
+    privacy: ReportPrivacy = OPEN,
     checkout: Path = CHECKOUT,
 ) -> dict[str, Any]:
     """What the server app counted, after every user was answered by one of `nodes` SuperNodes.
@@ -44,7 +46,11 @@ def run_deployed(
     run fails. Whatever happens, no process is left.
     """
     # Every node has to answer for all of its users, in a run of its own.
-    options = {"min-replies": 0, "resume": False}
+    options: dict[str, int | bool | str] = {
+        "min-replies": 0,
+        "resume": False,
+        "report-privacy": str(privacy),
+    }
     files = write_files(folder, prepared, recommender, nodes, preset, settings, options)
     files.result.unlink(missing_ok=True)
     configs = [

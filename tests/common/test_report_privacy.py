@@ -247,3 +247,10 @@ def test_what_is_no_privacy_is_refused(text: str) -> None:
 def test_what_is_written_is_read(kind: str, hundredths: int) -> None:
     text = f"{kind}:{hundredths / 100:g}"
     assert str(ReportPrivacy.parse(text)) == text
+
+
+def test_two_clients_have_no_sum_of_their_own() -> None:
+    assert ReportPrivacy.parse("secagg").of_clients(3) == ReportPrivacy("secagg")
+    assert ReportPrivacy.parse("local:1").of_clients(1).noisy
+    with pytest.raises(InputError, match=r"secagg: 2 clients, .*choose more clients"):
+        ReportPrivacy.parse("secagg").of_clients(2)
