@@ -18,7 +18,7 @@ from common.errors import InputError, VicinalError
 from common.models import model_named
 from common.ranking import Counts, count_user
 from common.versions.version import ModelVersion
-from common.vicinal.book import ItemBook
+from common.vicinal.book import BookReader, ItemBook
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.slim import Tables, slim_scores
 from common.vicinal.tuning import tuned_scores
@@ -85,6 +85,9 @@ class DeviceRecommender:
         self._shared: Tables | None = None
         self._shared_of = ""
         self._loaded: ModelVersion | None = None
+        # Of the version and book of the last answer.
+        self._reader: BookReader | None = None
+        self._read: tuple[ModelVersion, ItemBook] | None = None
 
     def here(
         self, description: Description, version: ModelVersion | None, user: int
@@ -150,16 +153,14 @@ class DeviceRecommender:
         Raises InputError for ratings of another scale, NoAnswerError for more than the budget.
         """
         manifest = description.manifest
-        own = self._local.own(user).over_items(manifest.items).ratings
+        own = self._local.row_of(user).over_items(manifest.items)
         if own.scale != manifest.scale:
             raise InputError("the device's ratings are on another scale than the server's")
         self._connection.require_book_answer(description, len(own))
         start = time.perf_counter()
         found = answer_from_book(
-            version,
-            book,
+            self._reading(version, book),
             own,
-            rated=self._local.items_of(user),
             held_out=self._local.held_out_of(user),
             watched=description.watched,
             list_length=description.list_length,
@@ -173,6 +174,13 @@ class DeviceRecommender:
             time.perf_counter() - start,
             0,
         )
+
+    def _reading(self, version: ModelVersion, book: ItemBook) -> BookReader:
+        """What answers from a version and its book share."""
+        read = self._read
+        if self._reader is None or read is None or read[0] is not version or read[1] is not book:
+            self._reader, self._read = BookReader(version.served, book), (version, book)
+        return self._reader
 
     def by_server(
         self, description: Description, user: int, *, insist: bool = False

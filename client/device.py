@@ -14,7 +14,7 @@ from common.errors import VicinalError
 from common.ranking import Counts, HeldOutItem, count_user, top_items
 from common.ratings import RatingMatrix
 from common.versions.version import ModelVersion
-from common.vicinal.book import ItemBook, book_scores
+from common.vicinal.book import BookReader
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.tuning import tuned_scores
@@ -55,25 +55,17 @@ def answer(
 
 
 def answer_from_book(
-    version: ModelVersion,
-    book: ItemBook,
+    reader: BookReader,
     own: RatingMatrix,
     *,
-    rated: NDArray[np.int32],
     held_out: HeldOutItem | None,
     watched: tuple[int, ...],
     list_length: int,
 ) -> Answer:
-    """The same from the version's book and the user's own row of ratings, [1, I]."""
+    """The same from a version, its book, and the user's own row of ratings, [1, I]."""
     with careful():
-        scores = book_scores(version.served, book, own)
-    return ranked(
-        scores,
-        rated=rated,
-        held_out=held_out,
-        watched=watched,
-        list_length=list_length,
-    )
+        items = reader.top(own, list_length)
+    return counted(items, rated=own.items, held_out=held_out, watched=watched)
 
 
 def ranked(
@@ -91,6 +83,17 @@ def ranked(
     """
     rated = rated[rated < len(scores)]
     items = top_items(scores, rated, list_length)
+    return counted(items, rated=rated, held_out=held_out, watched=watched)
+
+
+def counted(
+    items: NDArray[np.int64],
+    *,
+    rated: NDArray[np.int32],
+    held_out: HeldOutItem | None,
+    watched: tuple[int, ...],
+) -> Answer:
+    """A top K that was made here, with its counts."""
     counts = count_user(items, rated, watched, held_out)
     return Answer(items, replace(counts, on_device=1))
 

@@ -5,7 +5,7 @@ from client.stores.ratings import LocalRatings
 from common.errors import InputError
 from common.ranking import Counts
 from common.versions.version import ModelVersion
-from common.vicinal.book import ItemBook
+from common.vicinal.book import BookReader, ItemBook
 from common.wire import fleet_pb2 as wire
 from common.wire.messages import neighborhood_from_wire, preset_from_wire
 from common.wire.sealing import OtherRatingsError
@@ -21,16 +21,15 @@ def answer_all(
     if work.list_length < 1 or any(item >= manifest.items for item in watched):
         raise InputError("recommend: the message asks for no items or watches unknown ones")
     settings = preset_from_wire(work.preset)
+    reader = None if book is None else BookReader(version.served, book)
     counts = []
     for each in work.users:
         own = local.own(each.user)
-        if book is not None:
+        if reader is not None:
             counts.append(
                 answer_from_book(
-                    version,
-                    book,
+                    reader,
                     own.ratings,
-                    rated=own.ratings.items,
                     held_out=local.held_out_of(each.user),
                     watched=watched,
                     list_length=work.list_length,

@@ -208,15 +208,15 @@ class RatingMatrix:
         """The ratings of the items that `kept` [I] says; users and items stay as many."""
         keep = kept[self.items]
         indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
-        return RatingMatrix(
-            indptr, self.items[keep], self.levels[keep], self.item_count, self.scale
-        )
+        return self._part(indptr, self.items[keep], self.levels[keep])
 
     def over_items(self, count: int) -> "RatingMatrix":
         """The same over so many items, of which more are without ratings or the last ones gone.
 
         Ids are dropped.
         """
+        if count == self.item_count and self.user_ids is self.item_ids is None:
+            return self
         if count < self.item_count:
             fewer = self.of_items(np.arange(self.item_count) < count)
             return RatingMatrix(fewer.indptr, fewer.items, fewer.levels, count, self.scale)
@@ -229,13 +229,34 @@ class RatingMatrix:
     def rows(self, users: ArrayLike) -> "RatingMatrix":
         """The rows of some users, in the order given; ids of users are dropped."""
         chosen = np.asarray(users, dtype=np.int64)
-        starts, lengths = self.indptr[chosen], np.diff(self.indptr)[chosen]
+        if chosen.min(initial=0) < 0:
+            raise IndexError("rating matrix: no row has a negative index")
+        if len(chosen) == 1:
+            row = int(chosen[0])
+            start, end = self.indptr[row], self.indptr[row + 1]
+            alone = np.array([0, end - start], dtype=np.int64)
+            return self._part(alone, self.items[start:end], self.levels[start:end])
+        starts, lengths = self.indptr[chosen], self.indptr[chosen + 1] - self.indptr[chosen]
         indptr = np.zeros(len(chosen) + 1, dtype=np.int64)
         np.cumsum(lengths, out=indptr[1:])
         take = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
-        return RatingMatrix(
-            indptr, self.items[take], self.levels[take], self.item_count, self.scale
+        return self._part(indptr, self.items[take], self.levels[take])
+
+    def _part(
+        self, indptr: NDArray[np.int64], items: NDArray[np.int32], levels: NDArray[np.uint8]
+    ) -> "RatingMatrix":
+        """Rows that are in order since these are; nothing is checked again, which takes longest."""
+        part = object.__new__(RatingMatrix)
+        part.__dict__.update(
+            indptr=_fixed(indptr),
+            items=_fixed(items),
+            levels=_fixed(levels),
+            item_count=self.item_count,
+            scale=self.scale,
+            user_ids=None,
+            item_ids=None,
         )
+        return part
 
     def stack(self, below: "RatingMatrix") -> "RatingMatrix":
         """These users followed by those of another matrix over the same items and scale.

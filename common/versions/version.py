@@ -55,7 +55,7 @@ class Manifest:
     dtype: str = "float32"
     format: int = FORMAT
 
-    @property
+    @cached_property
     def scale(self) -> RatingScale:
         return RatingScale(self.minimum, self.maximum, self.step)
 

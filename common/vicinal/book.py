@@ -12,11 +12,12 @@ ratings, with a weaker ridge:
 
 where i goes over the items that the user rated. cdae's vector of a user is left at 0.
 
-Shapes: I items, d embedding width.
+Shapes: I items, L listed ones, d embedding width.
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import cached_property
+from typing import Final, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.models import Model
 from common.names import unknown
+from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unlisted_last
 from common.vicinal.tuning import ServedModel
@@ -36,6 +37,8 @@ RELEASES: Final[tuple[Release, ...]] = ("rows", "book")
 # c and ρ, chosen on validation items (docs/decisions/0031-book.md).
 CONFIDENCE: Final = 4.0
 RIDGE: Final = 0.5
+# QᵀQ, [d, d].
+Gram = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,30 +115,87 @@ def check_book(model: Model, settings: VicinalSettings) -> None:
         raise InputError("a book has the items that the assumed fakes cannot hold up: assume some")
 
 
-def book_scores(served: ServedModel, book: ItemBook, ratings: RatingMatrix) -> NDArray[np.float32]:
-    """Scores of every item for the user of a single row of ratings, [I]; unlisted items last."""
-    vector = own_parameters(served, ratings)
-    scores = served.plain_scores(Neighborhood(ratings, vector))
-    return unlisted_last(scores, book.listed, ratings.items)
+@final
+class BookReader:
+    """A version and its book, and what all answers from them share, computed once.
+
+    Only what an answer needs is read: the user's own rows of the tables, and the rows of listed
+    items, which lie together.
+    """
+
+    def __init__(self, served: ServedModel, book: ItemBook) -> None:
+        self._served, self._book = served, book
+        tables = served.parameters
+        names = served.model.item_tables - {"input_embedding"}
+        self._listed = {name: np.ascontiguousarray(tables[name][book.items]) for name in names}
+        # Where each item stands in the book; -1: nowhere.
+        self._places = np.full(book.item_count, -1, dtype=np.int32)
+        self._places[book.items] = np.arange(len(book.items), dtype=np.int32)
+
+    @cached_property
+    def _gram(self) -> NDArray[np.float64]:
+        return self._served.item_gram.astype(np.float64)
+
+    def top(self, own: RatingMatrix, count: int) -> NDArray[np.int64]:
+        """The top K of the user of a single row of ratings [1, I], best first.
+
+        Items that are not listed come last, where a list is longer than the listed ones. Raises
+        VicinalError for scores that are not finite, LinAlgError where no vector fits.
+        """
+        scores = self._scores(own)
+        rated = self._places[own.items]
+        rated = rated[rated >= 0]
+        if len(scores) - len(rated) >= count:
+            return self._book.items[top_items(scores, rated, count)].astype(np.int64)
+        return top_items(self._all(scores, own), own.items, count)
+
+    def scores(self, own: RatingMatrix) -> NDArray[np.float32]:
+        """What top() ranks by: scores of every item, unlisted items below all others, [I]."""
+        return self._all(self._scores(own), own)
+
+    def _all(self, scores: NDArray[np.float32], own: RatingMatrix) -> NDArray[np.float32]:
+        everything = np.zeros(self._book.item_count, dtype=np.float32)
+        everything[self._book.items] = scores
+        return unlisted_last(everything, self._book.listed, own.items)
+
+    def _scores(self, own: RatingMatrix) -> NDArray[np.float32]:
+        """Of the listed items, [L]."""
+        model, tables = self._served.model, self._served.parameters
+        mine = dict(own_parameters(self._served, own, gram=self._gram))
+        ratings = None
+        if model.inputs != "none":
+            # A row's other inputs are 0.
+            mine["input_embedding"] = tables["input_embedding"][own.items]
+            ratings = own.ratings[None]
+        embedding = model.encode({**tables, **mine}, ratings)
+        scores: NDArray[np.float32] = model.decode(self._listed, embedding)[0]
+        return scores
 
 
-def own_parameters(served: ServedModel, ratings: RatingMatrix) -> dict[str, NDArray[np.float32]]:
-    """A user's own parameters, from a row of ratings and the model, [1, d]."""
+def own_parameters(
+    served: ServedModel, ratings: RatingMatrix, *, gram: Gram | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """A user's own parameters, from a row of ratings and the model, [1, d].
+
+    gram  served.item_gram, in double precision where it is at hand so
+    """
     model, items = served.model, served.parameters["item_embedding"]
     if not model.user_vector:
         return {}
     if model.inputs != "none":
         return {"user_embedding": np.zeros((1, items.shape[1]), dtype=np.float32)}
-    return {"user_embedding": fitted(served.item_gram, items[ratings.items], ratings.ratings)}
+    gram = served.item_gram if gram is None else gram
+    return {"user_embedding": fitted(gram, items[ratings.items], ratings.ratings)}
 
 
 def fitted(
-    gram: NDArray[np.float32], rows: NDArray[np.float32], ratings: NDArray[np.float32]
+    gram: Gram, rows: NDArray[np.float32], ratings: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """P from a user's own ratings, [1, d]; gram is QᵀQ, rows are q of the rated items."""
-    system, table = gram.astype(np.float64), rows.astype(np.float64)
+    shared, table = gram.astype(np.float64, copy=False), rows.astype(np.float64)
     weights = CONFIDENCE * ratings.astype(np.float64)
-    ridge = RIDGE * np.trace(system) / len(system) or 1.0
-    system += ridge * np.eye(len(system)) + (table.T * weights) @ table
+    system = (table.T * weights) @ table
+    system[np.diag_indices_from(system)] += RIDGE * np.trace(shared) / len(shared) or 1.0
+    system += shared
     fitted = np.linalg.solve(system, table.T @ (1 + weights))
     return fitted[None].astype(np.float32)

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.book import ItemBook, book_scores, check_book
+from common.vicinal.book import BookReader, ItemBook, check_book
 from common.vicinal.settings import Space, VicinalSettings
 
 if TYPE_CHECKING:
@@ -148,6 +147,7 @@ class BookRecommender:
         check_book(recommender.version.served.model, settings)
         self._recommender = recommender
         self.book = item_book(recommender.ratings, settings, key)
+        self._reader = BookReader(recommender.version.served, self.book)
         self.ratings = recommender.ratings
         self.user_count = recommender.user_count
 
@@ -155,9 +155,7 @@ class BookRecommender:
         self, user: int, _settings: VicinalSettings, list_length: int
     ) -> NDArray[np.int64]:
         """The top K of a device, best first."""
-        own = self.ratings.rows([user])
-        scores = book_scores(self._recommender.version.served, self.book, own)
-        return top_items(scores, own.items, list_length)
+        return self._reader.top(self.ratings.rows([user]), list_length)
 
     def recommend_undefended(self, user: int, list_length: int) -> NDArray[np.int64]:
         """The top K of the model as it was trained. Raises InputError."""

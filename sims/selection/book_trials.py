@@ -149,7 +149,7 @@ class Ranking:
         self._order = top_items(scores, own, len(scores))
 
     def first(self, listed: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
-        """The top K where `listed` [I] are in the book, as a device finds it (book_scores)."""
+        """The top K where `listed` [I] are in the book, as a device finds it (BookReader)."""
         found = self._order[listed[self._order]]
         if len(found) >= length:
             return found[:length]

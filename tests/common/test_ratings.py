@@ -51,6 +51,12 @@ def test_the_matrix_is_the_table(given_rows: tuple[Triples, int, int], data: st.
         assert made.items_of(user).tolist() == np.flatnonzero(table[user]).tolist()
     chosen = data.draw(st.lists(st.integers(0, users - 1)))
     np.testing.assert_array_equal(made.rows(chosen).dense(), made.dense()[chosen])
+    kept = np.array(data.draw(st.lists(st.booleans(), min_size=items, max_size=items)))
+    np.testing.assert_array_equal(made.of_items(kept).dense(), made.dense() * kept)
+    # Parts are not checked again, and would pass.
+    for part in (made.rows(chosen), made.of_items(kept), made.over_items(items)):
+        again = RatingMatrix(part.indptr, part.items, part.levels, items, FIVE)
+        assert again.digest() == part.digest() and not part.items.flags.writeable
     np.testing.assert_array_equal(made.stack(made).dense(), np.vstack([made.dense()] * 2))
 
 
@@ -119,6 +125,12 @@ def test_hostile_arrays_are_refused_or_a_matrix(
         return
     assert made.dense().shape == (len(indptr) - 1, 3)
     assert (made.dense() > 0).sum() == len(items)
+
+
+@pytest.mark.parametrize("users", [[-1], [0, -1], [2], [0, 2]])
+def test_rows_that_are_none_are_refused(users: list[int]) -> None:
+    with pytest.raises(IndexError):
+        matrix([(0, 0, 1), (1, 1, 2)], 2, 3).rows(users)
 
 
 def test_row_pointers_whose_differences_overflow_are_refused() -> None:

@@ -8,21 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import InputError
+from client.device import answer_from_book
+from common.errors import InputError, VicinalError
 from common.models import MODELS, model_named
 from common.ranking import top_items
 from common.ratings import RatingMatrix
 from common.vicinal.book import (
     CONFIDENCE,
     RIDGE,
+    BookReader,
     ItemBook,
-    book_scores,
     check_book,
     own_parameters,
     release_named,
 )
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import PRESETS, VicinalSettings
+from common.vicinal.support import unlisted_last
 from common.vicinal.tuning import ServedModel, tuned_scores
 from server.data.synthetic import synthetic
 from server.model_store import ModelStore
@@ -71,12 +73,55 @@ def test_without_noise_or_cap_it_is_the_answer_of_admitted_rows(
         expected = model.plain_scores(Neighborhood(everybody, tables))
     book = item_book(ratings, how, KEY, how=EXACT)
     np.testing.assert_array_equal(book.items, np.flatnonzero(enough))
-    found = book_scores(model, book, own)
+    found = BookReader(model, book).scores(own)
     listed = book.items
     np.testing.assert_allclose(found[listed], expected[listed], rtol=1e-4, atol=1e-5)
     others = np.setdiff1d(np.arange(30), listed)
     if len(listed) and len(others):
         assert found[others].max() < found[listed].min()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(
+    seed=st.integers(0, 10**6),
+    share=st.floats(0, 1),
+    rated=st.floats(0, 1),
+    count=st.integers(1, 40),
+)
+@settings(max_examples=25, deadline=None)
+def test_what_is_read_of_the_listed_items_alone_is_the_top_of_all(
+    name: str, seed: int, share: float, rated: float, count: int
+) -> None:
+    """The oracle: every item is scored from a dense row, and what is not listed is put last."""
+    rng = np.random.default_rng(seed)
+    model = served(name, seed)
+    listed = np.flatnonzero(rng.random(30) < share).astype(np.int32)
+    book = ItemBook(20, 30, listed, cap=1, threshold=1, sigma=0.0)
+    own = from_rows([np.flatnonzero(rng.random(30) < rated).tolist()], item_count=30)
+    plain = model.plain_scores(Neighborhood(own, own_parameters(model, own)))
+    reader = BookReader(model, book)
+    scores = reader.scores(own)
+    np.testing.assert_allclose(scores[listed], plain[listed], rtol=1e-4, atol=1e-5)
+    expected = top_items(unlisted_last(scores, book.listed, own.items), own.items, count)
+    found = reader.top(own, count)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_hostile_table_ends_in_one_line_whatever_is_listed() -> None:
+    """Numbers that a version may hold, and whose products are none any more."""
+    table = np.full((30, 4), 1e30, dtype=np.float32)
+    model = ServedModel(model_named("mf"), {"item_embedding": table})
+    book = ItemBook(20, 30, np.arange(20, dtype=np.int32), cap=1, threshold=1, sigma=0.0)
+    for count in (3, 25):
+        with pytest.raises(VicinalError):
+            answer_from_book(
+                BookReader(model, book),
+                from_rows([[0, 1]], item_count=30),
+                held_out=None,
+                watched=(),
+                list_length=count,
+            )
 
 
 def test_a_vector_by_hand() -> None:
@@ -154,7 +199,7 @@ def test_a_recommender_answers_as_a_device_with_the_book(tmp_path: Path, name: s
         how = replace(PRESETS[name]["vicinal"], assumed_fakes=0.1)
         answering = BookRecommender(recommender, how, KEY)
         own = ratings.rows([3])
-        scores = book_scores(stored.version.served, item_book(ratings, how, KEY), own)
+        scores = BookReader(stored.version.served, item_book(ratings, how, KEY)).scores(own)
         np.testing.assert_array_equal(
             answering.recommend(3, how, 10), top_items(scores, own.items, 10)
         )
