@@ -1,14 +1,21 @@
 """How a result was made: the command that ran, and the versions of what ran it."""
 
+import hashlib
 import platform
 import shlex
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
+
+from common.processes import ROOT
 
 # What numbers may hang on.
 LIBRARIES: Final = ("vicinal", "numpy", "torch", "numba", "scipy", "implicit", "flwr")
+# Folders of the code that numbers come from.
+CODE: Final = ("common", "server", "client", "sims")
 # Of a command that is kept.
 MOST_LETTERS: Final = 4000
 
@@ -27,6 +34,20 @@ def installed_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return {**found, "python": platform.python_version(), "system": platform.platform()}
+
+
+@cache
+def code_versions() -> dict[str, str]:
+    """What counts may hang on, by name: the same on two machines that are to find the same.
+
+    `code` is a digest of our own, which changes more often than its version.
+    """
+    found = {name: one for name, one in installed_versions().items() if name != "system"}
+    hasher = hashlib.sha256()
+    for folder in CODE:
+        for path in sorted(Path(ROOT, folder).rglob("*.py")):
+            hasher.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return {**found, "code": hasher.hexdigest()[:12]}
 
 
 def recorded() -> dict[str, Any]:

@@ -90,7 +90,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "flower_app flower_node run",
     ),
     "sims": (
-        "terminal processes load theory functions numbers rendering markdown_tables recorded",
+        "terminal recorded",
+        "processes load theory functions numbers rendering markdown_tables",
         "progress",
         "attacks",
         "federated",
@@ -112,8 +113,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 MAX_LINES = 400
 
-# Packages that say more in their __init__.py than nothing: a short public list.
-PUBLIC = {"server.baselines", "sims.attacks"}
+PUBLIC = {"server.baselines", "sims.attacks"}  # their __init__.py has a short public list
 
 HEAVY = {"torch", "numba", "flwr", "faiss", "polars", "scipy", "ray", "matplotlib"}
 

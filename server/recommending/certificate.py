@@ -178,10 +178,68 @@ def shares(
     """
     if not len(users):
         raise InputError("a certificate of no users: ask about at least one")
+    return beyond(certificate, users, fakes, unpopular, advance=advance).shares
+
+
+@final
+@dataclass(frozen=True)
+class Beyond:
+    """What so many fakes cannot reach, counted over some users; added up with that of others.
+
+    fakes     numbers of fakes, [n]
+    pairs     unrated items, and unpopular ones among them, that they cannot reach, [2, n]
+    asked     how many such items there are, [2]
+    cheapest  least price of each item, [I]
+    safe      users for whom they reach no unrated unpopular item, [n]
+    users     how many were asked about
+    """
+
+    fakes: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    asked: NDArray[np.int64]
+    cheapest: NDArray[np.int64]
+    safe: NDArray[np.int64]
+    users: int
+
+    def __add__(self, other: "Beyond") -> "Beyond":
+        return Beyond(
+            self.fakes,
+            self.pairs + other.pairs,
+            self.asked + other.asked,
+            np.minimum(self.cheapest, other.cheapest),
+            self.safe + other.safe,
+            self.users + other.users,
+        )
+
+    @property
+    def shares(self) -> list[Shares]:
+        """For each number of fakes."""
+        pairs = self.pairs / np.maximum(self.asked, 1)[:, np.newaxis]
+        return [
+            Shares(
+                int(count),
+                float(pairs[0, at]),
+                float(pairs[1, at]),
+                float((self.cheapest > count).mean()),
+                float(self.safe[at] / self.users),
+            )
+            for at, count in enumerate(self.fakes)
+        ]
+
+
+def beyond(
+    certificate: Certificate,
+    users: NDArray[np.int64],
+    fakes: Sequence[int],
+    unpopular: NDArray[np.bool_],
+    *,
+    advance: Callable[[int], None] = _unreported,
+) -> Beyond:
+    """Counts over `users` [u]; parameters and errors as those of shares()."""
     ratings, counts = certificate.ratings, np.asarray(fakes, dtype=np.int64)
     if unpopular.shape != (ratings.item_count,):
         raise InputError(f"unpopular items: {unpopular.shape}, not ({ratings.item_count},)")
-    beyond = np.zeros((2, len(counts)), dtype=np.int64)
+    pairs = np.zeros((2, len(counts)), dtype=np.int64)
     totals = np.zeros(2, dtype=np.int64)
     cheapest = np.full(ratings.item_count, UNREACHABLE, dtype=np.int64)
     safe_users = np.zeros(len(counts), dtype=np.int64)
@@ -193,18 +251,8 @@ def shares(
         for row, asked in enumerate((unrated, unrated & unpopular)):
             ordered = np.sort(prices[asked])
             found = len(ordered) - np.searchsorted(ordered, counts, side="right")
-            beyond[row] += found
+            pairs[row] += found
             totals[row] += len(ordered)
         safe_users += found == len(ordered)  # of unpopular items, which came last
         advance(1)
-    pairs = beyond / np.maximum(totals, 1)[:, np.newaxis]
-    return [
-        Shares(
-            int(count),
-            float(pairs[0, at]),
-            float(pairs[1, at]),
-            float((cheapest > count).mean()),
-            float(safe_users[at] / len(users)),
-        )
-        for at, count in enumerate(counts)
-    ]
+    return Beyond(counts, pairs, totals, cheapest, safe_users, len(users))

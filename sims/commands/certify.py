@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # heavy, and of no use until the command runs
 
     from common.ratings import RatingMatrix
     from common.vicinal.settings import VicinalSettings
+    from sims.evaluation.certified import Certified
+    from sims.processes.workers import Workers
     from sims.progress import Report
 
 app = typer.Typer(add_completion=False)
@@ -84,6 +86,8 @@ def certify(
     ] = 5,
     users: options.UsersOption = None,
     seed: options.SampleSeedOption = 0,
+    processes: options.FewProcessesOption = None,
+    ray: options.RayOption = None,
     json_file: options.JsonOption = None,
 ) -> None:
     """Say what so many fakes cannot promote, whatever they rate: proved, not measured.
@@ -99,6 +103,8 @@ def certify(
     from common.vicinal.settings import preset as preset_named
     from server.data.datasets import load_dataset
     from sims.evaluation.asked import asked_users, chosen
+    from sims.evaluation.certified import Certified
+    from sims.processes.workers import workers
     from sims.progress import shown
     from sims.terminal import notes_wanted
 
@@ -123,16 +129,17 @@ def certify(
         )
     wanted = asked_users(users)
     parse_fakes(fakes, 1)  # a mistake in them is told before anything is loaded
-    ratings = load_dataset(
-        dataset, seed=seed, reading=reading.options(), progress=notes_wanted()
-    ).ratings
-    accounts = ratings.user_count
-    asked = chosen(wanted, ratings, seed=seed)
-    settings = [capped(each, accounts) for each in tried]
-    with shown() as progress:
-        rows = list(
-            _rows(ratings, settings, asked, parse_fakes(fakes, accounts), unpopular, progress)
-        )
+    with workers(processes, ray, usual=1) as found_workers, shown() as progress:
+        ratings = load_dataset(
+            dataset, seed=seed, reading=reading.options(), progress=notes_wanted()
+        ).ratings
+        accounts = ratings.user_count
+        asked = chosen(wanted, ratings, seed=seed)
+        settings = [capped(each, accounts) for each in tried]
+        numbers = parse_fakes(fakes, accounts)
+        rare = ratings.item_counts() < unpopular
+        certified = Certified(ratings, settings, numbers, rare)
+        rows = list(_rows(certified, asked, found_workers, progress))
     found = {
         "dataset": dataset,
         "accounts": accounts,
@@ -181,30 +188,18 @@ def _parts(text: str | None) -> list[str]:
 
 
 def _rows(
-    ratings: "RatingMatrix",
-    settings: "list[VicinalSettings]",
-    users: "NDArray[np.int64]",
-    fakes: list[int],
-    unpopular: int,
-    progress: "Report",
+    certified: "Certified", users: "NDArray[np.int64]", workers: "Workers", progress: "Report"
 ) -> Iterator[dict[str, Any]]:
-    from server.recommending.certificate import Certificate, Form, shares
-    from sims.progress import counter
-
-    for each in settings:
-        forms: list[Form] = ["any"] if each.neighbors_by == "embedding" else ["any", "pairwise"]
-        for form in forms:
-            certificate = Certificate(ratings, each, form=form)
-            what = f"{form}, {100 * each.assumed_fakes:g} % assumed"
-            rare = ratings.item_counts() < unpopular
-            advance = counter(progress, what, len(users))
-            for row in shares(certificate, users, fakes, rare, advance=advance):
-                yield {
-                    "assumed_fakes": each.assumed_fakes,
-                    "form": form,
-                    "required_raters": each.required_raters(ratings.user_count + row.fakes),
-                    **asdict(row),
-                }
+    accounts = certified.ratings.user_count
+    for number, form, found in certified.over(users, workers, progress):
+        settings = certified.settings[number]
+        for row in found.shares:
+            yield {
+                "assumed_fakes": settings.assumed_fakes,
+                "form": form,
+                "required_raters": settings.required_raters(accounts + row.fakes),
+                **asdict(row),
+            }
 
 
 def _cost(ratings: "RatingMatrix", settings: "VicinalSettings") -> dict[str, float]:

@@ -23,18 +23,8 @@ def evaluate(
     release: options.ReleaseOption = "rows",
     users: options.UsersOption = None,
     store: options.StoreOption = Path("runs/store"),
-    processes: Annotated[
-        int | None,
-        typer.Option("--processes", min=1, help="Worker processes; default: one a core."),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            help="Let the cores of this Ray cluster answer users, as 10.0.0.1:6379.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
+    processes: options.ProcessesOption = None,
+    ray: options.RayOption = None,
     baselines: options.BaselinesOption = None,
     json_file: options.JsonOption = None,
     per_user: Annotated[

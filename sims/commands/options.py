@@ -218,6 +218,23 @@ ReleaseOption = Annotated[
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of trained model versions, kept between runs.")
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="Worker processes; default: one a core."),
+]
+FewProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="Worker processes; default: this one alone."),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Let the cores of this Ray cluster do the work, as 10.0.0.1:6379 "
+        "(docs/how-to/ray.md).",
+        metavar="ADDRESS",
+    ),
+]
 DatabaseOption = Annotated[
     str | None,
     typer.Option(

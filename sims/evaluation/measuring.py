@@ -8,22 +8,19 @@ Shapes: U users, I items, B users asked, K recommended items, L that are looked 
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.stores.ratings import LocalRatings
-from common.errors import VicinalError
 from common.ranking import Counts, count_user, top_items
 from common.ratings import RatingMatrix
 from common.threads import limit_threads
 from common.vicinal.settings import Space, VicinalSettings
 from sims.evaluation.outcomes import NOTHING, Outcomes, Ranks, reach_of
-from sims.processes.pools import in_processes
-from sims.processes.ray_pool import on_ray
+from sims.processes.workers import ALL_CORES, HERE, Workers
 from sims.progress import Report, counter, quiet
 
 Condition = Literal["clean", "clean_defended", "undefended", "defended"]
@@ -137,19 +134,6 @@ class EvaluationSetup:
         return models[source], defended and self.rvd
 
 
-_setup: EvaluationSetup | None = None
-
-
-def _start_worker(setup: EvaluationSetup) -> None:
-    global _setup  # noqa: PLW0603  # a worker process has one setup
-    _setup = setup
-
-
-def _measure_task(condition: Condition, users: list[int]) -> BatchResult:
-    assert _setup is not None
-    return _measure(_setup, condition, users)
-
-
 def _measure(setup: EvaluationSetup, condition: Condition, users: list[int]) -> BatchResult:
     lists = np.full((len(users), reach_of(setup.list_length)), NOTHING, dtype=np.int32)
     unsupported, seconds = np.empty(len(users), dtype=np.int32), []
@@ -167,32 +151,18 @@ def measure(
     conditions: Sequence[Condition],
     users: NDArray[np.int64],
     *,
-    processes: int | None = None,
-    ray: str | None = None,
+    workers: Workers = ALL_CORES,
     progress: Report = quiet,
 ) -> dict[Condition, Measured]:
     """Answer every user under every condition; counts do not depend on who does it.
 
-    processes  of this machine, or those of a Ray cluster at an address
-
-    Raises VicinalError when a worker process dies, or the cluster is not there.
+    Raises VicinalError when a worker process dies.
     """
     calls = [(condition, part) for condition in conditions for part in _parts(users)]
     advance = counter(progress, "recommend", len(conditions) * len(users))
-    shared: dict[str, Any] = {
-        "start": _start_worker,
-        "arguments": (setup,),
-        "arrived": lambda answered: advance(len(answered[2])),
-    }
-    try:
-        if ray is not None:
-            results = on_ray(_measure_task, calls, address=ray, **shared)
-        else:
-            results = in_processes(_measure_task, calls, processes=processes, **shared)
-    except BrokenProcessPool as error:
-        raise VicinalError(
-            "a worker process died, perhaps for want of memory: try fewer --processes"
-        ) from error
+    results = workers.each(
+        _measure, calls, arguments=(setup,), arrived=lambda answered: advance(len(answered[2]))
+    )
     parts: dict[Condition, list[BatchResult]] = {condition: [] for condition in conditions}
     for (condition, _), result in zip(calls, results, strict=True):
         parts[condition].append(result)
@@ -210,15 +180,7 @@ def measure_here(
     models that another process could not load.
     """
     limit_threads()
-    advance = counter(progress, "recommend", len(conditions) * len(users))
-    measured = {}
-    for condition in conditions:
-        parts = []
-        for part in _parts(users):
-            parts.append(_measure(setup, condition, part))
-            advance(len(part))
-        measured[condition] = _measured(setup, users, parts)
-    return measured
+    return measure(setup, conditions, users, workers=HERE, progress=progress)
 
 
 def _measured(

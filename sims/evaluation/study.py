@@ -34,6 +34,7 @@ from sims.evaluation.report import Evaluation
 from sims.federated.model import FleetTraining
 from sims.functions import is_function, resolved
 from sims.numbers import seed_of, share, whole
+from sims.processes.workers import workers
 from sims.progress import Report, quiet
 
 
@@ -231,14 +232,16 @@ def evaluate(
     cell = study.cell(own, made=attack is not None or profiles is not None)
     experiment, own_model = cell.experiment, own is not None
     check(experiment, attack=attack, profiles=profiles, own_model=own_model)
-    if ray is not None and (processes is not None or own is not None):
-        raise InputError("--ray shares users out: without --processes, and no model of one's own")
-    measurer: Measurer = partial(measure, processes=processes, ray=ray, progress=progress)
-    if own is not None or processes == 1:
-        measurer = partial(measure_here, progress=progress)
-    dataset = load(experiment) if dataset is None else dataset
+    if ray is not None and own is not None:
+        raise InputError("--ray shares users out: a model of one's own stays on this machine")
     with ExitStack() as stack:
-        # Another process may have a store that is there: told before an attack takes hours.
+        # Connected first: what is not there is told before an attack takes hours.
+        found = stack.enter_context(workers(processes, ray))
+        measurer: Measurer = partial(measure, workers=found, progress=progress)
+        if own is not None or processes == 1:
+            measurer = partial(measure_here, progress=progress)
+        dataset = load(experiment) if dataset is None else dataset
+        # Another process may have a store that is there.
         opened = stack.enter_context(ModelStore(store)) if store.is_dir() else None
         prepared = prepare(
             experiment,

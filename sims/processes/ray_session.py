@@ -1,6 +1,7 @@
 """Ray: of our own, quiet, closed to others and gone afterwards; or a cluster that is there."""
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -12,8 +13,11 @@ from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Final
 
-from common.errors import VicinalError
+import grpc
+
+from common.errors import InputError, VicinalError
 from common.processes import ROOT, Pinned
+from common.text import one_line
 from sims.processes.marked import (
     interruptible,
     interrupts_put_off,
@@ -24,6 +28,11 @@ from sims.processes.marked import (
 LIBRARY: Final = "ray"
 STOP_SECONDS: Final = 5
 OBJECT_STORE_BYTES: Final = 100 << 20  # a task's arguments and answers are a few kilobytes
+# Until a cluster says that it is there.
+REACHED_SECONDS: Final = 10.0
+_ADDRESS: Final = re.compile(r"[A-Za-z0-9._-]{1,253}:[0-9]{1,5}|\[[0-9a-fA-F:.]{2,45}\]:[0-9]{1,5}")
+# Answered by the head of a cluster, without a token by a refusal.
+_ALIVE: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _MARK: Final = "VICINAL_RAY"
 # Read when ray is imported and by the processes that it starts.
 _ENVIRONMENT: Final = {
@@ -50,8 +59,10 @@ def _imported() -> Any:
 def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
     """The module ray, connected: to `address`, or to a Ray of `processes` that is stopped again.
 
-    Raises VicinalError when Ray does not start or is not reached.
+    Raises InputError where there is no Ray at the address, VicinalError when one does not start.
     """
+    if address is not None:
+        require_ray(address)
     mark = secrets.token_hex(8)
     # For what `shipped` pins. Ray puts the driver's folder before it.
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ROOT]))
@@ -77,13 +88,15 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
                 "_temp_dir": folder,
             }
             try:
+                _forget_token(ray)
                 ray.init(
                     **({"address": address} if address else {**own, "address": "local"}), **quiet
                 )
             except Exception as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-                where = f"no Ray at {address}" if address else "Ray did not start"
-                raise VicinalError(f"{where}: {reason}") from error
+                reason = one_line(str(error).strip() or repr(error))[:300]
+                if address is not None:
+                    raise InputError(f"Ray at {address}: {reason}") from error
+                raise VicinalError(f"Ray did not start: {reason}") from error
         # After ray.init, which sets a handler of its own.
         with interruptible():
             yield ray
@@ -111,9 +124,34 @@ def shipped(function: Callable[..., Any]) -> Callable[..., Any]:
     return tasks if isgeneratorfunction(function) else task
 
 
+def require_ray(address: str) -> None:
+    """Raises InputError where no Ray answers: ray.init would wait for one, and hear no Ctrl-C."""
+    if not _ADDRESS.fullmatch(address):
+        raise InputError(f"no Ray at {address!r:.80}: give HOST:PORT of its head, as 10.0.0.1:6379")
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        ask = channel.unary_unary(_ALIVE)
+        try:
+            ask(b"", timeout=REACHED_SECONDS)
+        except grpc.RpcError as error:
+            code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+            if code is not grpc.StatusCode.UNAUTHENTICATED:
+                reason = one_line(error.details() or code.name)[:200]
+                raise InputError(f"no Ray at {address}: {reason}") from error
+
+
+def _forget_token(ray: Any) -> None:
+    """Let Ray read its token anew, which it does once in a process.
+
+    Without this, a process that was connected to another cluster has that one's token, or none.
+    """
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    ray._raylet.Config.initialize("")
+
+
 @cache
 def _token() -> str:
-    # One for all sessions of this process, because Ray reads it once.
+    # One for all sessions of this process: what runs of an earlier one must not be locked out.
     return secrets.token_hex(32)
 
 

@@ -1,8 +1,8 @@
-"""A study on a Ray cluster of two nodes, one of them lost in the middle of a second run.
+"""Work on a Ray cluster of two nodes, one of them lost in the middle of a second run.
 
     python -m tests.support.ray_nodes FOLDER
 
-prints three results as JSON: of one process, of the cluster, and of the cluster that lost a node.
+prints as JSON what one process finds, what the cluster finds, and what it finds as it loses a node.
 """
 
 import json
@@ -15,9 +15,11 @@ from typing import Any
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+from sims.cli import run
 from sims.evaluation.study import Study, evaluate
 
 STUDY = Study("synthetic:120x90", attack="mixrand", k=20, steps=5, list_length=10, baselines=())
+CERTIFIED = ("--dataset", "synthetic:120x90", "--fakes", "2,5%")
 STORE_BYTES = 100 << 20
 
 
@@ -32,22 +34,31 @@ def main(folder: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={**about, "include_dashboard": False})
     second = cluster.add_node(**about)
     cluster.wait_for_nodes()
-    seen, nodes = [0], [second]
+    seen, nodes, address = [0], [second], cluster.address
 
     def lose_one(what: str, done: int, _total: int) -> None:
         seen[0] += what == "recommend" and done > 0
         if seen[0] == 4 and nodes:
             cluster.remove_node(nodes.pop(), allow_graceful=False)  # type: ignore[no-untyped-call]
 
+    told = {
+        "certified": [_certified(folder, "--processes", "1"), _certified(folder, "--ray", address)],
+    }
     found = [
         evaluate(STUDY, folder, processes=1),
-        evaluate(STUDY, folder, ray=cluster.address),
-        evaluate(STUDY, folder, ray=cluster.address, progress=lose_one),
+        evaluate(STUDY, folder, ray=address),
+        evaluate(STUDY, folder, ray=address, progress=lose_one),
     ]
-    told = {"lost": not nodes, "found": [one.to_json() for one in found]}
+    told |= {"lost": not nodes, "evaluated": [one.to_json() for one in found]}
     sys.stdout.write(f"\nRESULT {json.dumps(told)}\n")
     sys.stdout.flush()
     cluster.shutdown()  # type: ignore[no-untyped-call]  # as the rest of it
+
+
+def _certified(folder: Path, *options: str) -> Any:
+    output = folder / "certified.json"
+    assert run(["certify", *CERTIFIED, *options, "--json", str(output)]) == 0
+    return json.loads(output.read_text())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from server.data.datasets import load_dataset
 from sims.cli import run
 from sims.commands.certify import KEYS
+from sims.evaluation.certified import USERS_PER_TASK
 from tests.support.result_keys import differences
 
 SMALL = ["certify", "--dataset", "synthetic:80x120"]
@@ -29,6 +30,15 @@ def test_the_table_and_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert told["rows"][0]["required_raters"] == 5 + 1
     for form in (told["rows"][:3], told["rows"][3:]):
         assert form[0]["pairs"] >= form[1]["pairs"] >= form[2]["pairs"]
+
+
+def test_processes_share_users_and_find_the_same(tmp_path: Path) -> None:
+    told = []
+    for processes in ("1", "2"):
+        output = tmp_path / f"{processes}.json"
+        assert run([*SMALL, "--processes", processes, "--json", str(output)]) == 0
+        told.append(json.loads(output.read_text()))
+    assert told[0] == told[1] and told[0]["users"] == 80 > USERS_PER_TASK
 
 
 def test_what_assuming_costs_stands_below(

@@ -13,6 +13,7 @@ from common.vicinal.settings import VicinalSettings
 from server.model_store import ModelStore
 from sims.evaluation.experiment import Experiment, prepare
 from sims.evaluation.measuring import USERS_PER_TASK, Condition, EvaluationSetup, measure
+from sims.processes.workers import HERE, Workers
 
 CONDITIONS: tuple[Condition, ...] = ("clean", "clean_defended", "undefended", "defended")
 
@@ -34,7 +35,11 @@ def test_counts_are_the_sum_of_every_users_answer(setup: EvaluationSetup) -> Non
     assert len(users) > USERS_PER_TASK, "more than one task"
     seen: list[tuple[int, int]] = []
     measured = measure(
-        setup, CONDITIONS, users, processes=2, progress=lambda _what, *done: seen.append(done)
+        setup,
+        CONDITIONS,
+        users,
+        workers=Workers(2),
+        progress=lambda _what, *done: seen.append(done),
     )
     for condition in CONDITIONS:
         expected = sum((setup.answer(condition, user) for user in users.tolist()), Counts.none(5))
@@ -49,7 +54,7 @@ def test_counts_are_the_sum_of_every_users_answer(setup: EvaluationSetup) -> Non
 def test_bad_input_in_a_worker_is_bad_input(setup: EvaluationSetup) -> None:
     greedy = replace(setup, settings=replace(setup.settings, neighbors=56))
     with pytest.raises(InputError, match="k = 56 neighbors asked of 55 users"):
-        measure(greedy, ["defended"], np.arange(50), processes=1)
+        measure(greedy, ["defended"], np.arange(50), workers=HERE)
 
 
 class Fatal:
@@ -62,4 +67,4 @@ class Fatal:
 def test_a_worker_that_dies_is_one_clear_error(setup: EvaluationSetup) -> None:
     fatal: Any = Fatal()
     with pytest.raises(VicinalError, match=r"a worker process died.*fewer --processes"):
-        measure(replace(setup, settings=fatal), ["defended"], np.arange(50), processes=2)
+        measure(replace(setup, settings=fatal), ["defended"], np.arange(50), workers=Workers(2))

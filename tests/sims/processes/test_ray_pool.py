@@ -1,6 +1,7 @@
 """Users in shards on a Ray cluster of two nodes: what one machine finds, to the last count."""
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import InputError
+from sims.cli import run
 from sims.evaluation.study import Study, evaluate
 from tests.support.modules import ENVIRONMENT, ROOT, command
 
@@ -29,12 +31,31 @@ def test_two_nodes_find_what_one_machine_finds_also_when_one_is_lost(tmp_path: P
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.rpartition("RESULT ")[2])
-    here, there, after = map(without_seconds, said["found"])
+    here, there, after = map(without_seconds, said["evaluated"])
     assert said["lost"] and here == there == after
     assert here["users"] == 120
+    here, there = said["certified"]
+    assert here == there and here["users"] == 120
 
 
 def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     study = Study("synthetic:120x90")
     with pytest.raises(InputError, match="--ray"):
         evaluate(study, tmp_path, ray="127.0.0.1:6379", processes=2)
+
+
+def test_an_address_that_is_none_is_told_before_anything_is_done(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(tmp_path / "store"), "--dataset", "synthetic:120x90"]
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        # Where nobody listens, where nobody answers, and what is no address.
+        free = f"127.0.0.1:{listening.getsockname()[1]}"
+        for address in ("127.0.0.1:1", free, "ray://head:10001", "auto"):
+            assert run(["evaluate", *store, "--ray", address]) == 2
+            error = capfd.readouterr().err
+            assert f"error: no Ray at {address}" in error.replace("'", "")
+            assert error.count("\n") == 1
+    assert not (tmp_path / "store").exists()
