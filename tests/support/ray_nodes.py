@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
         if seen[0] == 4 and nodes:
             cluster.remove_node(nodes.pop(), allow_graceful=False)  # type: ignore[no-untyped-call]
 
-    told = {
+    told: dict[str, Any] = {
         "certified": [_certified(folder, "--processes", "1"), _certified(folder, "--ray", address)],
     }
     found = [
