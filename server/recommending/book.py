@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CAP: Final = 100
 MU: Final = 0.83
 NOISE_SHARE: Final = 0.1
-MARGIN: Final = 1.5
+MARGIN: Final = 1.0
 _BITS: Final = 53
 
 

@@ -8,10 +8,10 @@ flood, and is compared with rows under preset vicinal. The membership AUC is tha
 ratio (sims.audit.listing) on books of half of the users, with the noise of all of them: by whole
 profiles, by 8 known ratings, and by who knows everybody else's ratings.
 
-A candidate is eligible that keeps 97 % of the accuracy of rows in the mean over trials, and where
-in 95 % of the books an attack raises the hit ratio of those it aims at by 0.05 at most. The one
-with the least μ is chosen, and of these the most accurate; where none is eligible, the one that
-comes nearest to the 95 % of those that keep the accuracy.
+A candidate is eligible that keeps 97 % of the accuracy of rows in the mean over trials, and whose
+books tell by whole profiles who is a member with an AUC of 0.55 at most. The one is chosen where
+most books hold, up to 95 %: an attack raises the hit ratio of those it aims at by 0.05 at most. Of
+several, the one with the least μ, and then the most accurate.
 """
 
 from dataclasses import dataclass
@@ -42,6 +42,7 @@ from sims.selection.presets import MAX_RISE, UNATTACKED, Trial
 
 LEAST_KEPT: Final = 0.97
 LEAST_HELD: Final = 0.95
+MOST_AUC: Final = 0.55
 
 
 def main(
@@ -104,7 +105,7 @@ class Row:
 
     @property
     def eligible(self) -> bool:
-        return self.point is not None and self.kept >= LEAST_KEPT and self.held >= LEAST_HELD
+        return self.point is not None and self.kept >= LEAST_KEPT and self.full[0] <= MOST_AUC
 
     def told(self) -> list[str]:
         """The cells of a line."""
@@ -187,17 +188,13 @@ def _rows(
 
 
 def _chosen(rows: list[Row]) -> Row | None:
-    """As the head of this module has it; None where no candidate keeps the accuracy."""
-    eligible = [row for row in rows if row.eligible]
+    """As the head of this module has it; None where no candidate is eligible."""
 
-    def rank(row: Row) -> tuple[float, float]:
+    def rank(row: Row) -> tuple[float, float, float]:
         assert row.point is not None
-        return row.point.mu, -row.accuracy
+        return -min(row.held, LEAST_HELD), row.point.mu, -row.accuracy
 
-    if eligible:
-        return min(eligible, key=rank)
-    near = [row for row in rows if row.point is not None and row.kept >= LEAST_KEPT]
-    return max(near, key=lambda row: (row.held, row.accuracy), default=None)
+    return min((row for row in rows if row.eligible), key=rank, default=None)
 
 
 def _draw(rows: list[Row], best: Row | None, title: str, path: Path) -> None:
@@ -221,7 +218,7 @@ def _draw(rows: list[Row], best: Row | None, title: str, path: Path) -> None:
                     marker=marker,
                     facecolors=face,
                     edgecolors=color,
-                    label=f"threshold f + {margin:g} σ" if some is kept else None,
+                    label=f"threshold f + {margin:g} σ" if some is (kept or others) else None,
                 )
         frontier: list[Row] = []
         for row in sorted(books, key=lambda row: (row.full[0], -row.accuracy)):
@@ -233,7 +230,13 @@ def _draw(rows: list[Row], best: Row | None, title: str, path: Path) -> None:
         axes.axhline(rows[0].accuracy, color=style.BLACK, linestyle=":", label="rows")
         if best is not None:
             at = best.full[0], best.accuracy
-            axes.annotate("chosen", at, (10, -18), textcoords="offset points")
+            axes.annotate(
+                "chosen",
+                at,
+                (-64, 26),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "->", "shrinkB": 8},
+            )
         axes.set_xlabel("membership AUC of a book, whole profile known (lower is better)")
         axes.set_ylabel("accuracy@50 (higher is better)")
         axes.grid(color="#e6e6e6", linewidth=0.8)

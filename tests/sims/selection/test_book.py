@@ -29,15 +29,16 @@ ROW = Row(
 )
 
 
-def test_the_least_mu_is_chosen_of_those_that_hold_and_keep_the_accuracy() -> None:
-    safer = replace(ROW, point=Point(100, 0.3, 1.0), kept=0.96)
+def test_of_the_private_and_accurate_the_one_is_chosen_that_holds() -> None:
+    dull = replace(ROW, point=Point(100, 0.3, 1.0), kept=0.96)
+    telling = replace(ROW, point=Point(100, 0.3, 1.0), full=(0.56, 0.01))
     flooded = replace(ROW, point=Point(100, 0.4, 1.0), held=0.9)
-    better = replace(ROW, point=Point(50, 0.6, 1.0), accuracy=0.61)
+    better = replace(ROW, point=Point(50, 0.6, 1.0), accuracy=0.61, held=0.96)
     louder = replace(ROW, point=Point(50, 1.2, 1.0), accuracy=0.7)
     neighbors = replace(ROW, point=None, kept=1.0)
-    assert _chosen([neighbors, safer, flooded, ROW, better, louder]) is better
-    assert _chosen([neighbors, safer, flooded]) is flooded
-    assert _chosen([neighbors, safer]) is None
+    assert _chosen([neighbors, dull, telling, flooded, ROW, better, louder]) is better
+    assert _chosen([neighbors, dull, telling, flooded]) is flooded
+    assert _chosen([neighbors, dull, telling]) is None
 
 
 def test_rises_are_those_of_whom_an_attack_aims_at_above_what_they_are_without() -> None:
