@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo cluster fleet test test-all bench soak check wheel-check stubs lock sbom clean
+.PHONY: help install demo cluster fleet test test-all bench soak check docs wheel-check stubs lock sbom clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -68,7 +68,12 @@ check: install ## lint, format, types, generated stubs, import directions
 	@$(RUN) proto/generate.py --check
 	@$(PYTEST) tests/test_imports.py
 
-wheel-check: ## the wheel with each extra, without the lock, in fresh environments
+# Whole each time: a page that is not read again does not warn again.
+docs: install ## the documentation as a site: build/site/index.html; a warning is an error
+	@$(RUN) -m sphinx -q -W --keep-going -E -c docs/site -d build/site-trees . build/site
+	@echo "build/site/index.html"
+
+wheel-check: install ## wheel and sdist: contents, same bytes twice, each extra in a fresh environment
 	@PYTHON=$(PYTHON) .ci/wheel
 
 stubs: install ## regenerate common/wire/ from proto/

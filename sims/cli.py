@@ -17,16 +17,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Annotated, Final, NamedTuple, cast
 
 import typer
 from typer.core import TyperGroup
 
 from common.errors import VicinalError
+from common.processes import core_count
 from common.text import one_line
 from common.threads import limit_threads
 from sims.commands.help import command_of
+from sims.recorded import installed_versions
 from sims.terminal import QUIET, set_quiet, write_anything
 
 INTERRUPTED = 130
@@ -130,7 +131,10 @@ app = typer.Typer(
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        typer.echo(f"vicinal {version('vicinal')}")
+        found = installed_versions()
+        system = f"Python {found.pop('python')}, {found.pop('system')}"
+        typer.echo(f"vicinal {found.pop('vicinal')}\n{system}, {core_count()} cores")
+        typer.echo(", ".join(f"{name} {number}" for name, number in found.items()))
         raise typer.Exit
 
 
@@ -152,7 +156,7 @@ def _global_options(
             "-V",
             callback=_print_version,
             is_eager=True,
-            help="Print the version and exit.",
+            help="Print the version and what it runs on, and exit.",
         ),
     ] = False,
 ) -> None:

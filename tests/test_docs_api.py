@@ -43,21 +43,28 @@ def test_the_public_names() -> None:
         named("atack")
 
 
+def imports(body: list[ast.stmt]) -> dict[str, str | None]:
+    """Where each name comes from."""
+    return {
+        alias.name: node.module
+        for node in body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
 def test_a_checker_sees_the_names_that_are_loaded_later() -> None:
-    """What stands under TYPE_CHECKING is what __getattr__ finds."""
+    """What stands under TYPE_CHECKING, and in the stub, is what __getattr__ finds."""
     (block,) = [
         node
         for node in ast.parse((ROOT / "vicinal.py").read_text("utf-8")).body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
-    seen = {
-        alias.name: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    seen = imports(block.body)
     assert seen == vc._PLACES
     assert set(seen) == set(NAMES)
+    stub = ROOT / "vicinal-stubs" / "__init__.pyi"
+    assert imports(ast.parse(stub.read_text("utf-8")).body) == seen
 
 
 def test_importing_it_loads_nothing() -> None:

@@ -386,15 +386,3 @@ def test_a_package_is_empty_or_a_list_of_names(package: str) -> None:
         return
     module = importlib.import_module(package)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
-
-
-def test_the_wheel_holds_every_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["py-modules"] == ["vicinal"]
-    listed = project["tool"]["setuptools"]["packages"]
-    assert listed == [
-        name
-        for top in ("common", "server", "client", "sims")
-        for name in packages()
-        if name.split(".")[0] == top
-    ]

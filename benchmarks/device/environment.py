@@ -49,13 +49,13 @@ def _wheel(source: Path, wheels: Path) -> Path:
     """Built from a copy, so that nothing is left in the checkout and nothing old gets in."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     source.mkdir(parents=True)
-    setuptools = project["tool"]["setuptools"]
-    modules = [f"{name}.py" for name in setuptools["py-modules"]]
-    for name in ("pyproject.toml", "README.md", "LICENSE", *modules):
-        shutil.copy(ROOT / name, source)
-    for package in {name.split(".")[0] for name in setuptools["packages"]}:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, source / package, ignore=ignored)
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    for name in ("pyproject.toml", "README.md", "LICENSE", *included):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, source / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, source)
     python = Path(sys.executable)
     _pip(python, "wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(source))
     (wheel,) = wheels.glob("vicinal-*.whl")

@@ -1,16 +1,19 @@
 """The command `vicinal`, as a process: help, errors as one line, exit codes."""
 
 import os
+import platform
 import re
 import resource
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from common.processes import core_count
 from sims.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +73,15 @@ def test_help_lists_the_commands_in_order_and_fast() -> None:
 
 def test_the_console_script_is_installed() -> None:
     done = _run([str(Path(sys.executable).parent / "vicinal"), "--version"])
-    assert (done.returncode, done.stdout) == (0, "vicinal 0.1.0\n")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "vicinal 0.1.0")
+
+
+def test_the_version_says_what_it_runs_on() -> None:
+    first, system, libraries = vicinal("--version").stdout.splitlines()
+    assert first == f"vicinal {version('vicinal')}"
+    assert system.startswith(f"Python {platform.python_version()}, {platform.platform()}, ")
+    assert system.endswith(f" {core_count()} cores")
+    assert f"numpy {version('numpy')}, torch {version('torch')}, " in libraries
 
 
 def test_without_a_command_help_is_shown() -> None:
@@ -192,7 +203,7 @@ def test_help_is_short_too_and_offers_no_completion(name: str) -> None:
 
 
 def test_the_short_options_stand_before_the_command() -> None:
-    assert vicinal("-V").stdout == vicinal("--version").stdout == "vicinal 0.1.0\n"
+    assert vicinal("-V").stdout == vicinal("--version").stdout
     assert "evaluate" in vicinal("-h").stdout
     assert "--seed" in vicinal("data", "describe", "-h").stdout
 
