@@ -150,6 +150,7 @@ def learn(message: Message, context: Context) -> Message:
     number, width, local = _whole(config, ROUND), table.shape[1], _local(config)
     own, updates = _own_ratings(context), list[Update]()
     users = _users(config)
+    _take_vectors(message, context, width)
     for user in users:
         vector = _vector(context, user, width)
         vector, update = local_update(
@@ -169,12 +170,13 @@ def learn(message: Message, context: Context) -> Message:
 
 
 def settle(message: Message, context: Context) -> Message:
-    """The vectors of all users here, fitted to the table once more, for who is to serve them."""
+    """Vectors of some users here, fitted to the table once more, for who is to serve them."""
     limit_threads()
     config, table = _told(message), _table(message)
     own, local, steps = _own_ratings(context), _local(config), _whole(config, "last-steps")
+    _take_vectors(message, context, table.shape[1])
     found = {}
-    for user in own.named_users():
+    for user in _users(config):
         found[user] = own_vector(
             table,
             _vector(context, user, table.shape[1]),
@@ -254,6 +256,19 @@ def _vector(context: Context, user: int, width: int) -> Table:
             return vector
     fresh: Table = first_rows(1, width, rng=_draws(context, VECTOR, user))[0]
     return fresh
+
+
+def _take_vectors(message: Message, context: Context, width: int) -> None:
+    """Those of a training before, where there are none here. Raises InputError."""
+    told = message.content.array_records.get(VECTORS, ArrayRecord())
+    kept = context.state.array_records.get(VECTORS, ArrayRecord())
+    for user, array in told.items():
+        vector = array.numpy() if array.dtype == "float32" else None
+        fits = vector is not None and vector.shape == (width,) and np.isfinite(vector).all()
+        if vector is None or not fits or not user.isdecimal():
+            raise InputError("learn: a vector of a user is none")
+        if user not in kept:
+            _keep_vector(context, int(user), vector)
 
 
 def _keep_vector(context: Context, user: int, vector: Table) -> None:

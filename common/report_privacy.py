@@ -83,6 +83,15 @@ class ReportPrivacy:
             )
         return self
 
+    def of_rounds(self, fewest: int) -> Self:
+        """Itself, of rounds in each of which so many clients are asked. Raises InputError."""
+        if self.noisy:
+            raise InputError(
+                f"report privacy {self.kind}: every round would spend epsilon again; "
+                "with several rounds choose none or secagg"
+            )
+        return self.of_clients(fewest)
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.epsilon:g}" if self.epsilon else self.kind
 

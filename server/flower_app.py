@@ -98,6 +98,7 @@ def measured_rounds(grid: Grid, config: RunConfig) -> dict[str, Any]:
     """A result for each round and condition of the plan, until too few answer."""
     path, result = Path(config.plan), Path(config.result)
     plan, roster, found = read_plan(path), Roster(), list[dict[str, Any]]()
+    ReportPrivacy.parse(config.report_privacy).of_rounds(min(len(e.asked) for e in plan.rounds))
     if config.fraction < 1:
         raise InputError("run config: fraction: the plan says who is asked in each round")
     files = [progress_file(result, each.number, condition) for each, condition in plan.askings]
@@ -121,6 +122,7 @@ def measured_rounds(grid: Grid, config: RunConfig) -> dict[str, Any]:
                 ledger=ledger,
                 roster=roster,
                 wanted=planned.asked,
+                name=f"{planned.number}-{condition}/",
                 report=_of_round(planned.number, len(plan.rounds)),
             )
             strategy.start(grid, evaluate_config=ConfigRecord({ROUND: planned.number}))

@@ -105,6 +105,10 @@ class LearningStrategy(Strategy):
     """The items' table after all rounds, `table`, and the users' vectors, `vectors` by user.
 
     lost  why clients did not answer, one line each
+
+    present  users who take part; None: everybody
+    vectors  of users who have one from a training before, which their clients are told
+    begun    rounds of that training
     """
 
     def __init__(
@@ -117,13 +121,18 @@ class LearningStrategy(Strategy):
         seed: int,
         source_digest: str,
         adversary: Adversary | None = None,
+        present: Sequence[int] | None = None,
+        vectors: Mapping[int, Table] | None = None,
+        begun: int = 0,
         report: Report = lambda _what, _done, _total: None,
     ) -> None:
         self.settings, self.table, self.seed = settings, table, seed
         self.adversary: Adversary = adversary or Nobody()
         self.clients, self.source_digest, self.report = clients, source_digest, report
-        self.everybody = np.array(sorted({*range(users), *self.adversary.users}), dtype=np.int64)
-        self.honest = [user for user in range(users) if user not in self.adversary.users]
+        self.present = list(range(users) if present is None else present)
+        self.everybody = np.array(sorted({*self.present, *self.adversary.users}), dtype=np.int64)
+        self.begun = begun
+        self._untold = dict(vectors or {})
         self.vectors: dict[int, Table] = {}
         self.lost: list[str] = []
         self._nodes: dict[int, int] = {}
@@ -133,7 +142,7 @@ class LearningStrategy(Strategy):
 
     def sample(self, server_round: int) -> list[int]:
         """Users of a round, from 1: of all, malicious ones among them."""
-        rng = stream(self.seed, OF_ROUND, server_round - 1)
+        rng = stream(self.seed, OF_ROUND, self.begun + server_round - 1)
         return sampled(self.everybody, self.settings.clients, rng=rng)
 
     def find(self, grid: Grid, timeout: float) -> None:
@@ -162,16 +171,9 @@ class LearningStrategy(Strategy):
     ) -> Iterable[Message]:
         """The table, to the clients whose users are asked."""
         self._asked = self.sample(server_round)
-        of_client = defaultdict[int, list[int]](list)
-        for user in self._asked:
-            if user not in self.adversary.users:
-                of_client[user % self.clients].append(user)
-        local = self.settings.local
-        told = {name.replace("_", "-"): value for name, value in vars(local).items()}
-        for client, users in sorted(of_client.items()):
-            record = ConfigRecord({**config, **told, ROUND: server_round - 1, "users": users})
-            content = RecordDict({TABLE: arrays, CONFIG: record})
-            yield Message(content, self._nodes[client], _LEARN)
+        number = self.begun + server_round - 1
+        honest = [user for user in self._asked if user not in self.adversary.users]
+        yield from self._messages(_LEARN, honest, arrays, {**config, ROUND: number})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -182,7 +184,8 @@ class LearningStrategy(Strategy):
             updates |= self._updates(reply)
         honest = [updates[user] for user in sorted(updates)]
         theirs = [user for user in self._asked if user in self.adversary.users]
-        updates |= self.adversary.updates(server_round - 1, self.table, theirs, honest)
+        number = self.begun + server_round - 1
+        updates |= self.adversary.updates(number, self.table, theirs, honest)
         settings = self.settings
         step = aggregated(
             [updates[user] for user in sorted(updates)],
@@ -207,11 +210,8 @@ class LearningStrategy(Strategy):
         """After the last round, the table once more."""
         if server_round < self.settings.rounds:
             return
-        told = {name.replace("_", "-"): value for name, value in vars(self.settings.local).items()}
-        record = ConfigRecord({**told, "last-steps": self.settings.last_steps})
-        for client in range(self.clients):
-            content = RecordDict({TABLE: arrays, CONFIG: record})
-            yield Message(content, self._nodes[client], _SETTLE)
+        last = {"last-steps": self.settings.last_steps}
+        yield from self._messages(_SETTLE, self.present, arrays, last)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -222,7 +222,8 @@ class LearningStrategy(Strategy):
                 arrays = arrays_of(reply, VECTORS, {"users": np.int64, "rows": np.float32})
                 users, rows = arrays["users"].tolist(), arrays["rows"]
                 fits = rows.shape == (len(users), self.table.shape[1])
-                if not fits or not np.isfinite(rows).all() or not self._own(reply, users):
+                known = self._own(reply, users) and set(users) <= set(self.present)
+                if not fits or not np.isfinite(rows).all() or not known:
                     raise InputError("vectors: they are none of this client's users")
                 self.vectors |= dict(zip(users, rows, strict=True))
             except InputError as error:
@@ -240,10 +241,26 @@ class LearningStrategy(Strategy):
         steady = SteadyGrid(grid, Addressed(), under_way=under_way, accounts=Accounts())
         self.find(steady, timeout)
         self.start(steady, table_record(self.table), self.settings.rounds, timeout)
-        missing = [user for user in self.honest if user not in self.vectors]
+        missing = [user for user in self.present if user not in self.vectors]
         if missing:
             why = f": {self.lost[-1]}" if self.lost else ""
             raise VicinalError(f"the vector of user {missing[0]} did not come{why}")
+
+    def _messages(
+        self, kind: str, asked: Sequence[int], arrays: ArrayRecord, config: Mapping[str, Any]
+    ) -> Iterable[Message]:
+        """The table to the clients that play some users, who are named, and what else is told."""
+        told = {name.replace("_", "-"): value for name, value in vars(self.settings.local).items()}
+        of_client = defaultdict[int, list[int]](list)
+        for user in asked:
+            of_client[user % self.clients].append(user)
+        for client, users in sorted(of_client.items()):
+            record = ConfigRecord({**told, **config, "users": users})
+            content = RecordDict({TABLE: arrays, CONFIG: record})
+            vectors = {str(user): self._untold.pop(user) for user in users if user in self._untold}
+            if vectors:
+                content[VECTORS] = ArrayRecord({name: Array(row) for name, row in vectors.items()})
+            yield Message(content, self._nodes[client], kind)
 
     def _received(self, replies: Iterable[Message]) -> Iterable[Message]:
         """Those that are no errors."""

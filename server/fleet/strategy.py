@@ -60,6 +60,7 @@ class VicinalStrategy(Strategy):
               reason of each message that nobody answered
     roster    who is there, and for whom; accounts: what it cost
     wanted    partitions that are asked; None: all that are there
+    name      of what is asked, where a run asks several times; clients keep counts by it
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class VicinalStrategy(Strategy):
         ledger: Ledger | None = None,
         roster: Roster | None = None,
         wanted: Collection[int] | None = None,
+        name: str = "",
         report: Report = lambda _what, _done, _total: None,
     ) -> None:
         self.recommender = recommender
@@ -77,6 +79,7 @@ class VicinalStrategy(Strategy):
         self.ledger = ledger or Ledger(None, "")
         self.report = report
         self.roster = roster or Roster()
+        self.name = name
         self.wanted = None if wanted is None else frozenset(wanted)
         self.accounts = Accounts()
         self.failures: list[dict[str, Any]] = []
@@ -163,7 +166,7 @@ class VicinalStrategy(Strategy):
                 self.ledger.counted(server_round),
             ):
                 first, last = batch.users[0], batch.users[-1]
-                group = f"{server_round}/{batch.partition}/{first}-{last}"
+                group = f"{self.name}{server_round}/{batch.partition}/{first}-{last}"
                 nothing = Counts.none(len(self.job.watched))
                 self._work[group] = Entry(
                     round=server_round,

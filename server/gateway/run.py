@@ -59,7 +59,7 @@ class GatewayOptions:
     connections: int = 1024
     calls: CallLimits = field(default_factory=lambda: CallLimits.of(128))
     peer_bytes: float = 1 << 17
-    call_seconds: float = 30.0
+    call_seconds: float = 60.0
     metrics: int | None = None
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sims.commands import options
+
 app = typer.Typer(add_completion=False)
 
 DEFAULT_PORT = 8550
@@ -96,18 +98,8 @@ def gateway(
         int | None,
         typer.Option("--peer-calls", min=1, help="How many of one address; default: 8."),
     ] = None,
-    peer_bytes: Annotated[
-        float,
-        typer.Option(
-            "--peer-bytes",
-            min=1024,
-            help="Bytes a second that the gateway takes from one address.",
-        ),
-    ] = 131_072.0,
-    call_seconds: Annotated[
-        float,
-        typer.Option("--call-seconds", min=0.1, help="Seconds after which a request is ended."),
-    ] = 30.0,
+    peer_bytes: options.PeerBytesOption = options.PEER_BYTES,
+    call_seconds: options.CallSecondsOption = options.CALL_SECONDS,
     server_metrics: Annotated[
         int | None,
         typer.Option(

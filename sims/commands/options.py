@@ -136,6 +136,17 @@ UsersOption = Annotated[
         metavar="USERS",
     ),
 ]
+# Of what listens: a server, and the gateway before it.
+PeerBytesOption = Annotated[
+    float,
+    typer.Option("--peer-bytes", min=1024, help="Bytes a second that are taken from one address."),
+]
+CallSecondsOption = Annotated[
+    float,
+    typer.Option("--call-seconds", min=0.1, help="Seconds after which a call is ended."),
+]
+PEER_BYTES: Final = 131_072.0
+CALL_SECONDS: Final = 60.0
 ReportPrivacyOption = Annotated[
     str,
     typer.Option(

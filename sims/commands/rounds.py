@@ -10,6 +10,7 @@ from common.errors import InputError
 from sims.commands.options import parse_share
 
 if TYPE_CHECKING:  # heavy, and of no use until a command runs
+    from common.report_privacy import ReportPrivacy
     from sims.evaluation.cell import Cell
     from sims.fleet.resources import Resources
     from sims.fleet.scenario import Scenario
@@ -146,6 +147,7 @@ def simulate_rounds(
     clients: int,
     resources: "Resources",
     processes: int | None,
+    privacy: "ReportPrivacy",
     min_replies: int,
     accept_failures: bool,
     fresh: bool,
@@ -156,17 +158,22 @@ def simulate_rounds(
     from rich.console import Console
 
     from common.files import make_folder, write_output
+    from common.report_privacy import OPEN
     from server.model_store import ModelStore
     from sims.evaluation.experiment import prepare
     from sims.figures.history import history_figure
     from sims.figures.style import save
     from sims.fleet.history import history_of, history_table, write_history
-    from sims.fleet.rounds import answered_here, prepare_rounds, require_rounds, tallies_of
+    from sims.fleet.learning import trainer
+    from sims.fleet.rounds import prepare_rounds, require_rounds
     from sims.fleet.run import command_line, run_rounds
+    from sims.fleet.tallies import answered_here, tallies_of
     from sims.processes.lock import locked
     from sims.progress import shown
 
     require_rounds(cell)
+    if flags.in_process and privacy != OPEN:
+        raise InputError("--in-process sends no reports: leave out --report-privacy")
     prepared = prepare(cell.experiment)
     make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
@@ -179,6 +186,10 @@ def simulate_rounds(
                 scenario,
                 clients=clients,
                 fraction=flags.asked_fraction,
+                privacy=privacy,
+                trainer=None
+                if flags.in_process
+                else trainer(folder / "learning", resources=resources, clients=clients),
                 options={
                     "min-replies": min_replies,
                     "accept-failures": accept_failures,

@@ -207,18 +207,8 @@ def serve(
             "--token-calls", min=1, help="How many calls with one token; default: a 64th."
         ),
     ] = None,
-    peer_bytes: Annotated[
-        float,
-        typer.Option(
-            "--peer-bytes",
-            min=1024,
-            help="Bytes a second that the server takes from one address.",
-        ),
-    ] = 131_072.0,
-    call_seconds: Annotated[
-        float,
-        typer.Option("--call-seconds", min=0.1, help="Seconds after which the server ends a call."),
-    ] = 60.0,
+    peer_bytes: options.PeerBytesOption = options.PEER_BYTES,
+    call_seconds: options.CallSecondsOption = options.CALL_SECONDS,
     grace: Annotated[
         float,
         typer.Option(

@@ -95,13 +95,13 @@ def simulate(
     trained. Starts its own Flower and stops it again. With --rounds the server trains again in each
     round while clients and ratings come and go, and history.json, history.parquet and history.svg
     in --folder say what that did to hit ratio and accuracy. With --train federated the clients
-    train the model, too, before they are asked.
+    train the model, too, before they are asked, or in each round.
     """
     from rich.console import Console
 
     from common.errors import InputError
     from common.files import make_folder, write_output
-    from common.report_privacy import OPEN, ReportPrivacy
+    from common.report_privacy import ReportPrivacy
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
     from sims.attacks.kept import KeptAttacks
@@ -121,8 +121,7 @@ def simulate(
         raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
     resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
     if scenario is not None:
-        if privacy != OPEN:
-            raise InputError("--report-privacy is for a fleet that is asked once, without --rounds")
+        privacy.of_rounds(clients)
         simulate_rounds(
             rounds,
             scenario,
@@ -132,6 +131,7 @@ def simulate(
             clients=clients,
             resources=resources,
             processes=processes,
+            privacy=privacy,
             min_replies=min_replies,
             accept_failures=not no_failures,
             fresh=fresh,

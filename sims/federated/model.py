@@ -14,7 +14,7 @@ from server.model_store import ModelStore, StoredModel, TrainedModel, tables_dig
 from sims.attacks.options import Value
 from sims.federated.attacker import Attacker
 from sims.federated.registry import NO_UPDATE_ATTACK, attacker_of, resolved_options
-from sims.federated.training import Trained, train_in_fleet
+from sims.federated.training import Stage, Trained, train_in_fleet
 from sims.functions import label
 from sims.progress import Report, quiet
 
@@ -82,16 +82,18 @@ class FleetTraining:
         targets: tuple[int, ...],
         seed: int,
         trainer: "Trainer | None" = None,
+        stage: Stage | None = None,
         progress: Report = quiet,
     ) -> StoredModel:
         """The model of some ratings, of which the first `real` users are no fakes.
 
         trainer  who trains it, None: this process. All of them give the same numbers
+        stage    who takes part, and what it goes on from; None: everybody, and nothing
 
         From the store where it is there, else trained and kept. Raises InputError for a rule that
         needs more clients, VicinalError when training diverges, OSError.
         """
-        controlled = self._controlled(ratings.user_count, real)
+        controlled = self.controlled(ratings.user_count, real)
         attacked = self.attacks and bool(controlled)
         told = {
             "train": FEDERATED,
@@ -100,6 +102,8 @@ class FleetTraining:
             "seed": seed,
             "ratings": ratings.digest(),
         }
+        if stage is not None:
+            told["stage"] = stage.digest
         if attacked:
             told["attack"] = [
                 self.update_attack,
@@ -111,7 +115,8 @@ class FleetTraining:
         stored = store.find(digest)
         if stored is not None:
             return stored
-        asked = Asked(self, ratings, real, targets, seed, controlled if attacked else range(0))
+        malicious = controlled if attacked else range(0)
+        asked = Asked(self, ratings, real, targets, seed, malicious, stage)
         found = trained_here(asked, progress) if trainer is None else trainer(asked, progress)
         own = {"user_embedding": found.users}
         scale = ratings.scale
@@ -128,7 +133,7 @@ class FleetTraining:
         )
         return store.save(TrainedModel(manifest, {"item_embedding": found.items}, own))
 
-    def _controlled(self, users: int, real: int) -> range:
+    def controlled(self, users: int, real: int) -> range:
         """Malicious clients: the fakes among the users, or others beside them without ratings."""
         if users > real:
             return range(real, users)
@@ -146,6 +151,7 @@ class Asked:
     targets: tuple[int, ...]
     seed: int
     malicious: range
+    stage: Stage | None = None
 
     def attacker(self) -> Attacker | None:
         """Whoever controls the malicious clients."""
@@ -173,6 +179,7 @@ def trained_here(asked: Asked, progress: Report) -> Trained:
         seed=asked.seed,
         attacker=asked.attacker(),
         malicious=asked.malicious,
+        stage=asked.stage,
         progress=progress,
     )
 

@@ -5,6 +5,7 @@ Over Flower's messages it is server.fleet.learning, which gives the same numbers
 Shapes: U users, M malicious clients, I items, d embedding width.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -42,6 +43,29 @@ class Trained:
     users: Table
 
 
+@final
+@dataclass(frozen=True)
+class Stage:
+    """One of several trainings of a fleet that comes and goes.
+
+    present  users who take part, ascending
+    before   what it goes on from, of as many users or fewer; None: it begins
+    rounds   of training that were before
+    """
+
+    present: tuple[int, ...]
+    before: Trained | None = None
+    rounds: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        found = hashlib.sha256(repr((self.present, self.rounds)).encode())
+        if self.before is not None:
+            found.update(self.before.items.tobytes() + self.before.users.tobytes())
+        return found.hexdigest()
+
+
 def train_in_fleet(
     ratings: RatingMatrix,
     settings: Federated,
@@ -49,6 +73,7 @@ def train_in_fleet(
     seed: int,
     attacker: Attacker | None = None,
     malicious: Sequence[int] = (),
+    stage: Stage | None = None,
     progress: Report = quiet,
 ) -> Trained:
     """The table after all rounds; the same arguments give the same numbers.
@@ -56,20 +81,25 @@ def train_in_fleet(
     attacker   whoever controls the malicious clients; None: there are none
     malicious  numbers of its clients: users of the ratings, who send no update of their own, or
                numbers above theirs, who have no ratings
+    stage      who takes part and what it goes on from; None: everybody, and nothing
 
     Raises VicinalError when the table does not stay finite, InputError for a rule that needs more
     clients.
     """
     aggregated = _flowers()
     users, items = ratings.user_count, ratings.item_count
+    stage = stage or Stage(tuple(range(users)))
     table = first_rows(items, settings.width, rng=stream(seed, TABLE))
     vectors = np.concatenate(
         [first_rows(1, settings.width, rng=stream(seed, VECTOR, user)) for user in range(users)]
     )
+    if stage.before is not None:
+        table = stage.before.items.copy()
+        vectors[: len(stage.before.users)] = stage.before.users
     own = [_own(ratings, user) for user in range(users)]
     controlled = frozenset(malicious if attacker is not None else ())
-    everybody = np.array(sorted({*range(users), *controlled}))
-    for number in range(settings.rounds):
+    everybody = np.array(sorted({*stage.present, *controlled}))
+    for number in range(stage.rounds, stage.rounds + settings.rounds):
         asked = sampled(everybody, settings.clients, rng=stream(seed, ROUND, number))
         updates = dict[int, Update]()
         for client in (each for each in asked if each not in controlled):
@@ -98,8 +128,8 @@ def train_in_fleet(
             table[step.items] += step.rows
         if not np.isfinite(table).all():
             raise VicinalError(f"federated training diverged: lower the rate ({settings.rate:g})")
-        progress("rounds", number + 1, settings.rounds)
-    for user in range(users):
+        progress("rounds", number + 1 - stage.rounds, settings.rounds)
+    for user in stage.present:
         vectors[user] = own_vector(
             table,
             vectors[user],

@@ -20,12 +20,15 @@ from rich.table import Table
 from common.errors import InputError
 from common.files import read_file, write_output
 from common.ranking import Counts
+from common.vicinal.book import Release
 from server.fleet.plan import CONDITIONS, Condition
-from sims.evaluation.experiment import Prepared
+from sims.evaluation.experiment import Experiment, Prepared
 from sims.evaluation.intervals import interval, resampled
 from sims.evaluation.metrics import Ratio
-from sims.fleet.rounds import Rounds, Tallies
+from sims.federated.model import FEDERATED, fleet_told
+from sims.fleet.rounds import Rounds
 from sims.fleet.scenario import Scenario
+from sims.fleet.tallies import Tallies
 from sims.functions import label
 
 JSON_FILE: Final = "history.json"
@@ -56,7 +59,9 @@ class Point(BaseModel):
     left: int = Field(ge=0, description="clients that went")
     ratings: int = Field(ge=0, description="of real users, that the server had")
     arrived: int = Field(ge=0, description="of them, since the round before")
-    fakes: int = Field(ge=0, description="fake users among those whom it trained on")
+    fakes: int = Field(
+        ge=0, description="fake users among those whom it trained on, or malicious clients beside"
+    )
     warm: bool = Field(description="whether training went on from the version of the round before")
     version: str = Field(description="digest of the model version")
 
@@ -76,6 +81,10 @@ class History(BaseModel):
     seed: int = Field(ge=0, description="of all that is drawn")
     list_length: int = Field(ge=1, description="K")
     targets: list[int] = Field(description="items whose hit ratio is measured")
+    train: str = Field(description="central, or federated: clients that are there train together")
+    federated: str = Field(description="settings of a federated training; empty without one")
+    update_attack: str = Field(description="what malicious clients send; none: what others do")
+    release: Release = Field(description="what defended devices are given: rows, or a book")
     clients: int = Field(ge=1, description="who share out the users")
     fraction: float = Field(gt=0, le=1, description="of the clients there that are asked")
     scenario: Scenario = Field(description="rounds and rates, as the run config names them")
@@ -110,10 +119,17 @@ def history_of(
         list_length=rounds.list_length,
         targets=list(rounds.watched),
         clients=rounds.plan.clients,
+        **_trained(experiment),
+        release=rounds.release,
         fraction=fraction,
         scenario=scenario,
         rounds=[*_points(rounds, tallies, experiment.seed)],
     )
+
+
+def _trained(experiment: Experiment) -> dict[str, str]:
+    told = fleet_told(experiment.fleet)
+    return {name: told[name] for name in ("train", "federated", "update_attack")}
 
 
 def _points(rounds: Rounds, tallies: Tallies, seed: int) -> Iterator[Point]:
@@ -200,8 +216,10 @@ def read_history(path: Path) -> History:
 def history_table(history: History) -> Table:
     """Rounds, one a line, at most 80 columns wide."""
     length = history.list_length
+    learned = "federated " if history.train == FEDERATED else ""
+    updates = "" if history.update_attack == "none" else f" + {history.update_attack}"
     table = Table(
-        title=f"{history.dataset} · {history.model} · attack {history.attack} · "
+        title=f"{history.dataset} · {learned}{history.model} · attack {history.attack}{updates} · "
         f"defense {history.defense} · seed {history.seed}",
         title_justify="left",
     )

@@ -3,6 +3,7 @@
     FOLDER/learning.json                what is trained
     FOLDER/accounts.safetensors         all ratings, for who controls the malicious clients
     FOLDER/devices/P-of-N.safetensors   client P's users, fakes among them
+    FOLDER/start.safetensors            of one that is a part: who is there, what it goes on from
     FOLDER/learned.safetensors          what came of it
 
 Fakes are users of clients as everybody: without an update attack they train on their ratings. What
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 import tomli_w
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.numpy import save
 
 from client.stores.ratings import LocalRatings, read_local_ratings, write_local_ratings
 from common.errors import InputError, VicinalError
-from common.federated import ATTACK, TABLE, Table, Update, first_rows, stream
+from common.federated import ATTACK, TABLE, VECTOR, Table, Update, first_rows, stream
 from common.files import make_folder, read_file, stored_secret, write_file
 from common.ratings import RatingMatrix
 from common.tables import read_tables
@@ -32,7 +34,7 @@ from server.versions.files import DEVICES_FILE
 from sims.attacks.options import Value
 from sims.federated.attacker import Attacker, Bound
 from sims.federated.model import Asked, FleetTraining, Trainer
-from sims.federated.training import Trained
+from sims.federated.training import Stage, Trained
 from sims.fleet.files import FleetFiles
 from sims.fleet.resources import Resources
 from sims.fleet.run import CHECKOUT, run_app
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 LEARNING_FILE: Final = "learning.json"
 ACCOUNTS_FILE: Final = "accounts.safetensors"
 LEARNED_FILE: Final = "learned.safetensors"
+START_FILE: Final = "start.safetensors"
 MAX_BYTES: Final = 1 << 20
 MAX_LEARNED_BYTES: Final = 4 << 30
 
@@ -63,6 +66,8 @@ class Learning(BaseModel):
     seed: int = Field(ge=0)
     malicious: tuple[int, int]
     clients: int = Field(ge=1)
+    part: bool = False
+    begun: int = Field(default=0, ge=0)
 
     @property
     def digest(self) -> str:
@@ -101,7 +106,11 @@ def write_learning(folder: Path, asked: Asked, clients: int, *, under_way: int =
         seed=asked.seed,
         malicious=(asked.malicious.start, asked.malicious.stop),
         clients=clients,
+        part=asked.stage is not None,
+        begun=0 if asked.stage is None else asked.stage.rounds,
     )
+    if asked.stage is not None:
+        write_file(files.folder / START_FILE, save(_start_tables(asked.stage)))
     write_file(files.folder / LEARNING_FILE, learning.model_dump_json(indent=1).encode())
     secret = stored_secret(files.folder / DEVICES_FILE)
     nothing = np.full(users, -1, dtype=np.int32)
@@ -131,6 +140,25 @@ def read_learning(path: Path) -> Learning:
         raise InputError(
             f"{path}: no training in a fleet; `vicinal simulate --train federated` writes one"
         ) from error
+
+
+def _start_tables(stage: Stage) -> dict[str, NDArray[Any]]:
+    tables: dict[str, NDArray[Any]] = {"present": np.array(stage.present, dtype=np.int64)}
+    if stage.before is not None:
+        tables |= {"items": stage.before.items, "users": stage.before.users}
+    return tables
+
+
+def read_start(path: Path, begun: int) -> Stage:
+    """Raises InputError for what is none."""
+    try:
+        tables = read_tables(read_file(path, most=MAX_LEARNED_BYTES), str(path))
+        present = tuple(tables["present"].tolist())
+        if len(tables) == 1:
+            return Stage(present, None, begun)
+        return Stage(present, Trained(tables["items"], tables["users"]), begun)
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: it is not the start of a training: prepare anew") from error
 
 
 def read_learned(path: Path, asked: Asked) -> Trained:
@@ -188,6 +216,10 @@ def learn(
     learning = read_learning(path)
     settings = learning.settings
     asked = _asked(learning, read_local_ratings(path.parent / ACCOUNTS_FILE).train)
+    stage = Stage(tuple(range(learning.users)))
+    if learning.part:
+        stage = read_start(path.parent / START_FILE, learning.begun)
+    first = _first(learning, stage)
     attacker, controlled = asked.attacker(), None
     if attacker is not None:
         controlled = Controlled(
@@ -195,19 +227,36 @@ def learn(
         )
     strategy = LearningStrategy(
         settings,
-        first_rows(learning.items, settings.width, rng=stream(learning.seed, TABLE)),
+        first.items.copy(),
         users=learning.users,
         clients=learning.clients,
         seed=learning.seed,
         source_digest=source_digest,
         adversary=controlled,
+        present=stage.present,
+        vectors=None if stage.before is None else dict(enumerate(stage.before.users)),
+        begun=stage.rounds,
         report=report,
     )
     strategy.learn(grid, timeout=timeout, under_way=under_way)
-    vectors = np.stack([strategy.vectors[user] for user in range(learning.users)])
+    vectors = first.users
+    for user, vector in strategy.vectors.items():
+        vectors[user] = vector
     tables = {"items": strategy.table, "users": vectors}
     write_file(path.parent / LEARNED_FILE, save(tables))
     return {"learning": learning.digest, "clients": learning.clients, "lost": strategy.lost}
+
+
+def _first(learning: Learning, stage: Stage) -> Trained:
+    """What train_in_fleet begins with."""
+    seed, width = learning.seed, learning.settings.width
+    rows = [first_rows(1, width, rng=stream(seed, VECTOR, user)) for user in range(learning.users)]
+    items = first_rows(learning.items, width, rng=stream(seed, TABLE))
+    users = np.concatenate(rows)
+    if stage.before is not None:
+        items = stage.before.items
+        users[: len(stage.before.users)] = stage.before.users
+    return Trained(items, users)
 
 
 def _asked(learning: Learning, ratings: RatingMatrix) -> Asked:

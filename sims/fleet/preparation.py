@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from common.report_privacy import ReportPrivacy
 from common.vicinal.settings import capped
 from server.fleet.run_config import RunConfig
 from server.flower_app import PROGRESS_MARK
@@ -20,8 +21,9 @@ from sims.evaluation.measuring import EvaluationSetup, measure_here
 from sims.fleet.files import write_fleet_files
 from sims.fleet.history import history_of, write_history
 from sims.fleet.log import measures_line, tell
-from sims.fleet.rounds import Rounds, prepare_rounds, tallies_of
+from sims.fleet.rounds import Rounds, prepare_rounds
 from sims.fleet.scenario import Scenario
+from sims.fleet.tallies import tallies_of
 
 # Of the run config, what rounds decide.
 _OF_ROUNDS: Final = (
@@ -124,6 +126,7 @@ def prepared_rounds(
             scenario,
             clients=clients,
             fraction=config.fraction,
+            privacy=ReportPrivacy.parse(config.report_privacy),
             progress=_report,
         )
     return PreparedRounds(prepared, rounds, scenario, config)

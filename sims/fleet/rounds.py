@@ -1,56 +1,57 @@
 """Rounds of a fleet: the server trains again in each, and the clients of it are asked.
 
 Every version is trained before the first client is asked, for no answer changes a training: the
-plain model from the version of the round before (server.preparing.warm_started), a robust one
-anew. What a plan says is then asked of Flower's clients (sims.fleet.run) or answered here, from
-the same files and by the same code.
+plain model from the version of the round before (server.preparing.warm_started), or by the clients
+that are there (sims.federated), a robust one anew. What a plan says is then asked of Flower's
+clients (sims.fleet.run) or answered here, from the same files and by the same code
+(sims.fleet.tallies).
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from client.device import answer
-from client.stores.ratings import read_local_ratings, write_local_ratings
+from client.stores.ratings import write_local_ratings
 from common.errors import InputError
 from common.files import make_folder, remove_folder, stored_secret, write_file
 from common.models import IMPORTED
-from common.ranking import Counts
 from common.ratings import RatingMatrix
-from common.vicinal.settings import VicinalSettings, capped, untuned
+from common.report_privacy import OPEN, ReportPrivacy
+from common.vicinal.book import Release
+from common.vicinal.settings import VicinalSettings, capped
+from common.wire.book import encode_book
 from common.wire.fleet import partition_file_name, round_folder
 from server.baselines import UNDEFENDED
-from server.fleet.ledger import Entry, Ledger
 from server.fleet.plan import (
+    CONDITIONS,
     PLAN_FILE,
     Condition,
     Plan,
     PlannedRound,
     deployment_of,
-    progress_file,
 )
 from server.model_store import ModelStore, StoredModel, TrainedModel, tables_digest, user_tables
 from server.preparing import trained, warm_started
+from server.recommending.book import BookRecommender
 from server.recommending.recommender import Recommender
 from server.training.methods import Robust
-from server.versions.deployment import read_deployment, write_deployment
+from server.versions.deployment import BOOK_FILE, write_deployment
 from server.versions.files import DEVICES_FILE
-from sims.evaluation.cell import Cell
+from sims.evaluation.cell import Cell, book_key
 from sims.evaluation.experiment import Prepared
+from sims.federated.model import FleetTraining, Trainer
+from sims.federated.training import Stage, Trained
 from sims.fleet.files import FleetFiles, keep_model, write_run_config
 from sims.fleet.scenario import Scenario
 from sims.fleet.world import Scene, World
-from sims.processes.pools import in_processes
-from sims.progress import Report, counter, quiet
+from sims.progress import Report, quiet
 
-_DEFENDED: Final = "defended"
+DEFENDED: Final = "defended"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Rounds:
 
     scenes    what the plan's rounds are made of
     settings  of the vicinal defense, in every round
+    release   what defended devices are given: rows, or the round's book
     """
 
     files: FleetFiles
@@ -67,6 +69,7 @@ class Rounds:
     settings: VicinalSettings
     watched: tuple[int, ...]
     list_length: int
+    release: Release = "rows"
 
     @property
     def path(self) -> Path:
@@ -90,13 +93,9 @@ class Told:
 
 def require_rounds(cell: Cell) -> None:
     """Raises InputError for what cannot be trained again and again."""
-    if cell.release == "book":
-        raise InputError("--rounds sends rows: leave out --release book")
     experiment = cell.experiment
     if experiment.model in UNDEFENDED or experiment.model.startswith(IMPORTED):
         raise InputError(f"rounds train in each: {experiment.model} is not trained here")
-    if experiment.fleet is not None:
-        raise InputError("rounds train in one place: leave out --train federated or --rounds")
 
 
 def prepare_rounds(
@@ -108,15 +107,21 @@ def prepare_rounds(
     *,
     clients: int,
     fraction: float = 1.0,
+    privacy: ReportPrivacy = OPEN,
+    trainer: Trainer | None = None,
     options: Mapping[str, int | bool | str] | None = None,
     progress: Report = quiet,
 ) -> Rounds:
     """Train every round's versions, and write what its clients need.
 
+    privacy  what reports keep to themselves
+    trainer  who trains where the fleet does; None: this process, to the same numbers
+
     Raises InputError, VicinalError when training diverges, OSError.
     """
     require_rounds(cell)
     world = World(prepared, scenario, clients=clients, fraction=fraction)
+    privacy.of_rounds(world.fewest_asked)
     make_folder(folder)
     files = FleetFiles.fresh(folder)
     for name in ("rounds", "devices"):
@@ -127,7 +132,10 @@ def prepare_rounds(
     before: Recommender | None = None
     for scene in world.scenes(progress):
         progress("train rounds", scene.number - 1, scenario.rounds)
-        models, warm = _models(prepared, cell.defense.robust, store, scene, before)
+        if cell.experiment.fleet is None:
+            models, warm = _models(prepared, cell.defense.robust, store, scene, before)
+        else:
+            models, warm = _learned(prepared, store, scene, before, trainer, progress)
         # Who trains does not know who is a fake: all accounts keep their rows.
         before, ratings = None, scene.ratings
         if scenario.retrain == "warm":
@@ -136,18 +144,22 @@ def prepare_rounds(
             fewest = min(fewest, model.neighbors)
             place = deployment_of(files.folder / PLAN_FILE, scene.number, condition)
             write_deployment(place, model, secret)
+            if condition == DEFENDED and cell.release == "book":
+                key = book_key(cell.experiment.seed)
+                book = BookRecommender(model, cell.settings, key).book
+                write_file(place / BOOK_FILE, encode_book(book, model.version.digest))
             keep_model(files, model)
         _write_devices(files.folder / "devices", world, scene, secret)
         versions = {condition: model.version.digest for condition, model in models.items()}
         planned.append(
             PlannedRound(number=scene.number, asked=list(scene.asked), versions=versions)
         )
-        told.append(_told(scene, warm))
+        told.append(_told(scene, warm, cell.experiment.fleet))
     progress("train rounds", scenario.rounds, scenario.rounds)
     plan = Plan(clients=clients, tuned=cell.defense.rvd, rounds=planned)
     write_file(files.folder / PLAN_FILE, plan.model_dump_json(indent=1).encode())
     settings = _settings(cell, prepared.user_count, fewest)
-    first = deployment_of(files.folder / PLAN_FILE, 1, _DEFENDED)
+    first = deployment_of(files.folder / PLAN_FILE, 1, DEFENDED)
     write_run_config(
         files,
         deployment=first,
@@ -156,9 +168,14 @@ def prepare_rounds(
         settings=settings,
         watched=prepared.watched,
         list_length=cell.experiment.list_length,
-        options={**(options or {}), "plan": str(files.folder / PLAN_FILE)},
+        options={
+            **(options or {}),
+            "plan": str(files.folder / PLAN_FILE),
+            "report-privacy": str(privacy),
+        },
     )
-    return Rounds(files, plan, tuple(told), settings, prepared.watched, cell.experiment.list_length)
+    length = cell.experiment.list_length
+    return Rounds(files, plan, tuple(told), settings, prepared.watched, length, cell.release)
 
 
 def _settings(cell: Cell, users: int, neighbors: int) -> VicinalSettings:
@@ -198,6 +215,42 @@ def _models(
     return {"undefended": undefended, "defended": defended}, {"undefended": warm, "defended": False}
 
 
+def _learned(
+    prepared: Prepared,
+    store: ModelStore,
+    scene: Scene,
+    before: Recommender | None,
+    trainer: Trainer | None,
+    progress: Report,
+) -> tuple[dict[Condition, Recommender], dict[Condition, bool]]:
+    """The same of a version that the clients there have trained, fakes among them."""
+    fleet, real, ratings = prepared.experiment.fleet, prepared.user_count, scene.ratings
+    assert fleet is not None
+    users = (user for client in scene.present for user in range(client, real, scene.clients))
+    present = (*sorted(users), *range(real, ratings.user_count))
+    stage = Stage(present)
+    if before is not None:
+        found = before.stored
+        trained_before = Trained(
+            np.asarray(found.version.parameters["item_embedding"], dtype=np.float32),
+            found.user_parameters["user_embedding"],
+        )
+        stage = Stage(present, trained_before, (scene.number - 1) * fleet.settings.rounds)
+    stored = (fleet if scene.attacked else fleet.clean).version(
+        ratings,
+        store,
+        real=real,
+        targets=prepared.watched,
+        seed=prepared.experiment.seed,
+        trainer=trainer,
+        stage=stage,
+        progress=progress,
+    )
+    model = _kept(_of(stored), store, scene, ratings, real)
+    warm = dict[Condition, bool].fromkeys(CONDITIONS, before is not None)
+    return {"undefended": model, "defended": model}, warm
+
+
 def _of(stored: StoredModel) -> TrainedModel:
     return TrainedModel(
         stored.version.manifest,
@@ -229,7 +282,10 @@ def _write_devices(folder: Path, world: World, scene: Scene, secret: bytes) -> N
         write_local_ratings(path, local.of(world.users_of(client)).with_keys(secret))
 
 
-def _told(scene: Scene, warm: Mapping[Condition, bool]) -> Told:
+def _told(scene: Scene, warm: Mapping[Condition, bool], fleet: FleetTraining | None) -> Told:
+    fakes = 0 if scene.fakes is None else scene.fakes.ratings.user_count
+    if fleet is not None and scene.attacked and not fakes:
+        fakes = len(fleet.controlled(scene.known.user_count, scene.known.user_count))
     return Told(
         number=scene.number,
         present=len(scene.present),
@@ -238,107 +294,6 @@ def _told(scene: Scene, warm: Mapping[Condition, bool]) -> Told:
         left=scene.left,
         ratings=len(scene.known),
         arrived=scene.arrived,
-        fakes=0 if scene.fakes is None else scene.fakes.ratings.user_count,
+        fakes=fakes,
         warm=warm,
     )
-
-
-# Counts of each client, by round and condition.
-Tallies = dict[tuple[int, Condition], dict[int, Counts]]
-
-
-def answered_here(
-    rounds: Rounds, *, processes: int | None = None, resume: bool = True, report: Report = quiet
-) -> Tallies:
-    """What the plan's clients count, answered in processes of this program.
-
-    It goes on where a run of the same plan was broken off. Raises OSError.
-    """
-    askings = list(rounds.plan.askings)
-    asked = hashlib.sha256(
-        repr((rounds.plan.digest, rounds.settings, rounds.watched, rounds.list_length)).encode()
-    ).hexdigest()
-    result = rounds.files.folder / "here.json"
-    files = [progress_file(result, each.number, condition) for each, condition in askings]
-    if not resume:
-        for file in files:
-            file.unlink(missing_ok=True)
-    advance = counter(report, "answer rounds", sum(len(each.asked) for each, _ in askings))
-    advance(0)
-    with ExitStack() as stack:
-        ledgers = [stack.enter_context(Ledger(file, asked)) for file in files]
-
-        def arrived(found: tuple[int, Entry]) -> None:
-            place, entry = found
-            ledgers[place].add(entry)
-            advance(1)
-
-        calls = list[tuple[Any, ...]]()
-        for place, ((planned, condition), ledger) in enumerate(zip(askings, ledgers, strict=True)):
-            counted = ledger.counted(planned.number)
-            for client in planned.asked:
-                if client in counted:  # its first user
-                    advance(1)
-                else:
-                    calls.append((rounds, place, planned.number, condition, client))
-        if processes == 1:
-            for call in calls:
-                arrived(_answered(*call))
-        elif calls:
-            in_processes(_answered, calls, processes=processes, arrived=arrived)
-        tallies: Tallies = {
-            (planned.number, condition): {
-                client: ledger.total(planned.number, len(rounds.watched), client)
-                for client in planned.asked
-            }
-            for (planned, condition), ledger in zip(askings, ledgers, strict=True)
-        }
-        for ledger in ledgers:
-            ledger.finish()
-    return tallies
-
-
-def _answered(
-    rounds: Rounds, place: int, number: int, condition: Condition, client: int
-) -> tuple[int, Entry]:
-    """One client's counts, from the files that it would have."""
-    recommender = _deployed(deployment_of(rounds.path, number, condition))
-    devices = round_folder(rounds.files.folder / "devices", number)
-    local = read_local_ratings(devices / partition_file_name(client, rounds.plan.clients))
-    tuned = rounds.plan.tuned and condition == _DEFENDED
-    settings = rounds.settings if tuned else untuned(rounds.settings)
-    users = range(client, recommender.user_count, rounds.plan.clients)
-    counts = Counts.none(len(rounds.watched))
-    for user in users:
-        counts += answer(
-            recommender.version,
-            recommender.neighborhood(user, settings),
-            settings,
-            rated=local.items_of(user),
-            held_out=local.held_out_of(user),
-            watched=rounds.watched,
-            list_length=rounds.list_length,
-        ).counts
-    return place, Entry(round=number, partition=client, users=[*users], counts=counts)
-
-
-@lru_cache(maxsize=2)
-def _deployed(folder: Path) -> Recommender:
-    return read_deployment(folder)
-
-
-def tallies_of(result: Mapping[str, Any]) -> Tallies:
-    """The same of the server app's result."""
-    return {
-        (one["round"], one["condition"]): {
-            part["partition"]: _counts(part["counts"]) for part in one["partitions"]
-        }
-        for one in result["rounds"]
-    }
-
-
-def _counts(told: Mapping[str, Any]) -> Counts:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
-    }
-    return Counts(**values)

@@ -22,7 +22,7 @@ from sims.evaluation.experiment import Prepared
 from sims.fleet.files import FleetFiles, write_fleet_files
 from sims.fleet.flower import LocalFlower
 from sims.fleet.resources import Resources
-from sims.fleet.rounds import Rounds
+from sims.fleet.rounds import DEFENDED, Rounds
 from sims.processes.marked import interruptible
 from sims.progress import Report
 
@@ -117,6 +117,7 @@ def run_rounds(
             "round": planned.number,
             "condition": condition,
             "version": planned.versions[condition],
+            "release": rounds.release if condition == DEFENDED else "rows",
         }
         require_told(files.result, one, told)
     return result

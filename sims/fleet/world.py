@@ -38,6 +38,8 @@ class Scene:
     arrived   how many of them are new
     fakes     the attack's users, a share of the real ones that the server knows when it begins;
               None before
+    clients   who share out the users, there or not
+    attacked  whether the attack has begun
     """
 
     number: int
@@ -48,6 +50,8 @@ class Scene:
     known: RatingMatrix
     arrived: int
     fakes: Profiles | None
+    clients: int
+    attacked: bool
 
     @property
     def ratings(self) -> RatingMatrix:
@@ -107,6 +111,8 @@ class World:
                 known,
                 int((came & ~before).sum()),
                 fakes,
+                self.clients,
+                number >= self.scenario.attack_from,
             )
             before, absent = came, there
 
@@ -116,6 +122,11 @@ class World:
         return LocalRatings(
             scene.known, split.held_out.items, liked(split), ids=scene.known.user_ids
         )
+
+    @property
+    def fewest_asked(self) -> int:
+        """Clients, in any round."""
+        return min(map(len, self._asked))
 
     def users_of(self, client: int) -> range:
         """Whom a client plays."""

@@ -13,7 +13,7 @@ from server.data.synthetic import synthetic
 from server.federated.settings import AGGREGATIONS, Federated, federated_of
 from sims.federated.attacker import Attacker
 from sims.federated.registry import attacker_of
-from sims.federated.training import train_in_fleet
+from sims.federated.training import Stage, train_in_fleet
 from tests.support.ratings import from_table
 
 
@@ -124,3 +124,40 @@ def test_what_the_settings_cannot_be_is_told_in_one_line() -> None:
             federated_of(**wrong)
     with pytest.raises(InputError, match="median"):
         federated_of(aggregate="medain")
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4))
+@settings(max_examples=15, deadline=None)
+def test_a_training_in_parts_is_the_training(seed: int, first: int) -> None:
+    rng = np.random.default_rng(seed)
+    ratings = from_table(rng.integers(1, 6, (6, 8)) * (rng.random((6, 8)) < 0.6))
+    everybody = tuple(range(6))
+    whole = train_in_fleet(ratings, small(rounds=5, clients=4), seed=seed)
+    part = train_in_fleet(ratings, small(rounds=first, clients=4), seed=seed)
+    rest = train_in_fleet(
+        ratings,
+        small(rounds=5 - first, clients=4),
+        seed=seed,
+        stage=Stage(everybody, part, rounds=first),
+    )
+    assert rest.items.tobytes() == whole.items.tobytes()
+    assert rest.users.tobytes() == whole.users.tobytes()
+
+
+def test_who_is_absent_gives_nothing_and_keeps_its_vector() -> None:
+    ratings = synthetic(30, 40, seed=2)
+    before = train_in_fleet(ratings, small(rounds=2, last_steps=3), seed=0)
+    present = tuple(range(0, 30, 2))
+    found = train_in_fleet(
+        ratings, small(rounds=2, last_steps=3), seed=0, stage=Stage(present, before, 2)
+    )
+    # What the absent have rated is of no account.
+    alone = ratings.dense().copy()
+    alone[1::2] = 0
+    without = from_table(np.rint(alone * 5).astype(int))
+    again = train_in_fleet(
+        without, small(rounds=2, last_steps=3), seed=0, stage=Stage(present, before, 2)
+    )
+    assert found.items.tobytes() == again.items.tobytes() != before.items.tobytes()
+    assert found.users[1::2].tobytes() == before.users[1::2].tobytes()
+    assert (found.users[::2] != before.users[::2]).any(axis=1).all()

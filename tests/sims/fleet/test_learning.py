@@ -93,7 +93,7 @@ def test_and_so_it_does_with_malicious_clients(
     assert not same(found, trained_here(calm, quiet))
     for message in grid.sent:
         config = message.content.config_records.get(CONFIG)
-        if config is not None and "users" in config:
+        if config is not None and message.metadata.message_type == "train.learn":
             assert not set(what.malicious) & set(config["users"])  # type: ignore[arg-type]
 
 

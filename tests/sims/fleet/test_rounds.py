@@ -12,8 +12,8 @@ import pytest
 
 import client.flower_app
 import sims.fleet.rounds
+import sims.fleet.tallies
 from common.errors import InputError, VicinalError
-from server.federated.settings import Federated
 from server.fleet.plan import CONDITIONS, Plan, read_plan
 from server.model_store import ModelStore
 from server.preparing import warm_started
@@ -21,12 +21,12 @@ from server.versions.deployment import read_deployment
 from sims.evaluation.cell import Cell
 from sims.evaluation.experiment import Prepared, prepare
 from sims.evaluation.study import Study
-from sims.federated.model import FleetTraining
 from sims.figures.history import history_figure
 from sims.figures.style import save
 from sims.fleet.history import History, frame_of, history_of, read_history, write_history
-from sims.fleet.rounds import Rounds, Tallies, answered_here, prepare_rounds, tallies_of
+from sims.fleet.rounds import Rounds, prepare_rounds
 from sims.fleet.scenario import Scenario
+from sims.fleet.tallies import Tallies, answered_here, tallies_of
 from sims.fleet.world import World
 from tests.support.fleets import serve
 from tests.support.in_process_grid import InProcessGrid
@@ -132,7 +132,7 @@ def test_fakes_keep_their_rows_as_everybody(
 
 def test_a_run_that_was_broken_off_goes_on(lived: Lived, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[tuple[int, str, int]]()
-    answered = sims.fleet.rounds._answered
+    answered = sims.fleet.tallies._answered
 
     def breaks(*call: Any) -> Any:
         if len(asked) == 5:
@@ -144,12 +144,12 @@ def test_a_run_that_was_broken_off_goes_on(lived: Lived, monkeypatch: pytest.Mon
         asked.append(call[2:])
         return answered(*call)
 
-    monkeypatch.setattr(sims.fleet.rounds, "_answered", breaks)
+    monkeypatch.setattr(sims.fleet.tallies, "_answered", breaks)
     with pytest.raises(KeyboardInterrupt):
         answered_here(lived.rounds, processes=1)
     first = list(asked)
     asked.clear()
-    monkeypatch.setattr(sims.fleet.rounds, "_answered", noted)
+    monkeypatch.setattr(sims.fleet.tallies, "_answered", noted)
     assert answered_here(lived.rounds, processes=1) == lived.here
     everything = 2 * sum(len(each.asked) for each in lived.rounds.plan.rounds)
     assert len(first) == 5 and len(asked) == everything - 5
@@ -258,9 +258,6 @@ def test_without_a_defense_devices_rank_as_it_was_trained(tmp_path: Path) -> Non
 
 
 def test_what_is_not_trained_here_is_refused(tmp_path: Path) -> None:
-    for study, says in (
-        (Study(model="userknn", defense="none"), "userknn is not trained here"),
-        (Study(fleet=FleetTraining(Federated())), "leave out --train federated or --rounds"),
-    ):
+    for study, says in ((Study(model="userknn", defense="none"), "userknn is not trained here"),):
         with pytest.raises(InputError, match=says):
             sims.fleet.rounds.require_rounds(study.cell())
