@@ -8,8 +8,11 @@ it is of too few. Beside it lies what was counted so far, while not all are answ
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,18 +56,31 @@ look_soon(http_grid, "pull_objects")
 def main(grid: Grid, context: Context) -> None:
     """Raises VicinalError; Flower then marks the run as failed and its log has the reason."""
     limit_threads()
-    config = RunConfig.of(dict(context.run_config))
-    # Whatever happens, an earlier run's result is not taken for this one's.
-    Path(config.result).unlink(missing_ok=True)
-    try:
+    with marked(context.run_config):
+        config = RunConfig.of(dict(context.run_config))
         result = measured(grid, config)
+        write_result(config, result)
+        if "error" in result:
+            raise VicinalError(result["error"])
+
+
+@contextmanager
+def marked(run_config: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever happens, an earlier run's result is not taken for this one's; a failed run says so.
+
+    run_config  as it was given, of which nothing is known yet
+    """
+    path, run = Path(str(run_config.get("result") or os.devnull)), str(run_config.get("run", ""))
+    if path.is_file():
+        path.unlink()
+    try:
+        yield
     except Exception as error:
         failed = str(error) if isinstance(error, VicinalError) else repr(error)
-        write_result(config, {"error": failed})
+        # What was answered all the same may be told there already.
+        if not path.exists() and path.parent.is_dir():
+            write_file(path, _as_json({"run": run, "error": failed}))
         raise
-    write_result(config, result)
-    if "error" in result:
-        raise VicinalError(result["error"])
 
 
 def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:
@@ -183,8 +199,11 @@ def job_of(
 
 def write_result(config: RunConfig, result: dict[str, Any]) -> None:
     """Raises OSError."""
-    marked = {"run": config.run, **result}
-    write_file(Path(config.result), (json.dumps(marked, indent=2) + "\n").encode())
+    write_file(Path(config.result), _as_json({"run": config.run, **result}))
+
+
+def _as_json(result: dict[str, Any]) -> bytes:
+    return (json.dumps(result, indent=2) + "\n").encode()
 
 
 def _of_round(number: int, rounds: int) -> Report:

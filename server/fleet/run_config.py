@@ -2,10 +2,11 @@
 
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import InputError
 from common.names import unknown
+from common.report_privacy import ReportPrivacy
 from common.vicinal.settings import VicinalSettings, space_named
 from common.vicinal.settings import preset as preset_named
 
@@ -20,9 +21,13 @@ def checked(kind: type[Config], run_config: dict[str, Any], *, where: str = "run
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            keys = [field.alias or name for name, field in kind.model_fields.items()]
-            raise unknown("key", key, keys, where=where) from error
+            raise unknown("key", key, keys_of(kind), where=where) from error
         raise InputError(f"{where}: {key}: {first['msg']}") from error
+
+
+def keys_of(kind: type[BaseModel]) -> list[str]:
+    """Names of its fields, as a run config has them."""
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 class RunConfig(BaseModel):
@@ -109,6 +114,17 @@ class RunConfig(BaseModel):
         description="seconds to wait for a client, and for each reply before it is asked again",
     )
 
+    @field_validator("report_privacy")
+    @classmethod
+    def _parsed(cls, text: str) -> str:
+        return str(ReportPrivacy.parse(text))
+
+    @field_validator("watched_items")
+    @classmethod
+    def _indices(cls, text: str) -> str:
+        _items(text)
+        return text
+
     @classmethod
     def of(cls, run_config: dict[str, Any]) -> Self:
         """Raises InputError as checked() does, and where a path is missing."""
@@ -135,10 +151,15 @@ class RunConfig(BaseModel):
 
     def watched(self, item_count: int) -> tuple[int, ...]:
         """Raises InputError for anything but indices of items."""
-        try:
-            items = tuple(int(word) for word in self.watched_items.replace(",", " ").split())
-        except ValueError as error:
-            raise InputError("run config: watched-items: give indices, as in '3 17'") from error
+        items = _items(self.watched_items)
         if any(not 0 <= item < item_count for item in items):
             raise InputError(f"run config: watched-items: items lie in 0–{item_count - 1}")
         return items
+
+
+def _items(text: str) -> tuple[int, ...]:
+    """Raises InputError."""
+    words = text.replace(",", " ").split()
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise InputError("run config: watched-items: give indices, as in '3 17'")
+    return tuple(map(int, words))

@@ -52,8 +52,8 @@ def fleet(
     from sims.attacks.kept import KeptAttacks
     from sims.evaluation.experiment import prepare
     from sims.fleet.deployed import counts_here, require_equal, run_deployed
+    from sims.fleet.files import require_clients
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
-    from sims.fleet.run import require_fleet
     from sims.processes.lock import locked
     from sims.progress import shown
     from sims.terminal import notes_wanted
@@ -66,7 +66,7 @@ def fleet(
     settings = capped(asked, prepared.user_count)
     if settings.neighbors != asked.neighbors and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
-    require_fleet(prepared, nodes)
+    require_clients(nodes, prepared.user_count)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:
             recommender = prepared.train(opened, robust=cell.defense.robust, progress=progress)

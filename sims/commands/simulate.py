@@ -106,10 +106,11 @@ def simulate(
     from server.model_store import ModelStore
     from sims.attacks.kept import KeptAttacks
     from sims.evaluation.experiment import prepare
+    from sims.fleet.files import require_clients
     from sims.fleet.learning import trainer
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.resources import Resources
-    from sims.fleet.run import command_line, fleet_book, require_fleet, run_fleet, write_files
+    from sims.fleet.run import command_line, fleet_book, run_fleet, write_files
     from sims.processes.lock import locked
     from sims.progress import shown
     from sims.terminal import notes_wanted
@@ -146,7 +147,7 @@ def simulate(
     if settings.neighbors != asked.neighbors and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
-    require_fleet(prepared, clients)
+    require_clients(clients, prepared.user_count)
     make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:

@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import server.flower_app
 from common.errors import InputError, VicinalError
+from common.names import unknown
 from common.threads import limit_threads
 from common.wire.fleet import prepared_folder
 from server.data.datasets import is_at_hand
-from server.fleet.run_config import RunConfig, checked
+from server.fleet.run_config import RunConfig, checked, keys_of
 from server.flower_app import progress_line
 from sims.fleet.log import measures_line, tell
 from sims.fleet.own_files import private_folder
@@ -68,15 +69,26 @@ class Preparation(BaseModel):
 def main(grid: Grid, context: Context) -> None:
     """Raises VicinalError; Flower then marks the run as failed and its log has the reason."""
     limit_threads()
-    run_config = dict(context.run_config)
-    preparation, scenario = Preparation.taken(run_config), Scenario.taken(run_config)
     folder = prepared_folder(context.run_id)
-    result = Path(str(run_config.get("result") or folder / "result.json"))
-    run_config["result"] = str(result)
+    result = Path(str(context.run_config.get("result") or folder / "result.json"))
+    with server.flower_app.marked({**context.run_config, "result": str(result)}):
+        run(grid, context, folder, result)
+
+
+def run(grid: Grid, context: Context, folder: Path, result: Path) -> None:
+    """Prepare what is to be prepared, below `folder`, and serve. Raises VicinalError, OSError."""
+    run_config = {**context.run_config, "result": str(result)}
+    require_keys(run_config)
+    preparation, scenario = Preparation.taken(run_config), Scenario.taken(run_config)
     config = checked(RunConfig, run_config)
     if config.learning:
         trained(grid, config)
         return
+    if config.deployment and scenario.rounds > 1:
+        raise InputError(
+            "run config: rounds are made where no deployment is named: leave it out, or prepare "
+            "with `vicinal simulate --rounds`"
+        )
     clients = config.clients
     if not clients or not config.deployment:
         clients = fleet_size(grid, config.reply_timeout)
@@ -96,26 +108,28 @@ def main(grid: Grid, context: Context) -> None:
         tell(line)
 
 
+def require_keys(run_config: Mapping[str, Any]) -> None:
+    """Raises InputError naming the first that nothing here reads, and what was meant."""
+    keys = [key for kind in (RunConfig, Preparation, Scenario) for key in keys_of(kind)]
+    for key in run_config:
+        if key not in keys:
+            raise unknown("key", key, keys, where="run config")
+
+
 def trained(grid: Grid, config: RunConfig) -> None:
     """Train mf in the fleet, and ask nobody. Raises InputError, VicinalError, OSError."""
     # Who controls malicious clients may need torch.
     from sims.fleet.learning import learn  # noqa: PLC0415
 
-    Path(config.result).unlink(missing_ok=True)
     fleet_size(grid, config.reply_timeout, at_least=config.clients)
-    try:
-        found = learn(
-            grid,
-            Path(config.learning),
-            source_digest=server.flower_app.CLIENT_SOURCE_DIGEST,
-            timeout=config.reply_timeout,
-            under_way=config.under_way,
-            report=progress_line,
-        )
-    except Exception as error:
-        failed = str(error) if isinstance(error, VicinalError) else repr(error)
-        server.flower_app.write_result(config, {"error": failed})
-        raise
+    found = learn(
+        grid,
+        Path(config.learning),
+        source_digest=server.flower_app.CLIENT_SOURCE_DIGEST,
+        timeout=config.reply_timeout,
+        under_way=config.under_way,
+        report=progress_line,
+    )
     server.flower_app.write_result(config, found)
     tell(f"trained by {found['clients']} clients; {len(found['lost'])} messages were lost")
 

@@ -53,6 +53,12 @@ class FleetFiles:
         return self.folder / "result.json"
 
 
+def require_clients(clients: int, users: int) -> None:
+    """Raises InputError for more clients than users."""
+    if not 1 <= clients <= users:
+        raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
+
+
 def write_fleet_files(
     folder: Path,
     recommender: Recommender,
@@ -74,8 +80,7 @@ def write_fleet_files(
     file cannot be written.
     """
     users = recommender.user_count
-    if not 1 <= clients <= users:
-        raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
+    require_clients(clients, users)
     recommender.neighborhood(0, settings)  # refuses now what every client would be refused
     files = FleetFiles.fresh(folder)
     make_folder(files.folder)

@@ -35,7 +35,7 @@ from sims.attacks.options import Value
 from sims.federated.attacker import Attacker, Bound
 from sims.federated.model import Asked, FleetTraining, Trainer
 from sims.federated.training import Stage, Trained
-from sims.fleet.files import FleetFiles
+from sims.fleet.files import FleetFiles, require_clients
 from sims.fleet.resources import Resources
 from sims.fleet.run import CHECKOUT, run_app
 from sims.progress import Report
@@ -91,8 +91,7 @@ def trainer(folder: Path, *, resources: Resources, clients: int) -> Trainer:
 def write_learning(folder: Path, asked: Asked, clients: int, *, under_way: int = 0) -> FleetFiles:
     """Everything that the run needs. Raises InputError for more clients than users, OSError."""
     ratings, users = asked.ratings, asked.ratings.user_count
-    if not 1 <= clients <= users:
-        raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
+    require_clients(clients, users)
     make_folder(folder)
     files = FleetFiles.fresh(folder)
     learning = Learning(

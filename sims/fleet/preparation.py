@@ -18,7 +18,7 @@ from sims.evaluation.cell import Cell
 from sims.evaluation.defenses import RVD, defense_named
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, measure_here
-from sims.fleet.files import write_fleet_files
+from sims.fleet.files import require_clients, write_fleet_files
 from sims.fleet.history import history_of, write_history
 from sims.fleet.log import measures_line, tell
 from sims.fleet.rounds import Rounds, prepare_rounds
@@ -43,6 +43,7 @@ def prepared_files(
     named = f"{experiment.dataset}, attack {experiment.attack}"
     tell(f"no deployment is named, so one is made: {named}")
     prepared = prepare(experiment)
+    require_clients(clients, prepared.user_count)
     asked = config.settings(experiment.model)
     settings = capped(asked, prepared.user_count)
     defense = defense_named(RVD, model=experiment.model, preset=config.preset)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
 
-from common.errors import InputError, VicinalError
+from common.errors import VicinalError
 from common.files import read_file
 from common.report_privacy import OPEN, ReportPrivacy
 from common.vicinal.book import ItemBook
@@ -30,13 +30,6 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 MAX_RESULT_BYTES: Final = 256 << 20
 # As server.flower_app writes it; importing that would load Flower into this process.
 _PROGRESS: Final = re.compile(r"vicinal-progress ((?:recommend|learn)\S*) (\d+)/(\d+)$")
-
-
-def require_fleet(prepared: Prepared, clients: int) -> None:
-    """What is known before anything is trained. Raises InputError."""
-    users = prepared.user_count
-    if not 1 <= clients <= users:
-        raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
 
 
 def run_fleet(

@@ -4,7 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.fleet.run_config import checked
+from common.errors import InputError
+from server.fleet.run_config import checked, keys_of
 
 
 class Scenario(BaseModel):
@@ -63,6 +64,11 @@ class Scenario(BaseModel):
     @classmethod
     def taken(cls, run_config: dict[str, Any]) -> Self:
         """Its keys, taken out of a run config. Raises InputError naming the first wrong one."""
-        keys = [field.alias or name for name, field in cls.model_fields.items()]
-        given = {key: run_config.pop(key) for key in keys if key in run_config}
-        return checked(cls, given)
+        given = {key: run_config.pop(key) for key in keys_of(cls) if key in run_config}
+        found = checked(cls, given)
+        if found.rounds == 1 and found != cls():
+            usual = cls().model_dump(by_alias=True)
+            told = found.model_dump(by_alias=True)
+            key = next(key for key in usual if told[key] != usual[key])
+            raise InputError(f"run config: {key} is of several rounds: give rounds, too")
+        return found

@@ -20,6 +20,7 @@ from common.ratings import RatingMatrix
 from sims.attacks.options import TARGETS
 from sims.attacks.profiles import Profiles
 from sims.evaluation.experiment import FILE_PREFIX, Prepared, attacked, liked
+from sims.fleet.files import require_clients
 from sims.fleet.scenario import Scenario
 from sims.numbers import stream
 from sims.progress import Report, quiet
@@ -72,10 +73,7 @@ class World:
         self, prepared: Prepared, scenario: Scenario, *, clients: int, fraction: float = 1.0
     ) -> None:
         """Raises InputError for more clients than users, and for times that the data lack."""
-        if not 1 <= clients <= prepared.user_count:
-            raise InputError(
-                f"{clients} clients for {prepared.user_count} users: choose 1–{prepared.user_count}"
-            )
+        require_clients(clients, prepared.user_count)
         if scenario.attack_from > scenario.rounds:
             raise InputError(
                 f"the attack starts in round {scenario.attack_from} of {scenario.rounds}: "

@@ -175,8 +175,12 @@ def test_large_neighborhoods_are_sent_in_several_messages(
 def test_a_bad_run_config_is_refused(
     changes: dict[str, float | str], says: str, fleet: Fleet, tmp_path: Path
 ) -> None:
+    files = write_files(tmp_path, fleet)
+    files.result.write_text('{"hit_ratio": 0.0}', encoding="utf-8")
     with pytest.raises(InputError, match=says):
-        run(write_files(tmp_path, fleet), changes=changes)
+        run(files, changes=changes)
+    told = json.loads(files.result.read_bytes())
+    assert told.keys() == {"run", "error"} and told["run"] == files.run
 
 
 def test_every_key_of_the_run_config_has_a_default_in_pyproject(fleet: Fleet) -> None:

@@ -122,11 +122,33 @@ def test_another_number_of_clients_is_refused(home: Path) -> None:
         ({"dataset": "nowhere"}, "unknown data set 'nowhere'|nowhere"),
         ({"attack": "mixrnd"}, "mixrnd"),
         ({"model": "mff"}, "mff"),
+        ({"datset": "ml-100k"}, "unknown key 'datset': did you mean dataset"),
+        ({"atack_from": 3}, "unknown key 'atack-from': did you mean attack-from"),
+        ({"report_privacy": "secag"}, "report privacy 'secag': write none, secagg"),
+        ({"watched_items": "3 x"}, "watched-items: give indices"),
+        ({"held_back": 0.3}, "held-back is of several rounds: give rounds, too"),
+        ({"rounds": 2, "deployment": "/x"}, "rounds are made where no deployment is named"),
     ],
 )
-def test_a_bad_run_config_is_refused(changes: dict[str, Any], says: str) -> None:
+def test_a_bad_run_config_is_refused_before_a_training(
+    changes: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sims.fleet.preparation.ModelStore", None)
+    result = tmp_path / "mine.json"
+    result.write_text('{"hit_ratio": 0.0}', encoding="utf-8")
     with pytest.raises(InputError, match=says):
-        run(1, **changes)
+        run(1, result=str(result), run="this", **changes)
+    # What an earlier run found is not taken for this one's.
+    told = json.loads(result.read_bytes())
+    assert told.keys() == {"run", "error"} and told["run"] == "this"
+
+
+def test_more_clients_than_users_are_refused_before_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sims.fleet.preparation.ModelStore", None)
+    with pytest.raises(InputError, match="49 clients for 48 users: choose 1–48"):
+        run(49)
 
 
 def test_a_client_on_another_machine_is_told_what_it_lacks(home: Path) -> None:
