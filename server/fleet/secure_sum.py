@@ -5,8 +5,9 @@ and takes weighted means. It runs on any grid, and so here: as a strategy it get
 groups to add up, and weights and ranges are such that quantization changes nothing. Then a mean
 times the number of clients is the sum, to the last count.
 
-A client that leaves between the third and the fourth step is left out. One that leaves earlier
-halts the protocol, which then begins again with those that are there.
+A client that leaves between the third and the fourth step is left out. One that fails earlier
+halts the protocol, which then begins again: with it, as a process may have died under it, and once
+more without it.
 """
 
 import time
@@ -33,7 +34,7 @@ from server.fleet.messages import byte_count
 # needed to take its mask away.
 SHARES: Final = 15
 THRESHOLD: Final = 0.6
-TRIES: Final = 3
+TRIES: Final = 4
 MODULUS: Final = 1 << 32
 # Flower's own grids look for replies every three seconds.
 POLL_SECONDS: Final = 0.05
@@ -63,7 +64,7 @@ def secure_sum(
 
     Raises VicinalError when too few clients are there to the end.
     """
-    left, told = dict(groups), _Prompt(grid, accounts)
+    left, told, failed = dict(groups), _Prompt(grid, accounts), set[int]()
     for _ in range(TRIES):
         if len(left) < LEAST_SUMMED:
             break
@@ -71,10 +72,11 @@ def secure_sum(
         present = _protocol(told, asked, most, server_round, timeout)
         if asked.summed is not None:
             return asked.summed
-        there = {node: left[node] for node in left if node in present}
-        if len(there) == len(left):
+        absent = left.keys() - present
+        if not absent:
             break
-        left = there
+        left = {node: left[node] for node in left if node not in absent & failed}
+        failed |= absent
     raise VicinalError(
         f"secure sum: {len(left)} of {len(groups)} clients took part, and at least "
         f"{LEAST_SUMMED} have to, to the end"

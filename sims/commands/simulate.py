@@ -147,7 +147,7 @@ def simulate(
     if settings.neighbors != asked.neighbors and notes_wanted():
         typer.echo(capped_note(asked, settings), err=True)
     preset, defense = cell.preset, cell.defense
-    require_clients(clients, prepared.user_count)
+    require_clients(clients, prepared.user_count, min_replies=min_replies)
     make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:

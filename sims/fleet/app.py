@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import server.flower_app
 from common.errors import InputError, VicinalError
 from common.names import unknown
+from common.report_privacy import ReportPrivacy
 from common.threads import limit_threads
 from common.wire.fleet import prepared_folder
 from server.data.datasets import is_at_hand
@@ -98,6 +99,7 @@ def run(grid: Grid, context: Context, folder: Path, result: Path) -> None:
             f"run config: clients: {clients} are connected, not {config.clients}: leave it out"
         )
     run_config["clients"] = clients
+    ReportPrivacy.parse(config.report_privacy).of_clients(clients)
     if config.deployment:
         context.run_config = run_config
         server.flower_app.main(grid, context)

@@ -53,10 +53,12 @@ class FleetFiles:
         return self.folder / "result.json"
 
 
-def require_clients(clients: int, users: int) -> None:
-    """Raises InputError for more clients than users."""
+def require_clients(clients: int, users: int, *, min_replies: int = 0) -> None:
+    """Raises InputError for more clients than users, and for more replies than clients."""
     if not 1 <= clients <= users:
         raise InputError(f"{clients} clients for {users} users: choose 1–{users}")
+    if min_replies > clients:
+        raise InputError(f"min replies {min_replies}: there are {clients} clients")
 
 
 def write_fleet_files(

@@ -37,7 +37,7 @@ from sims.federated.model import Asked, FleetTraining, Trainer
 from sims.federated.training import Stage, Trained
 from sims.fleet.files import FleetFiles, require_clients
 from sims.fleet.resources import Resources
-from sims.fleet.run import CHECKOUT, run_app
+from sims.fleet.run import CHECKOUT, checked_result, run_app
 from sims.progress import Report
 
 if TYPE_CHECKING:
@@ -82,7 +82,14 @@ def trainer(folder: Path, *, resources: Resources, clients: int) -> Trainer:
         files = write_learning(folder, asked, clients, under_way=resources.under_way)
         path = folder / LEARNED_FILE
         path.unlink(missing_ok=True)
-        run_app(files, clients, resources, progress, CHECKOUT)
+        log = run_app(files, clients, resources, progress, CHECKOUT)
+        lost = checked_result(files.result, {"run": files.run, "clients": clients}, log)["lost"]
+        if lost:
+            # Of the same name in the store there is another, which has them all.
+            raise VicinalError(
+                f"messages of the training were lost, {len(lost)} of them, as {lost[0]}: "
+                "run it again"
+            )
         return read_learned(path, asked)
 
     return train

@@ -43,7 +43,7 @@ def prepared_files(
     named = f"{experiment.dataset}, attack {experiment.attack}"
     tell(f"no deployment is named, so one is made: {named}")
     prepared = prepare(experiment)
-    require_clients(clients, prepared.user_count)
+    require_clients(clients, prepared.user_count, min_replies=config.min_replies)
     asked = config.settings(experiment.model)
     settings = capped(asked, prepared.user_count)
     defense = defense_named(RVD, model=experiment.model, preset=config.preset)

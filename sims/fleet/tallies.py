@@ -12,7 +12,7 @@ from client.stores.ratings import read_local_ratings
 from common.files import read_file
 from common.ranking import Counts
 from common.report_privacy import SECAGG
-from common.vicinal.book import ItemBook
+from common.vicinal.book import BookReader
 from common.vicinal.settings import untuned
 from common.wire.book import decode_book, most_bytes
 from common.wire.fleet import partition_file_name, round_folder
@@ -98,28 +98,28 @@ def _answered(
     counts = Counts.none(len(rounds.watched))
     for user in users:
         measured: dict[str, Any] = {
-            "rated": local.items_of(user),
             "held_out": local.held_out_of(user),
             "watched": rounds.watched,
             "list_length": rounds.list_length,
         }
         if book is None:
             neighborhood = recommender.neighborhood(user, settings)
+            measured["rated"] = local.items_of(user)
             counts += answer(recommender.version, neighborhood, settings, **measured).counts
         else:
-            own = local.own(user).ratings
-            counts += answer_from_book(recommender.version, book, own, **measured).counts
+            counts += answer_from_book(book, local.own(user).ratings, **measured).counts
     return place, Entry(round=number, partition=client, users=[*users], counts=counts)
 
 
 @lru_cache(maxsize=2)
-def _deployed(folder: Path) -> tuple[Recommender, ItemBook | None]:
+def _deployed(folder: Path) -> tuple[Recommender, BookReader | None]:
     recommender, path = read_deployment(folder), folder / BOOK_FILE
     if not path.exists():
         return recommender, None
     version = recommender.version
     data = read_file(path, most=most_bytes(version.manifest.items))
-    return recommender, decode_book(data, version.manifest, version.digest)
+    book = decode_book(data, version.manifest, version.digest)
+    return recommender, BookReader(version.served, book)
 
 
 def tallies_of(result: Mapping[str, Any]) -> Tallies:

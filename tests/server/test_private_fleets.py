@@ -77,6 +77,24 @@ def test_a_client_that_leaves_a_sum_costs_its_own_users(
     assert [each["client"] for each in result["failures"]] == ([] if stage == 3 else [1007])
 
 
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_process_that_dies_early_in_a_sum_costs_nobody(
+    stage: int, fleet: Fleet, tmp_path: Path
+) -> None:
+    seen: list[Message] = []
+
+    def die_once(message: Message, deliver: Deliver) -> Message | None:
+        if message.metadata.message_type == "train":
+            seen.append(message)
+            if len(seen) == stage + 1:
+                return Message(Error(0, "the actor died"), reply_to=message)
+        return deliver(message)
+
+    _, result = run(write_files(tmp_path, fleet), {1007: die_once}, {"report-privacy": "secagg"})
+    assert (result["answered"], result["failures"]) == (48, [])
+    assert result["counts"]["hits"] == list(in_process(fleet, SETTINGS["vicinal"]).hits)
+
+
 def test_a_sum_of_too_few_clients_is_none(fleet: Fleet, tmp_path: Path) -> None:
     def leave(message: Message, deliver: Deliver) -> Message | None:
         if message.metadata.message_type == "train":

@@ -100,9 +100,13 @@ def test_a_result_goes_where_it_is_asked_for(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "mine.json").read_bytes())["watched"] == [3, 17]
 
 
-def test_what_fails_leaves_no_ratings(home: Path) -> None:
-    with pytest.raises(VicinalError, match="2 of 2 partitions, not 3"):
-        run(2, min_replies=3)
+def test_what_fails_leaves_no_ratings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_call: object) -> None:
+        raise VicinalError("no client is left")
+
+    monkeypatch.setattr("server.flower_app.measured", fails)
+    with pytest.raises(VicinalError, match="no client is left"):
+        run(2)
     left = {path.name for path in (home / "vicinal" / "7").iterdir()}
     assert "result.json" in left
     assert left.isdisjoint({"deployment", "devices", "store", "models"})
@@ -143,12 +147,16 @@ def test_a_bad_run_config_is_refused_before_a_training(
     assert told.keys() == {"run", "error"} and told["run"] == "this"
 
 
-def test_more_clients_than_users_are_refused_before_a_training(
+def test_what_clients_cannot_be_is_refused_before_a_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sims.fleet.preparation.ModelStore", None)
     with pytest.raises(InputError, match="49 clients for 48 users: choose 1–48"):
         run(49)
+    with pytest.raises(InputError, match="min replies 4: there are 3 clients"):
+        run(3, min_replies=4)
+    with pytest.raises(InputError, match="secagg: 2 clients"):
+        run(2, report_privacy="secagg")
 
 
 def test_a_client_on_another_machine_is_told_what_it_lacks(home: Path) -> None:

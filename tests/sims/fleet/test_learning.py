@@ -18,7 +18,9 @@ from server.federated.settings import AGGREGATIONS, Federated
 from server.flower_app import app as server_app
 from sims.federated.model import Asked, FleetTraining, trained_here
 from sims.federated.training import Trained
-from sims.fleet.learning import read_learned, read_learning, write_learning
+from sims.fleet.files import FleetFiles
+from sims.fleet.learning import read_learned, read_learning, trainer, write_learning
+from sims.fleet.resources import Resources
 from sims.progress import quiet
 from tests.support.fleets import serve
 from tests.support.in_process_grid import Fault, InProcessGrid
@@ -189,3 +191,18 @@ def test_without_a_seed_clients_draw_by_themselves(
     drawn = [client.flower_app._draws(context, 4, 0, 1).random() for context in contexts]
     assert drawn[0] != drawn[1] and drawn[2] == drawn[3]
     assert server_app is not sims.fleet.app.app
+
+
+def test_a_model_that_lacks_updates_is_not_taken_for_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(files: FleetFiles, clients: int, *_more: object) -> Path:
+        lost = ["client 7: error 2: ValueError: gone"]
+        result = {"run": files.run, "clients": clients, "lost": lost}
+        files.result.write_text(json.dumps(result), encoding="utf-8")
+        return tmp_path / "flower.log"
+
+    monkeypatch.setattr("sims.fleet.learning.run_app", told)
+    train = trainer(tmp_path / "fleet", resources=Resources.of(1, 1), clients=CLIENTS)
+    with pytest.raises(VicinalError, match="were lost, 1 of them, as client 7"):
+        train(asked(), quiet)
