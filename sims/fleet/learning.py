@@ -155,16 +155,26 @@ def _start_tables(stage: Stage) -> dict[str, NDArray[Any]]:
     return tables
 
 
-def read_start(path: Path, begun: int) -> Stage:
-    """Raises InputError for what is none."""
+def read_start(path: Path, learning: Learning) -> Stage:
+    """Raises InputError for what is none, or of another training."""
     try:
         tables = read_tables(read_file(path, most=MAX_LEARNED_BYTES), str(path))
-        present = tuple(tables["present"].tolist())
-        if len(tables) == 1:
-            return Stage(present, None, begun)
-        return Stage(present, Trained(tables["items"], tables["users"]), begun)
+        present, before = tables["present"], None
+        if len(tables) > 1:
+            before = Trained(tables["items"], tables["users"])
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: it is not the start of a training: prepare anew") from error
+    width, ascending = learning.settings.width, (np.diff(present) > 0).all()
+    fits = before is None or (
+        before.items.shape == (learning.items, width)
+        and before.users.shape[1:] == (width,)
+        and len(before.users) <= learning.users
+    )
+    if not (
+        fits and ascending and len(present) and 0 <= present[0] <= present[-1] < learning.users
+    ):
+        raise InputError(f"{path}: it is of another training: prepare anew")
+    return Stage(tuple(present.tolist()), before, learning.begun)
 
 
 def read_learned(path: Path, asked: Asked) -> Trained:
@@ -224,7 +234,7 @@ def learn(
     asked = _asked(learning, read_local_ratings(path.parent / ACCOUNTS_FILE).train)
     stage = Stage(tuple(range(learning.users)))
     if learning.part:
-        stage = read_start(path.parent / START_FILE, learning.begun)
+        stage = read_start(path.parent / START_FILE, learning)
     first = _first(learning, stage)
     attacker, controlled = asked.attacker(), None
     if attacker is not None:

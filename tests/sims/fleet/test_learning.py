@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from server.data.synthetic import synthetic
 from server.federated.settings import AGGREGATIONS, Federated
 from server.flower_app import app as server_app
 from sims.federated.model import Asked, FleetTraining, trained_here
-from sims.federated.training import Trained
+from sims.federated.training import Stage, Trained
 from sims.fleet.files import FleetFiles
-from sims.fleet.learning import read_learned, read_learning, trainer, write_learning
+from sims.fleet.learning import read_learned, read_learning, read_start, trainer, write_learning
 from sims.fleet.resources import Resources
 from sims.progress import quiet
 from tests.support.fleets import serve
@@ -206,3 +207,25 @@ def test_a_model_that_lacks_updates_is_not_taken_for_the_whole(
     train = trainer(tmp_path / "fleet", resources=Resources.of(1, 1), clients=CLIENTS)
     with pytest.raises(VicinalError, match="were lost, 1 of them, as client 7"):
         train(asked(), quiet)
+
+
+def test_a_training_goes_on_from_its_own_start_alone(tmp_path: Path) -> None:
+    what = asked()
+    before = trained_here(what, quiet)
+    stage = Stage((0, 2, 5), before, rounds=4)
+    write_learning(tmp_path, replace(what, stage=stage), CLIENTS)
+    learning = read_learning(tmp_path / "learning.json")
+    found = read_start(tmp_path / "start.safetensors", learning)
+    assert (found.digest, found.present) == (stage.digest, stage.present)
+    for wrong in (
+        Stage((0, 60)),
+        Stage((5, 2)),
+        Stage((0,), Trained(before.items[:-1], before.users)),
+        Stage((0,), Trained(before.items, before.users[:, :-1])),
+    ):
+        write_learning(tmp_path, replace(what, stage=wrong), CLIENTS)
+        with pytest.raises(InputError, match="it is of another training"):
+            read_start(tmp_path / "start.safetensors", learning)
+    (tmp_path / "start.safetensors").write_bytes(b"")
+    with pytest.raises(InputError):
+        read_start(tmp_path / "start.safetensors", learning)

@@ -80,6 +80,10 @@ def over_messages(folder: Path) -> Trainer:
     return train
 
 
+def nobody(_asked: Asked, _progress: Report) -> Trained:
+    raise AssertionError("trained again")
+
+
 def versions(rounds: Rounds) -> list[str]:
     return [each.versions["undefended"] for each in rounds.plan.rounds]
 
@@ -94,6 +98,8 @@ def test_clients_learn_in_every_round_what_one_process_learns(
     assert versions(fleet) == versions(here)
     assert len(set(versions(here))) == SCENARIO.rounds
     assert [each.warm["defended"] for each in here.scenes] == [False, True, True, True]
+    # What was trained is not trained again.
+    assert versions(made(tmp_path / "there", study, trainer=nobody)) == versions(here)
     # Until the attack begins, updates are honest.
     calm = made(tmp_path / "calm", with_(study, fleet=FLEET.clean))
     assert versions(calm)[:2] == versions(here)[:2]
