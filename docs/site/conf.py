@@ -23,6 +23,10 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 from docstrings import to_rst  # noqa: E402 - beside this file
 from notebook import to_markdown  # noqa: E402
 
+ARRAY = re.compile(
+    r"~?[\w.]*ndarray\[tuple\[~?[\w.]*Any, \.\.\.\], ~?[\w.]*dtype\[~?(?:numpy\.)?(\w+)\]\]"
+)
+
 # Libraries that say what they load.
 logging.getLogger("faiss").setLevel(logging.WARNING)
 
@@ -101,6 +105,22 @@ def docstring(_: Sphinx, what: str, name: str, thing: Any, options: Any, lines: 
     lines[:] = to_rst(lines)
 
 
+def signature(
+    _: Sphinx, what: str, name: str, thing: Any, options: Any, shown: str | None, gives: str | None
+) -> tuple[str | None, str | None]:
+    """Arrays are shown by what they hold, as the code has them."""
+
+    def short(text: str | None) -> str | None:
+        return text and ARRAY.sub(r"NDArray[\1]", text)
+
+    return short(shown), short(gives)
+
+
+def skip(_: Sphinx, what: str, name: str, thing: Any, leave: bool, options: Any) -> bool | None:
+    """A field of a named tuple has no docstring of its own."""
+    return True if (thing.__doc__ or "").startswith("Alias for field number") else None
+
+
 def front_page(app: Sphinx, error: Exception | None) -> None:
     """The page that a web server shows for the folder."""
     if error is None and app.builder.name == "html":
@@ -112,4 +132,6 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("autodoc-process-signature", signature)
+    app.connect("autodoc-skip-member", skip)
     app.connect("build-finished", front_page)
