@@ -87,6 +87,9 @@ COMMANDS = {
     "report": Command(
         "sims.commands.report", "Write one page of a grid or a run that can be handed on."
     ),
+    "track": Command(
+        "sims.commands.track", "Write results to MLflow or TensorBoard afterwards.", "track"
+    ),
     "serve": Command(
         "sims.commands.serve", "Run the gRPC server that ships offload packages.", "server"
     ),

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import shlex
+import subprocess
 import sys
 from datetime import UTC, datetime
 from functools import cache
@@ -18,6 +19,7 @@ LIBRARIES: Final = ("vicinal", "numpy", "torch", "numba", "scipy", "implicit", "
 CODE: Final = ("common", "server", "client", "sims")
 # Of a command that is kept.
 MOST_LETTERS: Final = 4000
+GIT_SECONDS: Final = 10
 
 
 def command_line() -> str:
@@ -50,11 +52,38 @@ def code_versions() -> dict[str, str]:
     return {**found, "code": hasher.hexdigest()[:12]}
 
 
+@cache
+def commit() -> str:
+    """Of the checkout that this file is of, with a + where something in it was changed.
+
+    Empty where it was installed as a package, and without git.
+    """
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).resolve().parent), *words],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=GIT_SECONDS,
+        )
+        return done.stdout.strip()
+
+    try:
+        # An installed file may lie in a checkout of something else.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def recorded() -> dict[str, Any]:
     """What a command adds to the JSON that it writes, under `run`."""
     return {
         "command": command_line(),
         "versions": installed_versions(),
+        "git": commit(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -63,5 +92,7 @@ def recorded() -> dict[str, Any]:
 KEYS: Final = {
     "run.command": "the command that wrote the file",
     "run.versions.NAME": "version of vicinal, Python, a library or the system, by name",
+    "run.git": "commit of the checkout that ran, with a + where files in it were changed; empty "
+    "where vicinal was installed",
     "run.made": "when, UTC",
 }

@@ -52,6 +52,9 @@ ENVIRONMENT: Final = {
     "`ml-1m/ratings.csv.gz`, …; looked into before anything is fetched",
     "VICINAL_CACHE": "folder where fetched data sets are kept; default: the platform's own",
     "VICINAL_QUIET": "as `vicinal --quiet`: no progress and no notes",
+    "MLFLOW_TRACKING_URI": "address of the server of `--track mlflow`; other variables of MLflow's "
+    "client go to it, as MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_EXPERIMENT_NAME": "experiment that `--track mlflow` writes to; default: vicinal",
 }
 # How `vicinal` ends.
 EXIT_CODES: Final = {
@@ -230,7 +233,7 @@ def _results() -> Iterator[str]:
     yield _keys(
         "run",
         recorded.KEYS,
-        "Added by `vicinal evaluate --json` and `vicinal demo` to their files.",
+        "In every file of `--json` of a command that has --track, and in a demo's results.json.",
     )
     yield _keys("CONDITION", keys.CONDITIONS)
     yield _keys("METRIC", keys.METRICS)

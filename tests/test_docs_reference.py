@@ -38,6 +38,7 @@ from tests.support.serving import USERS, Endpoint, make_scene
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"
 SMALL = Study("synthetic:80x120", attack="average", k=10, min_support=2, steps=2)
+READ = "VICINAL_[A-Z]+|MLFLOW_TRACKING_URI|MLFLOW_EXPERIMENT_NAME"
 # Marks of processes and names of loggers, which nobody is to set.
 INTERNAL = {"VICINAL_RUN", "VICINAL_RAY", "VICINAL_SOURCES"}
 
@@ -136,7 +137,7 @@ def strings(path: Path) -> set[str]:
 def test_every_variable_of_the_environment_is_on_the_page() -> None:
     read = set()
     for path in sources("common", "server", "client", "sims"):
-        read |= {word for word in strings(path) if re.fullmatch("VICINAL_[A-Z]+", word)}
+        read |= {word for word in strings(path) if re.fullmatch(READ, word)}
     assert read - INTERNAL == set(reference.ENVIRONMENT)
 
 

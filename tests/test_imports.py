@@ -32,13 +32,7 @@ FOLDERS: dict[str, set[str]] = {
     "vicinal": {"common", "server", "client", "sims"},
 }
 WIRE_LIBRARIES = {
-    "numpy",
-    "google",
-    "safetensors",
-    "array_api_compat",
-    "backports",
-    "threadpoolctl",
-    "nacl",
+    *("numpy", "google", "safetensors", "array_api_compat", "backports", "threadpoolctl", "nacl")
 }
 LIBRARIES: dict[str, set[str] | None] = {
     "proto": {"grpc_tools"},
@@ -101,6 +95,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "selection",
         "serving",
         "latency api reporting",
+        "tracking",
         "commands",
         "cli",
         "reference kit",

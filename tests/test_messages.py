@@ -28,6 +28,8 @@ OF_OTHERS = {
     "server/data/sources.py",
     "sims/processes/postgresql.py",
     "sims/selection/neighbor_measures.py",
+    "sims/recorded.py",
+    "sims/tracking/tensorboard_folder.py",
 }
 
 

@@ -118,7 +118,7 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: no file of `vicinal audit --json`: {error}") from error
     names = {key.split(".")[0] for key in KEYS}
-    if isinstance(told, dict) and told.keys() == names:
+    if isinstance(told, dict) and told.keys() - {"run"} == names:
         figures = told["figures"]
         if isinstance(figures, dict) and figures.keys() == FIGURES.keys():
             return told

@@ -101,6 +101,7 @@ def audit(
     ] = 0.9,
     store: options.StoreOption = Path("runs/store"),
     json_file: options.JsonOption = None,
+    track: options.TrackOption = None,
 ) -> None:
     """Say what a release gives away of its users, and whether it still defends.
 
@@ -120,6 +121,8 @@ def audit(
     from sims.audit.report import Audit, table_of
     from sims.evaluation.experiment import NO_ATTACK, Experiment, check, load
     from sims.progress import shown
+    from sims.recorded import recorded
+    from sims.tracking.places import tracked
 
     goals = Goals(max_linkage, max_auc, max_exposed, max_hr, min_accuracy)
     changed = {
@@ -145,6 +148,7 @@ def audit(
     plan = Plan(
         experiment, Knowledge(known, choice_named(knowledge), noise), splits, accounts, queries
     )
+    places = tracked(track)
     loaded = load(experiment)
     usual = preset_named("vicinal", model=architecture(model))
     with ModelStore(store) as models, shown() as progress:
@@ -180,13 +184,14 @@ def audit(
         goals,
         estimates(splits_found),
     )
-    told = found.to_json()
+    told = {**found.to_json(), "run": recorded()}
     if json_file is not None:
         write_output(json_file, (json.dumps(told, indent=2) + "\n").encode())
     console = Console()
     console.print(table_of(told))
     for line in found.missed:
         typer.echo(line)
+    places.write(told, kept=json_file)
     if found.missed:
         raise typer.Exit(1)
 

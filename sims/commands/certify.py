@@ -89,6 +89,7 @@ def certify(
     processes: options.FewProcessesOption = None,
     ray: options.RayOption = None,
     json_file: options.JsonOption = None,
+    track: options.TrackOption = None,
 ) -> None:
     """Say what so many fakes cannot promote, whatever they rate: proved, not measured.
 
@@ -106,7 +107,9 @@ def certify(
     from sims.evaluation.certified import Certified
     from sims.processes.workers import workers
     from sims.progress import shown
+    from sims.recorded import recorded
     from sims.terminal import notes_wanted
+    from sims.tracking.places import tracked
 
     assumed = [options.parse_share("--assume-fakes", part) for part in _parts(assume_fakes)]
     if assume_fakes is not None and not assumed:
@@ -129,6 +132,7 @@ def certify(
         )
     wanted = asked_users(users)
     parse_fakes(fakes, 1)  # a mistake in them is told before anything is loaded
+    places = tracked(track)
     with workers(processes, ray, usual=1) as found_workers, shown() as progress:
         ratings = load_dataset(
             dataset, seed=seed, reading=reading.options(), progress=notes_wanted()
@@ -151,11 +155,13 @@ def certify(
         "exploration": settings[0].exploration,
         "assumed": [_cost(ratings, each) for each in settings],
         "rows": rows,
+        "run": recorded(),
     }
     if json_file is not None:
         write_output(json_file, (json.dumps(found, indent=2) + "\n").encode())
     Console().print(_table(found))
     Console().print(_cost_table(found))
+    places.write(found, kept=json_file)
 
 
 def parse_fakes(text: str, accounts: int) -> list[int]:

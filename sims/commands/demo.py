@@ -37,6 +37,7 @@ def demo(
     runs: Annotated[
         Path, typer.Option("--runs", help="Folder in which each demo makes one of its own.")
     ] = Path("runs"),
+    track: options.TrackOption = None,
 ) -> None:
     """Poison real ratings, train on them, and let devices defend every user.
 
@@ -58,8 +59,10 @@ def demo(
     from sims.progress import shown
     from sims.recorded import recorded
     from sims.serving.demo import choose_experiment, configuration, run_demo
+    from sims.tracking.places import tracked
 
     given = release_named(release)
+    places = tracked(track)
     console = Console()
     experiment, substitute = choose_experiment(dataset, seed, reading.options())
     if substitute is not None:
@@ -75,10 +78,8 @@ def demo(
     write_output(folder / "config.toml", configuration(experiment, given).encode())
     with shown() as report:
         results = run_demo(experiment, folder, report, given)
-    write_output(
-        folder / "results.json",
-        (json.dumps({**results, "run": recorded()}, indent=2) + "\n").encode(),
-    )
+    told = {**results, "run": recorded()}
+    write_output(folder / "results.json", (json.dumps(told, indent=2) + "\n").encode())
     title = (
         f"{results['dataset']} · {results['model']} · {results['attack']} · "
         f"{results['users']} users · seed {results['seed']}"
@@ -91,6 +92,7 @@ def demo(
         f"{results['source']}; {results['split']} split; {results['seconds']:.0f} s; "
         f"results in {folder}"
     )
+    places.write(told, kept=folder)
 
 
 def new_folder(runs: Path, now: "datetime") -> Path:

@@ -27,6 +27,7 @@ def evaluate(
     ray: options.RayOption = None,
     baselines: options.BaselinesOption = None,
     json_file: options.JsonOption = None,
+    track: options.TrackOption = None,
     per_user: Annotated[
         Path | None,
         typer.Option(
@@ -50,7 +51,9 @@ def evaluate(
     from sims.evaluation.study import evaluate as evaluated
     from sims.progress import shown
     from sims.recorded import recorded
+    from sims.tracking.places import tracked
 
+    places = tracked(track)
     with shown() as progress:
         evaluation = evaluated(
             study.study(
@@ -65,9 +68,10 @@ def evaluate(
             ray=ray,
             progress=progress,
         )
+    told = {**evaluation.to_json(), "run": recorded()}
     if json_file is not None:
-        told = {**evaluation.to_json(), "run": recorded()}
         write_output(json_file, (json.dumps(told, indent=2) + "\n").encode())
     if per_user is not None:
         write_per_user(per_user, evaluation.per_user())
     Console().print(evaluation.table())
+    places.write(told, kept=json_file)

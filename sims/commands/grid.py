@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sims.commands import options
+
 app = typer.Typer(add_completion=False)
 
 
@@ -32,6 +34,7 @@ def grid(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Measure the cells again that failed.")
     ] = False,
+    track: options.TrackOption = None,
 ) -> None:
     """Run data sets × models × attacks × defenses × presets × seeds; print tables.
 
@@ -47,15 +50,18 @@ def grid(
     from common.processes import core_count
     from sims.grid.config import read_config
     from sims.grid.page import page_of
-    from sims.grid.results import add_run, runs_in, write_parquet
+    from sims.grid.results import add_run, cell_path, runs_in, write_parquet
     from sims.grid.run import run_grid
     from sims.grid.table import failures, pages
     from sims.progress import shown
     from sims.recorded import command_line
+    from sims.tracking.places import tracked
 
     asked = read_config(config)
     folder = folder or Path("runs/grid") / asked.digest()
     processes, start = processes or core_count(), time.monotonic()
+    places = tracked(track)
+    following = places.grid(folder, asked)
     try:
         with shown() as report:
             results = run_grid(
@@ -66,6 +72,7 @@ def grid(
                 address=address,
                 retry_failed=retry_failed,
                 warn=lambda text: typer.echo(f"warning: {text}", err=True),
+                done=following.add,
             )
     finally:
         add_run(
@@ -85,6 +92,9 @@ def grid(
         "the paper's figures and the goals"
     )
     console.print(told, markup=False, highlight=False)
+    following.finish(
+        {cell_path(folder, cell): one for cell, one in zip(asked.cells(), results, strict=True)}
+    )
     if failed := failures(results):
         for line in failed:
             console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -102,6 +102,7 @@ def latency(
         typer.Option("--page", help="Write everything as Markdown to this file.", metavar="FILE"),
     ] = None,
     json_file: options.JsonOption = None,
+    track: options.TrackOption = None,
 ) -> None:
     """Measure server-side against device-side latency; print tables and the break-even line.
 
@@ -122,6 +123,8 @@ def latency(
     from sims.latency.report import as_json, setting_reports
     from sims.latency.table import sheets, summary
     from sims.progress import shown
+    from sims.recorded import recorded
+    from sims.tracking.places import tracked
 
     plan = plan_named(
         preset,
@@ -138,6 +141,7 @@ def latency(
     )
     plan = timed(plan, seconds=seconds, interval=interval)
     folder = folder or Path("runs/latency") / plan.digest
+    places = tracked(track)
     with shown() as report:
         results = run_plan(plan, folder, report)
     parts = setting_reports(plan, results, interval=interval)
@@ -158,6 +162,7 @@ def latency(
         apart = all(one.apart for one in results)
         command = shlex.join(["vicinal", *sys.argv[1:]])
         write_output(page, page_of(parts, files, page, command=command, apart=apart).encode())
+    told = {**as_json(plan, parts), "run": recorded()}
     if json_file is not None:
-        text = json.dumps(as_json(plan, parts), indent=1)
-        write_output(json_file, f"{text}\n".encode())
+        write_output(json_file, f"{json.dumps(told, indent=1)}\n".encode())
+    places.write(told, kept=json_file)

@@ -266,6 +266,16 @@ JsonOption = Annotated[
     ),
 ]
 
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        help="Write settings, metrics and files to mlflow[:ADDRESS] or tensorboard[:FOLDER], too "
+        "(docs/how-to/track.md); repeat it for both.",
+        metavar="PLACE",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class StudyOptions:

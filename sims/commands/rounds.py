@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # heavy, and of no use until a command runs
     from sims.evaluation.cell import Cell
     from sims.fleet.resources import Resources
     from sims.fleet.scenario import Scenario
+    from sims.tracking.places import Places
 
 _PANEL: Final = "Rounds (--rounds)"
 
@@ -153,6 +154,7 @@ def simulate_rounds(
     fresh: bool,
     prepare_only: bool,
     json_file: Path | None,
+    places: "Places",
 ) -> None:
     """Train and ask in rounds; write the history and its picture, and print them."""
     from rich.console import Console
@@ -163,7 +165,7 @@ def simulate_rounds(
     from sims.evaluation.experiment import prepare
     from sims.figures.history import history_figure
     from sims.figures.style import save
-    from sims.fleet.history import history_of, history_table, write_history
+    from sims.fleet.history import JSON_FILE, history_of, history_table, write_history
     from sims.fleet.learning import trainer
     from sims.fleet.rounds import prepare_rounds, require_rounds
     from sims.fleet.run import command_line, run_rounds
@@ -219,4 +221,5 @@ def simulate_rounds(
     Console().print(history_table(history))
     typer.echo(f"history.json, history.parquet and history.svg are in {folder}")
     if json_file is not None:
-        write_output(json_file, (folder / "history.json").read_bytes())
+        write_output(json_file, (folder / JSON_FILE).read_bytes())
+    places.write(history.model_dump(mode="json", by_alias=True), kept=folder / JSON_FILE)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,10 @@ from sims.commands.options import StudyOptions, expanded
 from sims.commands.reading import ReadingFlags
 from sims.commands.rounds import RoundsFlags, simulate_rounds
 from sims.commands.training import TrainingFlags
+
+if TYPE_CHECKING:  # heavy, and of no use until the command runs
+    from sims.evaluation.experiment import Prepared
+    from sims.tracking.places import Places
 
 app = typer.Typer(add_completion=False)
 
@@ -86,6 +90,7 @@ def simulate(
         ),
     ] = False,
     json_file: options.JsonOption = None,
+    track: options.TrackOption = None,
 ) -> None:
     """Run a fleet of clients in Flower's simulation.
 
@@ -97,10 +102,8 @@ def simulate(
     in --folder say what that did to hit ratio and accuracy. With --train federated the clients
     train the model, too, before they are asked, or in each round.
     """
-    from rich.console import Console
-
     from common.errors import InputError
-    from common.files import make_folder, write_output
+    from common.files import make_folder
     from common.report_privacy import ReportPrivacy
     from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
@@ -108,12 +111,12 @@ def simulate(
     from sims.evaluation.experiment import prepare
     from sims.fleet.files import require_clients
     from sims.fleet.learning import trainer
-    from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.fleet.resources import Resources
     from sims.fleet.run import command_line, fleet_book, run_fleet, write_files
     from sims.processes.lock import locked
     from sims.progress import shown
     from sims.terminal import notes_wanted
+    from sims.tracking.places import tracked
 
     privacy = ReportPrivacy.parse(report_privacy).of_clients(clients)
     fleet, scenario = training.fleet(study.attack), rounds.scenario()
@@ -121,6 +124,9 @@ def simulate(
     if ray_address is not None and processes is not None:
         raise InputError("--processes is for this machine: a cluster of --ray-address has its own")
     resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
+    if track and prepare_only:
+        raise InputError("--track is of results, and --prepare-only has none")
+    places = tracked(track)
     if scenario is not None:
         privacy.of_rounds(clients)
         simulate_rounds(
@@ -138,6 +144,7 @@ def simulate(
             fresh=fresh,
             prepare_only=prepare_only,
             json_file=json_file,
+            places=places,
         )
         return
     with shown() as progress:
@@ -185,11 +192,26 @@ def simulate(
             report=progress,
             book=book,
         )
-    Console().print(fleet_table(prepared, result, defense.name))
+    _tell(prepared, result, defense.name, json_file, places)
+
+
+def _tell(
+    prepared: "Prepared",
+    result: dict[str, Any],
+    defense: str,
+    json_file: Path | None,
+    places: "Places",
+) -> None:
+    from rich.console import Console
+
+    from common.files import write_output
+    from sims.fleet.report import fleet_json, fleet_summary, fleet_table
+    from sims.recorded import recorded
+
+    Console().print(fleet_table(prepared, result, defense))
     for line in fleet_summary(prepared, result):
         typer.echo(line)
+    told = {**fleet_json(prepared, result, defense), "run": recorded()}
     if json_file is not None:
-        write_output(
-            json_file,
-            (json.dumps(fleet_json(prepared, result, defense.name), indent=2) + "\n").encode(),
-        )
+        write_output(json_file, (json.dumps(told, indent=2) + "\n").encode())
+    places.write(told, kept=json_file)

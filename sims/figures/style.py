@@ -230,6 +230,11 @@ def as_svg(figure: Figure) -> bytes:
     return _drawn(figure, "svg")
 
 
+def as_png(figure: Figure) -> bytes:
+    """The same in pixels."""
+    return _drawn(figure, "png")
+
+
 def _drawn(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     with drawing():

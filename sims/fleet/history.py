@@ -10,7 +10,7 @@ An interval is of other clients like these: clients are drawn again with all of 
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,7 @@ from sims.fleet.rounds import Rounds
 from sims.fleet.scenario import Scenario
 from sims.fleet.tallies import Tallies
 from sims.functions import label
+from sims.recorded import recorded
 
 JSON_FILE: Final = "history.json"
 PARQUET_FILE: Final = "history.parquet"
@@ -89,6 +90,7 @@ class History(BaseModel):
     fraction: float = Field(gt=0, le=1, description="of the clients there that are asked")
     scenario: Scenario = Field(description="rounds and rates, as the run config names them")
     rounds: list[Point] = Field(description="undefended and defended, in turn")
+    run: dict[str, Any] = Field(default={}, description="how it was made; or empty")
 
     def of(self, condition: Condition) -> list[Point]:
         """Its rounds under one condition."""
@@ -124,6 +126,7 @@ def history_of(
         fraction=fraction,
         scenario=scenario,
         rounds=[*_points(rounds, tallies, experiment.seed)],
+        run=recorded(),
     )
 
 

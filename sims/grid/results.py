@@ -30,7 +30,7 @@ from sims.attacks.options import Value
 from sims.evaluation.cell import Cell
 from sims.evaluation.scores import HARMS, MEASURED, flat
 from sims.functions import digest_of, label, stable
-from sims.recorded import installed_versions
+from sims.recorded import commit, installed_versions
 
 FORMAT: Final = 3
 # Read, not written.
@@ -80,6 +80,7 @@ class GridRun(BaseModel):
     versions: Annotated[
         dict[str, str], Field(description="of vicinal, Python and libraries, by name")
     ] = {}
+    git: Annotated[str, Field(description="commit of the checkout that ran; empty where none")] = ""
 
 
 class CellResult(BaseModel):
@@ -365,6 +366,7 @@ def add_run(folder: Path, *, seconds: float, processes: int, command: str = "") 
             processes=processes,
             command=command,
             versions=installed_versions(),
+            git=commit(),
         )
         with (folder / RUNS).open("a", encoding="utf-8") as opened:
             opened.write(run.model_dump_json() + "\n")

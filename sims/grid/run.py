@@ -53,10 +53,12 @@ def run_grid(
     address: str | None = None,
     retry_failed: bool = False,
     warn: Callable[[str], None] = lambda _: None,
+    done: Callable[[Path, CellResult], None] = lambda _path, _result: None,
 ) -> list[CellResult]:
     """Run what `folder` has no result of; the results of all cells, in the config's order.
 
-    `warn` is told what looks wrong in a file of ratings.
+    `warn` is told what looks wrong in a file of ratings, `done` every cell that has just been
+    written.
 
     Raises InputError for results of another version, a data set that cannot be used, and a
     folder that is in use; VicinalError when Ray fails. What was measured until then is kept.
@@ -81,7 +83,8 @@ def run_grid(
             make_folder(folder / STORES)
             with interruptible(), ray_session(processes=processes, address=address) as ray:
                 for cell, result in _run(ray, todo, folder.resolve() / STORES):
-                    write_result(cell_path(folder, cell), result)
+                    write_result(path := cell_path(folder, cell), result)
+                    done(path, result)
                     shown.done(cell)
         remove_folder(folder / STORES)
         return [read_result(path) for path in paths]

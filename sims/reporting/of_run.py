@@ -71,7 +71,7 @@ def _evaluation(file: Path, told: Mapping[str, Any]) -> Document:
                 pictures=(
                     Picture(
                         "Before and after",
-                        as_svg(before_and_after(_outcomes(told), None)),
+                        as_svg(before_and_after(outcomes_of_run(told), None)),
                         "Bars of hit ratio and accuracy by condition, with 95 % intervals; the "
                         "numbers are in the table below.",
                     ),
@@ -160,7 +160,7 @@ def _number(value: float | None, bounds: list[float] | None) -> Number:
     return Number(shown(value) + spread)
 
 
-def _outcomes(told: Mapping[str, Any]) -> Outcomes:
+def outcomes_of_run(told: Mapping[str, Any]) -> Outcomes:
     """For a picture: bars are half intervals, as the caption says."""
     values: dict[Any, Spread] = {}
     for metric in METRICS:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.data.datasets import load_dataset
+from sims import recorded
 from sims.cli import run
 from sims.commands.certify import KEYS
 from sims.evaluation.certified import USERS_PER_TASK
@@ -22,7 +23,8 @@ def test_the_table_and_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "pairwise" in shown and "30 of 80 users" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
     told = json.loads(output.read_text())
-    assert differences(told, KEYS) == set()
+    names = told["run"]["versions"]
+    assert differences(told, KEYS | recorded.KEYS, NAME=names) == set()
     assert [(row["form"], row["fakes"]) for row in told["rows"]] == [
         (form, fakes) for form in ("any", "pairwise") for fakes in (2, 4, 8)
     ]

@@ -172,7 +172,7 @@ def test_an_evaluation_has_intervals_targets_and_the_command(tmp_path: Path) -> 
     store = ["--store", str(tmp_path / "store"), "--processes", "1"]
     assert run([*words, *store, "--json", str(result)]) == 0
     told = json.loads(result.read_text())
-    assert set(told["run"]) == {"command", "versions", "made"}
+    assert set(told["run"]) == {"command", "versions", "git", "made"}
     page, markdown = written(result, tmp_path, "r.html", "r.md")
     text = Seen(page.decode()).text
     low, high = told["intervals"]["accuracy"]["defended"]

@@ -1,0 +1,98 @@
+"""`--track`: what cannot be reached is told before the work, and what it is called."""
+
+from pathlib import Path
+
+import pytest
+
+from sims.cli import run
+from sims.tracking import places
+from tests.support.trackers import free_port
+
+EVALUATE = ["evaluate", "--dataset", "synthetic:60x90", "--attack", "average", "--k", "9"]
+
+
+def refused(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str] | None = None
+) -> str:
+    """The line, after which nothing has been computed or written."""
+    store = tmp_path / "store"
+    words = [*(command or [*EVALUATE, "--store", str(store)]), "--track", word]
+    assert run(words) == 2
+    assert not store.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("mlflov", "unknown tracker 'mlflov': did you mean mlflow?"),
+        ("mlflow:127.0.0.1:5000", "give the address of an MLflow server, as mlflow:http://"),
+        ("mlflow:sqlite:///x.db", "give the address of an MLflow server"),
+        ("mlflow:http://[", "give the address of an MLflow server"),
+        ("mlflow:http://me:secret@127.0.0.1:1", "MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_what_is_no_place_is_told(
+    word: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(word, tmp_path, capsys)
+    assert says in error and "secret" not in error
+
+
+def test_the_environment_names_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "set MLFLOW_TRACKING_URI" in refused("mlflow", tmp_path, capsys)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    assert "MLFLOW_TRACKING_URI=databricks" in refused("mlflow", tmp_path, capsys)
+
+
+def test_a_server_that_does_not_answer_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    address = f"mlflow:http://127.0.0.1:{free_port()}"
+    assert f"--track {address}: nothing answers there" in refused(address, tmp_path, capsys)
+    config = tmp_path / "grid.toml"
+    config.write_text('datasets = ["synthetic:60x90"]\nmodels = ["mf"]\nattacks = ["average"]\n')
+    folder = tmp_path / "grid"
+    refused(address, tmp_path, capsys, ["grid", str(config), "--folder", str(folder)])
+    # A run that did not begin is not in its log.
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate", "audit", "certify", "latency"])
+def test_every_command_asks_before_it_works(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([command, "--dataset", "synthetic:60x90", "--track", "mlflow:x"]) == 2
+    assert "give the address of an MLflow server" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    file = tmp_path / "file"
+    file.touch()
+    assert f"--track tensorboard:{file}: " in refused(f"tensorboard:{file}", tmp_path, capsys)
+    refused(f"tensorboard:{file / 'below'}", tmp_path, capsys)
+
+
+def test_a_library_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(places.TRACKERS, "tensorboard", "no_such_tracker")
+    words = [*EVALUATE, "--store", str(tmp_path / "store")]
+    assert run([*words, "--track", "tensorboard"]) == 1
+    assert "this needs no_such_tracker" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,193 @@
+"""What trackers are told: which keys of results are settings, which metrics, and their names."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import InputError
+from sims.cli import run
+from sims.evaluation import keys
+from sims.evaluation.study import Study, evaluate
+from sims.grid.results import CellResult, add_run
+from sims.recorded import commit, recorded
+from sims.tracking.of_grid import grid_id, grid_runs
+from sims.tracking.results import KINDS, runs_in, runs_of
+from sims.tracking.runs import Metric, TrackedRun, curves, metrics_of, parameters_of, safe
+from tests.support.grid_results import filled, result
+
+SMALL = Study("synthetic:60x90", attack="average", k=9, min_support=2, steps=2, list_length=9)
+# What MLflow takes for a name.
+NAME = re.compile(r"[\w\-. :/]{1,250}")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda part: (
+        st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=8), part, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    store = tmp_path_factory.mktemp("store")
+    told = {**evaluate(SMALL, store, processes=1).to_json(), "run": recorded()}
+    loaded: dict[str, Any] = json.loads(json.dumps(told))
+    return loaded
+
+
+def values(one: TrackedRun) -> dict[str, float]:
+    """Of metrics without steps."""
+    return {metric.name: metric.value for metric in one.metrics}
+
+
+def test_an_evaluation_is_its_settings_and_its_metrics(evaluation: dict[str, Any]) -> None:
+    (one,) = runs_of(evaluation, made=0.0)
+    assert {name for name in keys.ASKED if evaluation[name] != ""} <= set(one.parameters)
+    assert one.parameters["targets"] == " ".join(map(str, evaluation["targets"]))
+    found = values(one)
+    for metric in keys.METRICS | keys.WHOLE:
+        for condition in keys.CONDITIONS:
+            value = evaluation[metric].get(condition)
+            assert found.get(f"{metric}.{condition}") == value
+    low, high = evaluation["intervals"]["accuracy"]["defended"]
+    name = "intervals.accuracy.defended"
+    assert (found[f"{name}.low"], found[f"{name}.high"]) == (low, high)
+    assert found["baselines.ease.accuracy"] == evaluation["baselines"]["ease"]["accuracy"]
+    assert not set(found) & set(one.parameters)
+    assert one.tags["command"] == evaluation["run"]["command"]
+    assert one.tags["version.numpy"] == evaluation["run"]["versions"]["numpy"]
+    assert json.loads(one.files["results.json"]) == evaluation
+    assert one.files["report.html"].startswith(b"<!doctype html>")
+    assert one.files["before-and-after.png"].startswith(b"\x89PNG")
+
+
+def test_the_same_results_have_the_same_key_and_others_another(evaluation: dict[str, Any]) -> None:
+    (one,), (same,) = runs_of(evaluation, made=0.0), runs_of(evaluation, made=9.0)
+    assert (one.key, one.digest, one.made) == (same.key, same.digest, same.made)
+    later = {**evaluation, "run": {**evaluation["run"], "made": "2031-01-01T00:00:00+00:00"}}
+    (other,) = runs_of(later, made=0.0)
+    assert other.key != one.key and other.made > one.made
+
+
+def test_a_table_is_a_curve_for_each_of_its_columns() -> None:
+    rows = [{"form": "any", "fakes": step, "pairs": step / 10, "none": None} for step in (1, 5)]
+    found = curves(rows, name=lambda row: str(row["form"]), step="fakes", skip=("form",))
+    assert list(found) == [Metric("pairs/any", 0.1, 1), Metric("pairs/any", 0.5, 5)]
+
+
+def test_certificates_rounds_and_audits_are_known_by_their_keys(tmp_path: Path) -> None:
+    file = tmp_path / "certificate.json"
+    words = ["certify", "--dataset", "synthetic:60x90", "--assume-fakes", "3%,10%"]
+    assert run([*words, "--fakes", "1,3", "--json", str(file)]) == 0
+    (one,) = runs_in(file)
+    told = json.loads(file.read_text())
+    points = {(metric.name, metric.step): metric.value for metric in one.metrics}
+    for row in told["rows"]:
+        name = f"pairs/{row['form']} assumed {row['assumed_fakes']:g}"
+        assert points[name, row["fakes"]] == row["pairs"]
+    assert one.parameters["accounts"] == 60 and one.parameters["what"] == "certify"
+    for kind, of in KINDS.items():
+        assert [name for name, one in KINDS.items() if {*of.has} >= {*one.has}] == [kind]
+
+
+def test_a_grid_is_a_run_with_a_run_for_each_cell(tmp_path: Path) -> None:
+    cells = [
+        result(seed=seed, attack=attack, accuracy=accuracy)
+        for attack, seed, accuracy in [("aush", 0, 0.2), ("aush", 1, 0.4), ("pga", 0, 0.5)]
+    ]
+    broken = result(seed=2, attack="pga", error="lost <b>")
+    filled(tmp_path, [*cells, broken])
+    add_run(tmp_path, seconds=3, processes=1, command="vicinal grid x.toml")
+    whole, *others = grid_runs(tmp_path, None)
+    assert (
+        whole.parameters["attacks"] == "aush pga" and whole.tags["command"] == "vicinal grid x.toml"
+    )
+    found = values(whole)
+    assert (found["cells"], found["cells.failed"], found["seconds"]) == (4, 1, 3)
+    group = safe(" ".join(["ml-100k", "mf", "aush", cells[0].label]))
+    assert found[f"accuracy.defended/{group}"] == pytest.approx(0.3)
+    # Two seeds: their difference / 2.
+    assert found[f"accuracy.defended.error/{group}"] == pytest.approx(0.1)
+    assert len(others) == 4 and len({one.key for one in others}) == 4
+    (failed,) = (one for one in others if one.error)
+    assert failed.metrics == () and "users" not in failed.parameters
+    assert {one.parameters["seed"] for one in others} == {0, 1, 2}
+    assert whole.files["report.html"] and whole.files["scatter-1.png"].startswith(b"\x89PNG")
+
+
+def test_a_grid_is_known_by_its_folder_and_a_cell_by_its_file(tmp_path: Path) -> None:
+    folder = filled(tmp_path, [result()])
+    whole, cell = grid_runs(folder, None)
+    again, same = grid_runs(folder, None)
+    assert (whole.key, cell.key) == (again.key, same.key) == (grid_id(folder), cell.key)
+    other = tmp_path / "other"
+    filled(other, [CellResult.model_validate(result())])
+    assert grid_runs(other, None)[0].key != whole.key
+    (folder / "track-id").write_text("zz")
+    with pytest.raises(InputError, match="damaged"):
+        grid_id(folder)
+
+
+@given(JSON, st.sampled_from(sorted(KINDS)))
+def test_whatever_a_file_holds_gives_names_that_trackers_take(part: Any, kind: str) -> None:
+    told = dict.fromkeys(KINDS[kind].has, part) | {"a/b%": part, "..": 3, "seed": part, "x": part}
+    if KINDS[kind].drawn is None:
+        try:
+            runs = runs_of(told, made=1.0)
+        except InputError:
+            return
+        metrics = [metric for one in runs for metric in one.metrics]
+        parameters = [pair for one in runs for pair in one.parameters.items()]
+        assert all(len({(m.name, m.step) for m in one.metrics}) == len(one.metrics) for one in runs)
+    else:
+        metrics, parameters = (
+            list(metrics_of(told, ["seed"])),
+            list(parameters_of(told, told).items()),
+        )
+    for metric in metrics:
+        assert NAME.fullmatch(metric.name) and not metric.name.startswith(("/", ".."))
+        assert isinstance(metric.value, float)
+    for name, value in parameters:
+        assert NAME.fullmatch(name) and len(str(value)) <= 6000 and value != ""
+
+
+def test_names_that_become_one_are_kept_apart_and_numbers_beyond_floats_left_out() -> None:
+    told = {"a%": 1, "a#": 2, "a$": math.nan, "big": 10**400, "flag": True, "long": [1] * 51}
+    found = metrics_of(told, [])
+    assert [(one.name, one.value) for one in found[:2]] == [("a_", 1.0), ("a__2", 2.0)]
+    assert math.isnan(found[2].value) and len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "no results"),
+        ('{"a": 1}', "no results that this version knows"),
+        ('{"rows": 1, "assumed": 2, "unpopular": 3}', "damaged"),
+        ('{"hit_ratio": 1, "accuracy": 2, "intervals": 3, "baselines": 4}', "damaged"),
+    ],
+)
+def test_what_is_no_result_is_one_line(
+    content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    pytest.importorskip("tensorboard")
+    assert run(["track", str(path), f"tensorboard:{tmp_path / 'logs'}"]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_a_checkout_has_a_commit() -> None:
+    found = commit()
+    assert found == "" or re.fullmatch(r"[0-9a-f]{40}\+?", found)
+    assert recorded()["git"] == found
