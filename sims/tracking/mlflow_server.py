@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
@@ -32,7 +32,8 @@ ENVIRONMENT: Final = {
 KEY: Final = "vicinal.key"
 DIGEST: Final = "vicinal.digest"
 PARENT: Final = "mlflow.parentRunId"
-MOST_IN_BATCH: Final = {"params": 100, "tags": 100, "metrics": 1000}
+# A thousand together.
+MOST_IN_BATCH: Final = {"params": 100, "tags": 100, "metrics": 800}
 MOST_IN_PAGE: Final = 1000
 # Of a tag, in older servers.
 MOST_TAG: Final = 5000
@@ -184,9 +185,9 @@ class MlflowServer:
                 entities.Metric(one.name, one.value, made, one.step) for one in run.metrics
             ],
         }
-        for kind, values in every.items():
-            for part in _batches(values, MOST_IN_BATCH[kind]):
-                self._client.log_batch(run_id, **{kind: part})
+        parts = [_batches(values, MOST_IN_BATCH[kind]) for kind, values in every.items()]
+        for batch in zip_longest(*parts, fillvalue=()):
+            self._client.log_batch(run_id, **dict(zip(every, batch, strict=True)))
 
     def _asked(self, call: Callable[[], Any]) -> Any:
         try:

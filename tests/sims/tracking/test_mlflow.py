@@ -108,7 +108,7 @@ def test_a_grid_that_is_gone_on_with_is_written_once(
     config.write_text(GRID)
     words = ["grid", str(config), "--folder", str(folder), "--processes", "1"]
     # The server goes away amid the second cell, after its run was made.
-    with Relay(server, b"/runs/log-batch", after=5) as relay:
+    with Relay(server, b"/runs/log-batch", after=3) as relay:
         assert run([*words, "--track", f"mlflow:{relay.address}"]) == 0
         assert relay.gone
     said = capsys.readouterr().err
