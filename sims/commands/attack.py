@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sims.commands import options
-from sims.commands.options import expanded
+from sims.commands.expanding import expanded
 from sims.commands.reading import ReadingFlags
 
 app = typer.Typer(add_completion=False)

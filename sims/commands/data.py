@@ -14,7 +14,8 @@ from rich.text import Text
 
 from common.errors import InputError
 from common.text import one_line
-from sims.commands.options import expanded, writable
+from sims.commands.expanding import expanded
+from sims.commands.options import writable
 from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sims.commands import options
-from sims.commands.options import expanded
+from sims.commands.expanding import expanded
 from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 
 from common.errors import InputError
 from sims.commands import options
-from sims.commands.options import expanded
+from sims.commands.expanding import expanded
 from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sims.commands import options
-from sims.commands.options import expanded
+from sims.commands.expanding import expanded
 
 if TYPE_CHECKING:  # loaded when a command runs
     from sims.commands.tally_report import Told

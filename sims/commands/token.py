@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sims.commands import options
-from sims.commands.options import expanded
+from sims.commands.expanding import expanded
 from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:  # heavy, and of no use until a command runs

@@ -4,7 +4,8 @@ import pytest
 import typer
 
 from sims.cli import run
-from sims.commands.options import StudyOptions, expanded
+from sims.commands.expanding import expanded
+from sims.commands.options import StudyOptions
 
 
 def test_a_default_of_a_misspelt_name_is_an_error() -> None:
