@@ -39,7 +39,7 @@ def test_processes_share_users_and_find_the_same(tmp_path: Path) -> None:
     for processes in ("1", "2"):
         output = tmp_path / f"{processes}.json"
         assert run([*SMALL, "--processes", processes, "--json", str(output)]) == 0
-        told.append(json.loads(output.read_text()))
+        told.append({**json.loads(output.read_text()), "run": {}})
     assert told[0] == told[1] and told[0]["users"] == 80 > USERS_PER_TASK
 
 
