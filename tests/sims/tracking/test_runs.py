@@ -1,5 +1,6 @@
 """What trackers are told: which keys of results are settings, which metrics, and their names."""
 
+import dataclasses
 import json
 import math
 import re
@@ -14,12 +15,17 @@ from common.errors import InputError
 from sims.cli import run
 from sims.evaluation import keys
 from sims.evaluation.study import Study, evaluate
-from sims.grid.results import CellResult, add_run
+from sims.fleet.report import fleet_json
+from sims.grid.results import add_run
+from sims.latency import report as latency
+from sims.latency.plan import plan_named
 from sims.recorded import commit, recorded
-from sims.tracking.of_grid import grid_id, grid_runs
+from sims.tracking.of_grid import cell_run, grid_id, grid_runs
 from sims.tracking.results import KINDS, runs_in, runs_of
 from sims.tracking.runs import Metric, TrackedRun, curves, metrics_of, parameters_of, safe
+from tests.support import fleets
 from tests.support.grid_results import filled, result
+from tests.support.latency_results import results_of
 
 SMALL = Study("synthetic:60x90", attack="average", k=9, min_support=2, steps=2, list_length=9)
 # What MLflow takes for a name.
@@ -67,12 +73,15 @@ def test_an_evaluation_is_its_settings_and_its_metrics(evaluation: dict[str, Any
     assert one.files["before-and-after.png"].startswith(b"\x89PNG")
 
 
-def test_the_same_results_have_the_same_key_and_others_another(evaluation: dict[str, Any]) -> None:
-    (one,), (same,) = runs_of(evaluation, made=0.0), runs_of(evaluation, made=9.0)
+def test_the_same_results_have_the_same_key_and_others_another() -> None:
+    told = {"figures": {"mu": {"mean": 0.5, "error": None}}, "goals": {}, "missed": []}
+    told |= {"run": {"made": "2030-01-01T00:00:00+00:00"}, "seed": 3}
+    (one,), (same,) = runs_of(told, made=0.0), runs_of(told, made=9.0)
     assert (one.key, one.digest, one.made) == (same.key, same.digest, same.made)
-    later = {**evaluation, "run": {**evaluation["run"], "made": "2031-01-01T00:00:00+00:00"}}
-    (other,) = runs_of(later, made=0.0)
+    (other,) = runs_of({**told, "run": {"made": "2031-01-01T00:00:00+00:00"}}, made=0.0)
     assert other.key != one.key and other.made > one.made
+    (undated,) = runs_of({**told, "run": {"made": "soon"}}, made=9.0)
+    assert undated.made == 9.0
 
 
 def test_a_table_is_a_curve_for_each_of_its_columns() -> None:
@@ -94,6 +103,49 @@ def test_certificates_rounds_and_audits_are_known_by_their_keys(tmp_path: Path) 
     assert one.parameters["accounts"] == 60 and one.parameters["what"] == "certify"
     for kind, of in KINDS.items():
         assert [name for name, one in KINDS.items() if {*of.has} >= {*one.has}] == [kind]
+
+
+def test_a_laboratory_is_a_run_with_a_run_for_each_setting() -> None:
+    plan = plan_named("quick", book=True, datasets=["synthetic:40x60"], models=["mf"])
+    plan = dataclasses.replace(plan, blocks=(dataclasses.replace(plan.blocks[0], cold=True),))
+    told = latency.as_json(plan, latency.setting_reports(plan, results_of(plan), interval=600))
+    whole, *others = runs_of(told, made=5.0)
+    assert whole.parameters["machine.cores"] == told["machine"]["cores"]
+    assert len(others) == len(told["settings"]) and len({one.key for one in others}) == len(others)
+    for setting, one in zip(told["settings"], others, strict=True):
+        points = {(metric.name, metric.step): metric.value for metric in one.metrics}
+        assert points["processor_ratio", 0] == setting["processor_ratio"]
+        rows = setting["measured"]
+        rates = sorted(row["rate"] for row in rows if row["side"] == "server")
+        of = next(row for row in rows if row["side"] == "server" and row["rate"] == rates[-1])
+        name = f"server {of['network']} {of['share']}"
+        here = [row for row in rows if (row["side"], row["network"]) == ("server", of["network"])]
+        name = next(n for n, _ in points if n.startswith(f"measured.ms.p50/{name}"))
+        curve = [points[name, step] for step in range(len(here))]
+        assert curve == [row["ms"]["p50"] for row in sorted(here, key=lambda row: row["rate"])]
+
+
+def test_a_fleet_and_an_audit(tmp_path: Path) -> None:
+    fleet = fleets.make_fleet(tmp_path)
+    _, result = fleets.run(fleets.write_files(tmp_path, fleet), {})
+    told = fleet_json(fleet.prepared, result, "rvd")
+    (one,) = runs_of(told, made=5.0)
+    found = values(one)
+    assert found["accuracy.defended"] == told["accuracy"]["defended"]
+    assert found["bytes.down"] == told["bytes"]["down"]
+    assert one.parameters["clients"] == told["clients"] and one.parameters["what"] == "simulate"
+    file = tmp_path / "audit.json"
+    words = ["audit", "--dataset", "synthetic:60x80", "--k", "5", "--splits", "1", "--json"]
+    few = ["--accounts", "5", "--queries", "20", "--store", str(tmp_path / "store")]
+    assert run([*words, str(file), *few]) == 1
+    told = json.loads(file.read_text())
+    (one,) = runs_in(file)
+    found = values(one)
+    for name, figure in told["figures"].items():
+        assert found.get(f"figures.{name}.mean") == figure["mean"]
+        assert found.get(f"figures.{name}.error") == figure["error"]
+    assert one.parameters["goals.auc"] == told["goals"]["auc"]
+    assert one.tags["command"] == told["run"]["command"]
 
 
 def test_a_grid_is_a_run_with_a_run_for_each_cell(tmp_path: Path) -> None:
@@ -122,13 +174,12 @@ def test_a_grid_is_a_run_with_a_run_for_each_cell(tmp_path: Path) -> None:
 
 
 def test_a_grid_is_known_by_its_folder_and_a_cell_by_its_file(tmp_path: Path) -> None:
-    folder = filled(tmp_path, [result()])
-    whole, cell = grid_runs(folder, None)
-    again, same = grid_runs(folder, None)
-    assert (whole.key, cell.key) == (again.key, same.key) == (grid_id(folder), cell.key)
-    other = tmp_path / "other"
-    filled(other, [CellResult.model_validate(result())])
-    assert grid_runs(other, None)[0].key != whole.key
+    folder, other = filled(tmp_path / "a", [result()]), filled(tmp_path / "b", [result()])
+    assert grid_id(folder) == grid_id(folder) != grid_id(other)
+    cells = [cell_run(path / "cells" / "0.json", result(), {}, 1.0) for path in (folder, other)]
+    assert cells[0] == cells[1]
+    measured_again = cell_run(folder / "cells" / "0.json", result(accuracy=0.9), {}, 2.0)
+    assert measured_again.key == cells[0].key and measured_again.digest != cells[0].digest
     (folder / "track-id").write_text("zz")
     with pytest.raises(InputError, match="damaged"):
         grid_id(folder)
