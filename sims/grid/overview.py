@@ -1,7 +1,7 @@
 """One table a data set: every defense and baseline over all attacks of a grid.
 
 A cell here is a data set, model, attack and defense, its numbers the means over seeds. Baselines
-were trained on the attacked ratings of the same cells.
+were trained on the attacked ratings of the same cells. Kept out is counted for each seed alone.
 """
 
 import statistics
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from server.baselines import BASELINES
-from sims.grid.results import CellResult
+from sims.grid.results import OVER_CLEAN, CellResult
 
 COLUMNS: Final = {
     "accuracy": "accuracy",
@@ -17,7 +17,8 @@ COLUMNS: Final = {
     "ndcg_10": "nDCG@10",
     "accuracy_tail": "tail",
 }
-HEAD: Final = f"| | HR | worst HR | {' | '.join(COLUMNS.values())} |"
+KEPT_OUT: Final = f"≤ clean + {OVER_CLEAN:g}"
+HEAD: Final = f"| | HR | worst HR | {KEPT_OUT} | {' | '.join(COLUMNS.values())} |"
 NO_ATTACK: Final = "none"
 _METRICS: Final = ("hit_ratio", *COLUMNS)
 
@@ -31,7 +32,7 @@ def overview(results: Sequence[CellResult]) -> str:
     parts = []
     for dataset in dict.fromkeys(one.dataset for one in measured):
         rows = list(_rows([one for one in measured if one.dataset == dataset]))
-        parts += [f"### {dataset}: over all attacks", "", HEAD, "|---|" + "---:|" * 6, *rows, ""]
+        parts += [f"### {dataset}: over all attacks", "", HEAD, "|---|" + "---:|" * 7, *rows, ""]
     return "\n".join(parts)
 
 
@@ -43,14 +44,15 @@ def _rows(results: Sequence[CellResult]) -> Iterator[str]:
         seen = {(one.sized_attack, one.seed): one for one in results if name in one.baselines}
         for (attack, _), one in seen.items():
             _add(cells, attack, {metric: one.baselines[name].get(metric) for metric in _METRICS})
-        yield _row(name, cells.values())
+        yield _row(name, cells.values(), [])
     for model, label in dict.fromkeys((one.model, one.label) for one in results):
-        cells = {}
+        cells, kept_out = {}, []
         for one in results:
             if (one.model, one.label) == (model, label):
                 told = {metric: getattr(one, metric).get("defended") for metric in _METRICS}
                 _add(cells, one.sized_attack, told)
-        yield _row(f"{model}, {label}", cells.values())
+                kept_out.append(one.kept_out)
+        yield _row(f"{model}, {label}", cells.values(), kept_out)
 
 
 def _add(cells: dict[str, Values], attack: str, told: dict[str, object]) -> None:
@@ -59,10 +61,12 @@ def _add(cells: dict[str, Values], attack: str, told: dict[str, object]) -> None
             cells.setdefault(attack, {}).setdefault(metric, []).append(float(value))
 
 
-def _row(name: str, cells: Iterable[Values]) -> str:
+def _row(name: str, cells: Iterable[Values], kept_out: Sequence[bool | None]) -> str:
     found = list(cells)
     ratios = [statistics.fmean(cell["hit_ratio"]) for cell in found if "hit_ratio" in cell]
     shown = [f"{statistics.fmean(ratios):.3f}", f"{max(ratios):.3f}"] if ratios else ["–", "–"]
+    told = [each for each in kept_out if each is not None]
+    shown.append(f"{statistics.fmean(told):.0%} of {len(told)}" if told else "–")
     for metric in COLUMNS:
         means = [statistics.fmean(cell[metric]) for cell in found if metric in cell]
         shown.append(f"{statistics.fmean(means):.3f}" if means else "–")

@@ -36,6 +36,8 @@ FORMAT: Final = 3
 # Read, not written.
 OLD_FORMATS: Final = (1, 2)
 MAX_BYTES: Final = 1 << 20
+# What a defended hit ratio may exceed the clean model's by.
+OVER_CLEAN: Final = 0.05
 CELLS: Final = "cells"
 RUNS: Final = "runs.jsonl"
 _SINCE_2: Final = (
@@ -171,6 +173,19 @@ class CellResult(BaseModel):
     def sized_attack(self) -> str:
         """`vicinity 10 %`, or the attack alone when it has the paper's 3 %."""
         return sized(self.attack, self.attack_size)
+
+    @property
+    def kept_out(self) -> bool | None:
+        """Whether targets are hardly more visible than without an attack, to whom it aims at.
+
+        None where nothing defends.
+        """
+        shares, aimed = self.hit_ratio, self.hit_ratio_inside
+        if aimed.get("defended") is not None and aimed.get("clean") is not None:
+            shares = {name: share for name, share in aimed.items() if share is not None}
+        if "defended" not in shares or "clean" not in shares:
+            return None
+        return shares["defended"] <= shares["clean"] + OVER_CLEAN
 
     @property
     def label(self) -> str:

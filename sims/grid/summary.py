@@ -6,14 +6,15 @@ A cell here is a data set, model, attack and defense, its numbers the means over
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
+from common.vicinal.book import Release
 from common.vicinal.settings import Space
 from sims.grid import paper_tables
-from sims.grid.results import CellResult
+from sims.grid.results import OVER_CLEAN, CellResult
 
-# What a defended hit ratio may exceed the clean model's by, and the paper's.
-OVER_CLEAN: Final = 0.05
+# What a defended hit ratio may exceed the paper's by.
 OVER_PAPER: Final = 0.10
 BITES: Final = 0.9
 # What a group may see of targets when an attack aims at it.
@@ -36,6 +37,7 @@ class Means:
     preset: str
     neighbors_by: Space
     assumed_fakes: float
+    release: Release
     hit_ratio: dict[str, float]
     accuracy: dict[str, float]
     inside: float | None
@@ -82,6 +84,7 @@ def _mean(group: Sequence[CellResult]) -> Means:
         preset=first.preset,
         neighbors_by=first.neighbors_by,
         assumed_fakes=first.assumed_fakes,
+        release=first.release,
         hit_ratio={
             name: statistics.fmean(one.hit_ratio[name] for one in group) for name in first.hit_ratio
         },
@@ -132,13 +135,16 @@ def claims(results: Sequence[CellResult]) -> list[Claim]:
             kinds.setdefault((one.defense, one.preset), []).append(one)
     for defense, preset in sorted(kinds, key=lambda kind: kind[0] != "rvd"):
         mine = kinds[defense, preset]
+        # Said where several are asked for.
         asked = dict.fromkeys((one.neighbors_by, one.assumed_fakes) for one in mine)
-        for space, share in asked:
-            # Said where an ablation asks for several.
+        releases = dict.fromkeys(one.release for one in mine)
+        for (space, share), release in product(asked, releases):
             told = f", by {space}, φ = {100 * share:g} %" if len(asked) > 1 else ""
+            told += f", {release}" if len(releases) > 1 else ""
+            of = space, share, release
             found += _claims_of(
                 f"{defense} ({preset}{told})" if preset else defense,
-                [one for one in mine if (one.neighbors_by, one.assumed_fakes) == (space, share)],
+                [one for one in mine if (one.neighbors_by, one.assumed_fakes, one.release) == of],
             )
     return [claim for claim in found if claim.cells]
 

@@ -126,9 +126,9 @@ def test_the_overview_is_over_attacks_and_has_each_baseline_once() -> None:
         cell(attack="none", hit_ratio=0.9, accuracy=0.0),
     ]
     assert overview(found).splitlines()[4:] == [
-        "| ease | 0.200 | 0.300 | 0.500 | 0.200 | – | – |",
-        "| mf, rvd (paper, k = 12, α = 0) | 0.200 | 0.300 | 0.500 | – | – | – |",
-        "| nsvd, rvd (paper, k = 12, α = 0) | 0.000 | 0.000 | 0.600 | – | – | – |",
+        "| ease | 0.200 | 0.300 | – | 0.500 | 0.200 | – | – |",
+        "| mf, rvd (paper, k = 12, α = 0) | 0.200 | 0.300 | 100% of 3 | 0.500 | – | – | – |",
+        "| nsvd, rvd (paper, k = 12, α = 0) | 0.000 | 0.000 | 100% of 1 | 0.600 | – | – | – |",
     ]
     assert overview([cell(attack="none")]) == ""
 
@@ -142,6 +142,31 @@ def test_claims_of_an_ablation_are_apart() -> None:
     assert "| rvd (vicinal, by ratings, φ = 10 %): hit ratio at most the clean" in told
     held = [line for line in told.splitlines() if "clean model's + 0.05 |" in line]
     assert [line.split("|")[2].strip() for line in held] == ["1 (100%)", "0 (0%)"]
+
+
+def test_what_is_kept_out_is_counted_by_seed_and_release_among_whom_an_attack_aims_at() -> None:
+    def seen(defended: float, **changed: Any) -> CellResult:
+        shares = {"clean": 0.1, "undefended": 0.9, "defended": defended}
+        return cell(preset="vicinal", hit_ratio=shares, **changed)
+
+    aimed = {"clean": 0.5, "undefended": 0.9, "defended": 0.56}
+    books = [
+        seen(0.15, release="book"),
+        seen(0.16, release="book", seed=1),
+        # Of everybody few see the targets, of those whom it aims at too many more than before.
+        seen(0.0, release="book", attack="flood", hit_ratio_inside=aimed),
+        # More than everybody sees without an attack, and no more than these users did.
+        seen(0.0, release="book", attack="group", hit_ratio_inside={**aimed, "defended": 0.54}),
+    ]
+    rows = [seen(0.12), seen(0.13, seed=1), seen(0.0, hit_ratio_inside={"defended": None})]
+    assert [one.kept_out for one in books] == [True, False, False, True]
+    assert [one.kept_out for one in rows] == [True] * 3
+    assert seen(0.1, error="lost").kept_out and cell(hit_ratio={"clean": 0.1}).kept_out is None
+    told = overview([*books, *rows]).splitlines()
+    assert told[2].split("|")[4].strip() == "≤ clean + 0.05"
+    assert [line.split("|")[4].strip() for line in told[4:]] == ["50% of 4", "100% of 3"]
+    claimed = [line.split(":")[0] for line in markdown(claims([*books, *rows])).splitlines()]
+    assert "| rvd (vicinal, book)" in claimed and "| rvd (vicinal, rows)" in claimed
 
 
 def test_what_looks_wrong_in_the_ratings_is_said_once_a_data_set(tmp_path: Path) -> None:
