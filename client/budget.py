@@ -238,9 +238,15 @@ def answer_cost(
     scored = touched if slim else items
     counted = items if settings.unrated_weight > 0 and _all_items(model, settings) else touched
     sizes = _Sizes(settings.neighbors, ratings, min(counted, scored), scored, width, model)
-    return _RULES.get(settings.step_rule, _optimizer)(sizes, settings) + _ranking(
+    cost = _RULES.get(settings.step_rule, _optimizer)(sizes, settings) + _ranking(
         items, min(list_length, items), ratings
     )
+    if not settings.fold_in:
+        return cost
+    first = _folding(sizes)
+    # Done with before the rest begins.
+    memory = max(first.memory, cost.memory)
+    return Cost(memory, first.flops + cost.flops, first.moves + cost.moves)
 
 
 def book_cost(*, items: int, width: int, ratings: int, list_length: int) -> Cost:
@@ -345,6 +351,17 @@ def _optimizer(sizes: _Sizes, settings: VicinalSettings) -> Cost:
         moves=20 * (entries + parameters) + sizes.table,
     )
     return start + _times(run, MAX_RUNS * (settings.steps + 2))
+
+
+def _folding(sizes: _Sizes) -> Cost:
+    """Vectors of all rows, in double precision, one after another (common.vicinal.fold_in)."""
+    k, width = sizes.k, sizes.width
+    longest = min(sizes.ratings, sizes.touched)
+    return Cost(
+        memory=_DOUBLE * (6 * width**2 + 4 * longest * width) + 2 * _FLOAT * k * width,
+        flops=4 * sizes.ratings * width**2 + 2 * sizes.scored * width**2 + 10 * k * width**3,
+        moves=20 * sizes.ratings * width + k * (20 * width**2 + _STEP_MOVES),
+    )
 
 
 def _times(cost: Cost, often: int) -> Cost:

@@ -50,9 +50,17 @@ def device_result(folder: Path, experiment: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [*MODELS, *CLOSED_FORM])
-def test_in_process_grpc_and_flower_give_the_same_counts(tmp_path: Path, model: str) -> None:
-    experiment = [*EXPERIMENT, "--model", model]
+@pytest.mark.parametrize(
+    ("model", "cut"),
+    [
+        *((model, []) for model in (*MODELS, *CLOSED_FORM)),
+        ("mf", ["--row-cap", "15", "--fold-in"]),
+    ],
+)
+def test_in_process_grpc_and_flower_give_the_same_counts(
+    tmp_path: Path, model: str, cut: list[str]
+) -> None:
+    experiment = [*EXPERIMENT, "--model", model, *cut]
     evaluated, simulated = tmp_path / "evaluate.json", tmp_path / "simulate.json"
     run("evaluate", *experiment, "--store", str(tmp_path / "evaluate"), "--json", str(evaluated))
     run(

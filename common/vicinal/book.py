@@ -5,12 +5,7 @@ answers from its user's own ratings, and asks nothing. What keeps fakes' items o
 accounts have to rate an item before the book has it (server.recommending.book).
 
 A device ranks by the model as it was trained, at its user's own vector. A model that reads ratings
-makes the vector itself. Of mf, p is the least-squares fit that its training would make of the
-ratings, with a weaker ridge:
-
-    (QᵀQ + c Σ_i r_i q_i q_iᵀ + ρ s) p = Σ_i (1 + c r_i) q_i,   s = tr(QᵀQ) / d
-
-where i goes over the items that the user rated. cdae's vector of a user is left at 0.
+makes the vector itself; of the others it is folded in (common.vicinal.fold_in).
 
 Shapes: I items, L listed ones, d embedding width.
 """
@@ -27,6 +22,7 @@ from common.models import Model
 from common.names import unknown
 from common.ranking import top_items
 from common.ratings import RatingMatrix
+from common.vicinal.fold_in import own_parameters
 from common.vicinal.settings import VicinalSettings
 from common.vicinal.support import unlisted_last
 from common.vicinal.tuning import ServedModel
@@ -34,11 +30,6 @@ from common.vicinal.tuning import ServedModel
 # What devices get: rows of neighbors for every request, or a book with every version.
 Release = Literal["rows", "book"]
 RELEASES: Final[tuple[Release, ...]] = ("rows", "book")
-# c and ρ, chosen on validation items (docs/decisions/0031-book.md).
-CONFIDENCE: Final = 4.0
-RIDGE: Final = 0.5
-# QᵀQ, [d, d].
-Gram = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -111,6 +102,8 @@ def check_book(model: Model, settings: VicinalSettings) -> None:
         raise InputError(
             "a book goes with the preset vicinal, whose training reckons with unrated items"
         )
+    if settings.row_cap or settings.fold_in:
+        raise InputError("a book shows no rows: leave out --row-cap and --fold-in")
     if not settings.assumed_fakes:
         raise InputError("a book has the items that the assumed fakes cannot hold up: assume some")
 
@@ -161,7 +154,7 @@ class BookReader:
     def _scores(self, own: RatingMatrix) -> NDArray[np.float32]:
         """Of the listed items, [L]."""
         model, tables = self._served.model, self._served.parameters
-        mine = dict(own_parameters(self._served, own, gram=self._gram))
+        mine = own_parameters(model, tables["item_embedding"], self._gram, own)
         ratings = None
         if model.inputs != "none":
             # A row's other inputs are 0.
@@ -170,32 +163,3 @@ class BookReader:
         embedding = model.encode({**tables, **mine}, ratings)
         scores: NDArray[np.float32] = model.decode(self._listed, embedding)[0]
         return scores
-
-
-def own_parameters(
-    served: ServedModel, ratings: RatingMatrix, *, gram: Gram | None = None
-) -> dict[str, NDArray[np.float32]]:
-    """A user's own parameters, from a row of ratings and the model, [1, d].
-
-    gram  served.item_gram, in double precision where it is at hand so
-    """
-    model, items = served.model, served.parameters["item_embedding"]
-    if not model.user_vector:
-        return {}
-    if model.inputs != "none":
-        return {"user_embedding": np.zeros((1, items.shape[1]), dtype=np.float32)}
-    gram = served.item_gram if gram is None else gram
-    return {"user_embedding": fitted(gram, items[ratings.items], ratings.ratings)}
-
-
-def fitted(
-    gram: Gram, rows: NDArray[np.float32], ratings: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """P from a user's own ratings, [1, d]; gram is QᵀQ, rows are q of the rated items."""
-    shared, table = gram.astype(np.float64, copy=False), rows.astype(np.float64)
-    weights = CONFIDENCE * ratings.astype(np.float64)
-    system = (table.T * weights) @ table
-    system[np.diag_indices_from(system)] += RIDGE * np.trace(shared) / len(shared) or 1.0
-    system += shared
-    fitted = np.linalg.solve(system, table.T @ (1 + weights))
-    return fitted[None].astype(np.float32)

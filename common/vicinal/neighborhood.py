@@ -19,7 +19,8 @@ class Neighborhood:
     """Ratings of k anonymous rows and the rows' user parameters.
 
     ratings           k × I, row 0 the user
-    user_parameters   by name, float32, one row per neighbor: for mf the user embeddings
+    user_parameters   by name, float32, one row per neighbor: for mf the user embeddings; none where
+                      they are made of the rows (settings.fold_in)
     """
 
     ratings: RatingMatrix

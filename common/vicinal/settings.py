@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from common.errors import InputError
-from common.models import SERVED_AS
+from common.models import SERVED_AS, Model, model_named
 from common.names import unknown
 
 StepRule = Literal["curvature", "adagrad", "adam", "closed-form"]
@@ -39,6 +39,13 @@ class VicinalSettings:
     proximal_weight λ of λ‖θ − θ₀‖², which holds the copy near the model; of a closed form λ‖B‖²
     neighbors_by    the space in which users are near each other
 
+    What rows show (docs/private-offload.md):
+
+    row_cap         ratings of a neighbor that are sent, at most, those of the most rated items; 0:
+                    all
+    fold_in         vectors of users are not sent: they follow from the rows that are
+                    (common.vicinal.fold_in)
+
     Admission: which items a user can be recommended (server.recommending.admission).
 
     assumed_fakes   φ: share of all accounts that may be fakes, by whose number f an item has to
@@ -61,6 +68,8 @@ class VicinalSettings:
     margin: int = 1
     candidates: int = 0
     exploration: float = 0.0
+    row_cap: int = 0
+    fold_in: bool = False
 
     @property
     def only_supported(self) -> bool:
@@ -119,6 +128,7 @@ class VicinalSettings:
             0 <= self.exploration <= 1,
             f"exploration must be a share in 0–1, got {self.exploration}",
         )
+        require(self.row_cap >= 0, f"row cap must not be negative, got {self.row_cap}")
 
 
 # What the presets `vicinal` of all models have in common.
@@ -178,6 +188,8 @@ def preset(
     min_support: int | None = None,
     neighbors_by: Space | None = None,
     assumed_fakes: float | None = None,
+    row_cap: int | None = None,
+    fold_in: bool = False,
 ) -> VicinalSettings:
     """A model's preset by name, with some of its values replaced. Raises InputError.
 
@@ -191,6 +203,8 @@ def preset(
     chosen = presets[name]
     if neighbors is not None:
         chosen = _resized(chosen, neighbors)
+    if fold_in:
+        check_fold_in(model_named(SERVED_AS.get(model, model)), chosen.step_rule)
     return replace(
         chosen,
         steps=chosen.steps if steps is None else steps,
@@ -198,7 +212,20 @@ def preset(
         min_support=chosen.min_support if min_support is None else min_support,
         neighbors_by=chosen.neighbors_by if neighbors_by is None else neighbors_by,
         assumed_fakes=chosen.assumed_fakes if assumed_fakes is None else assumed_fakes,
+        row_cap=chosen.row_cap if row_cap is None else row_cap,
+        fold_in=chosen.fold_in or fold_in,
     )
+
+
+def check_fold_in(model: Model, step_rule: StepRule) -> None:
+    """Raises InputError where there are no vectors of users, or they alone are what defends."""
+    if not model.user_vector:
+        raise InputError(f"{model.name} sends no vectors of users: leave out --fold-in")
+    if model.inputs == "none" and step_rule != "curvature":
+        raise InputError(
+            f"{model.name} by {step_rule}, as in preset paper, is defended by trained vectors "
+            "alone: leave out --fold-in, or take --preset vicinal"
+        )
 
 
 def space_named(name: str) -> Space:
@@ -212,7 +239,14 @@ def space_named(name: str) -> Space:
 def untuned(settings: VicinalSettings) -> VicinalSettings:
     """What devices are told where they rank with the model as it was trained."""
     return replace(
-        settings, neighbors=1, steps=0, unrated_weight=0.0, min_support=1, assumed_fakes=0.0
+        settings,
+        neighbors=1,
+        steps=0,
+        unrated_weight=0.0,
+        min_support=1,
+        assumed_fakes=0.0,
+        row_cap=0,
+        fold_in=False,
     )
 
 

@@ -26,10 +26,11 @@ from common.models import Model
 from common.vicinal.curvature import eigenbasis
 from common.vicinal.ease import ease_scores
 from common.vicinal.encoder import DualEncoder
+from common.vicinal.fold_in import folded
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.optimizers import TouchedCopy, adagrad_steps, adam_steps
 from common.vicinal.output import OutputLayer
-from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings
+from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings, check_fold_in
 from common.vicinal.support import unsupported_last
 
 Table = NDArray[np.float32]
@@ -152,13 +153,27 @@ FINE_TUNERS: Final[dict[str, FineTuner]] = {
 
 
 def fine_tuner(model: Model, settings: VicinalSettings) -> FineTuner:
-    """Raises InputError for steps of a model without parameters, and for the reverse."""
+    """Raises InputError as check_rule()."""
     check_rule(model, settings)
-    return FINE_TUNERS[settings.step_rule]
+    tune = FINE_TUNERS[settings.step_rule]
+    return partial(_from_rows_alone, tune) if settings.fold_in else tune
+
+
+def _from_rows_alone(
+    tune: FineTuner, served: ServedModel, neighborhood: Neighborhood, settings: VicinalSettings
+) -> Table:
+    """Where no vectors are sent, they are made of the rows first."""
+    rows, items = neighborhood.ratings, served.parameters["item_embedding"]
+    vectors = folded(served.model, items, served.item_gram, rows)
+    return tune(served, Neighborhood(rows, vectors), settings)
 
 
 def check_rule(model: Model, settings: VicinalSettings) -> None:
-    """Raises InputError for steps of a model without parameters, and for the reverse."""
+    """Raises InputError for steps of a model without parameters, and for the reverse; and for a
+    fold-in that would not do.
+    """
+    if settings.fold_in:
+        check_fold_in(model, settings.step_rule)
     if model.tables == (settings.step_rule == CLOSED_FORM_RULE):
         raise InputError(f"{model.name} has no fine-tune by the step rule {settings.step_rule}")
 

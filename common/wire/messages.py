@@ -88,9 +88,11 @@ def _rows(ratings: RatingMatrix) -> wire.Rows:
 
 
 def rows_from_wire(
-    message: wire.Neighborhood, manifest: Manifest, *, more: int = 0
+    message: wire.Neighborhood, manifest: Manifest, settings: VicinalSettings, *, more: int = 0
 ) -> tuple[RatingMatrix, dict[str, NDArray[np.float32]]]:
     """What is open in a neighborhood, to anybody: its rows, and their user parameters.
+
+    Those are none where they follow from the rows (settings.fold_in).
 
     more  ratings of a row that will be beside them
     """
@@ -98,7 +100,7 @@ def rows_from_wire(
     if rows >= MAX_NEIGHBORS:
         raise InputError(f"offload package: {rows} neighbors, not 0–{MAX_NEIGHBORS - 1}")
     ratings = _ratings(message, manifest, more)
-    return ratings, _user_parameters(message.user_parameters, manifest, rows)
+    return ratings, _user_parameters(message.user_parameters, manifest, settings, rows)
 
 
 def neighborhood_from_wire(
@@ -111,14 +113,14 @@ def neighborhood_from_wire(
     """The neighborhood of which `own` and the user's ratings [1, I] are row 0."""
     if (own_ratings.item_count, own_ratings.scale) != (manifest.items, manifest.scale):
         raise InputError("the device's ratings are over other items or another scale")
-    others, rest = rows_from_wire(message, manifest, more=len(own_ratings))
+    others, rest = rows_from_wire(message, manifest, settings, more=len(own_ratings))
     rows, seen = others.user_count, np.unique(others.items)
     if own.HasField("hidden"):
         hidden = _ratings(own.hidden, manifest, len(own_ratings))
         if hidden.user_count != rows or np.isin(hidden.items, seen).any():
             raise InputError("offload package: its hidden ratings do not fit its rows")
         others = _merged(others, hidden)
-    first = _user_parameters(own.user_parameters, manifest, 1)
+    first = _user_parameters(own.user_parameters, manifest, settings, 1)
     neighborhood = Neighborhood(
         own_row(own_ratings, others, settings).stack(others),
         {name: np.concatenate([first[name], rest[name]]) for name in first},
@@ -182,9 +184,9 @@ def _gaps(ratings: RatingMatrix) -> NDArray[np.int64]:
 
 
 def _user_parameters(
-    data: Mapping[str, bytes], manifest: Manifest, rows: int
+    data: Mapping[str, bytes], manifest: Manifest, settings: VicinalSettings, rows: int
 ) -> dict[str, NDArray[np.float32]]:
-    shapes = manifest.user_shapes(rows)
+    shapes = {} if settings.fold_in else manifest.user_shapes(rows)
     if set(data) != set(shapes):
         raise InputError("offload package: the user parameters are not the model's")
     return {name: decode_rows(data[name], shape) for name, shape in shapes.items()}
@@ -238,6 +240,8 @@ def preset_to_wire(name: str, settings: VicinalSettings) -> wire.Preset:
         margin=settings.margin,
         candidates=settings.candidates,
         exploration=settings.exploration,
+        row_cap=settings.row_cap,
+        fold_in=settings.fold_in,
     )
 
 
@@ -256,4 +260,6 @@ def preset_from_wire(message: wire.Preset) -> VicinalSettings:
         margin=message.margin or 1,
         candidates=message.candidates,
         exploration=message.exploration,
+        row_cap=message.row_cap,
+        fold_in=message.fold_in,
     )

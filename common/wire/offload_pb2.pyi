@@ -272,6 +272,8 @@ class Preset(_message.Message):
     MARGIN_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
+    ROW_CAP_FIELD_NUMBER: _builtins.int
+    FOLD_IN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     neighbors: _builtins.int
     unrated_weight: _builtins.float
@@ -290,6 +292,10 @@ class Preset(_message.Message):
     """unrated items looked for among the nearest users; 0: all users"""
     exploration: _builtins.float
     """share of users for whom an item needs no raters"""
+    row_cap: _builtins.int
+    """ratings of a neighbor that a package has, at most; 0: all"""
+    fold_in: _builtins.bool
+    """packages have no user_parameters: they follow from the rows"""
     def __init__(
         self,
         *,
@@ -306,10 +312,12 @@ class Preset(_message.Message):
         margin: _builtins.int = ...,
         candidates: _builtins.int = ...,
         exploration: _builtins.float = ...,
+        row_cap: _builtins.int = ...,
+        fold_in: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed_fakes", b"assumed_fakes", "candidates", b"candidates", "exploration", b"exploration", "learning_rate", b"learning_rate", "margin", b"margin", "min_support", b"min_support", "name", b"name", "neighbors", b"neighbors", "neighbors_by", b"neighbors_by", "proximal_weight", b"proximal_weight", "step_rule", b"step_rule", "steps", b"steps", "unrated_weight", b"unrated_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed_fakes", b"assumed_fakes", "candidates", b"candidates", "exploration", b"exploration", "fold_in", b"fold_in", "learning_rate", b"learning_rate", "margin", b"margin", "min_support", b"min_support", "name", b"name", "neighbors", b"neighbors", "neighbors_by", b"neighbors_by", "proximal_weight", b"proximal_weight", "row_cap", b"row_cap", "step_rule", b"step_rule", "steps", b"steps", "unrated_weight", b"unrated_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,6 +99,12 @@ class RunConfig(BaseModel):
     min_support: int = Field(default=-1, ge=-1, description="m; -1 keeps the preset's")
     neighbors_by: str = Field(default="", description="ratings, embedding or random; empty: preset")
     assumed_fakes: float = Field(default=-1.0, ge=-1, description="φ; -1 keeps the preset's")
+    row_cap: int = Field(
+        default=0, ge=0, description="ratings of a neighbor that are sent, at most; 0: all"
+    )
+    fold_in: bool = Field(
+        default=False, description="send no vectors of users: clients make them of the rows"
+    )
     list_length: int = Field(default=50, ge=1, description="K: items in a recommendation")
     watched_items: str = Field(
         default="", description="items whose hit ratio is measured, as in '1485 1320'"
@@ -147,6 +153,8 @@ class RunConfig(BaseModel):
             min_support=None if self.min_support < 0 else self.min_support,
             neighbors_by=space_named(self.neighbors_by) if self.neighbors_by else None,
             assumed_fakes=None if self.assumed_fakes < 0 else self.assumed_fakes,
+            row_cap=self.row_cap,
+            fold_in=self.fold_in,
         )
 
     def watched(self, item_count: int) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ def tuned_scores(
 def covers(settings: VicinalSettings) -> bool:
     """Whether there are compiled loops for these settings."""
     plain = settings.unrated_weight == 0 and settings.proximal_weight == 0
-    return plain and settings.step_rule in ("adagrad", "adam")
+    return plain and settings.step_rule in ("adagrad", "adam") and not settings.fold_in
 
 
 def warm() -> None:

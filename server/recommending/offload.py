@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.names import unknown
 from common.ratings import RatingMatrix
-from common.vicinal.neighborhood import Neighborhood, without_levels
+from common.vicinal.neighborhood import Neighborhood, own_row, without_levels
 from common.vicinal.settings import CLOSED_FORM_RULE, Space, VicinalSettings
 from common.wire.rounding import rounded
 from server.recommending.admission import Admission
@@ -23,7 +23,6 @@ from server.recommending.neighbors import LISTS_FROM, NeighborIndex, with_user_f
 from server.recommending.rated_neighbors import RandomNeighborIndex, RatedNeighborIndex
 
 Index = NeighborIndex | RatedNeighborIndex | RandomNeighborIndex
-Tables = Mapping[str, NDArray[np.float32]]
 Search = Literal["auto", "exact", "borrowed"]
 SEARCHES: Final[tuple[Search, ...]] = ("auto", "exact", "borrowed")
 
@@ -47,8 +46,6 @@ class Offloader:
              borrowed: a user gets the neighbors of the nearest other user, who may be a fake
              (the paper's approximation for users it was not trained on)
     before   of ratings of before, whose search by ratings is brought up to date
-    row_cap  ratings of a neighbor that are shipped, at most, those of the most rated items; 0: all
-    fold_in  gives user parameters from the rows that are shipped, in place of trained ones
     """
 
     def __init__(
@@ -62,10 +59,7 @@ class Offloader:
         search: Search = "auto",
         cache: NeighborCache | None = None,
         before: "Offloader | None" = None,
-        row_cap: int = 0,
-        fold_in: Callable[[RatingMatrix], Tables] | None = None,
     ) -> None:
-        self._row_cap, self._fold_in = row_cap, fold_in
         # The search, and not all that the other one holds.
         self._rated_before = None if before is None else before.__dict__.get("_rated")
         self.ratings = ratings
@@ -152,33 +146,35 @@ class Offloader:
         ratings = supported(self.ratings.rows(members), settings.min_support)
         if settings.assumed_fakes > 0:
             ratings = ratings.of_items(self._shown(user, settings))
-        ratings = self.cut(ratings, first=1)
+        if settings.row_cap:
+            others = self.cut(ratings.rows(np.arange(1, len(members))), settings)
+            ratings = own_row(ratings.rows([0]), others, settings).stack(others)
         if settings.step_rule == CLOSED_FORM_RULE:
             ratings = without_levels(ratings)
         # Rounded here, and not on the way, so that the server's own answers are the device's.
-        if self._fold_in is None:
-            trained = {name: rows[members] for name, rows in self.user_parameters.items()}
-        else:
-            trained = dict(self._fold_in(ratings))
-        tables = {name: rounded(rows) for name, rows in trained.items()}
+        tables = {
+            name: rounded(rows[members])
+            for name, rows in self.user_parameters.items()
+            if not settings.fold_in
+        }
         order = order_by_content(ratings, tables)
         return Neighborhood(
             ratings.rows(order), {name: rows[order] for name, rows in tables.items()}
         )
 
-    def cut(self, ratings: RatingMatrix, *, first: int = 0) -> RatingMatrix:
-        """Rows as they are shipped, from the `first` on: the most rated items of each, at most.
+    def cut(self, ratings: RatingMatrix, settings: VicinalSettings) -> RatingMatrix:
+        """Rows as they are shipped: of each the most rated items, settings.row_cap at most.
 
         The same ones in every package, as far as it has them: put together, many packages say no
         more of a row than one.
         """
-        if not self._row_cap:
+        if not settings.row_cap:
             return ratings
         popular = self._raters[ratings.items]
         order = np.lexsort((ratings.items, -popular, ratings.users))
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order)) - ratings.indptr[:-1][ratings.users[order]]
-        kept = (place < self._row_cap) | (ratings.users < first)
+        kept = place < settings.row_cap
         return RatingMatrix.from_triples(
             ratings.users[kept],
             ratings.items[kept],

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.book import fitted
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import Space, VicinalSettings
 from common.vicinal.tuning import ServedModel, tuned_scores
@@ -47,8 +46,6 @@ class Recommender:
     search      how neighbors are found (server.recommending.offload)
     cache       of neighbors found; to be shared by the versions of one server, or its own
     before      of the same version with fewer users, whose searches are brought up to date
-    row_cap     ratings of a neighbor that are shipped, at most; 0: all
-    fold_in     neighbors' vectors follow from the rows that are shipped, and are none of training's
     """
 
     def __init__(
@@ -60,8 +57,6 @@ class Recommender:
         search: Search = "auto",
         cache: NeighborCache | None = None,
         before: "Recommender | None" = None,
-        row_cap: int = 0,
-        fold_in: bool = False,
     ) -> None:
         manifest = stored.version.manifest
         if (manifest.users + stored.later, manifest.items) != (
@@ -86,8 +81,6 @@ class Recommender:
             search=search,
             cache=cache,
             before=None if before is None else before._offloader,
-            row_cap=row_cap,
-            fold_in=partial(_folded, stored) if fold_in else None,
         )
 
     @property
@@ -115,9 +108,9 @@ class Recommender:
         self._check_user(user)
         return self._offloader.neighborhood(user, settings)
 
-    def cut(self, rows: RatingMatrix) -> RatingMatrix:
+    def cut(self, rows: RatingMatrix, settings: VicinalSettings) -> RatingMatrix:
         """Rows of neighbors as they are shipped, of items that a package shows."""
-        return self._offloader.cut(rows)
+        return self._offloader.cut(rows, settings)
 
     def hidden(
         self, user: int, settings: VicinalSettings, neighborhood: Neighborhood
@@ -226,22 +219,6 @@ class Recommender:
     def _check_user(self, user: int) -> None:
         if not 0 <= user < self.user_count:
             raise InputError(f"unknown user {user}: choose 0–{self.user_count - 1}")
-
-
-def _folded(stored: StoredModel, ratings: RatingMatrix) -> dict[str, NDArray[np.float32]]:
-    """User parameters that rows alone give; beside an encoder, the mean of all users'."""
-    model, tables = stored.version.served.model, stored.user_parameters
-    if model.inputs != "none":
-        return {
-            name: np.tile(rows.mean(axis=0), (ratings.user_count, 1)).astype(np.float32)
-            for name, rows in tables.items()
-        }
-    served, items = stored.version.served, stored.version.parameters["item_embedding"]
-    parts = []
-    for row in range(ratings.user_count):
-        own = ratings.rows([row])
-        parts.append(fitted(served.item_gram, items[own.items], own.ratings))
-    return {"user_embedding": np.concatenate(parts)}
 
 
 def embeddings(stored: StoredModel, ratings: RatingMatrix) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from scipy.sparse import csr_array
 from scipy.special import log_ndtr, ndtr
 
 from common.ratings import RatingMatrix
-from common.vicinal.book import fitted
+from common.vicinal.fold_in import fitted
 from server.training.descent import Descent, Factors, Progress
 from server.training.methods import Private
 

@@ -40,6 +40,8 @@ def evaluate(
     min_support: int | None = None,
     neighbors_by: str | None = None,
     assume_fakes: float | None = None,
+    row_cap: int | None = None,
+    fold_in: bool = False,
     release: str = "rows",
     list_length: int = 50,
     seed: int = 0,
@@ -61,13 +63,15 @@ def evaluate(
     attack_size     fakes as a share of real users; None is 0.03. Profiles and `file:PATH` have
                     their own
     targets         ids of the items to promote; None draws five unpopular ones from the seed
-    preset          paper or vicinal; the next six change it, None keeps what it says
+    preset          paper or vicinal; the next eight change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning
     unrated_weight  α
     min_support     m, neighbors who must have rated an item
     neighbors_by    ratings, embedding or random: the space in which users are near each other
     assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
+    row_cap         ratings of a neighbor that a device is sent, at most
+    fold_in         no vectors of users are sent: devices make them of the rows
     release         rows or book: what devices are given where rvd defends
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training
@@ -116,6 +120,8 @@ def evaluate(
         min_support=min_support,
         neighbors_by=neighbors_by,
         assume_fakes=assume_fakes,
+        row_cap=row_cap,
+        fold_in=fold_in,
         release=release,
         list_length=list_length,
         seed=seed,

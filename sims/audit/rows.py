@@ -17,6 +17,7 @@ from client.link.replies import checked_package
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from common.versions.version import ModelVersion, decode_version
+from common.vicinal.fold_in import folded
 from common.vicinal.neighborhood import without_levels
 from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings, capped
 from common.wire import offload_pb2 as wire
@@ -45,17 +46,12 @@ _LIST_LENGTH: Final = 50
 @final
 @dataclass(frozen=True)
 class RowsRelease:
-    """Rows of `training`'s model under `settings`; models are kept in the store.
-
-    row_cap, fold_in  as a Recommender has them
-    """
+    """Rows of `training`'s model under `settings`; models are kept in the store."""
 
     training: TrainingSettings
     settings: VicinalSettings
     store: ModelStore
     name: str = ROWS
-    row_cap: int = 0
-    fold_in: bool = False
 
     def published(
         self, ratings: RatingMatrix, *, real: int, seed: int, progress: Report
@@ -71,9 +67,7 @@ class RowsRelease:
 
         # Fakes are accounts, too, and ask as everybody does.
         def recommender(users: int, cache: NeighborCache | None = None) -> Recommender:
-            return Recommender(
-                stored, ratings, users, cache=cache, row_cap=self.row_cap, fold_in=self.fold_in
-            )
+            return Recommender(stored, ratings, users, cache=cache)
 
         accounts = recommender(ratings.user_count)
         answering = recommender(real, accounts.neighbor_cache)
@@ -140,19 +134,33 @@ class RowsVersion:
 
     def read_package(self, data: bytes) -> Seen:
         message = wire.OffloadPackage.FromString(data)
-        ratings, tables = rows_from_wire(message.neighborhood, self._description.manifest)
-        return Seen.of_rows(ratings, _vectors(tables))
+        manifest = self._description.manifest
+        ratings, tables = rows_from_wire(message.neighborhood, manifest, self.settings)
+        return Seen.of_rows(ratings, self._vectors(tables, ratings))
 
     def unseal_package(self, account: int, data: bytes) -> Seen:
         own = OwnRow(self.ratings.rows([account]), device_key(self._secret, account))
         message = wire.OffloadPackage.FromString(data)
         received, _ = checked_package(message, self._description, _PRESET, own)
         neighborhood = received.neighborhood
-        others = np.arange(1, len(neighborhood))
-        vectors = _vectors(neighborhood.user_parameters)
-        return Seen.of_rows(
-            neighborhood.ratings.rows(others), None if vectors is None else vectors[1:]
-        )
+        rows = neighborhood.ratings.rows(np.arange(1, len(neighborhood)))
+        tables = {name: table[1:] for name, table in neighborhood.user_parameters.items()}
+        return Seen.of_rows(rows, self._vectors(tables, rows))
+
+    def _vectors(
+        self, tables: Mapping[str, NDArray[np.float32]], rows: RatingMatrix
+    ) -> NDArray[np.float32] | None:
+        """All user parameters of each line in a row, [n, d]; None for a model without.
+
+        Where none are sent, whoever has the model makes them of the lines.
+        """
+        if self.settings.fold_in and rows.user_count:
+            served = self._accounts.version.served
+            items = served.parameters["item_embedding"]
+            tables = folded(served.model, items, served.item_gram, rows)
+        if not tables:
+            return None
+        return np.concatenate([tables[name] for name in sorted(tables)], axis=1)
 
     def owners(self, account: int, seen: Seen) -> NDArray[np.int64]:
         """By content: a neighbor's line is its ratings of all items that the package shows."""
@@ -160,7 +168,9 @@ class RowsVersion:
         members = self._accounts.nearest(
             np.array([account]), settings.neighbors, settings.neighbors_by
         )[0][1:]
-        cut = self._accounts.cut(self.ratings.rows(members).of_items(seen.open_items))
+        cut = self._accounts.cut(
+            self.ratings.rows(members).of_items(seen.open_items), self.settings
+        )
         if settings.step_rule == CLOSED_FORM_RULE:
             cut = without_levels(cut)
         assert seen.ratings is not None
@@ -168,10 +178,3 @@ class RowsVersion:
         for member, key in zip(members.tolist(), row_keys(cut), strict=True):
             waiting[key].append(member)
         return np.array([waiting[key].pop(0) for key in row_keys(seen.ratings)], dtype=np.int64)
-
-
-def _vectors(tables: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
-    """All user parameters of each line in a row, [n, d]; None for a model without."""
-    if not tables:
-        return None
-    return np.concatenate([tables[name] for name in sorted(tables)], axis=1)

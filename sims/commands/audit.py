@@ -36,20 +36,8 @@ def audit(
     min_support: options.MinSupportOption = None,
     neighbors_by: options.NeighborsByOption = None,
     assume_fakes: options.AssumeFakesOption = None,
-    row_cap: Annotated[
-        int | None,
-        typer.Option(
-            "--row-cap",
-            min=1,
-            help="Ratings of a neighbor that rows have, at most: those of the most rated items.",
-        ),
-    ] = None,
-    fold_in: Annotated[
-        bool,
-        typer.Option(
-            "--fold-in", help="Neighbors' vectors from the rows that are sent, not from training."
-        ),
-    ] = False,
+    row_cap: options.RowCapOption = None,
+    fold_in: options.FoldInOption = False,
     train_privacy: Annotated[
         float | None,
         typer.Option(
@@ -140,6 +128,8 @@ def audit(
         min_support=min_support,
         neighbors_by=None if neighbors_by is None else space_named(neighbors_by),
         assumed_fakes=options.parse_share("--assume-fakes", assume_fakes),
+        row_cap=row_cap,
+        fold_in=fold_in,
     )
     if attack == NO_ATTACK:
         raise InputError("an audit plants fakes: give an attack that makes some")
@@ -154,17 +144,7 @@ def audit(
     with ModelStore(store) as models, shown() as progress:
         splits_found = audited(
             plan,
-            _release(
-                release,
-                dataset,
-                model,
-                preset,
-                settings,
-                models,
-                epsilon=train_privacy,
-                row_cap=row_cap or 0,
-                fold_in=fold_in,
-            ),
+            _release(release, dataset, model, preset, settings, models, epsilon=train_privacy),
             _release("rows", dataset, model, "vicinal", usual, models),
             loaded,
             progress=progress,
@@ -205,15 +185,13 @@ def _release(
     store: "ModelStore",
     *,
     epsilon: float | None = None,
-    row_cap: int = 0,
-    fold_in: bool = False,
 ) -> "Release":
     """Raises InputError for an unknown name, and for a model that is not trained here.
 
-    epsilon           of a private training, in place of the preset's own
-    row_cap, fold_in  what rows have less of
+    epsilon  of a private training, in place of the preset's own
     """
-    from common.vicinal.book import release_named
+    from common.models import architecture, model_named
+    from common.vicinal.book import check_book, release_named
     from server.training.methods import Private
     from server.training.train import TrainingSettings, require_trainable
     from sims.audit.book import BookRelease
@@ -228,5 +206,8 @@ def _release(
         robust = Private(epsilon=epsilon)
         require_trainable(model, robust)
     training = TrainingSettings.on(dataset, model=model, robust=robust)
-    rows = RowsRelease(training, settings, store, row_cap=row_cap, fold_in=fold_in)
-    return rows if asked == "rows" else BookRelease(rows)
+    rows = RowsRelease(training, settings, store)
+    if asked == "rows":
+        return rows
+    check_book(model_named(architecture(model)), settings)
+    return BookRelease(rows)

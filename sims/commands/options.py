@@ -191,12 +191,8 @@ BaselinesOption = Annotated[
         metavar="NAMES",
     ),
 ]
-ResamplesSeedOption = Annotated[
-    int,
-    typer.Option(
-        "--seed", min=0, callback=_seed, help="Seed of the resamples and of the permutations."
-    ),
-]
+_RESAMPLES: Final = "Seed of the resamples and of the permutations."
+ResamplesSeedOption = Annotated[int, typer.Option("--seed", min=0, callback=_seed, help=_RESAMPLES)]
 NeighborsByOption = Annotated[
     str | None,
     typer.Option(
@@ -215,6 +211,14 @@ AssumeFakesOption = Annotated[
         metavar="SHARE",
     ),
 ]
+RowCapOption = Annotated[
+    int | None,
+    typer.Option(
+        "--row-cap", min=1, help="Ratings of a neighbor that devices get, at most; default: all."
+    ),
+]
+_FOLD_IN: Final = "Devices make users' vectors of the rows, and are sent none."
+FoldInOption = Annotated[bool, typer.Option("--fold-in", help=_FOLD_IN)]
 ReleaseOption = Annotated[
     str,
     typer.Option(
@@ -293,6 +297,8 @@ class StudyOptions:
     min_support: MinSupportOption = None
     neighbors_by: NeighborsByOption = None
     assume_fakes: AssumeFakesOption = None
+    row_cap: RowCapOption = None
+    fold_in: FoldInOption = False
     list_length: ListLengthOption = 50
     seed: SeedOption = 0
 
@@ -326,6 +332,8 @@ class StudyOptions:
             min_support=self.min_support,
             neighbors_by=self.neighbors_by,
             assume_fakes=parse_share("--assume-fakes", self.assume_fakes),
+            row_cap=self.row_cap,
+            fold_in=self.fold_in,
             list_length=self.list_length,
             seed=self.seed,
             users=asked_users(users),

@@ -65,6 +65,8 @@ ASKED: Final = {
     "margin": "s: raters that an item needs beyond the assumed fakes",
     "candidates": "C: unrated items looked for among the nearest users; 0 counts all users",
     "exploration": "ρ: share of users for whom an item needs no raters",
+    "row_cap": "ratings of a neighbor that a device is sent, at most; 0: all",
+    "fold_in": "whether devices make vectors of users of the rows, and are sent none",
     "tolerated_fakes": "f: how many accounts that share is",
     "list_length": "K: items in a recommendation",
 }

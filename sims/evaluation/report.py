@@ -237,6 +237,8 @@ class Evaluation:
             "margin": self.settings.margin,
             "candidates": self.settings.candidates,
             "exploration": self.settings.exploration,
+            "row_cap": self.settings.row_cap,
+            "fold_in": self.settings.fold_in,
             "tolerated_fakes": self.settings.tolerated_fakes(self.prepared.poisoned.user_count),
             "list_length": experiment.list_length,
             **fleet_told(experiment.fleet),

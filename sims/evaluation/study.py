@@ -54,13 +54,15 @@ class Study:
                     items from the seed
     defense         none, rvd, a robust training, a detector (pca), or these together:
                     `pca+rmf+rvd`
-    preset          paper or vicinal; the next six change it, None keeps what it says
+    preset          paper or vicinal; the next eight change it, None keeps what it says
     k               neighbors, capped at the users there are
     steps           of fine-tuning
     unrated_weight  α
     min_support     m, neighbors who must have rated an item
     neighbors_by    ratings, embedding or random: the space in which users are near each other
     assume_fakes    φ, share of all accounts that may be fakes; 0 admits every item
+    row_cap         ratings of a neighbor that a device is sent, at most
+    fold_in         no vectors of users are sent: devices make them of the rows
     release         rows or book: what devices are given where rvd defends
     list_length     K, items in a recommendation
     seed            of split, targets, attack and training; each draws from a stream of its own
@@ -85,6 +87,8 @@ class Study:
     min_support: int | None = None
     neighbors_by: str | None = None
     assume_fakes: float | None = None
+    row_cap: int | None = None
+    fold_in: bool = False
     release: str = "rows"
     list_length: int = 50
     seed: int = 0
@@ -95,7 +99,7 @@ class Study:
 
     def __post_init__(self) -> None:
         """Raises InputError for what is no whole number, or too small a one."""
-        least = {"k": 1, "steps": 0, "min_support": 1, "list_length": 1}
+        least = {"k": 1, "steps": 0, "min_support": 1, "list_length": 1, "row_cap": 1}
         for name, bound in least.items():
             value, shown = getattr(self, name), name.replace("_", " ")
             if value is not None:
@@ -143,6 +147,8 @@ class Study:
                 neighbors_by=self.neighbors_by,
                 assume_fakes=self.assume_fakes,
             )
+            if self.row_cap is not None or self.fold_in:
+                raise InputError("a model of your own sends no rows: leave out row cap and fold-in")
         experiment = Experiment(
             dataset=self.dataset,
             model=resolved(self.model) if own is None else self.model,
@@ -170,12 +176,14 @@ class Study:
             self.min_support,
             self.neighbors_by,
             self.assume_fakes,
+            self.row_cap,
+            self.fold_in or None,
         )
         if self.model in UNDEFENDED:
             if any(value is not None for value in changes):
                 raise InputError(
                     f"{self.model} is not fine-tuned: leave out k, steps, unrated weight, min "
-                    "support, neighbors by and assumed fakes"
+                    "support, neighbors by, assumed fakes, row cap and fold-in"
                 )
             return NO_FINE_TUNE
         return preset(
@@ -187,6 +195,8 @@ class Study:
             min_support=self.min_support,
             neighbors_by=None if self.neighbors_by is None else space_named(self.neighbors_by),
             assumed_fakes=self.assume_fakes,
+            row_cap=self.row_cap,
+            fold_in=self.fold_in,
         )
 
 

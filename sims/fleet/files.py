@@ -144,6 +144,8 @@ def write_run_config(
         "min-support": settings.min_support,
         "neighbors-by": settings.neighbors_by,
         "assumed-fakes": settings.assumed_fakes,
+        "row-cap": settings.row_cap,
+        "fold-in": settings.fold_in,
         "list-length": list_length,
         "watched-items": " ".join(map(str, watched)),
         "models": str(files.folder / "models"),

@@ -28,7 +28,7 @@ from sims.fleet.tallies import tallies_of
 # Of the run config, what rounds decide.
 _OF_ROUNDS: Final = (
     *("deployment", "plan", "neighbors", "steps", "unrated-weight", "min-support"),
-    *("neighbors-by", "assumed-fakes", "watched-items"),
+    *("neighbors-by", "assumed-fakes", "row-cap", "fold-in", "watched-items"),
 )
 
 

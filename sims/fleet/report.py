@@ -53,6 +53,8 @@ def fleet_json(prepared: Prepared, result: dict[str, Any], defense: str) -> dict
         "margin": settings["margin"],
         "candidates": settings["candidates"],
         "exploration": settings["exploration"],
+        "row_cap": settings["row_cap"],
+        "fold_in": settings["fold_in"],
         "tolerated_fakes": assumed.tolerated_fakes(prepared.poisoned.user_count),
         "list_length": result["list_length"],
         "users": result["users"],

@@ -118,6 +118,8 @@ class CellResult(BaseModel):
     margin: int = 1
     candidates: int = 0
     exploration: Share = 0.0
+    row_cap: int = 0
+    fold_in: bool = False
     release: Release = "rows"
     # Of a function in a file: which content it had.
     model_digest: str = ""
@@ -180,12 +182,11 @@ class CellResult(BaseModel):
 
         None where nothing defends.
         """
-        shares, aimed = self.hit_ratio, self.hit_ratio_inside
-        if aimed.get("defended") is not None and aimed.get("clean") is not None:
-            shares = {name: share for name, share in aimed.items() if share is not None}
-        if "defended" not in shares or "clean" not in shares:
-            return None
-        return shares["defended"] <= shares["clean"] + OVER_CLEAN
+        for shares in (self.hit_ratio_inside, self.hit_ratio):
+            defended, clean = shares.get("defended"), shares.get("clean")
+            if defended is not None and clean is not None:
+                return defended <= clean + OVER_CLEAN
+        return None
 
     @property
     def label(self) -> str:
@@ -249,6 +250,8 @@ def result_of(cell: Cell, evaluation: dict[str, Any] | None, error: str = "") ->
         margin=settings.margin,
         candidates=settings.candidates,
         exploration=settings.exploration,
+        row_cap=settings.row_cap,
+        fold_in=settings.fold_in,
         release=cell.release,
         error=error,
         **measured,
@@ -263,17 +266,19 @@ def cell_path(folder: Path, cell: Cell) -> Path:
     experiment = cell.experiment
     names = {"model": stable(experiment.model), "attack": stable(experiment.attack)}
     fields = {**asdict(experiment), **names, "reading": experiment.reading.told()}
+    settings = asdict(cell.settings)
     # A name outlives options that are not used.
-    for name in ("reading", "fleet"):
-        if not fields[name]:
-            del fields[name]
+    for told, new in ((fields, ("reading", "fleet")), (settings, ("row_cap", "fold_in"))):
+        for name in new:
+            if not told[name]:
+                del told[name]
     asked = {
         "format": FORMAT,
         "experiment": fields,
         "defense": cell.defense.name,
         "robust": cell.defense.robust and cell.defense.robust.model_dump(),
         "preset": cell.preset,
-        "settings": asdict(cell.settings),
+        "settings": settings,
         "users": cell.users,
         "baselines": cell.baselines,
     }

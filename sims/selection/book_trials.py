@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.book import ItemBook, own_parameters
+from common.vicinal.book import ItemBook
+from common.vicinal.fold_in import own_parameters
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import preset
 from common.vicinal.support import unlisted_last
@@ -109,10 +110,11 @@ def answers_of(dataset: str, trial: Trial, seed: int, model: str, users: int) ->
             return measure_here(setup, ["defended"], some)["defended"].outcomes
 
         served, ratings = recommender.version.served, recommender.ratings
-        rankings = {}
+        items, rankings = served.parameters["item_embedding"], {}
         for user in {*chosen.tolist(), *inside.tolist()}:
             own = ratings.rows([user])
-            scores = served.plain_scores(Neighborhood(own, own_parameters(served, own)))
+            vector = own_parameters(served.model, items, served.item_gram, own)
+            scores = served.plain_scores(Neighborhood(own, vector))
             rankings[user] = Ranking(scores, own.items)
 
         def by_book(book: ItemBook, some: NDArray[np.int64]) -> Outcomes:

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[str, int, int, int, int, int, dict[str, Any], dict[str, A
     "adam": ("cdae", 24, 48_000, 20_000, 40_000, 64, ADAM, {}),
     "adam, pulled": ("autorec", 24, 48_000, 20_000, 40_000, 32, PULLED, {}),
     "slim": ("mf", 24, 2_400, 1_000, 4_000_000, 8, VICINAL, {"slim": True}),
+    "folded in": ("mf", 64, 128_000, 20_000, 100_000, 64, {**VICINAL, "fold_in": True}, {}),
     "long list": ("mf", 24, 2_400, 1_000, 1_000_000, 8, VICINAL, {"list_length": 1_000_000}),
     "unpack": ("mf", 64, 640_000, 20_000, 1 << 30, 1, VICINAL, {"what": "unpack"}),
 }

@@ -7,21 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from client.device import answer_from_book
 from common.errors import InputError, VicinalError
 from common.models import MODELS, model_named
 from common.ranking import top_items
 from common.ratings import RatingMatrix
-from common.vicinal.book import (
-    CONFIDENCE,
-    RIDGE,
-    BookReader,
-    ItemBook,
-    check_book,
-    own_parameters,
-    release_named,
-)
+from common.vicinal.book import BookReader, ItemBook, check_book, release_named
+from common.vicinal.fold_in import CONFIDENCE, RIDGE, own_parameters
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import PRESETS, VicinalSettings
 from common.vicinal.support import unlisted_last
@@ -52,6 +46,10 @@ def served(name: str, seed: int, items: int = 30, width: int = 4) -> ServedModel
     return ServedModel(MODELS[name], tables)
 
 
+def vectors_of(model: ServedModel, own: RatingMatrix) -> dict[str, NDArray[np.float32]]:
+    return own_parameters(model.model, model.parameters["item_embedding"], model.item_gram, own)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @given(seed=st.integers(0, 10**6), user=st.integers(0, 19), share=st.floats(0.01, 0.4))
 @settings(max_examples=15, deadline=None)
@@ -64,7 +62,7 @@ def test_without_noise_or_cap_it_is_the_answer_of_admitted_rows(
     own, model = ratings.rows([user]), served(name, seed)
     enough = ratings.item_counts() >= how.required_raters(20)
     everybody = ratings.rows([user, *(each for each in range(20) if each != user)])
-    vector = own_parameters(model, own)
+    vector = vectors_of(model, own)
     rows = everybody.of_items(enough)
     tables = {key: np.repeat(table, 20, axis=0) for key, table in vector.items()}
     if model.model.inputs == "none":
@@ -98,7 +96,7 @@ def test_what_is_read_of_the_listed_items_alone_is_the_top_of_all(
     listed = np.flatnonzero(rng.random(30) < share).astype(np.int32)
     book = ItemBook(20, 30, listed, cap=1, threshold=1, sigma=0.0)
     own = from_rows([np.flatnonzero(rng.random(30) < rated).tolist()], item_count=30)
-    plain = model.plain_scores(Neighborhood(own, own_parameters(model, own)))
+    plain = model.plain_scores(Neighborhood(own, vectors_of(model, own)))
     reader = BookReader(model, book)
     scores = reader.scores(own)
     np.testing.assert_allclose(scores[listed], plain[listed], rtol=1e-4, atol=1e-5)
@@ -130,7 +128,7 @@ def test_a_vector_by_hand() -> None:
     model = ServedModel(model_named("mf"), {"item_embedding": table})
     own = from_rows([[0]], item_count=2)
     expected = (1 + CONFIDENCE) / (5 + CONFIDENCE + RIDGE * 5)
-    np.testing.assert_allclose(own_parameters(model, own)["user_embedding"], [[expected]], 1e-6)
+    np.testing.assert_allclose(vectors_of(model, own)["user_embedding"], [[expected]], 1e-6)
 
 
 def test_a_book_by_hand() -> None:
@@ -215,6 +213,8 @@ def test_a_recommender_answers_as_a_device_with_the_book(tmp_path: Path, name: s
         ("ease", PRESETS["ease"]["vicinal"], "rows of others"),
         ("mf", PRESETS["mf"]["paper"], "preset vicinal"),
         ("mf", replace(ASSUMED, assumed_fakes=0.0), "assume some"),
+        ("mf", replace(ASSUMED, row_cap=20), "a book shows no rows: leave out --row-cap"),
+        ("mf", replace(ASSUMED, fold_in=True), "leave out --row-cap and --fold-in"),
     ],
 )
 def test_what_no_book_can_do(model: str, how: VicinalSettings, line: str) -> None:

@@ -1,5 +1,6 @@
 """Offload packages: the user's row first, anonymous rows after it, and only supported items."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.ratings import RatingMatrix, RatingScale
+from common.versions.version import Manifest
 from common.vicinal.settings import VicinalSettings
 from common.wire.rounding import rounded
 from server.data.synthetic import synthetic
@@ -22,6 +24,7 @@ from server.recommending.offload import (
     search_named,
     supported,
 )
+from tests.support.crossing import crossed
 from tests.support.ratings import from_rows
 
 RATINGS = synthetic(30, 40, seed=1)
@@ -194,3 +197,41 @@ def test_searches_have_names(name: Search) -> None:
 def test_an_unknown_search_is_refused() -> None:
     with pytest.raises(InputError, match="'fast': choose one of auto, exact, borrowed"):
         search_named("fast")
+
+
+@given(
+    user=st.integers(0, 29),
+    cap=st.integers(1, 30),
+    support=st.integers(1, 5),
+    fold_in=st.booleans(),
+)
+def test_rows_that_are_cut_are_the_most_rated_items_and_a_device_has_what_the_server_has(
+    user: int, cap: int, support: int, fold_in: bool
+) -> None:
+    whole = settings_of(10, support)
+    how = replace(whole, row_cap=cap, fold_in=fold_in)
+    sent, before = OFFLOADER.neighborhood(user, how), OFFLOADER.neighborhood(user, whole)
+    assert bool(sent.user_parameters) != fold_in
+    raters = RATINGS.item_counts()
+    kept = []
+    for row in range(1, 10):
+        items = before.ratings.items_of(row)
+        kept.append(sorted(items[np.lexsort((items, -raters[items]))[:cap]].tolist()))
+    found = [sent.ratings.items_of(row).tolist() for row in range(1, 10)]
+    assert sorted(found) == sorted(kept)
+    # The device knows all that its user rated, and of a row what it was sent.
+    manifest = Manifest("mf", 30, 40, 4, *_scale(RATINGS.scale), "0" * 64, "0" * 64)
+    hidden = OFFLOADER.hidden(user, how, sent)
+    received = crossed(sent, manifest, how, RATINGS.rows([user]), hidden)
+    assert received.ratings.digest() == sent.ratings.digest()
+    assert received.user_parameters.keys() == sent.user_parameters.keys()
+    for name, table in sent.user_parameters.items():
+        np.testing.assert_array_equal(received.user_parameters[name], table)
+    own = RATINGS.items_of(user)
+    inside = sent.ratings.items_of(0)
+    others = np.unique(np.concatenate([np.array(items, dtype=np.int64) for items in found]))
+    assert inside.tolist() == (own[np.isin(own, others)] if support > 1 else own).tolist()
+
+
+def _scale(scale: RatingScale) -> tuple[float, float, float]:
+    return scale.minimum, scale.maximum, scale.step

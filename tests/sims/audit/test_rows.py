@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import InputError
 from common.vicinal.settings import VicinalSettings
+from common.wire import offload_pb2 as wire
 from server.data.synthetic import synthetic
 from server.model_store import ModelStore
 from server.training.train import TrainingSettings
@@ -89,14 +90,17 @@ def test_the_model_is_read_as_it_was_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fold_in", [False, True])
 def test_capped_rows_are_the_same_in_every_package(tmp_path: Path, fold_in: bool) -> None:
     training = TrainingSettings.on("synthetic", model="mf").model_copy(update={"epochs": 1})
-    settings = VicinalSettings(12, 0.5, 1, neighbors_by="ratings")
+    settings = VicinalSettings(12, 0.5, 1, neighbors_by="ratings", row_cap=5, fold_in=fold_in)
     with ModelStore(tmp_path) as store:
-        release = RowsRelease(training, settings, store, row_cap=5, fold_in=fold_in)
+        release = RowsRelease(training, settings, store)
         made = release.published(RATINGS, real=140, seed=0, progress=quiet)
         raters = RATINGS.item_counts()
         vectors: dict[int, set[bytes]] = {}  # by owner
         for user in range(40):
-            seen = made.unseal_package(user, made.package(user))
+            data = made.package(user)
+            sent = wire.OffloadPackage.FromString(data).neighborhood
+            assert (not sent.user_parameters) == fold_in
+            seen = made.unseal_package(user, data)
             owners = made.owners(user, seen)
             assert len(owners) == 11 and user not in owners
             assert seen.ratings is not None and seen.vectors is not None
@@ -110,8 +114,8 @@ def test_capped_rows_are_the_same_in_every_package(tmp_path: Path, fold_in: bool
         trained = release.store.find(training.digest(RATINGS))
         assert trained is not None
         owner = next(owner for owner, each in vectors.items() if len(each) == 1)
-        (sent,) = vectors[owner]
+        (vector,) = vectors[owner]
         own = trained.user_parameters["user_embedding"][[owner]]
         # Rounded to a byte a number where it is the trained one.
-        near = np.abs(np.frombuffer(sent, dtype=np.float32) - own).max() < 0.01 * np.abs(own).max()
-        assert near != fold_in
+        off = np.abs(np.frombuffer(vector, dtype=np.float32) - own).max()
+        assert (off < 0.01 * np.abs(own).max()) != fold_in

@@ -48,6 +48,8 @@ def test_defended_answers_come_from_the_book_and_no_others(tmp_path: Path) -> No
         ({"release": "book", "preset": "paper"}, "preset vicinal"),
         ({"release": "book", "model": "ease"}, "rows of others"),
         ({"release": "book", "assume_fakes": 0.0}, "assume some"),
+        ({"release": "book", "row_cap": 20}, "a book shows no rows: leave out --row-cap"),
+        ({"release": "book", "fold_in": True}, "a book shows no rows"),
         ({"release": "book", "model": "userknn", "defense": "none"}, "it takes rvd"),
     ],
 )
