@@ -178,10 +178,7 @@ class CellResult(BaseModel):
 
     @property
     def kept_out(self) -> bool | None:
-        """Whether targets are hardly more visible than without an attack, to whom it aims at.
-
-        None where nothing defends.
-        """
+        """Whether whom an attack aims at see targets hardly more often; None: nothing defends."""
         for shares in (self.hit_ratio_inside, self.hit_ratio):
             defended, clean = shares.get("defended"), shares.get("clean")
             if defended is not None and clean is not None:
