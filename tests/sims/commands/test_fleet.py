@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import VicinalError
 from common.ranking import Counts
+from sims.cli import run
 from sims.fleet.deployed import require_equal
 from sims.fleet.deployment import node_config
 from sims.fleet.run import CHECKOUT
@@ -106,3 +107,30 @@ def test_a_node_is_told_its_partition() -> None:
     assert node_config(2, 3, Path("/a b/2-of-3.safetensors")) == (
         'partition-id=2 num-partitions=3 device-ratings="/a b/2-of-3.safetensors"'
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fleet", "--nodes", "2", "--report-privacy", "secagg"], "secagg: 2 clients"),
+        (["fleet", "--report-privacy", "secag"], "report privacy 'secag': write none, secagg"),
+        (["simulate", "--clients", "2", "--report-privacy", "secagg"], "secagg: 2 clients"),
+        (["simulate", "--rounds", "2", "--report-privacy", "local:1"], "local: every round would"),
+        (
+            ["simulate", "--rounds", "2", "--in-process", "--report-privacy", "secagg"],
+            "--in-process sends no reports",
+        ),
+    ],
+)
+def test_reports_that_cannot_be_are_refused_before_anything_is_loaded(
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sims.evaluation.experiment.load_dataset", None)
+    assert run(arguments) == 2
+    assert says in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
