@@ -34,6 +34,9 @@ def _of_setting(heading: str, section: str) -> Iterator[str]:
             f"network, an answer takes {server.column('p50')[0]} ms on the server and "
             f"{device.column('p50')[0]} ms on a device with a whole core (p50)."
         )
+    books = tables.get(f"{heading}: answers from a book, ms")
+    if books is not None and (book := books.where(core="1").column("p50")):
+        yield f"From a book a device answers in {book[0]} ms (p50), and asks nobody."
     spent, most, down = "server CPU s/1000", "req/s reached", "bytes down"
     own, offloaded = cost.where(side="server"), cost.where(side="device")
     yield (

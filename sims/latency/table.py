@@ -76,20 +76,22 @@ def summary(parts: Sequence[SettingReport]) -> Sheet:
             f"{part.fit.processor_ratio:.2f}",
             milli(quantile(part.fit.calm["server"], 0.5)),
             milli(_device_median(part)),
+            milli(_book_median(part)),
             f"{part.fit.received['device'] / 1000:.1f}",
         )
         for part in parts
     )
     return Sheet(
         "All settings",
-        ("setting", "CPU s", "ratio", "server", "device", "kB"),
+        ("setting", "CPU s", "ratio", "server", "device", "book", "kB"),
         rows,
         1,
         (
             "CPU s: the server's processor time for 1000 server-side answers.",
             f"ratio: that for 1000 offloaded answers, divided by it (goal {GOAL_RATIO:g}).",
             "server, device: p50 in ms without other load, and with almost none; no network,",
-            "a whole core. kB: a package's size.",
+            "a whole core. A device asks for a package; book: it does not, and answers alone.",
+            "kB: a package's size.",
         ),
     )
 
@@ -97,6 +99,12 @@ def summary(parts: Sequence[SettingReport]) -> Sheet:
 def _device_median(part: SettingReport) -> float:
     """Of the calmest scenario of a device with a whole core."""
     return next((row.p50 for row in part.rows if row.fitted), math.nan)
+
+
+def _book_median(part: SettingReport) -> float:
+    """The same of answers from a book; nothing where there are none."""
+    whole = (one for one in part.books if one.share == 1)
+    return next((quantile(one.seconds, 0.5) for one in whole), math.nan)
 
 
 def latencies(part: SettingReport) -> Sheet:

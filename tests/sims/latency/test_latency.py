@@ -25,7 +25,7 @@ from sims.latency.plan import FULL, QUICK, Plan, Scenario, Setting, plan_named
 from sims.latency.report import as_json, setting_reports
 from sims.latency.results import read_scenario, scenario_path, write_scenario
 from sims.latency.servers import serve_arguments
-from sims.latency.table import sheets
+from sims.latency.table import sheets, summary
 from tests.support.latency_results import OWN_MS, SERVICE_MS, result_of, results_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -169,6 +169,11 @@ def test_a_book_is_timed_beside_rows_and_moves_none_of_their_results() -> None:
     (sheet,) = [one for one in sheets(part) if "from a book" in one.title]
     assert [row[2:] for row in sheet.rows] == [("1.50", "1.50", "21.0"), ("1.50", "1.50", "41.0")]
     assert sheet.notes[-1].endswith("met.")
+    (plain,) = setting_reports(SMALL, results_of(SMALL), interval=600)
+    (with_book,), (without,) = summary([part]).rows, summary([plain]).rows
+    assert with_book[-3:-1] == ("21.0", "1.5") and without[-3:-1] == ("21.0", "–")
+    page = page_of([part], [], Path("x.md"), command="x", apart=True)
+    assert "From a book a device answers in 1.50 ms (p50), and asks nobody." in page
     with pytest.raises(InputError, match="preset vicinal"):
         plan_named("quick", book=True, **axes, presets=["paper"])
 
