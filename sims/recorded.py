@@ -88,6 +88,17 @@ def recorded() -> dict[str, Any]:
     }
 
 
+def told(run: Any) -> tuple[str, dict[str, str]]:
+    """The command and the versions of a `run` that was read: empty where it does not say them."""
+    if not isinstance(run, dict):
+        return "", {}
+    command, versions = run.get("command"), run.get("versions")
+    found = versions.items() if isinstance(versions, dict) else ()
+    return command if isinstance(command, str) else "", {
+        name: text for name, text in found if isinstance(text, str)
+    }
+
+
 # Keys of `run`.
 KEYS: Final = {
     "run.command": "the command that wrote the file",

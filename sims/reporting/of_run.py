@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from common.errors import InputError
 from common.files import read_file
+from sims import recorded
 from sims.evaluation import keys
 from sims.evaluation.report_table import TITLES, shown
 from sims.figures.bars import DEMO_ROWS, before_and_after, demo_outcomes
@@ -37,7 +38,7 @@ def run_document(path: Path) -> Document:
         if "latency_seconds" in told:
             return _demo(file, told)
         return _evaluation(file, told)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError):
         raise InputError(
             f"{file}: no result of `vicinal evaluate --json` or `vicinal demo` that this version "
             "can read"
@@ -46,7 +47,8 @@ def run_document(path: Path) -> Document:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told: Any = json.loads(read_file(path.resolve(), most=MOST_BYTES))
+        text = read_file(path.resolve(), most=MOST_BYTES)
+        told: Any = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(told, dict) or "hit_ratio" not in told or "accuracy" not in told:
@@ -57,8 +59,13 @@ def _read(path: Path) -> dict[str, Any]:
     return told
 
 
+def _no_number(name: str) -> Any:
+    # Commands write null, and what is made of the file has to be JSON, too.
+    raise ValueError(f"{name} is no number")
+
+
 def _evaluation(file: Path, told: Mapping[str, Any]) -> Document:
-    made = told.get("run", {})
+    command, versions = recorded.told(told.get("run"))
     title = f"{told['dataset']}, {told['model']}: {told['attack']} against {told['defense']}"
     rows = list(_rows(told))
     return Document(
@@ -98,8 +105,8 @@ def _evaluation(file: Path, told: Mapping[str, Any]) -> Document:
         ),
         rows=tuple(_csv(told)),
         files=(file,),
-        commands=tuple(filter(None, [made.get("command")])),
-        versions=made.get("versions", {}),
+        commands=tuple(filter(None, [command])),
+        versions=versions,
         asked={name: told[name] for name in keys.ASKED},
     )
 
@@ -221,7 +228,7 @@ def _csv(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _demo(file: Path, told: Mapping[str, Any]) -> Document:
-    made = told.get("run", {})
+    command, versions = recorded.told(told.get("run"))
     names = list(told["hit_ratio"])
     parts = {
         "hit_ratio": f"HR@{told['list_length']}",
@@ -267,7 +274,7 @@ def _demo(file: Path, told: Mapping[str, Any]) -> Document:
             {"condition": name, **{part: told[part].get(name) for part in parts}} for name in names
         ),
         files=(file,),
-        commands=tuple(filter(None, [made.get("command")])),
-        versions=made.get("versions", {}),
+        commands=tuple(filter(None, [command])),
+        versions=versions,
         asked={name: told[name] for name in ("dataset", "model", "attack", "seed", "list_length")},
     )

@@ -31,8 +31,10 @@ def as_html(document: Document) -> bytes:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=False,
+        # One line without what a browser would obey or nobody sees.
+        finalize=lambda value: value if isinstance(value, Markup) else _one(str(value)),
     )
-    environment.filters["b64"] = lambda data: base64.b64encode(data).decode("ascii")
+    environment.filters["b64"] = lambda data: Markup(base64.b64encode(data).decode("ascii"))
     # Within <script> nothing may end it, whatever a name holds.
     manifest = json.dumps(manifest_of(document), indent=1).replace("<", "\\u003c")
     text = environment.get_template("report.html.j2").render(
@@ -88,7 +90,11 @@ def _cell(text: str) -> str:
 
 def _flat(text: str) -> str:
     """One line, which no HTML begins in."""
-    return one_line(text, MOST_LETTERS).replace("<", "&lt;")
+    return _one(text).replace("<", "&lt;")
+
+
+def _one(text: str) -> str:
+    return one_line(text, MOST_LETTERS)
 
 
 def as_csv(document: Document) -> bytes:

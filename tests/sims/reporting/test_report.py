@@ -1,19 +1,24 @@
 """`vicinal report`: what the page holds, and what it must not do."""
 
+import copy
 import csv
 import hashlib
 import io
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sims.cli import run
+from sims.evaluation.study import Study, evaluate
 from sims.grid.config import GridConfig
 from sims.grid.results import CellResult, add_run, read_results, write_result
 from sims.grid.run import attack_profiles, run_group
+from sims.recorded import recorded
 from sims.reporting.document import Document
 from sims.reporting.of_grid import config_of
 from sims.reporting.writing import as_csv, manifest_of
@@ -27,7 +32,8 @@ CONFIG = GridConfig(
     seeds=[0, 1],
     users=20,
 )
-HOSTILE = '</script><img src=x onerror="alert(1)"> | `a` **b**\x1b[31m'
+SMALL = Study("synthetic:60x90", attack="average", k=9, users=10, list_length=9)
+HOSTILE = '</script><img src=x onerror="alert(1)"> | `a` **b**\x1b[31m \u202egpj'
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +160,8 @@ def test_what_failed_is_on_the_page_and_hostile_names_are_text(grid: Path, tmp_p
     seen = Seen(page.decode())
     assert "onerror" not in {key for _, attributes in seen.tags for key in attributes}
     assert [one for tag, one in seen.tags if tag == "img" and one.get("src") == "x"] == []
-    assert "lost </script>" in seen.text
+    assert "lost </script>" in seen.text and "\\u202egpj" in seen.text
+    assert not {"\x1b", "\u202e"} & {*page.decode(), *markdown.decode()}
     assert "<img" not in markdown.decode() and "\x1b" not in markdown.decode()
     assert len(list(csv.reader(io.StringIO(table.decode())))) == 18
 
@@ -179,6 +186,32 @@ def test_an_evaluation_has_intervals_targets_and_the_command(tmp_path: Path) -> 
     assert f"{told['accuracy']['defended']:.3f} ± {(high - low) / 2:.3f}" in text
     assert all(f"{one['id']}: defended hit ratio" in text for one in told["target_items"])
     assert re.search(r"(Holds|Missed): hit ratio at most the clean model's", markdown.decode())
+
+
+def test_a_result_that_is_damaged_in_one_place_is_one_line_or_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {**evaluate(SMALL, tmp_path / "store", processes=1).to_json(), "run": recorded()}
+    file, page = tmp_path / "x.json", tmp_path / "r.html"
+    wrong: list[Any] = [None, [[1]]]
+    for places in (("run",), ("run", "versions"), ("run", "command"), ("run", "versions", "numpy")):
+        for value in wrong:
+            damaged = copy.deepcopy(told)
+            at = damaged
+            for name in places[:-1]:
+                at = at[name]
+            at[places[-1]] = value
+            file.write_text(json.dumps(damaged))
+            # Without how it was made, which is what earlier versions wrote.
+            assert run(["report", str(file), "-o", str(page), "-o", f"{page}.json"]) == 0
+            json.loads(Path(f"{page}.json").read_text())
+    capsys.readouterr()
+    ends = copy.deepcopy(told)
+    ends["intervals"]["accuracy"]["defended"] = [10**400, 1]
+    for damaged in (ends, {**told, "seed": math.nan}):
+        file.write_text(json.dumps(damaged))
+        assert run(["report", str(file), "-o", str(page)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
