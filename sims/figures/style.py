@@ -8,6 +8,7 @@ also differs in marker, dash, hatching or a label beside it.
 
 import io
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -237,7 +238,9 @@ def as_png(figure: Figure) -> bytes:
 
 def _drawn(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    with drawing():
+    with drawing(), warnings.catch_warnings():
+        # Of a letter that the font lacks a box is drawn.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()

@@ -3,7 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from common.text import one_line
+
+# Of a text: a list of missed cells is long.
+MOST_LETTERS: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,19 @@ class Document:
         for one in self.sections:
             if one.text or one.points or one.commands or one.tables or one.pictures:
                 yield one
+
+
+def printable(told: Any) -> Any:
+    """The same JSON, what is not printable in its texts spelled out: pictures are XML, too.
+
+    >>> printable({"a": ["b" + chr(27)]}) == {"a": ["b" + chr(92) + "x1b"]}
+    True
+    """
+    if isinstance(told, str):
+        return told if told.isprintable() else one_line(told, MOST_LETTERS)
+    if isinstance(told, Mapping):
+        return {printable(name): printable(part) for name, part in told.items()}
+    return [printable(part) for part in told] if isinstance(told, list) else told
 
 
 def table_of(

@@ -19,7 +19,16 @@ from sims.grid.summary import Claim, claims
 from sims.grid.table import Page, failures, pages, value_of, warnings
 from sims.markdown_tables import tables_of
 from sims.progress import Report, counter
-from sims.reporting.document import Document, Entry, Number, Picture, ReportTable, Section, table_of
+from sims.reporting.document import (
+    Document,
+    Entry,
+    Number,
+    Picture,
+    ReportTable,
+    Section,
+    printable,
+    table_of,
+)
 
 FIRST: Final[tuple[Metric, ...]] = ("hit_ratio", "accuracy")
 
@@ -29,7 +38,7 @@ def grid_document(folder: Path, config: GridConfig | None, report: Report) -> Do
 
     Raises InputError for a folder without results.
     """
-    results, runs = read_results(folder), runs_in(folder)
+    results, runs = [*map(told_printably, read_results(folder))], runs_in(folder)
     asked = config or config_of(results)
     if config is not None:
         results = _asked(results, config)
@@ -61,6 +70,12 @@ def grid_document(folder: Path, config: GridConfig | None, report: Report) -> Do
         versions={name: text for run in runs for name, text in run.versions.items()},
         asked=asked.model_dump(exclude_defaults=True),
     )
+
+
+def told_printably(result: CellResult) -> CellResult:
+    """The same cell, what is not printable in its texts spelled out."""
+    texts = {name: printable(value) for name, value in result if isinstance(value, str)}
+    return result.model_copy(update=texts)
 
 
 def config_of(results: Sequence[CellResult]) -> GridConfig:

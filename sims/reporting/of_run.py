@@ -13,7 +13,15 @@ from sims.evaluation.report_table import TITLES, shown
 from sims.figures.bars import DEMO_ROWS, before_and_after, demo_outcomes
 from sims.figures.outcomes import METRICS, Outcomes, Spread
 from sims.figures.style import as_svg
-from sims.reporting.document import Document, Entry, Number, Picture, Section, table_of
+from sims.reporting.document import (
+    Document,
+    Entry,
+    Number,
+    Picture,
+    Section,
+    printable,
+    table_of,
+)
 
 MOST_BYTES: Final = 4 << 20
 DEMO_FILE: Final = "results.json"
@@ -56,7 +64,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: name a grid's folder, a file of `vicinal evaluate --json`, or the folder of "
             "a demo"
         )
-    return told
+    return dict(printable(told))
 
 
 def _no_number(name: str) -> Any:

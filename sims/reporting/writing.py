@@ -15,12 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.text import one_line
-from sims.reporting.document import Document, Entry, Number, ReportTable
+from sims.reporting.document import MOST_LETTERS, Document, Entry, Number, ReportTable
 
 CONTEXT: Final = "https://w3id.org/ro/crate/1.1/context"
 PROFILE: Final = "https://w3id.org/ro/crate/1.1"
-# Of a line of Markdown: a list of missed cells is long.
-MOST_LETTERS: Final = 100_000
 HOMEPAGE: Final = "https://arxiv.org/abs/2309.17278"
 
 

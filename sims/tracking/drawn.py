@@ -16,7 +16,8 @@ from sims.fleet.history import History
 from sims.grid.config import GridConfig
 from sims.grid.results import CellResult
 from sims.progress import Report
-from sims.reporting.of_grid import grid_document
+from sims.reporting.document import printable
+from sims.reporting.of_grid import grid_document, told_printably
 from sims.reporting.of_run import outcomes_of_run, run_document
 from sims.reporting.writing import as_html
 
@@ -28,7 +29,7 @@ def drawn_evaluation(told: Mapping[str, Any]) -> dict[str, bytes]:
     """A report, and bars."""
     return {
         "report.html": _report(told),
-        "before-and-after.png": as_png(before_and_after(outcomes_of_run(told), None)),
+        "before-and-after.png": as_png(before_and_after(outcomes_of_run(printable(told)), None)),
     }
 
 
@@ -36,13 +37,13 @@ def drawn_demo(told: Mapping[str, Any]) -> dict[str, bytes]:
     """The same of a demo."""
     return {
         "report.html": _report(told),
-        "before-and-after.png": as_png(before_and_after(demo_outcomes(dict(told)), None)),
+        "before-and-after.png": as_png(before_and_after(demo_outcomes(printable(told)), None)),
     }
 
 
 def drawn_history(told: Mapping[str, Any]) -> dict[str, bytes]:
     """Rounds as curves."""
-    return {"history.png": as_png(history_figure(History.model_validate(dict(told))))}
+    return {"history.png": as_png(history_figure(History.model_validate(printable(told))))}
 
 
 def drawn_grid(
@@ -51,7 +52,7 @@ def drawn_grid(
     """A report, tables, and hit ratio against accuracy of each data set and model."""
     files = {"report.html": as_html(grid_document(folder, config, report))}
     files |= {name: (folder / name).read_bytes() for name in OF_GRIDS if (folder / name).is_file()}
-    done = [one for one in results if not one.error]
+    done = [told_printably(one) for one in results if not one.error]
     pairs = dict.fromkeys((one.dataset, one.model) for one in done)
     for at, (dataset, model) in enumerate(pairs, 1):
         here = [one for one in done if (one.dataset, one.model) == (dataset, model)]

@@ -1,5 +1,6 @@
 """`vicinal report`: what the page holds, and what it must not do."""
 
+import base64
 import copy
 import csv
 import hashlib
@@ -10,6 +11,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -186,6 +188,25 @@ def test_an_evaluation_has_intervals_targets_and_the_command(tmp_path: Path) -> 
     assert f"{told['accuracy']['defended']:.3f} ± {(high - low) / 2:.3f}" in text
     assert all(f"{one['id']}: defended hit ratio" in text for one in told["target_items"])
     assert re.search(r"(Holds|Missed): hit ratio at most the clean model's", markdown.decode())
+
+
+def test_pictures_are_xml_whatever_a_name_holds(
+    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = evaluate(SMALL, tmp_path / "store", processes=1).to_json()
+    file, letters = tmp_path / "x.json", f"{HOSTILE} $x_{{1}}$ -- \u65e5\u672c"
+    file.write_text(json.dumps({**told, "attack": letters, "dataset": letters}))
+    for path in (grid / "cells").iterdir():
+        one = {**json.loads(path.read_text()), "dataset": letters, "attack": letters}
+        write_result(tmp_path / "cells" / path.name, CellResult.model_validate(one))
+    capsys.readouterr()
+    for results in (file, tmp_path):
+        (page,) = written(results, tmp_path, "r.html")
+        pictures = re.findall(r"svg\+xml;base64,([^\"]+)", page.decode())
+        assert pictures
+        for picture in pictures:
+            ElementTree.fromstring(base64.b64decode(picture))
+    assert "Glyph" not in capsys.readouterr().err
 
 
 def test_a_result_that_is_damaged_in_one_place_is_one_line_or_a_page(
