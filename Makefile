@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo cluster fleet test test-all bench soak check docs wheel-check stubs lock sbom clean
+.PHONY: help install demo cluster fleet test test-all bench soak check docs diagrams wheel-check stubs lock sbom clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -10,6 +10,8 @@ ARGS ?=
 MINUTES ?= 10
 # Of cyclonedx-bom, which is not installed here: `make sbom` fetches it.
 CYCLONEDX ?= 7.5.0
+# Of mermaidx, for `make diagrams`.
+MERMAIDX ?= 0.10.1
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -72,6 +74,9 @@ check: install ## lint, format, types, generated stubs, import directions
 docs: install ## the documentation as a site: build/site/index.html; a warning is an error
 	@$(RUN) -m sphinx -q -W --keep-going -E -c docs/site -d build/site-trees . build/site
 	@echo "build/site/index.html"
+
+diagrams: install ## draw the diagrams of the pages that were changed, for the site
+	@$(RUN) -m uv run --quiet --no-project --with mermaidx==$(MERMAIDX) docs/site/diagrams.py
 
 wheel-check: install ## wheel and sdist: contents, same bytes twice, each extra in a fresh environment
 	@PYTHON=$(PYTHON) .ci/wheel

@@ -22,11 +22,13 @@ from tests.support.browser import Page, browser, chromium
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "site"
 to_rst = runpy.run_path(str(SITE / "docstrings.py"))["to_rst"]
+diagrams = runpy.run_path(str(SITE / "diagrams.py"))
 to_markdown = runpy.run_path(str(SITE / "notebook.py"))["to_markdown"]
 # Wide and narrow, with tables, pictures, code, signatures.
 LOOKED_AT = (
     "index.html", "docs/results/ml-100k.html", "docs/how-to/grid.html", "docs/reference.html",
     "docs/notebooks/first-hour.html", "docs/site/api/vicinal.html", "CHANGELOG.html",
+    "docs/architecture.html", "docs/protocol.html",
 )  # fmt: skip
 in_browser = pytest.mark.skipif(
     chromium() is None, reason="no Chromium is installed: apt-get install chromium"
@@ -84,6 +86,19 @@ def test_a_notebook_is_its_text_code_and_what_it_gave() -> None:
     assert made.startswith("# T\ntext\n\n````python\nprint(1)\n````\n\n````text\n1\n")
     assert 'src="data:image/png;base64,AAAA"' in made and "<b>" in made
     assert made.endswith("````text\n3\n````\n") and "?" not in made and "2" not in made
+
+
+def test_every_diagram_has_its_picture() -> None:
+    drawn = {path.name for path in (SITE / "diagrams").iterdir()}
+    assert drawn == set(diagrams["texts"]()), "run `make diagrams`"
+    assert len(drawn) >= 3
+    for name in drawn:
+        picture = (SITE / "diagrams" / name).read_text("utf-8")
+        assert picture.startswith("<svg") and "<script" not in picture
+    shown = diagrams["with_pictures"]('# T\n\n```mermaid\na -- "b: c"\n```\n\nEnd')
+    name = diagrams["name_of"]('a -- "b: c"\n')
+    picture = f'```{{image}} /docs/site/diagrams/{name}\n:alt: "a -- \\"b: c\\""\n```'
+    assert shown == f"# T\n\n````{{container}} diagram\n{picture}\n````\n\nEnd"
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-from docstrings import to_rst  # noqa: E402 - beside this file
+from diagrams import with_pictures  # noqa: E402 - beside this file
+from docstrings import to_rst  # noqa: E402
 from notebook import to_markdown  # noqa: E402
 
 ARRAY = re.compile(
@@ -89,11 +89,12 @@ NAVIGATION: dict[str, list[tuple[str, list[str]]]] = {
 
 
 def read(_: Sphinx, page: str, source: list[str]) -> None:
-    """A notebook becomes Markdown, and a page gets its part of the navigation."""
+    """A notebook becomes Markdown; a page gets its pictures and its part of the navigation."""
     if source[0].lstrip().startswith("{"):
         source[0] = to_markdown(json.loads(source[0]))
     if "\n## " not in source[0]:  # tables as commands print them
         source[0] = re.sub(r"^###(?= )", "##", source[0], flags=re.MULTILINE)
+    source[0] = with_pictures(source[0])
     for caption, pages in NAVIGATION.get(page, []):
         lines = [":hidden:", ":glob:", *([f":caption: {caption}"] if caption else []), ""]
         lines += [each if "<" in each else f"/{each}" for each in pages]
@@ -129,7 +130,6 @@ def front_page(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
