@@ -69,10 +69,17 @@ def measured(count: int, *, stock: bool) -> dict[str, float]:
         if words[:1] == [MARK]:
             seconds.append((float(words[1]), float(words[2])))
 
-    with tempfile.TemporaryDirectory(prefix="vicinal-ping-") as name:
-        app = stage_ping(Path(name) / "ping-app", count, soon=not stock)
-        with Deployment(app, Path(name) / "logs", ["partition-id=0"], stock=stock) as deployment:
-            deployment.run(None, read)
+    with (
+        tempfile.TemporaryDirectory(prefix="vicinal-ping-") as name,
+        Deployment(
+            ROOT,
+            Path(name) / "logs",
+            ["partition-id=0"],
+            stock=stock,
+            stage=lambda _checkout, folder: stage_ping(folder, count, soon=not stock),
+        ) as deployment,
+    ):
+        deployment.run(None, read)
     if len(seconds) != count:
         raise VicinalError(f"{len(seconds)} of {count} messages were timed")
     back, there = np.array(seconds).T

@@ -1,7 +1,6 @@
 """A fleet in a deployment of Flower on this machine, and its tally beside that of one process."""
 
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,6 @@ from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Prepared
 from sims.evaluation.measuring import EvaluationSetup, measure_here
 from sims.fleet.deployment import Deployment, node_config
-from sims.fleet.flower import stage_app
 from sims.fleet.run import CHECKOUT, ShownLines, checked_result, write_files
 from sims.processes.marked import interruptible
 from sims.progress import Report
@@ -58,10 +56,11 @@ def run_deployed(
         for node in range(nodes)
     ]
     report("recommend", 0, recommender.user_count)
-    with interruptible(), tempfile.TemporaryDirectory(prefix="vicinal-app-") as scratch:
-        app = stage_app(checkout, Path(scratch) / "vicinal-app")
-        with Deployment(app, files.folder, configs, stock=stock) as deployment:
-            deployment.run(files.run_config, ShownLines(report))
+    with (
+        interruptible(),
+        Deployment(checkout, files.folder, configs, stock=stock) as deployment,
+    ):
+        deployment.run(files.run_config, ShownLines(report))
     asked = {
         "run": files.run,
         "version": recommender.version.digest,

@@ -31,6 +31,7 @@ from sims.fleet.flower import (
     free_port,
     printable,
     short_temporary_folder,
+    stage_app,
 )
 from sims.processes.guard import Guard
 from sims.processes.marked import stop_processes, uninterrupted
@@ -48,14 +49,23 @@ _COMPLETED: Final = "finished:completed"
 class Deployment:
     """A SuperLink and its nodes; use it as a context manager, which starts and stops them.
 
-    app    folder of the Flower app (sims.fleet.flower.stage_app)
     logs   folder that keeps superlink.log, node-0.log … and flower.log, which is what runs said
     nodes  the node config of each node, as Flower's --node-config takes it
     stock  whether the nodes are flower-supernode as it is, and not client.flower_node
+    stage  makes an app folder at its second argument from `checkout`: stage_app
     """
 
-    def __init__(self, app: Path, logs: Path, nodes: Sequence[str], *, stock: bool = False) -> None:
-        self._app = app.resolve()
+    def __init__(
+        self,
+        checkout: Path,
+        logs: Path,
+        nodes: Sequence[str],
+        *,
+        stock: bool = False,
+        stage: Callable[[Path, Path], Path] | None = None,
+    ) -> None:
+        self._checkout = checkout
+        self._stage = stage or stage_app
         self._logs = logs.resolve()
         self._configs = list(nodes)
         self._stock = stock
@@ -78,8 +88,11 @@ class Deployment:
         return self._logs / "flower.log"
 
     def __enter__(self) -> Self:
-        """Raises VicinalError when a part does not start."""
+        """Raises InputError when the checkout cannot be bundled, VicinalError when a part does not
+        start.
+        """
         try:
+            self._app = self._stage(self._checkout, self._folder / "vicinal-app")
             self._logs.mkdir(parents=True, exist_ok=True)
             (self._folder / "empty").mkdir()
             (self._folder / "home").mkdir()

@@ -94,6 +94,17 @@ def test_an_interrupted_fleet_leaves_nothing(
     assert leftovers(scratch) == []
 
 
+@pytest.mark.slow
+def test_a_fleet_whose_driver_is_killed_leaves_nothing(
+    mark: str, scratch: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, mark, "--nodes", "1")
+    assert until(lambda: len(list(node_pid(mark, 0))) > 0, seconds=200)
+    process.kill()
+    process.communicate(timeout=60)
+    assert until(lambda: not marked_processes(mark) and not leftovers(scratch), seconds=60)
+
+
 @pytest.mark.parametrize("name", ["hits", "user_hits", "liked_hits", "eligible", "users", "liked"])
 def test_any_other_count_is_told(name: str) -> None:
     counts = json.loads(json.dumps(asdict(COUNTS)))

@@ -71,7 +71,7 @@ def simulate(folder: Path, mark: str, *options: str) -> subprocess.Popen[str]:
 
 
 def leftovers(scratch: Path) -> list[Path]:
-    return list(scratch.glob("vicinal-flower-*"))
+    return list(scratch.glob("vicinal-*"))
 
 
 def until(condition: Callable[[], bool], *, seconds: float) -> bool:

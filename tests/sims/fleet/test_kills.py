@@ -26,7 +26,6 @@ from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.fleet.deployment import Deployment, node_config
 from sims.fleet.files import FleetFiles
-from sims.fleet.flower import stage_app
 from sims.fleet.run import CHECKOUT, write_files
 from sims.processes.marked import family
 from tests.sims.commands.test_simulate import leftovers, scratch, until
@@ -73,8 +72,7 @@ class Scene:
             node_config(part, self.partitions, devices / partition_file_name(part, self.partitions))
             for part in plays
         ]
-        app = stage_app(CHECKOUT, folder / "vicinal-app")
-        self.deployment = Deployment(app, self.files.folder, configs)
+        self.deployment = Deployment(CHECKOUT, self.files.folder, configs)
         self.failed: VicinalError | None = None
 
     def asked(self, *nodes: int) -> list[int]:

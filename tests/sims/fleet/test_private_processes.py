@@ -17,7 +17,7 @@ from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.fleet.deployed import counts_here, require_equal
 from sims.fleet.deployment import Deployment, node_config
 from sims.fleet.files import FleetFiles
-from sims.fleet.flower import LocalFlower, stage_app
+from sims.fleet.flower import LocalFlower
 from sims.fleet.resources import Resources
 from sims.fleet.run import CHECKOUT, write_files
 from tests.sims.commands.test_simulate import leftovers, scratch
@@ -93,8 +93,7 @@ def test_nodes_count_under_masks_what_one_process_counts(
     folder = tmp_path / "fleet"
     devices = folder.resolve() / "devices"
     configs = [node_config(each, 3, devices / partition_file_name(each, 3)) for each in range(3)]
-    app = stage_app(CHECKOUT, tmp_path / "vicinal-app")
-    with Deployment(app, folder, configs) as deployment:
+    with Deployment(CHECKOUT, folder, configs) as deployment:
 
         def run(files: FleetFiles) -> None:
             deployment.run(files.run_config, lambda _line: None)
