@@ -38,6 +38,7 @@ PARTS: Final = (
     ),
     *("bytes.encodings", "bytes.packages", "bytes.user_parameters", "serving.reports"),
     *("scale.reading", "scale.training", "scale.evaluating"),
+    *("scale.certifying", "scale.cluster"),
     *("fleet.messages", "fleet.scale", "fleet.privacy"),
 )
 

@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Self, final
+from typing import IO, Any, Final, Protocol, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,18 @@ class StoredModel:
     later: int = 0
 
 
+class Versions(Protocol):
+    """Where trained models are found and kept: a ModelStore, or another machine's."""
+
+    def find(self, training_digest: str) -> StoredModel | None:
+        """The version that a training gave earlier, or None."""
+        ...
+
+    def save(self, trained: TrainedModel) -> StoredModel:
+        """Keep a trained model."""
+        ...
+
+
 @final
 class ModelStore:
     """A folder of model versions for one process at a time; use it as a context manager."""
@@ -155,6 +167,10 @@ class ModelStore:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def __reduce__(self) -> tuple[type["ModelStore"], tuple[Path]]:
+        """Without the lock: processes that work for the one who has it may find and save."""
+        return ModelStore, (self.folder,)
 
     def serving(self) -> Path:
         """Where a server puts what it serves, which goes when the server ends.

@@ -28,7 +28,7 @@ from server.data.ids import item_indices
 from server.data.reading_options import ReadingOptions
 from server.growing import with_appeared, with_later, with_new_items, with_new_users
 from server.importing.imported import ImportedModel
-from server.model_store import ModelStore, StoredModel, TrainedModel
+from server.model_store import ModelStore, StoredModel, TrainedModel, Versions
 from server.recommending.offload import Search
 from server.recommending.recommender import Recommender
 from server.training.train import Start, TrainingSettings, train
@@ -132,6 +132,17 @@ def trained(
     """
     if isinstance(training, ImportedModel):
         return training.version(ratings, store)
+    return trained_here(ratings, training, store, progress=progress)
+
+
+def trained_here(
+    ratings: RatingMatrix,
+    training: TrainingSettings,
+    store: Versions,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> StoredModel:
+    """As trained(), of a model that is none of others'."""
     stored = store.find(training.digest(ratings))
     return stored or store.save(train(ratings, training, progress=progress))
 

@@ -1,6 +1,5 @@
 """How a result was made: the command that ran, and the versions of what ran it."""
 
-import hashlib
 import platform
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.processes import ROOT
+from common.source import source_digest
 
 # What numbers may hang on.
 LIBRARIES: Final = ("vicinal", "numpy", "torch", "numba", "scipy", "implicit", "flwr")
@@ -45,11 +45,8 @@ def code_versions() -> dict[str, str]:
     `code` is a digest of our own, which changes more often than its version.
     """
     found = {name: one for name, one in installed_versions().items() if name != "system"}
-    hasher = hashlib.sha256()
-    for folder in CODE:
-        for path in sorted(Path(ROOT, folder).rglob("*.py")):
-            hasher.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    return {**found, "code": hasher.hexdigest()[:12]}
+    code = source_digest(*(Path(ROOT, folder) for folder in CODE))
+    return {**found, "code": code[:12]}
 
 
 @cache

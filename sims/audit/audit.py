@@ -18,6 +18,7 @@ Shapes: U real users, F fakes, I items.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -42,6 +43,7 @@ from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup, Measured, measure_here
 from sims.evaluation.metrics import tail_items
 from sims.numbers import stream
+from sims.processes.workers import HERE, Workers
 from sims.progress import Report, counter, quiet
 
 # What splits leave must be enough for shares to mean something.
@@ -50,6 +52,10 @@ LEAST_USERS: Final = 40
 READ_PACKAGES: Final = 20
 # Attacks that are aimed at few users, and what their figures are called.
 AIMED: Final = {"flood": "flood", "group": "audience"}
+
+
+# Of a split, each with trainings of its own, and the longest first.
+PARTS: Final = ("guessed", "attacked", "spied", *AIMED)
 
 
 @dataclass(frozen=True)
@@ -87,23 +93,70 @@ class Sent:
 
 
 def audited(
-    plan: Plan, release: Release, reference: Release, dataset: Dataset, *, progress: Report = quiet
+    plan: Plan,
+    release: Release,
+    reference: Release,
+    dataset: Dataset,
+    *,
+    workers: Workers = HERE,
+    progress: Report = quiet,
 ) -> list[Figures]:
     """The figures of each split; `reference` is what accuracy is a share of.
 
-    Raises InputError for too few users.
+    They do not depend on the workers, who get a part of a split each, with its trainings. Raises
+    InputError for too few users.
     """
     users = dataset.ratings.user_count
     if users < LEAST_USERS:
         raise InputError(f"{users} users are too few to audit: give {LEAST_USERS} at least")
-    found = []
-    for number in range(plan.splits):
-        seed = plan.experiment.seed + number
-        prepared = prepare(replace(plan.experiment, seed=seed), dataset=dataset)
-        split = _Split(plan, release, prepared, seed, f"split {number + 1}", progress)
-        found.append(split.figures(reference))
-        progress("split", number + 1, plan.splits)
+    # The longest first. In this process a split is prepared once.
+    numbers = range(plan.splits)
+    calls = [(number, part) for part in PARTS for number in numbers]
+    if workers.here:
+        calls.sort()
+    advance = counter(progress, "attacks", len(calls))
+    parts = workers.each(
+        _part,
+        calls,
+        start=partial(_Auditor, progress=progress if workers.here else quiet),
+        arguments=(plan, release, reference, dataset),
+        arrived=lambda _: advance(1),
+    )
+    found: list[Figures] = [{} for _ in numbers]
+    for (number, _), figures in zip(calls, parts, strict=True):
+        found[number] |= figures
     return found
+
+
+class _Auditor:
+    """Made in each worker; what a split begins with is prepared when it is first asked for."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        release: Release,
+        reference: Release,
+        dataset: Dataset,
+        *,
+        progress: Report,
+    ) -> None:
+        self._plan, self._release, self._reference = plan, release, reference
+        self._dataset, self._progress = dataset, progress
+        self._split: tuple[int, _Split] | None = None
+
+    def figures(self, number: int, part: str) -> Figures:
+        if self._split is None or self._split[0] != number:
+            plan = self._plan
+            seed = plan.experiment.seed + number
+            prepared = prepare(replace(plan.experiment, seed=seed), dataset=self._dataset)
+            title = f"split {number + 1}"
+            split = _Split(plan, self._release, prepared, seed, title, self._progress)
+            self._split = number, split
+        return self._split[1].figures(part, self._reference)
+
+
+def _part(auditor: _Auditor, number: int, part: str) -> Figures:
+    return auditor.figures(number, part)
 
 
 class _Split:
@@ -123,16 +176,13 @@ class _Split:
         self._train = prepared.split.train
         self._users = self._train.user_count
 
-    def figures(self, reference: Release) -> Figures:
-        """Everything that is measured."""
-        found = self._attacked(reference)
-        for attack, name in AIMED.items():
-            found |= self._aimed(attack, name)
-        return {
-            **found,
-            **self._spied(),
-            **self._guessed(),
-        }
+    def figures(self, part: str, reference: Release) -> Figures:
+        """What is measured in one part."""
+        if part == "attacked":
+            return self._attacked(reference)
+        if part in AIMED:
+            return self._aimed(part, AIMED[part])
+        return self._spied() if part == "spied" else self._guessed()
 
     def _attacked(self, reference: Release) -> Figures:
         """What packages show of all users, and what answers are worth under the attack."""

@@ -24,8 +24,8 @@ from common.wire import offload_pb2 as wire
 from common.wire.description import Description
 from common.wire.messages import rows_from_wire
 from common.wire.sealing import OwnRow, device_key
-from server.model_store import ModelStore
-from server.preparing import trained
+from server.model_store import Versions
+from server.preparing import trained_here
 from server.recommending.neighbor_cache import NeighborCache
 from server.recommending.recommender import Recommender
 from server.training.methods import Private
@@ -50,7 +50,7 @@ class RowsRelease:
 
     training: TrainingSettings
     settings: VicinalSettings
-    store: ModelStore
+    store: Versions
     name: str = ROWS
 
     def published(
@@ -58,7 +58,7 @@ class RowsRelease:
     ) -> "RowsVersion":
         """Raises VicinalError when training diverges."""
         training = self.training.model_copy(update={"seed": seed})
-        stored = trained(
+        stored = trained_here(
             ratings,
             training,
             self.store,

@@ -18,6 +18,9 @@ class Sampled(float):
         made.error = error
         return made
 
+    def __getnewargs__(self) -> tuple[float, float]:  # type: ignore[override] # for pickle
+        return float(self), self.error
+
 
 def share(value: float, count: int) -> Sampled:
     """Of so many people who were asked independently.

@@ -13,7 +13,7 @@ from sims.commands.reading import ReadingFlags
 
 if TYPE_CHECKING:  # heavy, and of no use until the command runs
     from common.vicinal.settings import VicinalSettings
-    from server.model_store import ModelStore
+    from server.model_store import Versions
     from sims.audit.release import Release
 
 app = typer.Typer(add_completion=False)
@@ -88,6 +88,8 @@ def audit(
         ),
     ] = 0.9,
     store: options.StoreOption = Path("runs/store"),
+    processes: options.FewProcessesOption = None,
+    ray: options.RayOption = None,
     json_file: options.JsonOption = None,
     track: options.TrackOption = None,
 ) -> None:
@@ -107,7 +109,9 @@ def audit(
     from sims.audit.goals import Goals, estimates
     from sims.audit.knowledge import Knowledge, choice_named
     from sims.audit.report import Audit, table_of
+    from sims.evaluation.distant_store import store_of
     from sims.evaluation.experiment import NO_ATTACK, Experiment, check, load
+    from sims.processes.workers import workers
     from sims.progress import shown
     from sims.recorded import recorded
     from sims.tracking.places import tracked
@@ -139,14 +143,20 @@ def audit(
         experiment, Knowledge(known, choice_named(knowledge), noise), splits, accounts, queries
     )
     places = tracked(track)
-    loaded = load(experiment)
     usual = preset_named("vicinal", model=architecture(model))
-    with ModelStore(store) as models, shown() as progress:
+    with (
+        workers(processes, ray, usual=1) as found_workers,
+        ModelStore(store) as opened,
+        shown() as progress,
+    ):
+        loaded = load(experiment)
+        models = store_of(found_workers, opened)
         splits_found = audited(
             plan,
             _release(release, dataset, model, preset, settings, models, epsilon=train_privacy),
             _release("rows", dataset, model, "vicinal", usual, models),
             loaded,
+            workers=found_workers,
             progress=progress,
         )
     users = loaded.ratings.user_count
@@ -182,7 +192,7 @@ def _release(
     model: str,
     preset: str,
     settings: "VicinalSettings",
-    store: "ModelStore",
+    store: "Versions",
     *,
     epsilon: float | None = None,
 ) -> "Release":

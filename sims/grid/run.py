@@ -7,21 +7,31 @@ is the same for all attacks: tasks of their own make and measure those, and the 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, final
 
 from common.errors import VicinalError
 from common.files import make_folder, remove_folder
 from common.threads import limit_threads
-from server.data.datasets import load_dataset
+from server.data.datasets import Dataset, load_dataset
 from server.model_store import ModelStore
 from sims.attacks.profiles import Profiles
-from sims.evaluation.cell import Cell, Memo, evaluate_cell, measure_beside, measure_clean
-from sims.evaluation.experiment import Experiment, not_attacked, prepare
-from sims.evaluation.measuring import measure_here
+from sims.evaluation.cell import (
+    Cell,
+    Measurer,
+    Memo,
+    evaluate_cell,
+    measure_beside,
+    measure_clean,
+)
+from sims.evaluation.experiment import Experiment, load, not_attacked, prepare
+from sims.evaluation.measuring import measure, measure_here
 from sims.evaluation.own_model import OwnModel, model_in_file
 from sims.functions import is_function, label
 from sims.grid.config import GridConfig
@@ -35,7 +45,9 @@ from sims.grid.results import (
 )
 from sims.processes.lock import locked
 from sims.processes.marked import interruptible
-from sims.processes.ray_session import ray_session, shipped
+from sims.processes.ray_pool import MOST_LOST, RayCluster
+from sims.processes.ray_session import LIBRARY, ray_session, shipped
+from sims.processes.workers import Workers
 from sims.progress import Report
 from sims.terminal import notes_wanted
 
@@ -82,7 +94,8 @@ def run_grid(
         if todo:
             make_folder(folder / STORES)
             with interruptible(), ray_session(processes=processes, address=address) as ray:
-                for cell, result in _run(ray, todo, folder.resolve() / STORES):
+                given = {} if address is None else _put(ray, todo)
+                for cell, result in _run(ray, todo, folder.resolve() / STORES, given):
                     write_result(path := cell_path(folder, cell), result)
                     done(path, result)
                     shown.done(cell)
@@ -90,24 +103,48 @@ def run_grid(
         return [read_result(path) for path in paths]
 
 
-def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, CellResult]]:
-    """Results as they come; one that Ray lost, with its process, is an error."""
-    clean_task = ray.remote(num_cpus=1, max_retries=0)(shipped(clean_memo))
-    attack_task = ray.remote(num_cpus=1, max_retries=0)(shipped(attack_profiles))
+def _put(ray: Any, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Ratings in Ray's memory, for machines that have no file of them, by _same_ratings()."""
+    given: dict[str, Any] = {}
+    for cell in cells:
+        named, name = cell.experiment, _same_ratings(cell)
+        if name not in given:
+            given[name] = ray.put(load(named))
+    return given
+
+
+def _run(
+    ray: Any, cells: Sequence[Cell], stores: Path, given: Mapping[str, Any]
+) -> Iterator[tuple[Cell, CellResult]]:
+    """Results as they come; one that Ray lost again and again, with its process, is an error.
+
+    given  ratings, by _same_ratings(); what is missing is read where it is needed
+    """
+    clean_task = ray.remote(num_cpus=1, max_retries=MOST_LOST - 1)(shipped(clean_memo))
+    attack_task = ray.remote(num_cpus=1, max_retries=MOST_LOST - 1)(shipped(attack_profiles))
     group_task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(shipped(run_group))
     groups = _grouped(cells, _same_experiment)
+    # With fewer tasks than cores, the users of each cell are shared out.
+    spread = len(groups) < int(ray.cluster_resources().get("CPU", 1))
     clean = {
-        name: clean_task.remote(part, stores) for name, part in _grouped(cells, _same_clean).items()
+        name: clean_task.remote(part, stores, spread, given.get(_same_ratings(part[0])))
+        for name, part in _grouped(cells, _same_clean).items()
     }
     attacks = {
-        name: attack_task.remote(part) for name, part in _grouped(cells, _same_attack).items()
+        name: attack_task.remote(part, given.get(_same_ratings(part[0])))
+        for name, part in _grouped(cells, _same_attack).items()
     }
-    running = {
-        group_task.remote(
-            part, stores, clean[_same_clean(part[0])], attacks[_same_attack(part[0])]
-        ): iter(part)
-        for part in groups.values()
-    }
+
+    def begin(part: Sequence[Cell]) -> Any:
+        first = part[0]
+        needed = clean[_same_clean(first)], attacks[_same_attack(first)]
+        dataset = given.get(_same_ratings(first))
+        return group_task.remote(part, stores, *needed, spread, dataset)
+
+    exceptions = ray.exceptions
+    gone = (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.ObjectLostError)
+    lost = Counter[str]()
+    running = {begin(part): list(part) for part in groups.values()}
     while running:
         (stream,), _ = ray.wait(list(running), num_returns=1)
         left = running[stream]
@@ -115,26 +152,41 @@ def _run(ray: Any, cells: Sequence[Cell], stores: Path) -> Iterator[tuple[Cell, 
             result = ray.get(next(stream))
         except StopIteration:
             del running[stream]
-        except ray.exceptions.RayError as error:
+        except exceptions.RayError as error:
             del running[stream]
-            yield from ((cell, result_of(cell, None, _line(error))) for cell in left)
+            name = _same_experiment(left[0])
+            lost[name] += isinstance(error, gone)
+            if isinstance(error, gone) and lost[name] < MOST_LOST:
+                # With its machine, or for want of memory: what is left of it is done elsewhere.
+                running[begin(left)] = left
+            else:
+                yield from ((cell, result_of(cell, None, _line(error))) for cell in left)
         else:
-            yield next(left), result
+            yield left.pop(0), result
 
 
-def clean_memo(cells: Sequence[Cell], stores: Path) -> Memo:
-    """What all attacks share of these cells; nothing where it fails, since each will say so."""
+def clean_memo(cells: Sequence[Cell], stores: Path, spread: bool, dataset: Dataset | None) -> Memo:
+    """What all attacks share of these cells; nothing where it fails, since each will say so.
+
+    spread   whether users are shared out to all cores of the cluster
+    dataset  of these cells; None: to be read here
+    """
     limit_threads()
     memo: Memo = {}
     with suppress(Exception), _store(stores, _same_clean(cells[0])) as store:
-        prepared, own = prepare(not_attacked(cells[0].experiment)), _own(cells[0].experiment)
+        prepared = prepare(not_attacked(cells[0].experiment), dataset=dataset)
+        own = _own(cells[0].experiment)
+        measurer = _measurer(spread, own)
         for cell in cells:
             with suppress(VicinalError):
-                measure_clean(cell, prepared, store, measure_here, memo, own=own)
+                measure_clean(cell, prepared, store, measurer, memo, own=own)
+        remove_folder(store.folder)
     return memo
 
 
-def attack_profiles(cells: Sequence[Cell]) -> tuple[Profiles | str | None, Memo]:
+def attack_profiles(
+    cells: Sequence[Cell], dataset: Dataset | None = None
+) -> tuple[Profiles | str | None, Memo]:
     """The fake profiles, None where nothing is attacked, or a line where the attack fails.
 
     And what baselines that are fitted with them give, which does not depend on the model.
@@ -142,7 +194,7 @@ def attack_profiles(cells: Sequence[Cell]) -> tuple[Profiles | str | None, Memo]
     limit_threads()
     memo: Memo = {}
     try:
-        prepared = prepare(cells[0].experiment)
+        prepared = prepare(cells[0].experiment, dataset=dataset)
         measure_beside(cells[0], prepared, memo)
     except Exception as error:  # noqa: BLE001 - recorded with each cell that needs it
         return _line(error), memo
@@ -150,7 +202,12 @@ def attack_profiles(cells: Sequence[Cell]) -> tuple[Profiles | str | None, Memo]
 
 
 def run_group(
-    cells: Sequence[Cell], stores: Path, clean: Memo, attacked: tuple[Profiles | str | None, Memo]
+    cells: Sequence[Cell],
+    stores: Path,
+    clean: Memo,
+    attacked: tuple[Profiles | str | None, Memo],
+    spread: bool = False,
+    dataset: Dataset | None = None,
 ) -> Iterator[CellResult]:
     """The results of cells of one experiment, one by one and in order, errors among them."""
     limit_threads()
@@ -161,18 +218,27 @@ def run_group(
     memo = {**clean, **beside}  # what Ray hands over cannot be written to
     with ExitStack() as opened:
         try:
-            prepared, own = prepare(cells[0].experiment, profiles), _own(cells[0].experiment)
+            prepared = prepare(cells[0].experiment, profiles, dataset=dataset)
+            own = _own(cells[0].experiment)
             store = opened.enter_context(_store(stores, _same_experiment(cells[0])))
         except Exception as error:  # noqa: BLE001 - recorded, and does not stop the others
             yield from (result_of(cell, None, _line(error)) for cell in cells)
             return
         for cell in cells:
             try:
-                evaluation = evaluate_cell(cell, prepared, store, measure_here, own=own, memo=memo)
+                measurer = _measurer(spread, own)
+                evaluation = evaluate_cell(cell, prepared, store, measurer, own=own, memo=memo)
                 yield result_of(cell.capped(prepared), evaluation.to_json())
             except Exception as error:  # noqa: BLE001 - as above
                 yield result_of(cell, None, _line(error))
     remove_folder(store.folder)
+
+
+def _measurer(spread: bool, own: OwnModel | None) -> Measurer:
+    """In a task of Ray's: its core is another's while it waits."""
+    if not spread or own is not None:
+        return measure_here
+    return partial(measure, workers=Workers(cluster=RayCluster(import_module(LIBRARY), "the grid")))
 
 
 def _own(experiment: Experiment) -> OwnModel | None:
@@ -188,6 +254,11 @@ def _grouped(cells: Sequence[Cell], same: Callable[[Cell], str]) -> Groups:
 
 def _same_experiment(cell: Cell) -> str:
     return repr(cell.experiment)
+
+
+def _same_ratings(cell: Cell) -> str:
+    named = cell.experiment
+    return repr((named.dataset, named.reading, named.seed))
 
 
 def _same_clean(cell: Cell) -> str:

@@ -7,6 +7,7 @@ machine that is lost gives its calls back to the others, and so does a process t
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Final, TypeVar, final
 
 from common.errors import VicinalError
@@ -14,7 +15,7 @@ from common.processes import Pinned
 from common.text import one_line
 from common.threads import limit_threads
 from sims.processes.marked import interruptible
-from sims.processes.ray_session import ray_session, shipped
+from sims.processes.ray_session import LIBRARY, ray_session, shipped
 from sims.recorded import code_versions
 
 R = TypeVar("R")
@@ -107,8 +108,32 @@ class RayCluster:
             run.stop()
         return [run.results[at] for at in range(len(calls))]
 
+    def hosted(
+        self, function: Callable[..., R], *, start: Callable[..., Any], arguments: Call
+    ) -> "Hosted":
+        """A process on this machine that workers on all of them can ask; it ends with the block."""
+        on = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            self.ray.get_runtime_context().get_node_id(), soft=False
+        )
+        host = self.ray.remote(num_cpus=0, scheduling_strategy=on)(_worker(function, start))
+        return Hosted(host.remote(arguments))
+
     def _failed(self, error: Exception, what: str = "") -> VicinalError:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, VicinalError):
+            return cause
         return VicinalError(f"Ray at {self.address}: {what}{last_line(error)}")
+
+
+@final
+class Hosted:
+    """Asked by calling it, in a worker."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __call__(self, *given: Any) -> Any:
+        return import_module(LIBRARY).get(self._actor.call.remote(*given))
 
 
 @final
@@ -185,6 +210,8 @@ def _worker(function: Callable[..., Any], start: Callable[..., Any]) -> type:
         def call(self, *given: Any) -> Any:
             return call(self._made, *given)
 
+    # A process that has two classes of one name runs the later one's methods for both.
+    Worker.__qualname__ = f"Worker.{function.__module__}.{function.__qualname__}"
     return Worker
 
 

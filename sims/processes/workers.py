@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
 from common.errors import InputError, VicinalError
-from common.processes import core_count
 from sims.processes.pools import in_processes
 from sims.processes.ray_pool import RayCluster, ray_cluster
 
@@ -37,9 +36,9 @@ class Workers:
     cluster: RayCluster | None = None
 
     @property
-    def count(self) -> int:
-        """How many calls are made at a time."""
-        return self.processes or core_count() if self.cluster is None else self.cluster.cores
+    def here(self) -> bool:
+        """Whether this process does it all."""
+        return self.cluster is None and self.processes == 1
 
     def each(
         self,
@@ -62,7 +61,7 @@ class Workers:
             return self.cluster.each(
                 function, calls, start=start, arguments=arguments, arrived=arrived
             )
-        if self.processes == 1:
+        if self.here:
             return _here(function, calls, start(*arguments), arrived)
         try:
             return in_processes(

@@ -22,6 +22,8 @@ from benchmarks.page import printed
                 "| together |",
             ],
         ),
+        ("scale.certifying", ["| 300 | 400 |", "Slope: "]),
+        ("scale.cluster", ["| 1 |", "| 2 |", "Counts of all runs are the same"]),
         ("fleet.privacy", ["| central | 0.5 |", "| local | 8 |"]),
         ("fleet.scale", ["| 120 | 4 |", "A small app of torch and FedAvg (4 clients, 3 rounds)"]),
     ],

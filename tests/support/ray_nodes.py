@@ -5,9 +5,15 @@
 prints as JSON what one process finds, what the cluster finds, and what it finds as it loses a node.
 """
 
+import io
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
+import time
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +23,23 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 from sims.cli import run
 from sims.evaluation.study import Study, evaluate
+from sims.grid.results import read_results
+from sims.processes.marked import family
+from sims.recorded import CODE
+from tests.support.modules import ROOT, command
 
 STUDY = Study("synthetic:120x90", attack="mixrand", k=20, steps=5, list_length=10, baselines=())
 CERTIFIED = ("--dataset", "synthetic:120x90", "--fakes", "2,5%")
+AUDITED = ("--dataset", "synthetic:80x120", "--accounts", "10", "--queries", "30", "--splits", "2")
+GRID = """
+datasets = ["synthetic:120x90"]
+attacks = ["mixrand"]
+defenses = ["rvd"]
+presets = ["vicinal"]
+baselines = []
+[k.vicinal."synthetic:120x90"]
+mf = 20
+"""
 STORE_BYTES = 100 << 20
 
 
@@ -44,6 +64,16 @@ def main(folder: Path) -> None:
     told: dict[str, Any] = {
         "certified": [_certified(folder, "--processes", "1"), _certified(folder, "--ray", address)],
     }
+    told["audited"] = [
+        _audited(folder / "here", "--processes", "1"),
+        _audited(folder / "there", "--ray", address),
+    ]
+    told["cells"] = [
+        _cell(folder, "here", "--processes", "1"),
+        _cell(folder, "there", "--address", address),
+    ]
+    told["interrupted"] = _interrupted(folder / "interrupted", address)
+    told["other_code"] = _other_code(cluster, about, folder / "other")
     found = [
         evaluate(STUDY, folder, processes=1),
         evaluate(STUDY, folder, ray=address),
@@ -55,11 +85,72 @@ def main(folder: Path) -> None:
     cluster.shutdown()  # type: ignore[no-untyped-call]  # as the rest of it
 
 
+def _cell(folder: Path, name: str, *options: str) -> Any:
+    """One cell, whose users are shared out where there are more cores than cells."""
+    config = folder / "grid.toml"
+    config.write_text(GRID)
+    assert run(["grid", str(config), "--folder", str(folder / name), *options]) == 0
+    (result,) = read_results(folder / name)
+    return result.model_dump(mode="json")
+
+
+def _interrupted(store: Path, address: str) -> list[Any]:
+    """Ctrl-C while users are answered: its exit code, and our workers in the cluster later on."""
+    many = ("--dataset", "synthetic:3000x200x40000", "--baselines", "none", "--store", str(store))
+    process = subprocess.Popen(
+        command("vicinal", "evaluate", *many, "--ray", address), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("recommend"):
+            break
+    working = _workers()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while _workers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [process.returncode, len(working) > 0, len(_workers())]
+
+
+def _workers() -> list[int]:
+    found = []
+    for process in family(os.getpid()):
+        with suppress(OSError):
+            if b"ray::Worker" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                found.append(process.pid)
+    return found
+
+
+def _other_code(cluster: Any, about: dict[str, Any], folder: Path) -> str:
+    """What is said of a machine that has other code, in a copy of this one."""
+    for name in (*CODE, "vicinal.py"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, folder.joinpath(name))
+    with (folder / "common" / "text.py").open("a") as opened:
+        opened.write("# another line\n")
+    node = cluster.add_node(**about, env_vars={"PYTHONPATH": str(folder)})
+    cluster.wait_for_nodes()
+    heard = io.StringIO()
+    with redirect_stderr(heard):
+        code = run(["evaluate", "--ray", cluster.address, "--store", str(folder / "store")])
+    cluster.remove_node(node)
+    return f"{code}: {heard.getvalue()}"
+
+
 def _certified(folder: Path, *options: str) -> Any:
     output = folder / "certified.json"
     assert run(["certify", *CERTIFIED, *options, "--json", str(output)]) == 0
     # But for when and by which command.
     return {**json.loads(output.read_text()), "run": {}}
+
+
+def _audited(store: Path, *options: str) -> Any:
+    """With the models that are kept afterwards."""
+    output = store.with_suffix(".json")
+    run(["audit", *AUDITED, *options, "--store", str(store), "--json", str(output)])
+    kept = sorted(path.name for path in (store / "versions").iterdir())
+    return {**json.loads(output.read_text()), "kept": kept}
 
 
 if __name__ == "__main__":

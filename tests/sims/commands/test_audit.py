@@ -33,6 +33,19 @@ def test_goals_are_told_and_decide_the_exit_code(
     assert json.loads(output.read_text())["figures"] == told["figures"]
 
 
+@pytest.mark.slow
+def test_processes_find_what_one_finds_and_keep_their_models(tmp_path: Path) -> None:
+    told, kept = [], []
+    for processes in ("1", "2"):
+        output, store = tmp_path / f"{processes}.json", tmp_path / f"store-{processes}"
+        options = ["--processes", processes, "--store", str(store), "--json", str(output)]
+        assert run([*SMALL, *options]) == 1
+        told.append({**json.loads(output.read_text()), "run": None})
+        kept.append({path.name for path in (store / "versions").iterdir()})
+    assert told[0] == told[1]
+    assert kept[0] == kept[1] and len(kept[0]) == 2 * 7
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

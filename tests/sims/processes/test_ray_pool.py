@@ -34,6 +34,12 @@ def test_two_nodes_find_what_one_machine_finds_also_when_one_is_lost(tmp_path: P
     here, there, after = map(without_seconds, said["evaluated"])
     assert said["lost"] and here == there == after
     assert here["users"] == 120
+    here, there = said["audited"]
+    assert here == there and len(here["kept"]) == 14
+    here, there = map(without_seconds, said["cells"])
+    assert here == there and here["users"] == 120
+    assert said["interrupted"] == [130, True, 0]
+    assert said["other_code"].startswith("1: ") and " has code " in said["other_code"]
     here, there = said["certified"]
     assert here == there and here["users"] == 120
 
