@@ -18,7 +18,8 @@ def store_of(workers: Workers, store: ModelStore) -> Versions:
     """The store of this process, as workers use it."""
     if workers.cluster is None:
         return store
-    return DistantStore(workers.cluster.hosted(_asked, start=ModelStore, arguments=(store.folder,)))
+    folder = store.folder.resolve()
+    return DistantStore(workers.cluster.hosted(_asked, start=ModelStore, arguments=(folder,)))
 
 
 @final

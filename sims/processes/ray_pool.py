@@ -59,16 +59,19 @@ class RayCluster:
         """Raises VicinalError for a machine whose counts could be others."""
         here, ray = code_versions(), self.ray
         ask = ray.remote(num_cpus=0, max_retries=1)(shipped(code_versions))
-        asked = {}
+        asked = []
         for node in ray.nodes():
             if node["Alive"]:
                 on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
                     node["NodeID"], soft=False
                 )
-                asked[node["NodeManagerAddress"]] = ask.options(scheduling_strategy=on).remote()
-        for machine, answer in asked.items():
+                answer = ask.options(scheduling_strategy=on).remote()
+                asked.append((node["NodeManagerAddress"], answer))
+        for machine, answer in asked:
             try:
                 there = ray.get(answer, timeout=ANSWER_SECONDS)
+            except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+                continue  # lost since it was listed
             except ray.exceptions.RayError as error:
                 raise self._failed(error, f"vicinal does not run on {machine}: ") from error
             other = [name for name in here if there.get(name) != here[name]]
@@ -190,9 +193,12 @@ class _Run:
         return at
 
     def stop(self) -> None:
-        """Every worker, whatever it does."""
-        for actor in {actor for _, actor in self._running.values()} | set(self._busy):
+        """Every worker, whatever it does; those that do nothing may clear up first."""
+        working = {actor for _, actor in self._running.values()}
+        for actor in working:
             self._ray.kill(actor)
+        for actor in self._busy.keys() - working:
+            actor.__ray_terminate__.remote()
 
 
 def _worker(function: Callable[..., Any], start: Callable[..., Any]) -> type:

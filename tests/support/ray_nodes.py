@@ -8,7 +8,6 @@ prints as JSON what one process finds, what the cluster finds, and what it finds
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +22,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 from sims.cli import run
 from sims.evaluation.study import Study, evaluate
+from sims.grid.config import read_config
 from sims.grid.results import read_results
+from sims.grid.run import run_grid
 from sims.processes.marked import family
-from sims.recorded import CODE
 from tests.support.modules import ROOT, command
 
 STUDY = Study("synthetic:120x90", attack="mixrand", k=20, steps=5, list_length=10, baselines=())
@@ -72,8 +72,9 @@ def main(folder: Path) -> None:
         _cell(folder, "here", "--processes", "1"),
         _cell(folder, "there", "--address", address),
     ]
+    told["grids"] = [_grid(folder, "whole"), _grid(folder, "lost", cluster, about)]
     told["interrupted"] = _interrupted(folder / "interrupted", address)
-    told["other_code"] = _other_code(cluster, about, folder / "other")
+    told["other_library"] = _other_library(cluster, about, folder / "other")
     found = [
         evaluate(STUDY, folder, processes=1),
         evaluate(STUDY, folder, ray=address),
@@ -94,9 +95,30 @@ def _cell(folder: Path, name: str, *options: str) -> Any:
     return result.model_dump(mode="json")
 
 
+def _grid(folder: Path, name: str, cluster: Any = None, about: Any = None) -> Any:
+    """A grid of more tasks than cores, on a cluster that loses a machine after the first cell."""
+    path = folder / "grids.toml"
+    path.write_text(GRID.replace('"mixrand"', '"mixrand", "random", "average", "uniform"'))
+    more = [] if cluster is None else [cluster.add_node(**about)]
+
+    def lose_one(_what: str, done: int, _total: int) -> None:
+        if done and more:
+            cluster.remove_node(more.pop(), allow_graceful=False)
+
+    results = run_grid(
+        read_config(path),
+        folder / name,
+        report=lose_one,
+        processes=1,
+        address=None if cluster is None else cluster.address,
+    )
+    assert not more
+    return [one.model_dump(mode="json") for one in results]
+
+
 def _interrupted(store: Path, address: str) -> list[Any]:
     """Ctrl-C while users are answered: its exit code, and our workers in the cluster later on."""
-    many = ("--dataset", "synthetic:3000x200x40000", "--baselines", "none", "--store", str(store))
+    many = ("--dataset", "synthetic:3000x100x20000", "--baselines", "none", "--store", str(store))
     process = subprocess.Popen(
         command("vicinal", "evaluate", *many, "--ray", address), stderr=subprocess.PIPE, text=True
     )
@@ -122,19 +144,18 @@ def _workers() -> list[int]:
     return found
 
 
-def _other_code(cluster: Any, about: dict[str, Any], folder: Path) -> str:
-    """What is said of a machine that has other code, in a copy of this one."""
-    for name in (*CODE, "vicinal.py"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, folder.joinpath(name))
-    with (folder / "common" / "text.py").open("a") as opened:
-        opened.write("# another line\n")
-    node = cluster.add_node(**about, env_vars={"PYTHONPATH": str(folder)})
+def _other_library(cluster: Any, about: dict[str, Any], folder: Path) -> str:
+    """What is said of a machine that has another library."""
+    other = folder / "numba-99.0.dist-info" / "METADATA"
+    other.parent.mkdir(parents=True)
+    other.write_text("Metadata-Version: 2.1\nName: numba\nVersion: 99.0\n")
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    node = cluster.add_node(**about, env_vars={"PYTHONPATH": path})
     cluster.wait_for_nodes()
     heard = io.StringIO()
     with redirect_stderr(heard):
-        code = run(["evaluate", "--ray", cluster.address, "--store", str(folder / "store")])
-    cluster.remove_node(node)
+        code = run(["certify", "--dataset", "synthetic", "--ray", cluster.address])
+    cluster.remove_node(node, allow_graceful=False)
     return f"{code}: {heard.getvalue()}"
 
 

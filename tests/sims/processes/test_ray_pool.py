@@ -38,8 +38,11 @@ def test_two_nodes_find_what_one_machine_finds_also_when_one_is_lost(tmp_path: P
     assert here == there and len(here["kept"]) == 14
     here, there = map(without_seconds, said["cells"])
     assert here == there and here["users"] == 120
+    whole, lost = (list(map(without_seconds, cells)) for cells in said["grids"])
+    assert whole == lost and len(whole) == 4 and not any(cell["error"] for cell in whole)
     assert said["interrupted"] == [130, True, 0]
-    assert said["other_code"].startswith("1: ") and " has code " in said["other_code"]
+    assert said["other_library"].startswith("1: ")
+    assert "127.0.0.1 has numba 99.0, this machine" in said["other_library"]
     here, there = said["certified"]
     assert here == there and here["users"] == 120
 
