@@ -47,7 +47,7 @@ def opened(address: str) -> "MlflowServer":
         os.environ.setdefault(name, value)
     library = import_module(LIBRARY)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    server = MlflowServer(library, library.MlflowClient(tracking_uri=given), shown)
+    server = MlflowServer(library.MlflowClient(tracking_uri=given), shown)
     try:
         server.choose(name)
     except VicinalError as error:
@@ -82,9 +82,8 @@ def _checked(address: str, *, named: bool) -> str:
 class MlflowServer:
     """One experiment of a server."""
 
-    def __init__(self, library: Any, client: Any, shown: str) -> None:
+    def __init__(self, client: Any, shown: str) -> None:
         self._entities = import_module(f"{LIBRARY}.entities")
-        self._exceptions = (library.exceptions.MlflowException, OSError, ValueError)
         self._client = client
         self._shown = shown
         self._experiment = ""
@@ -192,7 +191,7 @@ class MlflowServer:
     def _asked(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except self._exceptions as error:
+        except Exception as error:
             raise VicinalError(_reason(error)) from error
 
 

@@ -61,7 +61,9 @@ def served(command: Sequence[str], port: int, path: str, folder: Path) -> Iterat
     """A server while the block runs: its address, once it answers a path."""
     address = f"http://127.0.0.1:{port}"
     log = folder / "server.log"
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    environment = {**os.environ, "HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Processes in sessions of their own, for what is not used here.
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with log.open("wb") as opened:
         # Its workers are stopped with it: they are in its session.
         process = subprocess.Popen(

@@ -1,5 +1,9 @@
 """`--track`: what cannot be reached is told before the work, and what it is called."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -63,6 +67,52 @@ def test_a_server_that_does_not_answer_is_told_before_the_work(
     refused(address, tmp_path, capsys, ["grid", str(config), "--folder", str(folder)])
     # A run that did not begin is not in its log.
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 404, 500])
+def test_what_is_no_mlflow_is_told_before_the_work(
+    status: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for body in (
+        b"",
+        b"[1]",
+        b"<html>\n" * 99,
+        b'{"experiment": 3}',
+        b"\xff",
+        b'{"error_code": []}',
+    ):
+        with answering(status, body) as address:
+            error = refused(f"mlflow:{address}", tmp_path, capsys)
+        assert error.startswith(f"vicinal: error: --track mlflow:{address}: ")
+        assert len(error) < 400
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server that answers everything alike."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize("command", ["demo", "simulate", "audit", "certify", "latency"])
