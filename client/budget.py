@@ -24,6 +24,7 @@ from common.models import Model, model_named
 from common.versions.encodings import Encoding
 from common.versions.version import Manifest
 from common.vicinal.entries import SPARSE
+from common.vicinal.fold_in import SOLVED_AT_ONCE
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import CLOSED_FORM_RULE, VicinalSettings
 from common.vicinal.tuning import MAX_HALVINGS as MAX_RUNS
@@ -354,11 +355,11 @@ def _optimizer(sizes: _Sizes, settings: VicinalSettings) -> Cost:
 
 
 def _folding(sizes: _Sizes) -> Cost:
-    """Vectors of all rows, in double precision, one after another (common.vicinal.fold_in)."""
+    """Vectors of all rows, in double precision, some at a time (common.vicinal.fold_in)."""
     k, width = sizes.k, sizes.width
-    longest = min(sizes.ratings, sizes.touched)
+    longest, held = min(sizes.ratings, sizes.touched), min(sizes.k, SOLVED_AT_ONCE)
     return Cost(
-        memory=_DOUBLE * (6 * width**2 + 4 * longest * width) + 2 * _FLOAT * k * width,
+        memory=_DOUBLE * ((4 * held + 4) * width**2 + 4 * longest * width) + 2 * _FLOAT * k * width,
         flops=4 * sizes.ratings * width**2 + 2 * sizes.scored * width**2 + 10 * k * width**3,
         moves=20 * sizes.ratings * width + k * (20 * width**2 + _STEP_MOVES),
     )

@@ -21,6 +21,8 @@ from common.ratings import RatingMatrix
 # c and ρ, chosen on validation items (docs/decisions/0031-book.md).
 CONFIDENCE: Final = 4.0
 RIDGE: Final = 0.5
+# Rows whose systems are held at a time.
+SOLVED_AT_ONCE: Final = 32
 # QᵀQ, [d, d].
 Gram = NDArray[np.float32] | NDArray[np.float64]
 
@@ -43,21 +45,38 @@ def folded(
     model: Model, items: NDArray[np.float32], gram: Gram, ratings: RatingMatrix
 ) -> dict[str, NDArray[np.float32]]:
     """The same of each row, [k, d]."""
-    gram = gram.astype(np.float64)
-    rows = [
-        own_parameters(model, items, gram, ratings.rows([row])) for row in range(ratings.user_count)
-    ]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    rows, width = ratings.user_count, items.shape[1]
+    if not model.user_vector:
+        return {}
+    vectors = np.zeros((rows, width), dtype=np.float32)
+    if model.inputs == "none":
+        shared = gram.astype(np.float64)
+        for start in range(0, rows, SOLVED_AT_ONCE):
+            systems, rights = [], []
+            for row in range(start, min(start + SOLVED_AT_ONCE, rows)):
+                own = slice(ratings.indptr[row], ratings.indptr[row + 1])
+                system, right = _equation(shared, items[ratings.items[own]], ratings.ratings[own])
+                systems.append(system)
+                rights.append(right)
+            found = np.linalg.solve(np.stack(systems), np.stack(rights)[:, :, None])
+            vectors[start : start + len(systems)] = found[:, :, 0]
+    return {"user_embedding": vectors}
 
 
 def fitted(
     gram: Gram, rows: NDArray[np.float32], ratings: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """P from a user's own ratings, [1, d]; gram is QᵀQ, rows are q of the rated items."""
-    shared, table = gram.astype(np.float64, copy=False), rows.astype(np.float64)
-    weights = CONFIDENCE * ratings.astype(np.float64)
-    system = (table.T * weights) @ table
-    system[np.diag_indices_from(system)] += RIDGE * np.trace(shared) / len(shared) or 1.0
+    system, right = _equation(gram.astype(np.float64, copy=False), rows, ratings)
+    return np.linalg.solve(system, right)[None].astype(np.float32)
+
+
+def _equation(
+    shared: NDArray[np.float64], rows: NDArray[np.float32], ratings: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Its two sides, [d, d] and [d]; shared is QᵀQ."""
+    table, weights = rows.astype(np.float64), CONFIDENCE * ratings.astype(np.float64)
+    system: NDArray[np.float64] = (table.T * weights) @ table
+    system.flat[:: len(system) + 1] += RIDGE * np.trace(shared) / len(shared) or 1.0
     system += shared
-    fitted = np.linalg.solve(system, table.T @ (1 + weights))
-    return fitted[None].astype(np.float32)
+    return system, table.T @ (1 + weights)

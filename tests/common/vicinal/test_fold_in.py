@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from common.models import MODELS, model_named
 from common.ratings import RatingMatrix
-from common.vicinal.fold_in import CONFIDENCE, RIDGE, folded
+from common.vicinal.fold_in import (
+    CONFIDENCE,
+    RIDGE,
+    SOLVED_AT_ONCE,
+    folded,
+    own_parameters,
+)
 from common.vicinal.neighborhood import Neighborhood
 from common.vicinal.settings import PRESETS, VicinalSettings, preset
 from common.vicinal.slim import slim_model, slim_scores
@@ -35,6 +41,28 @@ def served(name: str, seed: int) -> ServedModel:
 
 def rows_of(seed: int) -> RatingMatrix:
     return RATINGS.rows(np.random.default_rng(seed).permutation(30)[:8])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_are_solved_alone_or_together_alike(name: str) -> None:
+    """More rows than are solved at a time, one of them empty."""
+    model, rows = served(name, 1), RATINGS.rows(np.arange(2 * SOLVED_AT_ONCE + 3) % 30)
+    emptied = rows.indptr[5:7].tolist()
+    keep = np.ones(len(rows), dtype=bool)
+    keep[emptied[0] : emptied[1]] = False
+    rows = RatingMatrix.from_triples(
+        *(part[keep] for part in (rows.users, rows.items, rows.levels)),
+        user_count=rows.user_count,
+        item_count=ITEMS,
+        scale=rows.scale,
+    )
+    table, gram = model.parameters["item_embedding"], model.item_gram
+    found = folded(model.model, table, gram, rows)
+    for row in range(rows.user_count):
+        alone = own_parameters(model.model, table, gram, rows.rows([row]))
+        assert found.keys() == alone.keys()
+        for each, vector in alone.items():
+            np.testing.assert_array_equal(found[each][[row]], vector)
 
 
 @given(seed=st.integers(0, 10**6))
