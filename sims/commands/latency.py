@@ -101,6 +101,15 @@ def latency(
         Path | None,
         typer.Option("--page", help="Write everything as Markdown to this file.", metavar="FILE"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            help="Let the cores of this Ray cluster fit what was measured here, a setting each, as "
+            "10.0.0.1:6379 (docs/how-to/ray.md).",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     json_file: options.JsonOption = None,
     track: options.TrackOption = None,
 ) -> None:
@@ -122,6 +131,8 @@ def latency(
     from sims.latency.plan import plan_named, timed
     from sims.latency.report import as_json, setting_reports
     from sims.latency.table import sheets, summary
+    from sims.processes.ray_session import require_ray
+    from sims.processes.workers import workers
     from sims.progress import shown
     from sims.recorded import recorded
     from sims.tracking.places import tracked
@@ -142,9 +153,13 @@ def latency(
     plan = timed(plan, seconds=seconds, interval=interval)
     folder = folder or Path("runs/latency") / plan.digest
     places = tracked(track)
+    if ray is not None:
+        require_ray(ray)
     with shown() as report:
         results = run_plan(plan, folder, report)
-    parts = setting_reports(plan, results, interval=interval)
+    # Connected only now: measuring is not to be disturbed.
+    with workers(None, ray, usual=1) as fitters:
+        parts = setting_reports(plan, results, interval=interval, workers=fitters)
     console = Console()
     for part in parts:
         for sheet in sheets(part):

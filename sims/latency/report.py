@@ -16,6 +16,7 @@ from sims.latency.fit import SIDES, Comparison, Cost, Fit, compared, fit_of, off
 from sims.latency.model import median_size
 from sims.latency.plan import Plan, Setting, SideName
 from sims.latency.results import ScenarioResult
+from sims.processes.workers import HERE, Workers
 
 # What the project wants of the server's processor time, offloaded over server-side.
 GOAL_RATIO: Final = 0.2
@@ -149,21 +150,24 @@ class SettingReport:
 
 
 def setting_reports(
-    plan: Plan, results: Sequence[ScenarioResult], *, interval: float
+    plan: Plan,
+    results: Sequence[ScenarioResult],
+    *,
+    interval: float,
+    workers: Workers = HERE,
 ) -> list[SettingReport]:
-    """Every setting whose load was measured, in the plan's order.
+    """Every setting whose load was measured, in the plan's order, fitted by workers.
 
     `interval` is the seconds between two questions of a device, for fleets.
     """
-    return [
-        _setting_report(setting, [one for one in results if one.setting == setting], interval)
-        for setting in plan.servers()
-    ]
+    calls = [(setting, interval) for setting in plan.servers()]
+    return workers.each(_setting_report, calls, arguments=(results,))
 
 
 def _setting_report(
-    setting: Setting, results: Sequence[ScenarioResult], interval: float
+    measured: Sequence[ScenarioResult], setting: Setting, interval: float
 ) -> SettingReport:
+    results = [one for one in measured if one.setting == setting]
     fit = fit_of(setting, results)
     rows = compared(fit, results)
     devices = [row.measured for row in rows if row.measured.side == "device"]

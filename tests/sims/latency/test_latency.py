@@ -26,6 +26,7 @@ from sims.latency.report import as_json, setting_reports
 from sims.latency.results import read_scenario, scenario_path, write_scenario
 from sims.latency.servers import serve_arguments
 from sims.latency.table import sheets, summary
+from sims.processes.workers import Workers
 from tests.support.latency_results import OWN_MS, SERVICE_MS, result_of, results_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,6 +139,17 @@ def test_bad_input_is_one_line(
     printed = capsys.readouterr()
     assert printed.out == "" and len(printed.err.splitlines()) == 1
     assert printed.err.startswith("vicinal: error: ") and line in printed.err
+
+
+@pytest.mark.slow
+def test_processes_fit_what_one_fits() -> None:
+    plan = replace(SMALL, blocks=(replace(SMALL.blocks[0], ks=(5, 9)),))
+    results = results_of(plan)
+    told = [
+        as_json(plan, setting_reports(plan, results, interval=600, workers=Workers(processes)))
+        for processes in (1, 2)
+    ]
+    assert told[0] == told[1] and len(told[0]["settings"]) == 2
 
 
 def test_results_are_read_as_written_and_damage_is_told(tmp_path: Path) -> None:
