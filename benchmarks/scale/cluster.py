@@ -53,10 +53,13 @@ by twice that of two.
 
 @dataclass(frozen=True)
 class Run:
-    """Of one evaluation: seconds in all, seconds until the first answer came, bytes moved."""
+    """Of one evaluation: seconds in all, until the first answer came, and of processor time of the
+    process that gives users out; bytes moved.
+    """
 
     seconds: float
     begun: float
+    giving: float
     moved: int
     found: dict[Condition, Measured]
 
@@ -122,7 +125,14 @@ def section(short: bool) -> Section:
     best = [min(each, key=lambda one: one.seconds) for each in runs]
     efficiency = best[0].seconds / (2 * best[1].seconds)
     rows = [_row(count, one, asked) for count, one in enumerate(best, start=1)]
-    heads = ("workers", "seconds", "to the first answer, s", "answers/s", "MiB moved")
+    heads = (
+        "workers",
+        "seconds",
+        "to the first answer, s",
+        "giving users out, processor s",
+        "answers/s",
+        "MiB moved",
+    )
     text = INTRODUCTION.format(
         shape=shape, asked=asked, users=prepared.user_count, times=len(runs[0])
     )
@@ -154,7 +164,7 @@ def _alternated(
 
 def _evaluated(setup: EvaluationSetup, address: str, users: np.ndarray) -> Run:
     first: list[float] = []
-    before, start = _moved(), time.monotonic()
+    before, start, processor = _moved(), time.monotonic(), time.process_time()
 
     def arrived(_what: str, _done: int, _total: int) -> None:
         if not first:
@@ -163,7 +173,8 @@ def _evaluated(setup: EvaluationSetup, address: str, users: np.ndarray) -> Run:
     with workers(None, address) as found:
         measured = measure(setup, CONDITIONS, users, workers=found, progress=arrived)
         seconds = time.monotonic() - start
-    return Run(seconds, first[0], _moved() - before, measured)
+    giving = time.process_time() - processor
+    return Run(seconds, first[0], giving, _moved() - before, measured)
 
 
 def _moved() -> int:
@@ -173,8 +184,8 @@ def _moved() -> int:
 
 
 def _row(count: int, one: Run, asked: int) -> tuple[str, ...]:
-    rate = f"{asked / one.seconds:.0f}"
-    return f"{count}", f"{one.seconds:.1f}", f"{one.begun:.1f}", rate, f"{one.moved / MIB:.1f}"
+    seconds = (f"{each:.1f}" for each in (one.seconds, one.begun, one.giving))
+    return f"{count}", *seconds, f"{asked / one.seconds:.0f}", f"{one.moved / MIB:.1f}"
 
 
 if __name__ == "__main__":
