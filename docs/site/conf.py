@@ -76,8 +76,8 @@ NAVIGATION: dict[str, list[tuple[str, list[str]]]] = {
     "README": [
         ("Start", ["All pages </docs/README>", "docs/notebooks/first-hour", "docs/api"]),
         ("How to", ["docs/how-to/*"]),
-        ("Results", ["docs/results", "docs/results/README", "docs/performance", "docs/latency",
-                     "docs/reliability", "docs/privacy", "docs/private-offload"]),
+        ("Results", ["docs/results", "docs/results/README", "docs/performance", "docs/scale",
+                     "docs/latency", "docs/reliability", "docs/privacy", "docs/private-offload"]),
         ("Reference", ["docs/glossary", "docs/reference", "docs/site/api/index", "docs/metrics",
                        "docs/defenses", "docs/protocol", "docs/kit/README"]),
         ("How it works", ["docs/theory", "docs/architecture", "docs/decisions/README"]),
