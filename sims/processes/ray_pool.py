@@ -4,6 +4,7 @@ Each core of the cluster gets a process of its own, which is told once what all 
 machine that is lost gives its calls back to the others, and so does a process that ends.
 """
 
+import gc
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ Call = tuple[Any, ...]
 MOST_LOST: Final = 3
 # Of each worker, so that it need not wait for the next one.
 UNDER_WAY: Final = 2
+# For a worker without work to give up what it has made, temporary files among it.
+CLEAR_SECONDS: Final = 5.0
 # In place of a call: a worker that has not begun yet.
 STARTING: Final = -1
 # Until every machine has said what it runs; a process starts for it.
@@ -195,10 +198,11 @@ class _Run:
     def stop(self) -> None:
         """Every worker, whatever it does; those that do nothing may clear up first."""
         working = {actor for _, actor in self._running.values()}
-        for actor in working:
+        cleared = [actor.clear.remote() for actor in self._busy.keys() - working]
+        if cleared:
+            self._ray.wait(cleared, num_returns=len(cleared), timeout=CLEAR_SECONDS)
+        for actor in working | set(self._busy):
             self._ray.kill(actor)
-        for actor in self._busy.keys() - working:
-            actor.__ray_terminate__.remote()
 
 
 def _worker(function: Callable[..., Any], start: Callable[..., Any]) -> type:
@@ -215,6 +219,11 @@ def _worker(function: Callable[..., Any], start: Callable[..., Any]) -> type:
 
         def call(self, *given: Any) -> Any:
             return call(self._made, *given)
+
+        def clear(self) -> None:
+            """Nothing is called after this."""
+            self._made = None
+            gc.collect()
 
     # A process that has two classes of one name runs the later one's methods for both.
     Worker.__qualname__ = f"Worker.{function.__module__}.{function.__qualname__}"
