@@ -107,8 +107,11 @@ def _section(told: dict[str, Any]) -> str:
         "|---|---|---:|---:|",
     ]
     lines += [f"| {' | '.join(row)} |" for row in rows_of(told).values()]
-    missed = [f"- {line.removeprefix('missed ')}" for line in told["missed"]]
-    return "\n".join([*lines, "", "Missed goals:" if missed else "No goal is missed.", "", *missed])
+    goals = ["No goal is missed."]
+    if told["missed"]:
+        missed = [f"- {line.removeprefix('missed ')}" for line in told["missed"]]
+        goals = ["Missed goals:", "", *missed]
+    return "\n".join([*lines, "", *goals, ""])
 
 
 def read(path: Path) -> dict[str, Any]:
