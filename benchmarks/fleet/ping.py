@@ -7,7 +7,6 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.superlink.grid import http_grid
 
 from common.flower_waits import look_soon
 
@@ -33,6 +32,9 @@ def main(grid: Grid, context: Context) -> None:
     soon  of the run config: the server looks again soon, as server.flower_app does
     """
     if context.run_config["soon"]:
+        # The client, whose module this is, too, has no need of it.
+        from flwr.superlink.grid import http_grid  # noqa: PLC0415
+
         look_soon(http_grid, "pull_objects")
     while not list(grid.get_node_ids()):
         time.sleep(_POLL_SECONDS)

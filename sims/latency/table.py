@@ -89,8 +89,9 @@ def summary(parts: Sequence[SettingReport]) -> Sheet:
         (
             "CPU s: the server's processor time for 1000 server-side answers.",
             f"ratio: that for 1000 offloaded answers, divided by it (goal {GOAL_RATIO:g}).",
-            "server, device: p50 in ms without other load, and with almost none; no network,",
-            "a whole core. A device asks for a package; book: it does not, and answers alone.",
+            "server, device: p50 in ms without other load, and with almost none; no",
+            "network, a whole core. A device asks for a package; with a book it asks",
+            "nothing, and answers alone.",
             "kB: a package's size.",
         ),
     )
@@ -222,8 +223,8 @@ def books(part: SettingReport) -> Sheet:
         tuple(rows),
         1,
         (
-            "Nothing is asked: model and book are there. rows: of the same device with packages,",
-            "in the same run, at the least load and without a network.",
+            "Nothing is asked: model and book are there. rows: of the same device with",
+            "packages, in the same run, at the least load and without a network.",
             *notes,
         ),
     )
