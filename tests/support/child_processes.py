@@ -3,6 +3,14 @@
 from pathlib import Path
 
 
+def command_of(pid: int) -> bytes:
+    """A process's command line, parts ended by 0; empty where it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def children_of(parent: int, text: str) -> list[int]:
     """Direct child processes whose command line holds a text."""
     found = []

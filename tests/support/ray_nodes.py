@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from sims.grid.config import read_config
 from sims.grid.results import read_results
 from sims.grid.run import run_grid
 from sims.processes.marked import family
+from tests.support.child_processes import command_of
 from tests.support.modules import ROOT, command
 
 STUDY = Study("synthetic:120x90", attack="mixrand", k=20, steps=5, list_length=10, baselines=())
@@ -136,12 +137,8 @@ def _interrupted(store: Path, address: str) -> list[Any]:
 
 
 def _workers() -> list[int]:
-    found = []
-    for process in family(os.getpid()):
-        with suppress(OSError):
-            if b"ray::Worker" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-                found.append(process.pid)
-    return found
+    pids = [process.pid for process in family(os.getpid())]
+    return [pid for pid in pids if b"ray::Worker" in command_of(pid)]
 
 
 def _other_library(cluster: Any, about: dict[str, Any], folder: Path) -> str:
@@ -162,8 +159,7 @@ def _other_library(cluster: Any, about: dict[str, Any], folder: Path) -> str:
 def _certified(folder: Path, *options: str) -> Any:
     output = folder / "certified.json"
     assert run(["certify", *CERTIFIED, *options, "--json", str(output)]) == 0
-    # But for when and by which command.
-    return {**json.loads(output.read_text()), "run": {}}
+    return json.loads(output.read_text())
 
 
 def _audited(store: Path, *options: str) -> Any:

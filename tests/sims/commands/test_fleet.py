@@ -19,6 +19,7 @@ from sims.fleet.deployment import node_config
 from sims.fleet.run import CHECKOUT
 from sims.processes.marked import marked_processes
 from tests.sims.commands.test_simulate import leftovers, mark, scratch, until
+from tests.support.child_processes import command_of
 
 __all__ = ["mark", "scratch"]
 COUNTS = Counts((9, 8), (3, 2), 10, 5, 4, 2)
@@ -41,7 +42,7 @@ def start(folder: Path, mark: str, *options: str) -> subprocess.Popen[str]:
 
 def node_pid(mark: str, node: int) -> Iterator[int]:
     for process in marked_processes(mark):
-        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+        command = command_of(process.pid).split(b"\0")
         if b"client.flower_node" in command and any(
             each.startswith(f"partition-id={node} ".encode()) for each in command
         ):

@@ -28,6 +28,7 @@ from sims.fleet.run import CHECKOUT, checked_result, run_fleet
 from sims.processes.lock import locked
 from sims.processes.marked import marked_processes, stop_processes
 from sims.progress import quiet
+from tests.support.child_processes import command_of
 from tests.support.modules import ENVIRONMENT, ROOT, command
 
 DATASET = "synthetic:120x80"
@@ -227,8 +228,8 @@ def test_a_process_of_ray_s_that_is_killed_costs_nobody(
     process = simulate(tmp_path, mark, *options)
 
     def actors() -> list[int]:
-        names = {each.pid: Path(f"/proc/{each.pid}/cmdline") for each in marked_processes(mark)}
-        return [pid for pid, path in names.items() if b"ray::ClientApp" in path.read_bytes()]
+        pids = [each.pid for each in marked_processes(mark)]
+        return [pid for pid in pids if b"ray::ClientApp" in command_of(pid)]
 
     assert until(lambda: bool(actors()), seconds=120)
     os.kill(actors()[0], signal.SIGKILL)

@@ -11,6 +11,7 @@ from sims.cli import run
 from sims.grid.config import read_config
 from sims.grid.results import CELLS, RUNS, cell_path, read_results
 from sims.processes.marked import marked_processes
+from tests.support.child_processes import command_of
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,6 @@ def test_nothing_is_left(folder: Path) -> None:
     children = {
         process.pid
         for process in marked_processes("VICINAL_RAY=none", [os.getpid()])
-        if "ray" in Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace")
+        if b"ray" in command_of(process.pid)
     }
     assert children == set()
