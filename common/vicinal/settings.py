@@ -19,6 +19,8 @@ SPACES: Final[tuple[Space, ...]] = ("ratings", "embedding", "random")
 USERS_PER_MARGIN: Final = 50
 # Of all accounts: where half of them are fakes, nothing is left to hold on to.
 MAX_ASSUMED: Final = 0.5
+# As many items as a model may have; the wire's field is not much wider.
+MAX_ROW_CAP: Final = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ class VicinalSettings:
             0 <= self.exploration <= 1,
             f"exploration must be a share in 0–1, got {self.exploration}",
         )
-        require(self.row_cap >= 0, f"row cap must not be negative, got {self.row_cap}")
+        require(
+            0 <= self.row_cap <= MAX_ROW_CAP,
+            f"row cap must lie in 0–{MAX_ROW_CAP}, got {self.row_cap}",
+        )
 
 
 # What the presets `vicinal` of all models have in common.

@@ -40,7 +40,8 @@ def test_the_fakes_assumed_are_a_share_of_all_accounts_rounded_up() -> None:
         ({"assumed_fakes": 0.51}, "assumed fakes must be a share in 0–0.5"),
         ({"margin": 0}, "margin must be at least 1"),
         ({"exploration": 1.1}, "exploration must be a share"),
-        ({"row_cap": -1}, "row cap must not be negative"),
+        ({"row_cap": -1}, "row cap must lie in 0–2147483647"),
+        ({"row_cap": 2**31}, "row cap must lie in 0–2147483647, got 2147483648"),
         ({"neighbors_by": "taste"}, "neighbors are sought by ratings, embedding, random"),
     ],
 )
