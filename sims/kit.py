@@ -39,13 +39,14 @@ class Case:
 
 
 def cases(users: tuple[int, ...]) -> tuple[Case, ...]:
-    """Preset vicinal of mf and of ease, more steps, and the paper's objective by curvature."""
+    """Presets vicinal, more steps, the paper's objective by curvature, and what shows less."""
     mf, ease = preset("vicinal", model="mf", neighbors=8), preset("vicinal", model="ease")
     return (
         Case("mf, preset vicinal", "mf", mf, users),
         Case("mf, three steps, α = 0.2", "mf", replace(mf, steps=3, unrated_weight=0.2), users),
         Case("mf, α = 0, every item", "mf", replace(
             mf, unrated_weight=0.0, assumed_fakes=0.0, proximal_weight=0.0), users),
+        Case("mf, short rows without vectors", "mf", replace(mf, row_cap=6, fold_in=True), users),
         Case("ease, preset vicinal", "ease", replace(ease, neighbors=12), users),
     )  # fmt: skip
 
@@ -75,6 +76,7 @@ def case_of(recommender: Recommender, case: Case) -> dict[str, Any]:
             "unrated_weight": case.settings.unrated_weight,
             "proximal_weight": case.settings.proximal_weight,
             "only_supported": case.settings.only_supported,
+            "fold_in": case.settings.fold_in,
         },
         "parameters": {name: _rows(table) for name, table in version.parameters.items()},
         "answers": [_answer(recommender, case, user) for user in case.users],

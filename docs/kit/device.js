@@ -44,6 +44,28 @@ function divided(gradient, shared, basis, own, proximal) {
   return times(rows, transposed(basis));
 }
 
+// X of left X = right; left is positive definite, so that no pivots are sought. Both are overwritten.
+function solved(left, right) {
+  for (let p = 0; p < left.length; p++) for (let r = 0; r < left.length; r++) {
+    if (r === p) continue;
+    const factor = left[r][p] / left[p][p];
+    for (let c = p; c < left.length; c++) left[r][c] -= factor * left[p][c];
+    for (let c = 0; c < right[r].length; c++) right[r][c] -= factor * right[p][c];
+  }
+  return right.map((row, r) => row.map((x) => x / left[r][r]));
+}
+
+// Vectors of rows, where none are sent: from the rows and the table of all items.
+function folded(table, gram, rows) {
+  const d = gram.length, ridge = (0.5 * trace(gram)) / d || 1, shared = combined(gram, identity(d), ridge);
+  return rows.map((row) => {
+    const own = row.items.map((item) => table[item]), weights = row.ratings.map((rating) => 4 * rating);
+    const left = shared.map((line, i) => line.map((x, j) => x + own.reduce((sum, q, n) => sum + weights[n] * q[i] * q[j], 0)));
+    const right = left.map((_, i) => [own.reduce((sum, q, n) => sum + (1 + weights[n]) * q[i], 0)]);
+    return Float64Array.from(solved(left, right), (line) => line[0]);
+  });
+}
+
 // Scores of every item for row 0 after fine-tuning matrix factorization.
 function factorized(table, rows, vectors, settings) {
   const alpha = settings.unrated_weight, k = rows.length, d = table[0].length;
@@ -55,7 +77,8 @@ function factorized(table, rows, vectors, settings) {
   rows.forEach((row, v) => row.items.forEach((item, n) => { targets[place.get(item)][v] = row.ratings[n]; observed[place.get(item)][v] = 1; }));
   const weights = observed.map((row) => row.map((seen) => seen || alpha));
   const all = table.map((row) => Float64Array.from(row)), gram = times(transposed(all), all);
-  const start = touched.map((item) => all[item]), first = vectors.map((row) => Float64Array.from(row));
+  const start = touched.map((item) => all[item]);
+  const first = settings.fold_in ? folded(all, gram, rows) : vectors.map((row) => Float64Array.from(row));
   const restGram = combined(gram, times(transposed(start), start), -1), itemBasis = eigenbasis(gram);
   let items = start, embedding = first, map = identity(d), basis = null;
   let pull = scaled(restGram, alpha);
@@ -90,20 +113,12 @@ function shallow(itemCount, rows, penalty) {
   const touched = [...new Set(rows.flatMap((row) => row.items))].sort((x, y) => x - y);
   const x = rows.map((row) => { const own = new Set(row.items); return Float64Array.from(touched, (item) => +own.has(item)); });
   const k = rows.length, left = combined(times(x, transposed(x)), identity(k), penalty);
-  const right = x.map((row) => Float64Array.from(row));
-  for (let p = 0; p < k; p++) {  // positive definite: no pivots
-    for (let r = 0; r < k; r++) {
-      if (r === p) continue;
-      const factor = left[r][p] / left[p][p];
-      for (let c = p; c < k; c++) left[r][c] -= factor * left[p][c];
-      for (let c = 0; c < touched.length; c++) right[r][c] -= factor * right[p][c];
-    }
-  }
+  const found = solved(left, x.map((row) => Float64Array.from(row)));
   const scores = new Float64Array(itemCount);
   touched.forEach((item, i) => {
     let sum = 0;
-    for (let v = 0; v < k; v++) sum += (x[v][i] * right[v][i]) / left[v][v];
-    scores[item] = x[0][i] - (right[0][i] / left[0][0]) / ((1 - sum) / penalty);
+    for (let v = 0; v < k; v++) sum += x[v][i] * found[v][i];
+    scores[item] = x[0][i] - found[0][i] / ((1 - sum) / penalty);
   });
   return scores;
 }
