@@ -23,6 +23,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from common.errors import InputError
 from common.models import model_named
 from sims.audit.listing import most_auc
 from sims.processes.pools import in_processes
@@ -38,7 +39,7 @@ from sims.selection.book_trials import (
     answers_of,
     leaks_of,
 )
-from sims.selection.presets import MAX_RISE, UNATTACKED, Trial
+from sims.selection.presets import MAX_RISE, UNATTACKED, Trial, trials_of
 
 LEAST_KEPT: Final = 0.97
 LEAST_HELD: Final = 0.95
@@ -57,12 +58,13 @@ def main(
 ) -> None:
     """Measure every candidate and print them as a Markdown table, the chosen one in bold."""
     model_named(model)
-    trials = [
-        each
-        for each in TRIALS
-        if not (each.middle and dataset == "filmtrust")
-        and (not trial or each.attack in trial or each == UNATTACKED[0])
-    ]
+    try:
+        trials = trials_of(TRIALS, trial or ())
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    trials = [each for each in trials if not (each.middle and dataset == "filmtrust")]
+    if all(each in UNATTACKED for each in trials):
+        raise typer.BadParameter("none is no attack: name one")
     asked = list(product(trials, range(seeds)))
     halves = list(product(range(seeds), range(HALVES)))
     with shown() as progress:

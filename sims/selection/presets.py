@@ -19,7 +19,7 @@ training, the largest accuracy × (1 − hit ratio) is the default, of candidate
 half of popularity's accuracy on every data set: what recommends nothing promotes nothing.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -150,14 +150,12 @@ def candidates_of(kind: str, model: str, trainings: Collection[str] = ()) -> lis
     ]
 
 
-def trials_of(kind: str, names: Collection[str] = ()) -> list[Trial]:
-    """Those of a kind whose attack is named, and what they are compared with; all without names."""
-    trials = [
-        each for each in TRIALS[kind] if not names or each in UNATTACKED or each.attack in names
-    ]
-    if absent := set(names) - {each.attack for each in trials}:
-        raise unknown("trial", absent.pop(), sorted({each.attack for each in TRIALS[kind]}))
-    return trials
+def trials_of(trials: Sequence[Trial], names: Collection[str] = ()) -> list[Trial]:
+    """Those whose attack is named, and what they are compared with; all of them without names."""
+    found = [each for each in trials if not names or each in UNATTACKED or each.attack in names]
+    if absent := set(names) - {each.attack for each in found}:
+        raise unknown("trial", absent.pop(), sorted({each.attack for each in trials}))
+    return found
 
 
 def runs_of(
@@ -228,7 +226,7 @@ def main(
     if not candidates:
         raise typer.BadParameter(f"--preset {preset} has no candidates {', '.join(training or ())}")
     try:
-        trials = trials_of(preset, trial or ())
+        trials = trials_of(TRIALS[preset], trial or ())
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     places = [

@@ -44,7 +44,9 @@ def test_a_device_answers_as_the_server_does(tmp_path: Path, scene: Scene, slim:
     assert served == expected
     # With whole rows and trained vectors other lists come out.
     whole = replace(CUT, row_cap=0, fold_in=False)
-    assert expected != [scene.recommender.recommend(user, whole, 10).tolist() for user in range(40)]
+    assert expected != [
+        scene.recommender.recommend(user, whole, 10).tolist() for user in range(USERS)
+    ]
 
 
 def test_a_package_has_no_vectors_and_few_ratings_of_each(tmp_path: Path, scene: Scene) -> None:

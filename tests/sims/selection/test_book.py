@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.ranking import top_items
 from common.vicinal.support import unlisted_last
+from sims.selection import book
 from sims.selection.book import Row, _chosen, _rows
 from sims.selection.book_trials import DRAWS, POINTS, Answered, Leak, Point, Ranking
 from sims.selection.presets import MIXRAND, UNATTACKED, Trial
@@ -59,6 +61,36 @@ def test_rises_are_those_of_whom_an_attack_aims_at_above_what_they_are_without()
     assert first.worst == pytest.approx(0.5)
     assert first.held == pytest.approx(1 - 1 / (2 * DRAWS))
     assert first.full == pytest.approx((0.51, 0.01)) and len(first.told()) == 14
+
+
+class BegunError(Exception):
+    """What is to be measured is known."""
+
+
+def test_an_attack_is_measured_with_what_it_is_compared_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Trial] = []
+
+    def begin(_: object, calls: list[tuple[str, Trial, int, str, int]], **__: object) -> None:
+        asked.extend(trial for _, trial, *_ in calls)
+        raise BegunError
+
+    monkeypatch.setattr(book, "in_processes", begin)
+    with pytest.raises(BegunError):
+        book.main("ml-100k", seeds=1, trial=["avgpop"])
+    assert asked == [*UNATTACKED, Trial("avgpop"), Trial("avgpop", (("targets", "middle"),))]
+
+
+@pytest.mark.parametrize(
+    ("trial", "line"), [("flod", "unknown trial 'flod'"), ("none", "none is no attack")]
+)
+def test_what_is_no_attack_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, trial: str, line: str
+) -> None:
+    monkeypatch.delattr(book, "in_processes")
+    with pytest.raises(typer.BadParameter, match=line):
+        book.main("ml-100k", seeds=1, trial=[trial])
 
 
 @given(

@@ -8,6 +8,7 @@ from common.vicinal.settings import VicinalSettings
 from server.training.methods import Apr, Rmf, Robust
 from sims.selection.candidates import CANDIDATES, Candidate
 from sims.selection.presets import (
+    TRIALS,
     UNATTACKED,
     Run,
     Runs,
@@ -108,7 +109,7 @@ def test_candidates_differ(model: str) -> None:
 
 
 def test_trials_can_be_taken_by_their_attack() -> None:
-    assert [each.attack for each in trials_of("vicinal", ["covering"])] == [
+    assert [each.attack for each in trials_of(TRIALS["vicinal"], ["covering"])] == [
         "none",
         "none",
         "covering",
@@ -118,7 +119,7 @@ def test_trials_can_be_taken_by_their_attack() -> None:
         LARGE
     ]
     with pytest.raises(InputError, match="unknown trial 'cover'"):
-        trials_of("vicinal", ["cover"])
+        trials_of(TRIALS["vicinal"], ["cover"])
 
 
 def test_only_data_sets_with_reported_targets_are_used() -> None:
