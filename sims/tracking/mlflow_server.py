@@ -7,6 +7,7 @@ one.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -37,6 +38,8 @@ MOST_IN_BATCH: Final = {"params": 100, "tags": 100, "metrics": 800}
 MOST_IN_PAGE: Final = 1000
 # Of a tag, in older servers.
 MOST_TAG: Final = 5000
+# A name and a password in an address, which the client shows in some of its errors.
+_SECRET: Final = re.compile(r"//[^/\s]*@")
 
 
 def opened(address: str) -> "MlflowServer":
@@ -64,9 +67,11 @@ def _checked(address: str, *, named: bool) -> str:
         parts, secret, port = urlsplit(""), None, None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         wanted = "give the address of an MLflow server, as mlflow:http://127.0.0.1:5000"
-        what = f"--track mlflow:{address}" if named else "--track mlflow"
+        # Of a database, say, which has its password there.
+        told = "…" if {"@", "?"} & {*address} else address
+        what = f"--track mlflow:{told}" if named else "--track mlflow"
         if not named and address:
-            what = f"MLFLOW_TRACKING_URI={address}"
+            what = f"MLFLOW_TRACKING_URI={told}"
         raise InputError(f"{one_line(what, 100)}: {wanted}, or set MLFLOW_TRACKING_URI to it")
     if secret is not None and named:
         # The command line is recorded with the results.
@@ -218,7 +223,7 @@ def _reason(error: BaseException) -> str:
     """What a person can do something with, of a chain of errors that repeat each other."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = one_line(str(error) or type(error).__name__)
+    text = one_line(_SECRET.sub("//", str(error)) or type(error).__name__)
     if "Max retries exceeded" in text or "Connection" in type(error).__name__:
         return f"nothing answers there ({type(error).__name__})"
     return text.rstrip(".")

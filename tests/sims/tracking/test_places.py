@@ -36,6 +36,7 @@ def refused(
         ("mlflow:sqlite:///x.db", "give the address of an MLflow server"),
         ("mlflow:http://[", "give the address of an MLflow server"),
         ("mlflow:http://me:secret@127.0.0.1:1", "MLFLOW_TRACKING_PASSWORD"),
+        ("mlflow:mysql://me:secret@127.0.0.1", "give the address of an MLflow server"),
     ],
 )
 def test_what_is_no_place_is_told(
@@ -52,6 +53,10 @@ def test_the_environment_names_the_server(
     assert "set MLFLOW_TRACKING_URI" in refused("mlflow", tmp_path, capsys)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     assert "MLFLOW_TRACKING_URI=databricks" in refused("mlflow", tmp_path, capsys)
+    for address in ("postgresql://me:secret@db/m", "http://me:secret@h:99999", "db:?pw=secret"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        error = refused("mlflow", tmp_path, capsys)
+        assert "MLFLOW_TRACKING_URI=…: give the address" in error and "secret" not in error
 
 
 def test_a_server_that_does_not_answer_is_told_before_the_work(
@@ -92,8 +97,19 @@ def test_what_is_no_mlflow_is_told_before_the_work(
         assert len(error) < 400
 
 
+def test_a_password_in_the_environment_is_in_no_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with answering(302, b"", location="ftp://127.0.0.1") as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("//", "//me:secret@"))
+        error = refused("mlflow", tmp_path, capsys)
+    assert f"API request to {address}/api" in error and "secret" not in error
+
+
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
+def answering(status: int, body: bytes, location: str = "") -> Iterator[str]:
     """A server that answers everything alike."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -101,6 +117,8 @@ def answering(status: int, body: bytes) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if location:
+                self.send_header("Location", location)
             self.end_headers()
             self.wfile.write(body)
 
