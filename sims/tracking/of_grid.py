@@ -159,7 +159,10 @@ def _means(results: Sequence[CellResult], config: GridConfig) -> Iterator[Metric
 
 @final
 class GridTracking:
-    """A grid while it runs: cells as they are done, and the whole in the end."""
+    """A grid while it runs: cells as they are done, and the whole in the end.
+
+    Raises InputError for a damaged ID_FILE, before the work.
+    """
 
     def __init__(self, places: Places, folder: Path, config: GridConfig) -> None:
         self._folder = folder
@@ -167,6 +170,8 @@ class GridTracking:
         self._live: dict[str, tuple[Tracker, str]] = {}
         self._places = places
         self._begun = False
+        if (folder / ID_FILE).exists():
+            grid_id(folder)
 
     def add(self, path: Path, result: CellResult) -> None:
         """A cell that has just been measured. A tracker that is gone is asked again in the end."""

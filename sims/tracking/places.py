@@ -1,6 +1,7 @@
 """Where `--track` writes to: a registry, a check before the work, and warnings after it."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from common.errors import InputError, VicinalError
 from common.files import write_output
 from common.names import unknown
 from common.text import one_line
+from sims.progress import counter, shown
 from sims.terminal import notes_wanted
 from sims.tracking.runs import TrackedRun, key_of
 
@@ -106,9 +108,12 @@ def written(tracker: Tracker, runs: Sequence[TrackedRun]) -> None:
     """The first run, and the others within it. Raises VicinalError."""
     first, *others = runs
     place = tracker.write(first, ended=not others)
-    for one in others:
-        tracker.write(one, within=place)
     if others:
+        with shown() as report:
+            advance = counter(report, "runs written", len(others))
+            for one in others:
+                tracker.write(one, within=place)
+                advance(1)
         place = tracker.write(first)
     if notes_wanted():
         typer.echo(f"tracked: {one_line(tracker.where(place), 400)}", err=True)
@@ -116,9 +121,10 @@ def written(tracker: Tracker, runs: Sequence[TrackedRun]) -> None:
 
 def warn(tracker: Tracker, error: Exception, kept: Path) -> None:
     """That a tracker did not take results, which are not lost."""
+    command = shlex.join(["vicinal", "track", str(kept), tracker.address])
     typer.echo(
         f"warning: not written to {tracker.address}: {one_line(str(error))}. The results are in "
-        f"{kept}: `vicinal track {kept} {tracker.address}` writes them there",
+        f"{kept}: `{command}` writes them there",
         err=True,
     )
 

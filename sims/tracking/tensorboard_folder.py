@@ -7,6 +7,7 @@ the same run that says something else gives way to it.
 import io
 import os
 import re
+import shlex
 import struct
 from collections.abc import Iterator
 from importlib import import_module
@@ -56,7 +57,8 @@ class TensorboardFolder:
         return f"tensorboard:{self._folder}"
 
     def where(self, written: str) -> str:
-        return f"{self._folder / written} (tensorboard --logdir {self._folder})"
+        command = shlex.join(["tensorboard", "--logdir", str(self._folder)])
+        return f"{self._folder / written} ({command})"
 
     def write(self, run: TrackedRun, *, within: str = "", ended: bool = True) -> str:
         plain = _OTHER.sub("-", run.name).strip("-.")[:MOST_NAME]
@@ -70,7 +72,7 @@ class TensorboardFolder:
                 write_output(file, self._records_of(run))
             for other in folder.glob(f"events.out.tfevents.*{ENDING}"):
                 if other != file:
-                    other.unlink()
+                    other.unlink(missing_ok=True)
         except OSError as error:
             raise VicinalError(f"{file}: {error.strerror or error}") from error
         return name
