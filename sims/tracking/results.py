@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from sims.tracking.runs import (
     name_of,
     parameters_of,
     tags_of,
+    unused,
 )
 
 MOST_BYTES: Final = 64 << 20
@@ -172,7 +173,7 @@ def runs_of(
             f"{where}: no results that this version knows; name a file of --json, or the folder of "
             "`vicinal grid`, of a demo or of rounds"
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise InputError(f"{where}: damaged, or of another version of vicinal") from None
     return [first, *others]
 
@@ -205,14 +206,10 @@ def _seed(told: Mapping[str, Any], kind: Kind) -> Iterator[str]:
 
 def _named(metrics: Iterator[Metric] | chain[Metric]) -> tuple[Metric, ...]:
     """No two of a name and a step: a later one gets a number."""
-    found: dict[tuple[str, int], Metric] = {}
-    for one in metrics:
-        name, number = one.name, 1
-        while (name, one.step) in found:
-            number += 1
-            name = f"{one.name}_{number}"
-        found[name, one.step] = Metric(name, one.value, one.step)
-    return tuple(found.values())
+    used: dict[int, dict[str, int]] = {}
+    return tuple(
+        replace(one, name=unused(one.name, used.setdefault(one.step, {}))) for one in metrics
+    )
 
 
 def runs_in(path: Path) -> list[TrackedRun]:

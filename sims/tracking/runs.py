@@ -17,6 +17,8 @@ Plain = str | int | float | bool
 MOST_NAME: Final = 200
 MOST_VALUE: Final = 6000
 MOST_RUN_NAME: Final = 240
+# Of a step, with its sign.
+STEP_BITS: Final = 64
 # Longer lists of numbers are in the JSON alone.
 MOST_NUMBERS: Final = 50
 # What MLflow takes for a name, but the slash, which makes groups.
@@ -79,20 +81,30 @@ def name_of(*words: object) -> str:
 def safe(name: str) -> str:
     """As a name of a parameter or a metric.
 
-    >>> safe("baselines.<b>.x%"), safe("..")
-    ('baselines._b_.x_', '_')
+    >>> safe("baselines.<b>.x%"), safe(".."), safe("..a")
+    ('baselines._b_.x_', '_', 'a')
     """
-    plain = _OTHER.sub("_", one_line(name, MOST_NAME))
-    return plain if plain.strip(".") else "_"
+    return _OTHER.sub("_", one_line(name, MOST_NAME)).lstrip(".") or "_"
+
+
+def unused(name: str, used: dict[str, int]) -> str:
+    """The name, or where it is used already the name with a number; it is used from then on.
+
+    used  names, each with the last number that it was given
+    """
+    free = name
+    while free in used:
+        used[name] += 1
+        free = f"{name}_{used[name]}"
+    used[free] = 1
+    return free
 
 
 def distinct(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """The same with safe names; of several that would be one, later ones get a number."""
-    seen: dict[str, int] = {}
+    used: dict[str, int] = {}
     for name, value in pairs:
-        plain = safe(name)
-        seen[plain] = seen.get(plain, 0) + 1
-        yield (plain if seen[plain] == 1 else f"{plain}_{seen[plain]}"), value
+        yield unused(safe(name), used), value
 
 
 def leaves(told: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,12 +174,16 @@ def curves(
 
     name  what a row's numbers belong to, behind their own names
     step  key of the number, an integer, that the curves run over; None: rows in their order
+
+    Raises KeyError, TypeError, ValueError and OverflowError for rows that are damaged.
     """
     counted: dict[str, int] = {}
     for row in rows:
         of = name(row)
         counted[of] = counted.get(of, -1) + 1
         at = counted[of] if step is None else int(row[step])
+        if at.bit_length() >= STEP_BITS:
+            raise OverflowError(f"{step} {at}")
         left = {key: part for key, part in row.items() if key not in {*skip, step}}
         for path, value in leaves(left):
             if (number := number_of(value)) is not None:

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,13 @@ from sims.latency.plan import plan_named
 from sims.recorded import commit, recorded
 from sims.tracking.of_grid import cell_run, grid_id, grid_runs
 from sims.tracking.results import KINDS, runs_in, runs_of
-from sims.tracking.runs import Metric, TrackedRun, curves, metrics_of, parameters_of, safe
+from sims.tracking.runs import Metric, TrackedRun, curves, metrics_of, parameters_of, safe, unused
 from tests.support import fleets
 from tests.support.grid_results import filled, result
 from tests.support.latency_results import results_of
 
 SMALL = Study("synthetic:60x90", attack="average", k=9, min_support=2, steps=2, list_length=9)
+ROOT = Path(__file__).resolve().parents[3]
 # What MLflow takes for a name.
 NAME = re.compile(r"[\w\-. :/]{1,250}")
 JSON = st.recursive(
@@ -185,6 +188,29 @@ def test_a_grid_is_known_by_its_folder_and_a_cell_by_its_file(tmp_path: Path) ->
         grid_id(folder)
 
 
+def test_a_damaged_name_of_a_grid_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    config, folder = tmp_path / "g.toml", tmp_path / "grid"
+    config.write_text('datasets = ["synthetic:60x90"]\nmodels = ["mf"]\nattacks = ["average"]\n')
+    folder.mkdir()
+    (folder / "track-id").write_text("zz")
+    words = ["grid", str(config), "--folder", str(folder)]
+    assert run([*words, "--track", f"tensorboard:{tmp_path / 'logs'}"]) == 2
+    assert "damaged; delete it" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["track-id"]
+
+
+def test_runs_within_a_run_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    folder, logs = filled(tmp_path / "grid", [result(), result(seed=1)]), tmp_path / "a log"
+    assert run(["track", str(folder), f"tensorboard:{logs}"]) == 0
+    error = capsys.readouterr().err
+    assert "runs written: done (2)" in error
+    assert f"(tensorboard --logdir '{logs}')" in error
+
+
 @given(JSON, st.sampled_from(sorted(KINDS)))
 def test_whatever_a_file_holds_gives_names_that_trackers_take(part: Any, kind: str) -> None:
     told = dict.fromkeys(KINDS[kind].has, part) | {"a/b%": part, "..": 3, "seed": part, "x": part}
@@ -213,6 +239,36 @@ def test_names_that_become_one_are_kept_apart_and_numbers_beyond_floats_left_out
     found = metrics_of(told, [])
     assert [(one.name, one.value) for one in found[:2]] == [("a_", 1.0), ("a__2", 2.0)]
     assert math.isnan(found[2].value) and len(found) == 3
+    odd = {"a%": 1, "a#": 2, "a__2": 3, "..": {"b": 4}}
+    assert parameters_of(odd, odd) == {"a_": 1, "a__2": 2, "a__2_2": 3, "b": 4}
+    assert [(one.name, one.value) for one in metrics_of(odd, [])] == [
+        *(("a_", 1.0), ("a__2", 2.0), ("a__2_2", 3.0), ("b", 4.0))
+    ]
+
+
+def test_rows_of_one_name_and_step_are_told_apart_without_trying_every_number() -> None:
+    row = {"form": "any", "assumed_fakes": 0.1, "fakes": 1, "pairs": 1}
+    (one,) = runs_of({"rows": [row] * 300, "assumed": [], "unpopular": 1}, made=1.0)
+    assert len({metric.name for metric in one.metrics}) == 300
+
+    class Counted(dict[str, int]):
+        asked = 0
+
+        def __contains__(self, name: object) -> bool:
+            self.asked += 1
+            return super().__contains__(name)
+
+    used = Counted()
+    assert [unused("a", used) for _ in range(300)] == ["a", *(f"a_{at}" for at in range(2, 301))]
+    assert used.asked < 3 * 300
+
+
+def test_what_is_nested_too_deeply_is_damaged() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(sys.getrecursionlimit()):
+        deep = {"a": deep}
+    with pytest.raises(InputError, match="damaged"):
+        runs_of({"figures": deep, "goals": {}, "missed": []}, made=1.0)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +279,11 @@ def test_names_that_become_one_are_kept_apart_and_numbers_beyond_floats_left_out
         ("[1]", "no results"),
         ('{"a": 1}', "no results that this version knows"),
         ('{"rows": 1, "assumed": 2, "unpopular": 3}', "damaged"),
+        (
+            '{"rows": [{"form": "any", "assumed_fakes": 0.1, "fakes": 9223372036854775808, '
+            '"pairs": 1}], "assumed": [], "unpopular": 3}',
+            "damaged",
+        ),
         ('{"hit_ratio": 1, "accuracy": 2, "intervals": 3, "baselines": 4}', "damaged"),
     ],
 )
@@ -239,6 +300,8 @@ def test_what_is_no_result_is_one_line(
 
 
 def test_a_checkout_has_a_commit() -> None:
-    found = commit()
-    assert found == "" or re.fullmatch(r"[0-9a-f]{40}\+?", found)
-    assert recorded()["git"] == found
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert commit() in (head, f"{head}+") and recorded()["git"] == commit()
