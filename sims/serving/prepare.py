@@ -17,8 +17,7 @@ from client.stores.ratings import write_device_files, write_items
 from common.errors import InputError
 from common.files import write_file
 from common.models import SERVED_AS, architecture
-from common.names import unknown
-from common.vicinal.settings import PRESETS, VicinalSettings, capped, capped_note, tolerated_note
+from common.vicinal.settings import VicinalSettings, capped, capped_note, preset, tolerated_note
 from server.data.databases import without_secrets
 from server.data.growth import ids_file, keep_ids, read_ids
 from server.importing.imported import imported_model
@@ -29,6 +28,7 @@ from server.recommending.recommender import Recommender
 from server.training.train import TrainingSettings
 from server.versions.folder import NOTES_FILE, current_version, read_description
 from sims.attacks.kept import KeptAttacks
+from sims.evaluation.cell import Cell
 from sims.evaluation.experiment import check, require_parameters
 from sims.evaluation.study import Study
 from sims.progress import shown
@@ -45,7 +45,8 @@ class Serving:
     hold_out         withhold one rating of every user, so that devices can measure accuracy
     neighbor_search  server.recommending.offload
     device_ratings   folder for what the users' devices know
-    presets          what devices may ask for; None: the preset that the study names
+    presets          what devices may ask for; None: the preset that the study names. None of them
+                     shows more of a row than that one
     retrained        whether new versions are to be trained again and again
     survey           of how many users each version is looked at; 0: none (sims.serving.surveying)
     """
@@ -79,12 +80,10 @@ class Serving:
         if files is not None and files.exists() and not files.is_dir():
             raise InputError(f"{files} is there and no folder: choose another --device-ratings")
         fresh = self._fresh()
-        known = {**PRESETS[architecture(experiment.model)], cell.preset: cell.settings}
-        presets = {}
-        for name in (cell.preset,) if self.presets is None else self.presets:
-            if name not in known:
-                raise unknown("preset", name, known)
-            presets[name] = cell.defense.settings(known[name])
+        presets = {
+            name: cell.defense.settings(_preset(cell, name))
+            for name in ((cell.preset,) if self.presets is None else self.presets)
+        }
         if cell.release == "book" and list(presets) != [cell.preset]:
             raise InputError("a book goes with one preset: leave out --presets")
         with shown() as progress:
@@ -190,6 +189,14 @@ class Serving:
             experiment, store.folder, self.hold_out, self.device_ratings, training, self.survey
         )
         return write_spec(folder, again)
+
+
+def _preset(cell: Cell, name: str) -> VicinalSettings:
+    """The cell's own, or another one that shows no more of a row. Raises InputError."""
+    given, model = cell.settings, architecture(cell.experiment.model)
+    if name == cell.preset:
+        return given
+    return preset(name, model=model, row_cap=given.row_cap, fold_in=given.fold_in)
 
 
 def _release_notes(
