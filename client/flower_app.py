@@ -150,7 +150,7 @@ def learn(message: Message, context: Context) -> Message:
     number, width, local = _whole(config, ROUND), table.shape[1], _local(config)
     own, updates = _own_ratings(context), list[Update]()
     users = _users(config)
-    _take_vectors(message, context, width)
+    _take_vectors(message, context, users, width)
     for user in users:
         vector = _vector(context, user, width)
         vector, update = local_update(
@@ -174,9 +174,9 @@ def settle(message: Message, context: Context) -> Message:
     limit_threads()
     config, table = _told(message), _table(message)
     own, local, steps = _own_ratings(context), _local(config), _whole(config, "last-steps")
-    _take_vectors(message, context, table.shape[1])
-    found = {}
-    for user in _users(config):
+    users, found = _users(config), {}
+    _take_vectors(message, context, users, table.shape[1])
+    for user in users:
         found[user] = own_vector(
             table,
             _vector(context, user, table.shape[1]),
@@ -258,14 +258,20 @@ def _vector(context: Context, user: int, width: int) -> Table:
     return fresh
 
 
-def _take_vectors(message: Message, context: Context, width: int) -> None:
+def _take_vectors(message: Message, context: Context, users: Sequence[int], width: int) -> None:
     """Those of a training before, where there are none here. Raises InputError."""
     told = message.content.array_records.get(VECTORS, ArrayRecord())
     kept = context.state.array_records.get(VECTORS, ArrayRecord())
+    if not told.keys() <= set(map(str, users)):
+        raise InputError("learn: a vector is of a user who is not asked")
     for user, array in told.items():
         vector = array.numpy() if array.dtype == "float32" else None
-        fits = vector is not None and vector.shape == (width,) and np.isfinite(vector).all()
-        if vector is None or not fits or not user.isdecimal():
+        if (
+            vector is None
+            or vector.dtype != np.float32
+            or vector.shape != (width,)
+            or not np.isfinite(vector).all()
+        ):
             raise InputError("learn: a vector of a user is none")
         if user not in kept:
             _keep_vector(context, int(user), vector)

@@ -317,7 +317,7 @@ def arrays_of(reply: Message, name: str, kinds: Mapping[str, type[Any]]) -> dict
     for key, kind in kinds.items():
         try:
             array = record[key].numpy()
-        except (ValueError, TypeError, OSError, EOFError) as error:
+        except Exception as error:  # whatever numpy's reader makes of what a client wrote
             raise InputError("update: the reply's arrays cannot be read") from error
         if array.dtype != kind or array.ndim != (2 if key == "rows" else 1):
             raise InputError(f"update: {key} is of another kind")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, Message
+from flwr.app import Array, ArrayRecord, Message
+from numpy.typing import NDArray
 
 import client.flower_app
 import sims.fleet.app
@@ -148,6 +149,61 @@ def test_what_is_no_update_is_refused(
 
     _, result, _ = over_flower(tmp_path, asked(), {1002: lies})
     assert len(result["lost"]) == 4 and all("update: " in line for line in result["lost"])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        # More than any memory, and what is no header.
+        b"{'descr': '<i8', 'fortran_order': False, 'shape': (288230376151711744,)}",
+        b"[[[[",
+    ],
+)
+def test_an_array_that_cannot_be_read_is_refused(
+    header: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sims.fleet.app.SETTLED_SECONDS", 0.0)
+    data = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
+
+    def lies(message: Message, deliver: Any) -> Message | None:
+        reply = deliver(message)
+        if UPDATES in reply.content:
+            record = reply.content.array_records[UPDATES]
+            record["items"] = Array("int64", (1,), "numpy.ndarray", data)
+        return reply  # type: ignore[no-any-return]
+
+    _, result, _ = over_flower(tmp_path, asked(), {1002: lies})
+    assert len(result["lost"]) == 4 and all("cannot be read" in line for line in result["lost"])
+
+
+@pytest.mark.parametrize(
+    ("user", "vector", "says"),
+    [
+        ("3", np.zeros(6, dtype=np.float32), "of a user who is not asked"),
+        ("9" * 5000, np.zeros(6, dtype=np.float32), "of a user who is not asked"),
+        ("2", np.zeros(6), "of a user is none"),
+        ("2", np.zeros(5, dtype=np.float32), "of a user is none"),
+        ("2", np.full(6, np.inf, dtype=np.float32), "of a user is none"),
+    ],
+)
+def test_a_client_takes_vectors_of_the_users_who_are_asked_alone(
+    user: str,
+    vector: NDArray[Any],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sims.fleet.app.SETTLED_SECONDS", 0.0)
+
+    def lies(message: Message, deliver: Any) -> Message | None:
+        if message.metadata.message_type == "train.learn":
+            message.content[VECTORS] = ArrayRecord({user: Array(vector)})
+        return deliver(message)  # type: ignore[no-any-return]
+
+    # All of its users are asked in each round.
+    _, result, grid = over_flower(tmp_path, asked(clients=USERS), {1002: lies})
+    assert len(result["lost"]) == 4 and all(says in line for line in result["lost"])
+    assert VECTORS not in grid.contexts[1002].state
 
 
 def test_a_client_cannot_speak_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
