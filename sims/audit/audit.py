@@ -52,8 +52,6 @@ LEAST_USERS: Final = 40
 READ_PACKAGES: Final = 20
 # Attacks that are aimed at few users, and what their figures are called.
 AIMED: Final = {"flood": "flood", "group": "audience"}
-
-
 # Of a split, each with trainings of its own, and the longest first.
 PARTS: Final = ("guessed", "attacked", "spied", *AIMED)
 

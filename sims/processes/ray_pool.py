@@ -148,18 +148,23 @@ class _Run:
 
     worker  a function that starts one
     busy    calls of each worker that has begun
+    lost    how often each call was, and each worker before it began
     """
 
     def __init__(self, ray: Any, worker: Callable[[], Any], calls: Sequence[Call]) -> None:
         self._ray, self._worker, self._calls = ray, worker, calls
-        self._waiting, self._lost = deque(range(len(calls))), Counter[int]()
+        self._waiting, self._lost = deque(range(len(calls))), Counter[Any]()
         self._busy = Counter[Any]()
         self._running: dict[Any, tuple[int, Any]] = {}
         self.results: dict[int, Any] = {}
 
-    def begin(self) -> None:
-        """Start a worker, which gets calls once it has begun: perhaps there is no core for it."""
+    def begin(self, lost: int = 0) -> None:
+        """Start a worker, which gets calls once it has begun: perhaps there is no core for it.
+
+        lost  workers that it stands in for, none of which had begun
+        """
         actor = self._worker()
+        self._lost[actor] = lost
         self._running[actor.ready.remote()] = STARTING, actor
 
     def hand_out(self) -> None:
@@ -180,13 +185,16 @@ class _Run:
         try:
             result = self._ray.get(done)
         except self._ray.exceptions.RayActorError:
-            self._lost[at] += 1
-            if self._lost[at] == MOST_LOST:
+            lost = actor if at == STARTING else at
+            self._lost[lost] += 1
+            if self._lost[lost] == MOST_LOST:
                 raise
-            if at != STARTING:
+            if at == STARTING:
+                self.begin(self._lost[actor])
+            else:
                 self._waiting.appendleft(at)
-            if at == STARTING or self._busy.pop(actor, None) is not None:
-                self.begin()
+                if self._busy.pop(actor, None) is not None:
+                    self.begin()
             return None
         if at == STARTING:
             self._busy[actor] = 0
@@ -233,4 +241,4 @@ def _worker(function: Callable[..., Any], start: Callable[..., Any]) -> type:
 def last_line(error: Exception) -> str:
     """What happened, of a whole traceback of Ray's."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[-1])[:300] if lines else type(error).__name__
+    return one_line(lines[-1]) if lines else type(error).__name__

@@ -30,6 +30,7 @@ STOP_SECONDS: Final = 5
 OBJECT_STORE_BYTES: Final = 100 << 20  # a task's arguments and answers are a few kilobytes
 # Until a cluster says that it is there.
 REACHED_SECONDS: Final = 10.0
+MOST_PORT: Final = 65535
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9._-]{1,253}:[0-9]{1,5}|\[[0-9a-fA-F:.]{2,45}\]:[0-9]{1,5}")
 # Answered by the head of a cluster, without a token by a refusal.
 _ALIVE: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
@@ -93,7 +94,7 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
                     **({"address": address} if address else {**own, "address": "local"}), **quiet
                 )
             except Exception as error:
-                reason = one_line(str(error).strip() or repr(error))[:300]
+                reason = one_line(str(error).strip() or repr(error))
                 if address is not None:
                     raise InputError(f"Ray at {address}: {reason}") from error
                 raise VicinalError(f"Ray did not start: {reason}") from error
@@ -126,7 +127,8 @@ def shipped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def require_ray(address: str) -> None:
     """Raises InputError where no Ray answers: ray.init would wait for one, and hear no Ctrl-C."""
-    if not _ADDRESS.fullmatch(address):
+    # gRPC takes a port's last 16 bits.
+    if not _ADDRESS.fullmatch(address) or int(address.rpartition(":")[2]) > MOST_PORT:
         raise InputError(f"no Ray at {address!r:.80}: give HOST:PORT of its head, as 10.0.0.1:6379")
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(address, options=options) as channel:
@@ -136,7 +138,7 @@ def require_ray(address: str) -> None:
         except grpc.RpcError as error:
             code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
             if code is not grpc.StatusCode.UNAUTHENTICATED:
-                reason = one_line(error.details() or code.name)[:200]
+                reason = one_line(error.details() or code.name)
                 raise InputError(f"no Ray at {address}: {reason}") from error
 
 

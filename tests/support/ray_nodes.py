@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from sims.grid.config import read_config
 from sims.grid.results import read_results
 from sims.grid.run import run_grid
 from sims.processes.marked import family
+from sims.processes.workers import workers
 from tests.support.child_processes import command_of
 from tests.support.modules import ROOT, command
 
@@ -74,6 +75,7 @@ def main(folder: Path) -> None:
         _cell(folder, "there", "--address", address),
     ]
     told["grids"] = [_grid(folder, "whole"), _grid(folder, "lost", cluster, about)]
+    told["died"] = _died(folder / "died", cluster, about)
     told["interrupted"] = _interrupted(folder / "interrupted", address)
     told["other_library"] = _other_library(cluster, about, folder / "other")
     found = [
@@ -115,6 +117,32 @@ def _grid(folder: Path, name: str, cluster: Any = None, about: Any = None) -> An
     )
     assert not more
     return [one.model_dump(mode="json") for one in results]
+
+
+def _died(folder: Path, cluster: Any, about: dict[str, Any]) -> list[int]:
+    """What three workers find of whom each dies once before it has begun."""
+    folder.mkdir()
+    third = cluster.add_node(**about)
+    cluster.wait_for_nodes()
+    with workers(None, cluster.address) as found:
+        calls = [(number,) for number in range(6)]
+        given = found.each(_given, calls, start=_die_together, arguments=(folder,))
+    cluster.remove_node(third, allow_graceful=False)
+    return given
+
+
+def _die_together(folder: Path) -> None:
+    """The first three to come wait for each other."""
+    for number in range(3):
+        with suppress(FileExistsError):
+            (folder / str(number)).touch(exist_ok=False)
+            while len(list(folder.iterdir())) < 3:
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _given(_made: None, number: int) -> int:
+    return number
 
 
 def _interrupted(store: Path, address: str) -> list[Any]:

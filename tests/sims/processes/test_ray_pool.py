@@ -41,6 +41,7 @@ def test_two_nodes_find_what_one_machine_finds_also_when_one_is_lost(tmp_path: P
     assert here == there and here["users"] == 120
     whole, lost = (list(map(counted, cells)) for cells in said["grids"])
     assert whole == lost and len(whole) == 4 and not any(cell["error"] for cell in whole)
+    assert said["died"] == list(range(6))
     assert said["interrupted"] == [130, True, 0]
     assert said["other_library"].startswith("1: ")
     assert "127.0.0.1 has numba 99.0, this machine" in said["other_library"]
@@ -63,9 +64,10 @@ def test_an_address_that_is_none_is_told_before_anything_is_done(
         listening.listen()
         # Where nobody listens, where nobody answers, and what is no address.
         free = f"127.0.0.1:{listening.getsockname()[1]}"
-        for address in ("127.0.0.1:1", free, "ray://head:10001", "auto"):
+        for address in ("127.0.0.1:1", free, "ray://head:10001", "auto", "127.0.0.1:65537"):
             assert run(["evaluate", *store, "--ray", address]) == 2
             error = capfd.readouterr().err
             assert f"error: no Ray at {address}" in error.replace("'", "")
             assert error.count("\n") == 1
+            assert ("give HOST:PORT" in error) == (address not in ("127.0.0.1:1", free))
     assert not (tmp_path / "store").exists()
