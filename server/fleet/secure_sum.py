@@ -118,7 +118,11 @@ def _protocol(
         workflow.collect_masked_vectors_stage,
         workflow.unmask_stage,
     ):
-        done = step(cast(Grid, grid), context, state)
+        try:
+            done = step(cast(Grid, grid), context, state)
+        except Exception as error:
+            # Flower's steps take for granted what replies hold.
+            raise VicinalError("secure sum: a client's reply is none of the protocol's") from error
         # All of them fail at shares of a client that left before it gave any.
         present = set(state.active_node_ids) or present
         if not done:

@@ -95,6 +95,28 @@ def test_a_process_that_dies_early_in_a_sum_costs_nobody(
     assert result["counts"]["hits"] == list(in_process(fleet, SETTINGS["vicinal"]).hits)
 
 
+@pytest.mark.parametrize("stage", range(4))
+def test_a_reply_that_is_none_of_the_protocols_is_a_line(
+    stage: int, fleet: Fleet, tmp_path: Path
+) -> None:
+    seen: list[Message] = []
+
+    def lie(message: Message, deliver: Deliver) -> Message | None:
+        reply = deliver(message)
+        if message.metadata.message_type == "train":
+            assert reply is not None
+            seen.append(message)
+            if len(seen) == stage + 1:
+                reply.content.clear()
+        return reply
+
+    files = write_files(tmp_path, fleet)
+    with pytest.raises(VicinalError, match="a client's reply is none of the protocol's"):
+        run(files, {1007: lie}, {"report-privacy": "secagg"})
+    result = json.loads(files.result.read_bytes())
+    assert result["answered"] == 0 and len(result["failures"]) == 12
+
+
 def test_a_sum_of_too_few_clients_is_none(fleet: Fleet, tmp_path: Path) -> None:
     def leave(message: Message, deliver: Deliver) -> Message | None:
         if message.metadata.message_type == "train":
