@@ -234,7 +234,7 @@ def _columns(
 def _no_table(table: Table, there: Sequence[str]) -> InputError:
     near = nearest(table.table, there) if there else None
     hint = f": did you mean {near}?" if near else f": there are {', '.join(there[:6]) or 'none'}"
-    return InputError(f"{table.shown}: no table {table.table[:60]!r}{one_line(hint)[:200]}")
+    return InputError(f"{table.shown}: no table {table.table[:60]!r}{one_line(hint)}")
 
 
 def _numbered(raw: pl.DataFrame) -> pl.DataFrame:

@@ -81,4 +81,4 @@ def conninfo(connection: str, shown: str, usual: Mapping[str, Any]) -> str:
 def said(error: BaseException) -> str:
     """What libpq or the server says, on one line; neither repeats a password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[0])[:300] if lines else type(error).__name__
+    return one_line(lines[0]) if lines else type(error).__name__

@@ -283,7 +283,7 @@ def _parsed(address: str) -> tuple[str, str, str]:
         "://" not in address
     ):
         raise InputError(
-            f"--database {one_line(address)[:80]!r}: give postgresql://USER@HOST:PORT/DATABASE"
+            f"--database {one_line(address, 80)!r}: give postgresql://USER@HOST:PORT/DATABASE"
         )
     shown = one_line(hidden_secrets(address))
     require_no_secret(address)

@@ -24,6 +24,7 @@ import tomli_w
 
 from common.errors import VicinalError
 from common.processes import ROOT
+from common.text import one_line
 from server.trust.certificates import make_certificates
 from sims.fleet.flower import (
     environment,
@@ -280,7 +281,7 @@ class Deployment:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return printable(lines[-1]).strip()[:300] if lines else "it said nothing"
+    return one_line(lines[-1], 300) if lines else "it said nothing"
 
 
 def _terminate(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -6,7 +6,6 @@ is the same for all attacks: tasks of their own make and measure those, and the 
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -45,7 +44,7 @@ from sims.grid.results import (
 )
 from sims.processes.lock import locked
 from sims.processes.marked import interruptible
-from sims.processes.ray_pool import MOST_LOST, RayCluster
+from sims.processes.ray_pool import MOST_LOST, RayCluster, last_line
 from sims.processes.ray_session import LIBRARY, ray_session, shipped
 from sims.processes.workers import Workers
 from sims.progress import Report
@@ -53,7 +52,6 @@ from sims.terminal import notes_wanted
 
 Groups = dict[str, list[Cell]]
 STORES: Final = "stores"
-_COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run_grid(
@@ -275,10 +273,8 @@ def _store(stores: Path, name: str) -> ModelStore:
 
 
 def _line(error: BaseException) -> str:
-    # Ray tells a whole traceback, in colors; its last line says what happened.
-    lines = _COLORS.sub("", str(error)).strip().splitlines() or [""]
-    reason = " ".join(lines[-1].split())[:500]
-    return reason if isinstance(error, VicinalError) else f"{type(error).__name__}: {reason}"
+    reason, kind = last_line(error), type(error).__name__
+    return reason if isinstance(error, VicinalError) or reason == kind else f"{kind}: {reason}"
 
 
 @final

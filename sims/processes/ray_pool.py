@@ -5,6 +5,7 @@ machine that is lost gives its calls back to the others, and so does a process t
 """
 
 import gc
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ CLEAR_SECONDS: Final = 5.0
 STARTING: Final = -1
 # Until every machine has said what it runs; a process starts for it.
 ANSWER_SECONDS: Final = 120.0
+_COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -238,7 +240,7 @@ def _worker(function: Callable[..., Any], start: Callable[..., Any]) -> type:
     return Worker
 
 
-def last_line(error: Exception) -> str:
-    """What happened, of a whole traceback of Ray's."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+def last_line(error: BaseException) -> str:
+    """What happened, of a whole traceback of Ray's, which is in colors."""
+    lines = _COLORS.sub("", str(error)).strip().splitlines()
     return one_line(lines[-1]) if lines else type(error).__name__

@@ -98,7 +98,7 @@ class Balancer:
             except OSError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self._end()
-                    said = one_line(self._log.read_text(errors="replace"))[-300:]
+                    said = one_line(self._log.read_text(errors="replace")[-300:], 300)
                     raise VicinalError(f"nginx did not start: {said}") from None
                 time.sleep(0.05)
 
