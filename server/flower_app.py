@@ -30,6 +30,7 @@ from common.threads import limit_threads
 from common.vicinal.settings import capped, untuned
 from common.wire.book import decode_book, most_bytes
 from common.wire.fleet import ROUND
+from server.fleet.late import put_late_aside
 from server.fleet.ledger import Ledger
 from server.fleet.mailboxes import sort_mail
 from server.fleet.plan import deployment_of, progress_file, read_plan
@@ -50,6 +51,7 @@ CLIENT_SOURCE_DIGEST: Final = source_digest(_COMMON, _COMMON.parent / "client")
 
 app = ServerApp()
 look_soon(http_grid, "pull_objects")
+put_late_aside(http_grid)
 
 
 @app.main()

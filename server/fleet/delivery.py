@@ -16,6 +16,7 @@ from flwr.supercore.run import Run
 
 from common.errors import VicinalError
 from server.fleet.accounts import Accounts
+from server.fleet.late import LateReplies, is_late, is_malformed
 from server.fleet.messages import byte_count, reason
 from server.fleet.parcels import Flight, Parcel
 
@@ -79,6 +80,7 @@ class SteadyGrid(Grid):
         self.known: set[int] = set()
         self.frozen: set[int] = set()
         self.broken_off: str | None = None
+        self._late = LateReplies()
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -97,7 +99,9 @@ class SteadyGrid(Grid):
         return self.grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self.grid.pull_messages(message_ids)
+        with self._late.put_aside():
+            replies = [*self.grid.pull_messages(message_ids)]
+        return [*(each for each in replies if not is_late(each)), *self._late.arrived()]
 
     @property
     def run(self) -> Run:
@@ -323,7 +327,7 @@ class _Exchange:
             self._steady.known.discard(flight.node)
             self._again(parcel, "the client is gone")
             self._gone(flight.node, "left")
-        elif code in _CLIENT_FAILED:
+        elif code in _CLIENT_FAILED or is_malformed(reply):
             parcel.tries += 1
             parcel.failed.add(flight.node)
             self._again(parcel, reason(reply))

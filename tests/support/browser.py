@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -20,6 +20,10 @@ WAIT_SECONDS = 20
 def chromium() -> str | None:
     """Where one is installed; None where none is."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class NavigatedError(Exception):
+    """A page that was asked is another one by now."""
 
 
 @final
@@ -48,6 +52,8 @@ class Page:
         while True:
             told = json.loads(self._opened.recv(WAIT_SECONDS))
             if told.get("id") == self._number:
+                if "navigated" in told.get("error", {}).get("message", ""):
+                    raise NavigatedError
                 assert "error" not in told, told
                 return told["result"]
             self._heard(told)
@@ -85,10 +91,13 @@ class Page:
     def until(self, script: str) -> Any:
         """Its value, once that is true."""
         end = time.monotonic() + WAIT_SECONDS
-        while not (found := self.value(script)):
-            assert time.monotonic() < end, (script, self.value("document.body.innerText"))
+        while True:
+            # A page that gives way to another while it is asked has no answer.
+            with suppress(NavigatedError):
+                if found := self.value(script):
+                    return found
+                assert time.monotonic() < end, (script, self.value("document.body.innerText"))
             time.sleep(0.05)
-        return found
 
     def type(self, text: str) -> None:
         """Into whatever has the focus."""

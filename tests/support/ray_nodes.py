@@ -155,7 +155,10 @@ def _interrupted(store: Path, address: str) -> list[Any]:
     for line in process.stderr:
         if line.startswith("recommend"):
             break
-    working = _workers()
+    working, deadline = _workers(), time.monotonic() + 30
+    while not working and time.monotonic() < deadline:
+        time.sleep(0.1)
+        working = _workers()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     deadline = time.monotonic() + 30
