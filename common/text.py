@@ -8,6 +8,15 @@ _SELECTORS: Final = range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)
 MOST: Final = 200
 
 
+def last_words(text: str, most: int = 300) -> str:
+    """The end of a log in one line: what went wrong stands there.
+
+    >>> last_words("starting" + 300 * "." + chr(10) + "no room is left")[-17:]
+    '. no room is left'
+    """
+    return one_line(text[-most:], most)
+
+
 def one_line(text: str, most: int = MOST) -> str:
     """The text in one line of at most `most` characters, spelled out where it is not printable.
 

@@ -37,9 +37,8 @@ from server.recommending.recommender import Recommender
 from server.reports.tally import Tally
 from server.versions.folder import describe, eligible_users, written_serving
 
-# Six of them are pynacl and cffi (docs/decisions/0028-own-row.md). It was 125 until our own modules
-# took eight with their bytecode: one wheel for all sides, of which a device loads a sixth.
-MOST_BYTES: Final = 130_000_000
+# Six of them are pynacl and cffi (docs/decisions/0028-own-row.md).
+MOST_BYTES: Final = 125_000_000
 MOST_SECONDS: Final = 1.5
 NEIGHBORS: Final = 12
 SCRIPT: Final = Path(__file__).with_name("process.py")

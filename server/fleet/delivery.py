@@ -16,7 +16,7 @@ from flwr.supercore.run import Run
 
 from common.errors import VicinalError
 from server.fleet.accounts import Accounts
-from server.fleet.late import LateReplies, is_late, is_malformed
+from server.fleet.late import LateReplies, is_malformed
 from server.fleet.messages import byte_count, reason
 from server.fleet.parcels import Flight, Parcel
 
@@ -99,9 +99,7 @@ class SteadyGrid(Grid):
         return self.grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        with self._late.put_aside():
-            replies = [*self.grid.pull_messages(message_ids)]
-        return [*(each for each in replies if not is_late(each)), *self._late.arrived()]
+        return self._late.collect(lambda: self.grid.pull_messages(message_ids))
 
     @property
     def run(self) -> Run:

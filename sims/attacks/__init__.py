@@ -1,6 +1,6 @@
 """Attacks: what makes a profiles file."""
 
-from sims.attacks.budget import Attack, Budget, choose_targets
+from sims.attacks.budget import REPORTED_TARGETS, Attack, Budget, choose_targets
 from sims.attacks.registry import (
     ATTACKS,
     attack_named,
@@ -10,6 +10,7 @@ from sims.attacks.registry import (
 
 __all__ = [
     "ATTACKS",
+    "REPORTED_TARGETS",
     "Attack",
     "Budget",
     "attack_named",

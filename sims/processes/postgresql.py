@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self, final
 
 from common.errors import VicinalError
-from common.text import one_line
+from common.text import last_words
 from server.sql.address import library
 
 NOBODY: Final = 65534
@@ -65,7 +65,7 @@ class PostgreSQL:
         done = self._run("initdb", "-D", str(self._data), "-U", "ann", "-A", "scram-sha-256",
                          "--pwfile", str(secret), "-E", "UTF8", "--no-locale", "-N")  # fmt: skip
         if done.returncode:
-            raise VicinalError(f"initdb: {one_line(done.stderr[-300:], 300)}")
+            raise VicinalError(f"initdb: {last_words(done.stderr)}")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
@@ -120,7 +120,7 @@ class PostgreSQL:
             except library("psycopg", "PostgreSQL").OperationalError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     text = (self._folder / "log").read_text(errors="replace")
-                    raise VicinalError(f"PostgreSQL: {one_line(text[-300:], 300)}") from None
+                    raise VicinalError(f"PostgreSQL: {last_words(text)}") from None
                 time.sleep(0.05)
 
     def kill(self) -> None:

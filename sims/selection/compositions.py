@@ -28,13 +28,14 @@ from rich.console import Console
 from common.threads import limit_threads
 from common.vicinal.settings import capped, preset
 from server.model_store import ModelStore
+from sims.attacks import REPORTED_TARGETS
 from sims.evaluation.cell import sample
 from sims.evaluation.defenses import DEFENSES, RVD, Defense, defense_named
 from sims.evaluation.experiment import Experiment, Prepared, prepare
 from sims.evaluation.measuring import EvaluationSetup
 from sims.processes.pools import in_processes
 from sims.progress import counter, shown
-from sims.selection.presets import REPORTED_TARGETS, Trial, validation
+from sims.selection.presets import Trial, validation
 
 # What a composition may lose beyond chance.
 TOLERANCE: Final = 0.005

@@ -37,7 +37,7 @@ from common.vicinal.settings import PRESETS, VicinalSettings
 from server.data.datasets import load_dataset
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
-from sims.attacks import choose_targets, make_profiles
+from sims.attacks import REPORTED_TARGETS, choose_targets, make_profiles
 from sims.evaluation.defenses import NO_FINE_TUNE
 from sims.evaluation.experiment import NO_ATTACK, Experiment, Prepared, local_ratings
 from sims.evaluation.measuring import EvaluationSetup, Source, measure_here, popularity
@@ -46,12 +46,6 @@ from sims.processes.pools import in_processes
 from sims.progress import counter, shown
 from sims.selection.candidates import CANDIDATES, Candidate
 
-# The targets that results are reported on; the published ones where there are any.
-REPORTED_TARGETS: Final = {
-    "ml-100k": (1485, 1320, 821, 1562, 1531),
-    "filmtrust": (1576, 926, 942, 848, 107),
-    "ml-1m": (3445, 825, 1266, 676, 671),
-}
 # Data sets without five items of middle popularity.
 WITHOUT_MIDDLE: Final = ("filmtrust",)
 MAX_RISE: Final = 0.05

@@ -16,7 +16,7 @@ from typing import Final, Self, final
 
 from common.errors import VicinalError
 from common.files import make_folder, write_file
-from common.text import one_line
+from common.text import last_words
 
 START_SECONDS: Final = 30.0
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin")
@@ -98,7 +98,7 @@ class Balancer:
             except OSError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self._end()
-                    said = one_line(self._log.read_text(errors="replace")[-300:], 300)
+                    said = last_words(self._log.read_text(errors="replace"))
                     raise VicinalError(f"nginx did not start: {said}") from None
                 time.sleep(0.05)
 

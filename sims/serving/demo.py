@@ -34,6 +34,7 @@ from server.recommending.recommender import Recommender
 from server.reports.reading import read_counts
 from server.reports.tally import FILE_NAME
 from server.versions.books import KEY_FILE
+from sims.attacks import REPORTED_TARGETS
 from sims.evaluation.baselines import measure_baseline
 from sims.evaluation.cell import book_key
 from sims.evaluation.experiment import Experiment, Prepared, prepare
@@ -42,7 +43,6 @@ from sims.functions import label
 from sims.processes.children import Children
 from sims.processes.marked import interruptible
 from sims.progress import Report
-from sims.selection.presets import REPORTED_TARGETS
 from sims.serving.process import ServeProcess
 from sims.terminal import notes_wanted
 

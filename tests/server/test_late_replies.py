@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +11,11 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectUnavailableError,
+    inflate_object_from_contents,
     pull_objects,
 )
 
-from server.fleet.late import LateReplies, is_late, is_malformed, put_late_aside
+from server.fleet.late import LateReplies, is_malformed, put_late_aside
 from tests.support.fleets import task_identity
 
 
@@ -52,82 +53,102 @@ class Store:
         return found
 
 
-@pytest.fixture
-def grid() -> ModuleType:
-    module: Any = SimpleNamespace(pull_objects=pull_objects)
-    put_late_aside(module)
-    found: ModuleType = module
-    return found
+class Grid:
+    """Flower's pulling of announced replies, one after the other, as its grid does it."""
 
+    def __init__(self, store: Store) -> None:
+        module: Any = SimpleNamespace(pull_objects=pull_objects)
+        put_late_aside(module)
+        self.module, self.store, self.late = module, store, LateReplies()
 
-def taken(grid: Any, late: LateReplies, store: Store, names: Iterable[str]) -> Message | None:
-    """As Flower's grid does for one announced reply: None, or the error that it makes."""
-    with late.put_aside():
+    def replies(self, *announced: Iterable[str]) -> list[Message]:
+        return self.late.collect(lambda: map(self._taken, announced))
+
+    def until_replies(self) -> list[Message]:
+        deadline = time.monotonic() + 60
+        while not (found := self.replies()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return found
+
+    def _taken(self, announced: Iterable[str]) -> Message:
+        names = [*announced]
         try:
-            grid.pull_objects(object_ids=[*names], pull_object_fn=store.pull)
+            found = self.module.pull_objects(object_ids=names, pull_object_fn=self.store.pull)
         except ObjectPullError as error:
             return Message(Error(3, f"unavailable. {error}"), reply_to=message_of(0))
-    return None
+        inflated = inflate_object_from_contents(names[-1], found)
+        assert isinstance(inflated, Message)
+        return inflated
 
 
-def until_arrived(late: LateReplies) -> list[Message]:
-    deadline = time.monotonic() + 60
-    while not (found := late.arrived()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
+def numbers(replies: Iterable[Message]) -> list[object]:
+    return [each.content.config_records["at"]["number"] for each in replies]
 
 
-def test_a_reply_that_is_whole_is_taken_at_once(grid: ModuleType) -> None:
-    late, store, objects = LateReplies(), Store(), objects_of(message_of(1))
-    store.there.update(objects)
-    assert taken(grid, late, store, objects) is None
-    assert late.arrived() == []
+def test_who_announces_and_sends_nothing_holds_up_nobody() -> None:
+    grid = Grid(Store())
+    silent, honest = objects_of(message_of(1)), objects_of(message_of(2))
+    grid.store.there.update(honest)
+    # Flower alone would not come to the second before the first is there.
+    assert numbers(grid.replies(silent, honest)) == [2]
+    assert grid.replies() == []
 
 
-def test_a_reply_that_comes_later_comes_whole(grid: ModuleType) -> None:
-    late, store, message = LateReplies(), Store(), message_of(2)
+def test_a_reply_that_comes_later_comes_whole_and_once() -> None:
+    grid, message = Grid(Store()), message_of(2)
     objects = objects_of(message)
-    error = taken(grid, late, store, objects)
-    assert error is not None and is_late(error) and not is_malformed(error)
+    assert grid.replies(objects) == []
     # All but the last are no message yet.
     *first, last = objects
-    store.there.update({name: objects[name] for name in first})
+    grid.store.there.update({name: objects[name] for name in first})
     time.sleep(0.05)
-    assert late.arrived() == []
-    store.there[last] = objects[last]
-    (came,) = until_arrived(late)
-    assert came.content.config_records["at"]["number"] == 2
-    assert came.metadata.message_id == message.object_id
-    assert late.arrived() == []
+    assert grid.replies() == []
+    grid.store.there[last] = objects[last]
+    (came,) = grid.until_replies()
+    assert numbers([came]) == [2] and came.metadata.message_id == message.object_id
+    time.sleep(0.05)
+    assert grid.replies() == []
 
 
-def test_one_that_never_comes_is_forgotten_and_hides_no_other(grid: ModuleType) -> None:
-    late, store = LateReplies(), Store()
+def test_one_that_never_comes_is_an_error_of_its_own_message() -> None:
+    grid = Grid(Store())
     lost, honest = objects_of(message_of(3)), objects_of(message_of(4))
-    assert taken(grid, late, store, lost) is not None
-    assert taken(grid, late, store, honest) is not None
-    store.there.update(dict.fromkeys(lost))
-    store.there.update(honest)
-    assert [came.content.config_records["at"]["number"] for came in until_arrived(late)] == [4]
-    assert late._late == []
+    assert grid.replies(lost, honest) == []
+    grid.store.there.update(dict.fromkeys(lost))
+    (error,) = grid.until_replies()
+    assert "could not be found" in str(error.error.reason) and not is_malformed(error)
+    grid.store.there.update(honest)
+    assert numbers(grid.until_replies()) == [4]
 
 
-def test_what_is_no_message_is_an_error_of_its_own(grid: ModuleType) -> None:
-    late, store = LateReplies(), Store()
-    for name, body in (("a", b""), ("b", b"MetricRecord  3\x00{,}")):
-        store.there[name] = body
-        error = taken(grid, late, store, [name])
-        assert error is not None and is_malformed(error) and not is_late(error)
-    (record,) = [
-        each for each in objects_of(message_of(5)).items() if each[1].startswith(b"ConfigRecord")
-    ]
-    store.there[record[0]] = record[1]
-    error = taken(grid, late, store, [record[0]])
-    assert error is not None and "no message of Flower's: ConfigRecord" in str(error.error.reason)
+def test_an_error_of_a_client_hides_no_late_reply() -> None:
+    grid, objects = Grid(Store()), objects_of(message_of(5))
+    forged = Message(Error(3, "its objects are under way"), reply_to=message_of(6))
+    taken = grid.late.collect(lambda: [forged, grid._taken(objects)])
+    assert taken == [forged]
+    grid.store.there.update(objects)
+    assert numbers(grid.until_replies()) == [5]
 
 
-def test_outside_the_block_flower_waits_as_it_does(grid: ModuleType) -> None:
-    store = Store()
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_no_message_is_told_as_that(late: bool) -> None:
+    grid = Grid(Store())
+    records = {
+        name: body
+        for name, body in objects_of(message_of(7)).items()
+        if body.startswith(b"ConfigRecord")
+    }
+    for name, body in (("a", b""), ("b", b"MetricRecord  3\x00{,}"), *records.items()):
+        if late:
+            assert grid.replies([name]) == []
+        grid.store.there[name] = body
+        (error,) = grid.until_replies() if late else grid.replies([name])
+        assert is_malformed(error)
+    assert "no message of Flower's: ConfigRecord" in str(error.error.reason)
+
+
+def test_others_wait_as_flower_does() -> None:
+    grid = Grid(Store())
     with pytest.raises(ObjectPullError, match="timeout"):
-        grid.pull_objects(["a"], store.pull, max_time=0.0)
+        grid.module.pull_objects(["a"], grid.store.pull, max_time=0.0)

@@ -45,6 +45,25 @@ def lie(self, metrics=None, keep_input=True):
     honest(self, metrics, keep_input)
 flwr.app.MetricRecord.__init__ = lie
 """
+# What a node runs that announces an answer and sends it when it is let.
+SILENT = """
+import os
+import pathlib
+import time
+import flwr.supernode.start_client_internal as node
+push = node.push_object_contents_from_iterable
+folder = pathlib.Path(os.environ["SILENT"])
+def announce(contents, **rest):
+    every = list(contents)
+    if any(b"hits" in content for _name, content in every):
+        (folder / "announced").touch()
+        while not (folder / "released").exists():
+            time.sleep(0.1)
+    push(every, **rest)
+node.push_object_contents_from_iterable = announce
+"""
+# Flower gives up what was announced after 180 s.
+GIVEN_UP_SECONDS = 180
 
 
 class Scene:
@@ -129,8 +148,8 @@ class Scene:
         return found
 
 
-def wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 200
+def wait(condition: Callable[[], object], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -183,6 +202,39 @@ def test_killed_frozen_and_lying_nodes_cost_their_own_users_alone(
     assert set(why) == set(range(9)) - whole >= {plays[liar]}
     assert "impossible counts" in why[7] or "no client plays it" in why[7]
     assert leftovers(scratch) == []
+
+
+def test_a_node_that_announces_and_sends_later_holds_up_nobody(
+    scratch: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "silent"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SILENT)
+    scene = Scene(tmp_path, [0, 1, 2], **{"reply-timeout": 300.0})
+    progress = scene.files.result.with_suffix(".progress.jsonl")
+    others = ("node-1", "node-2")
+    with scene.deployment as deployment:
+        scene.send(signal.SIGKILL, "node-0")
+        path = os.pathsep.join((str(folder), str(CHECKOUT)))
+        deployment.start_node(0, {"PYTHONPATH": path, "SILENT": str(folder)})
+        with scene.running():
+            # The others answer after it has announced.
+            wait(lambda: scene.asked(0))
+            scene.send(signal.SIGSTOP, *others)
+            wait((folder / "announced").exists)
+            scene.send(signal.SIGCONT, *others)
+            try:
+                wait(
+                    lambda: progress.exists() and progress.read_bytes().count(b"\n") >= 3,
+                    seconds=GIVEN_UP_SECONDS / 2,
+                )
+            finally:
+                (folder / "released").touch()
+    result = scene.result
+    assert scene.failed is None, result["failures"]
+    assert (result["answered"], result["failures"]) == (USERS, [])
+    assert result["counts"] == scene.expected(range(3))
+    assert until(lambda: leftovers(scratch) == [], seconds=10)
 
 
 def test_a_superlink_that_was_killed_costs_no_answer(scratch: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from server.baselines.ease import PENALTY
 from server.baselines.itemknn import NEIGHBORS as OF_ITEMS
 from server.baselines.userknn import NEIGHBORS as OF_USERS
 from server.training.ranking import Bpr, Ials, LightGcn
-from sims.selection import baselines, presets
+from sims.attacks import REPORTED_TARGETS
+from sims.selection import baselines
 from sims.selection.baselines import CANDIDATES, Run
 
 # What is the default has to be among what was tried.
@@ -62,7 +63,7 @@ def test_candidates_are_fitted_to_ratings_with_fakes(monkeypatch: pytest.MonkeyP
         seen.append(ratings.user_count)
         return BASELINES["popularity"](ratings)
 
-    monkeypatch.setitem(presets.REPORTED_TARGETS, "synthetic:100x150", ())
+    monkeypatch.setitem(REPORTED_TARGETS, "synthetic:100x150", ())
     monkeypatch.setattr(baselines, "CANDIDATES", {"mine": lambda: iter([("one", fit)])})
     run = baselines.run_of("synthetic:100x150", 0, "mine", 0, 20)
     assert seen == [103]

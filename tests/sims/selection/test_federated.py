@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from server.federated.settings import Federated
+from sims.attacks import REPORTED_TARGETS
 from sims.evaluation.study import Study, evaluate
 from sims.federated.model import FleetTraining
-from sims.selection import federated, presets
+from sims.selection import federated
 from sims.selection.federated import (
     CANDIDATES,
     Row,
@@ -77,7 +78,7 @@ def test_a_row_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_candidate_on_validation_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(presets.REPORTED_TARGETS, "synthetic:100x150", ())
+    monkeypatch.setitem(REPORTED_TARGETS, "synthetic:100x150", ())
     run = run_of("synthetic:100x150", 0, {"rounds": 3}, 20)
     assert 0 <= run.hit_ratio <= 1
     assert run.relative > 0

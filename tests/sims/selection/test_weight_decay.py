@@ -2,7 +2,8 @@
 
 import pytest
 
-from sims.selection import presets, weight_decay
+from sims.attacks import REPORTED_TARGETS
+from sims.selection import weight_decay
 from sims.selection.weight_decay import Trained, choice, trained
 
 
@@ -11,7 +12,7 @@ def run(hit_ratio: float, accuracy: float) -> Trained:
 
 
 def test_the_attack_bites(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(presets.REPORTED_TARGETS, "synthetic:100x150", ())
+    monkeypatch.setitem(REPORTED_TARGETS, "synthetic:100x150", ())
     monkeypatch.setattr(weight_decay, "WEIGHT_DECAYS", (0.0,))
     (found,) = trained("synthetic:100x150", 0, "mf", 20)
     assert found.hit_ratio > found.clean_hit_ratio + 0.1
