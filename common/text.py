@@ -13,8 +13,10 @@ def last_words(text: str, most: int = 300) -> str:
 
     >>> last_words("starting" + 300 * "." + chr(10) + "no room is left")[-17:]
     '. no room is left'
+    >>> last_words(299 * chr(27) + "no room is left")[-15:]
+    'no room is left'
     """
-    return one_line(text[-most:], most)
+    return one_line(text[-most:], 10 * most)[-most:]
 
 
 def one_line(text: str, most: int = MOST) -> str:

@@ -18,19 +18,16 @@ from typing import Any, Final
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.superlink.grid import http_grid
 
 import common
 from common.errors import InputError, VicinalError
 from common.files import read_file, write_file
-from common.flower_waits import look_soon
 from common.report_privacy import ReportPrivacy
 from common.source import source_digest
 from common.threads import limit_threads
 from common.vicinal.settings import capped, untuned
 from common.wire.book import decode_book, most_bytes
 from common.wire.fleet import ROUND
-from server.fleet.late import put_late_aside
 from server.fleet.ledger import Ledger
 from server.fleet.mailboxes import sort_mail
 from server.fleet.plan import deployment_of, progress_file, read_plan
@@ -50,8 +47,6 @@ _COMMON: Final = Path(str(common.__file__)).parent
 CLIENT_SOURCE_DIGEST: Final = source_digest(_COMMON, _COMMON.parent / "client")
 
 app = ServerApp()
-look_soon(http_grid, "pull_objects")
-put_late_aside(http_grid)
 
 
 @app.main()

@@ -2,13 +2,12 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-
-from common.flower_waits import look_soon
 
 # Before each line of seconds.
 MARK: Final = "ping"
@@ -31,18 +30,22 @@ def main(grid: Grid, context: Context) -> None:
 
     soon  of the run config: the server looks again soon, as server.flower_app does
     """
+    pull: Callable[[list[str]], Iterable[Message]] = grid.pull_messages
     if context.run_config["soon"]:
         # The client, whose module this is, too, has no need of it.
-        from flwr.superlink.grid import http_grid  # noqa: PLC0415
+        from flwr.superlink.grid.http_grid import HttpGrid  # noqa: PLC0415
 
-        look_soon(http_grid, "pull_objects")
+        from server.fleet.replies import Replies  # noqa: PLC0415
+
+        assert isinstance(grid, HttpGrid)
+        pull = Replies(grid).pull
     while not list(grid.get_node_ids()):
         time.sleep(_POLL_SECONDS)
     node = next(iter(grid.get_node_ids()))
     for number in range(int(context.run_config["messages"])):
         start = time.time()
         sent = list(grid.push_messages([Message(RecordDict(), node, "query.ping")]))
-        while not (replies := list(grid.pull_messages(sent))):
+        while not (replies := list(pull(sent))):
             if time.time() - start > _LONGEST_SECONDS:
                 raise TimeoutError(f"message {number}: no reply")
             time.sleep(_POLL_SECONDS)

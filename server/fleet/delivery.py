@@ -13,12 +13,13 @@ from typing import Final, Protocol, final
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from common.errors import VicinalError
 from server.fleet.accounts import Accounts
-from server.fleet.late import LateReplies, is_malformed
 from server.fleet.messages import byte_count, reason
 from server.fleet.parcels import Flight, Parcel
+from server.fleet.replies import Replies
 
 POLL_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 1.0
@@ -80,7 +81,7 @@ class SteadyGrid(Grid):
         self.known: set[int] = set()
         self.frozen: set[int] = set()
         self.broken_off: str | None = None
-        self._late = LateReplies()
+        self._replies = Replies(grid) if isinstance(grid, HttpGrid) else None
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -99,7 +100,9 @@ class SteadyGrid(Grid):
         return self.grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._late.collect(lambda: self.grid.pull_messages(message_ids))
+        if self._replies is not None:
+            return self._replies.pull(message_ids)
+        return self.grid.pull_messages(message_ids)
 
     @property
     def run(self) -> Run:
@@ -321,11 +324,12 @@ class _Exchange:
 
     def _failed(self, flight: Flight, reply: Message) -> None:
         parcel, code = flight.parcel, reply.error.code
-        if code == _NODE_GONE:
+        gone = code == _NODE_GONE and flight.node not in set(self._steady.get_node_ids())
+        if gone:
             self._steady.known.discard(flight.node)
             self._again(parcel, "the client is gone")
             self._gone(flight.node, "left")
-        elif code in _CLIENT_FAILED or is_malformed(reply):
+        elif code in (*_CLIENT_FAILED, _NODE_GONE):  # a client may call itself gone
             parcel.tries += 1
             parcel.failed.add(flight.node)
             self._again(parcel, reason(reply))

@@ -228,7 +228,7 @@ class VicinalStrategy(Strategy):
         """What clients keep, under masks; who does not take part to the end is not counted."""
         assert self._steady is not None
         lost = self._masked.add_up(
-            self._steady.grid,
+            self._steady,
             self._work,
             server_round=server_round,
             timeout=self.job.reply_timeout,

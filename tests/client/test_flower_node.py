@@ -60,7 +60,6 @@ def test_flowers_node_uses_no_more_of_its_clock_than_there_is() -> None:
     [
         ("flwr.supernode.start_client_internal", "pull_objects"),
         ("flwr.supernode.runtime.run_clientapp", "pull_and_inflate_object_from_tree"),
-        ("flwr.superlink.grid.http_grid", "pull_objects"),
     ],
 )
 def test_objects_under_way_are_asked_for_again_soon(

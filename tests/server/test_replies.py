@@ -1,0 +1,261 @@
+"""Replies of nodes that come late, never, broken or forged, through Flower's own SuperLink."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+
+from server.fleet.accounts import Accounts
+from server.fleet.delivery import TRIES, SteadyGrid
+from server.fleet.learning import Addressed
+from server.fleet.replies import MOST_OBJECTS, Replies
+from server.fleet.secure_sum import _Prompt
+from tests.support.superlink import (
+    SuperLink,
+    answer_of,
+    objects_of,
+    question,
+    raw_object,
+    superlink,
+)
+
+
+@pytest.fixture
+def link() -> Iterator[SuperLink]:
+    with superlink() as found:
+        yield found
+
+
+def steady(link: SuperLink) -> SteadyGrid:
+    return SteadyGrid(link.grid, Addressed(), under_way=0, accounts=Accounts())
+
+
+def numbers(replies: Iterable[Message]) -> list[object]:
+    return [each.content.config_records["at"]["number"] for each in replies]
+
+
+def until(find: Callable[[], list[Message]]) -> list[Message]:
+    deadline = time.monotonic() + 60
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def playing(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def test_who_announces_and_sends_nothing_holds_up_nobody(link: SuperLink) -> None:
+    silent, honest = link.node(), link.node()
+    asked, replies = link.ask(silent, honest), Replies(link.grid)
+    link.announce(silent, answer_of(link.take(silent), 1))
+    link.answer(honest, answer_of(link.take(honest), 2))
+    # Flower alone waits for the first, whichever that is.
+    assert numbers(until(lambda: replies.pull(asked))) == [2]
+
+
+def test_a_reply_that_comes_later_comes_whole_and_is_not_kept(link: SuperLink) -> None:
+    node = link.node()
+    asked, replies = link.ask(node), Replies(link.grid)
+    reply = answer_of(link.take(node), 3)
+    *first, last = objects_of(reply)
+    session = link.announce(node, reply)
+    for _ in range(3):
+        assert replies.pull(asked) == []
+        time.sleep(0.03)
+    link.push(node, session, first)
+    assert replies.pull(asked) == []
+    link.push(node, session, [last])
+    assert numbers(until(lambda: replies.pull(asked))) == [3]
+    assert not link.stored() & {name for name, _ in objects_of(reply)}
+    assert all(each.has_error() for each in replies.pull(asked))
+
+
+def test_slow_senders_are_asked_once_and_all_counted(link: SuperLink) -> None:
+    nodes, computed = [link.node() for _ in range(3)], list[int]()
+    done = threading.Event()
+
+    def work(node: int) -> None:
+        while not done.is_set():
+            if (asked := link.take(node)) is None:
+                time.sleep(0.01)
+                continue
+            computed.append(node)
+            reply = answer_of(asked, len(computed))
+            session, objects = link.announce(node, reply), objects_of(reply)
+            link.push(node, session, objects[:-1])
+            time.sleep(1.0)
+            link.push(node, session, objects[-1:])
+
+    for node in nodes:
+        threading.Thread(target=work, args=(node,), daemon=True).start()
+    grid = steady(link)
+    found = list(grid.send_and_receive(map(question, nodes), timeout=60))
+    done.set()
+    assert sorted(map(str, numbers(found))) == ["1", "2", "3"]
+    assert sorted(computed) == sorted(nodes) and grid.broken_off is None
+
+
+def test_what_was_fetched_is_not_fetched_again(link: SuperLink) -> None:
+    node = link.node()
+    asked, replies = link.ask(node), Replies(link.grid)
+    taken = link.take(node)
+    assert taken is not None
+    content = RecordDict({str(each): ConfigRecord({"number": each}) for each in range(50)})
+    reply = Message(content, reply_to=taken)
+    session, objects = link.announce(node, reply), objects_of(reply)
+    link.push(node, session, [objects[-1], *objects[1:-1]])
+    while link.calls["PullObject"] < len(objects):
+        assert replies.pull(asked) == []
+    before = link.calls["PullObject"]
+    time.sleep(0.1)
+    assert replies.pull(asked) == []
+    assert link.calls["PullObject"] - before == 1
+    link.push(node, session, objects[:1])
+    (whole,) = until(lambda: replies.pull(asked))
+    assert len(whole.content) == 50
+
+
+def test_what_is_given_up_is_an_error_of_its_own(link: SuperLink) -> None:
+    silent, honest = link.node(), link.node()
+    asked, replies = link.ask(silent, honest), Replies(link.grid)
+    reply = answer_of(link.take(silent), 1)
+    link.announce(silent, reply)
+    assert replies.pull(asked) == []
+    # As Flower does when the time to push is over.
+    link.state.object_store.delete(reply.object_id)
+    (error,) = until(lambda: replies.pull(asked))
+    assert error.metadata.reply_to_message_id == asked[0]
+    assert error.metadata.src_node_id == silent
+    assert error.error.reason == "it announced a reply and did not send it"
+
+
+def test_what_is_asked_no_more_is_dropped(link: SuperLink) -> None:
+    silent, honest = link.node(), link.node()
+    asked, replies = link.ask(silent, honest), Replies(link.grid)
+    link.announce(silent, answer_of(link.take(silent), 1))
+    assert replies.pull(asked) == [] and len(replies._announced) == 1
+    assert replies.pull(asked[1:]) == [] and replies._announced == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("RecordDict", b"[]"), ("RecordDict", b"{}"), ("ConfigRecord", b"\xff" * 100_000)],
+)
+def test_what_is_no_message_is_its_senders_failure(link: SuperLink, kind: str, body: bytes) -> None:
+    hostile, honest = link.node(), link.node()
+    asked, replies = link.ask(hostile, honest), Replies(link.grid)
+    name, content = raw_object(kind, body)
+    reply = answer_of(link.take(hostile), 1)
+    link.push(hostile, link.announce(hostile, reply, ObjectTree(object_id=name)), [(name, content)])
+    link.answer(honest, answer_of(link.take(honest), 2))
+    found = {each.metadata.reply_to_message_id: each for each in replies.pull(asked)}
+    assert numbers([found[asked[1]]]) == [2]
+    told = found[asked[0]].error
+    assert told.code == 2 and (told.reason or "").startswith("no message of Flower's: ")
+    assert len(told.reason or "") < 300 and name not in link.stored()
+
+
+def test_a_small_announcement_costs_no_more_than_it_is_large(link: SuperLink) -> None:
+    node = link.node()
+    asked, replies = link.ask(node), Replies(link.grid)
+    tree = ObjectTree(object_id=hashed("leaf"))
+    # Sixteen objects by name, 2¹⁶ by place: the server gives each child its children.
+    for level in range(16):
+        tree = ObjectTree(
+            object_id=hashed(str(level)),
+            children=[tree, ObjectTree(object_id=tree.object_id)],
+        )
+    link.announce(node, answer_of(link.take(node), 1), tree)
+    (error,) = replies.pull(asked)
+    assert error.error.reason == f"a reply of more than {MOST_OBJECTS} objects"
+    assert link.calls["PullObject"] == 0
+
+
+def test_what_the_server_cannot_tell_costs_its_sender_alone(link: SuperLink) -> None:
+    hostile, honest, done = link.node(), link.node(), threading.Event()
+
+    def chain(name: str, bottom: ObjectTree) -> ObjectTree:
+        for level in range(80):
+            bottom = ObjectTree(object_id=hashed(f"{name}{level}"), children=[bottom])
+        return bottom
+
+    def work() -> None:
+        number = 0
+        while not done.is_set():
+            if (asked := link.take(hostile)) is not None:
+                number += 1
+                first = chain(f"a{number}", ObjectTree(object_id=hashed("leaf")))
+                # The store puts the first chain below the second: deeper than can be read.
+                second = chain(f"b{number}", ObjectTree(object_id=first.object_id))
+                root = ObjectTree(object_id=hashed(f"r{number}"), children=[first, second])
+                link.announce(hostile, answer_of(asked, number), root)
+            if (asked := link.take(honest)) is not None:
+                link.answer(honest, answer_of(asked, number))
+            time.sleep(0.005)
+
+    playing(work)
+    grid = steady(link)
+    found = list(grid.send_and_receive(map(question, (hostile, honest)), timeout=60))
+    done.set()
+    assert sorted(each.has_content() for each in found) == [False, True]
+
+
+def test_a_reply_is_of_who_sent_it_whatever_it_says(link: SuperLink) -> None:
+    hostile, victim = link.node(), link.node()
+    asked, replies = link.ask(hostile, victim), Replies(link.grid)
+    reply = answer_of(link.take(hostile), 1)
+    reply.metadata.__dict__.update(_src_node_id=victim, _reply_to_message_id=asked[1])
+    # What is announced is right, else the server refuses it; what is in the reply is not.
+    objects, tree = objects_of(reply), get_object_tree(reply)
+    reply.metadata.__dict__.update(_src_node_id=hostile, _reply_to_message_id=asked[0])
+    link.push(hostile, link.announce(hostile, reply, tree), objects)
+    (found,) = until(lambda: replies.pull(asked))
+    assert numbers([found]) == [1]
+    assert found.metadata.src_node_id == hostile
+    assert found.metadata.reply_to_message_id == asked[0]
+
+
+def test_who_calls_itself_gone_is_asked_no_more_than_others(link: SuperLink) -> None:
+    node, taken, done = link.node(), list[Message](), threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            if (asked := link.take(node)) is not None:
+                taken.append(asked)
+                link.answer(node, Message(Error(5, str(len(taken))), reply_to=asked))
+            time.sleep(0.005)
+
+    playing(work)
+    (found,) = steady(link).send_and_receive([question(node)], timeout=60)
+    done.set()
+    assert found.has_error() and len(taken) == TRIES
+
+
+def test_a_sum_under_masks_waits_for_no_silent_node(link: SuperLink) -> None:
+    silent, honest = link.node(), link.node()
+
+    def work() -> None:
+        link.announce(silent, answer_of(wait_for(link, silent), 1))
+        link.answer(honest, answer_of(wait_for(link, honest), 2))
+
+    playing(work)
+    prompt = _Prompt(steady(link), Accounts())
+    found = prompt.send_and_receive(map(question, (silent, honest)), timeout=2)
+    assert numbers(found) == [2]
+
+
+def wait_for(link: SuperLink, node: int) -> Message | None:
+    while (asked := link.take(node)) is None:
+        time.sleep(0.005)
+    return asked
