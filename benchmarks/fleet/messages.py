@@ -2,7 +2,7 @@
 
 A SuperLink and one SuperNode on this machine, with TLS and a key; one message after another, from
 the server app and back to it. Of each node a run of its own, in turn. Beside client.flower_node
-stands a server app that looks again soon, as server.flower_app does.
+stands a server app that takes replies as server.flower_app does.
 """
 
 import shutil
@@ -22,7 +22,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PING: Final = "benchmarks.fleet.ping"
 FILES: Final = (
     "common/__init__.py",
-    "common/flower_waits.py",
+    "common/errors.py",
+    "common/text.py",
+    "server/__init__.py",
+    "server/fleet/__init__.py",
+    "server/fleet/replies.py",
     "benchmarks/__init__.py",
     "benchmarks/fleet/__init__.py",
     "benchmarks/fleet/ping.py",

@@ -28,7 +28,7 @@ def ping(message: Message, _context: Context) -> Message:
 def main(grid: Grid, context: Context) -> None:
     """Prints the seconds of each message from there to back, and of its way there.
 
-    soon  of the run config: the server looks again soon, as server.flower_app does
+    soon  of the run config: replies are taken as server.flower_app does
     """
     pull: Callable[[list[str]], Iterable[Message]] = grid.pull_messages
     if context.run_config["soon"]:

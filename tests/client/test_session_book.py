@@ -150,8 +150,9 @@ def test_it_goes_on_for_good_when_the_server_is_gone(
 ) -> None:
     expected = in_process(scene)
     with Endpoint(scene.service()) as endpoint:
-        connection = Connection(endpoint.address, patience=0.3)
+        connection = Connection(endpoint.address)
         session = opened(connection, tmp_path / "device", scene, release="book")
+    connection._patience = 0.3
     asked = calls(connection)
     # In the middle of a session, then in a process that never saw the server, a year later.
     answered = [one for batch in session.answer(range(USERS)) for one in batch]
@@ -176,8 +177,9 @@ def test_reports_go_on_when_the_server_is_back(
     service = scene.service()
     with Endpoint(service) as endpoint:
         port = endpoint.port
-        connection = Connection(endpoint.address, patience=0.3)
+        connection = Connection(endpoint.address)
         session = opened(connection, tmp_path / "device", scene)
+    connection._patience = 0.3
     (away,) = session.answer([1, 2])
     monkeypatch.setattr(module, "AWAY_SECONDS", 0.0)
     session._ask_again = 0.0
@@ -193,8 +195,9 @@ def test_where_no_stale_answer_is_wanted_there_has_to_be_a_server(
     tmp_path: Path, scene: Scene
 ) -> None:
     with Endpoint(scene.service()) as endpoint:
-        connection = Connection(endpoint.address, patience=0.3)
+        connection = Connection(endpoint.address)
         opened(connection, tmp_path / "device", scene)
+    connection._patience = 0.3
     with pytest.raises(NoAnswerError):
         opened(connection, tmp_path / "device", scene, stale=False)
     connection.close()
@@ -318,8 +321,9 @@ def test_an_answer_over_the_budget_is_refused(tmp_path: Path, scene: Scene) -> N
 @pytest.mark.parametrize("place", [0, 20, 34, 60, -1])
 def test_a_kept_book_that_was_damaged_is_deleted(tmp_path: Path, scene: Scene, place: int) -> None:
     with Endpoint(scene.service()) as endpoint:
-        connection = Connection(endpoint.address, patience=0.2)
+        connection = Connection(endpoint.address)
         opened(connection, tmp_path / "device", scene)
+    connection._patience = 0.2
     store = BookStore(tmp_path / "device" / "books", connection.address)
     data = bytearray(store.path.read_bytes())
     kept = store.load()
