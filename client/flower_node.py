@@ -17,8 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 from typing import Final, final
 
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
@@ -30,8 +32,6 @@ from flwr.supercore.constant import (
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
-
-from common.flower_waits import SHORTEST_WAIT, look_soon
 
 # What a message's process would load anew; nothing of ours, which the app brings.
 LOADED: Final = (
@@ -48,9 +48,20 @@ LOADED: Final = (
     "threadpoolctl",
 )
 OURS: Final = ("client", "common", "server", "sims", "vicinal")
+# In seconds.
+SHORTEST_WAIT: Final = 0.02
 # Flower's own, of a node that nobody has needed for a while.
 LONGEST_WAIT: Final = 3.0
 GROWTH: Final = 1.25
+
+
+def look_soon(module: ModuleType, pull: str) -> None:
+    """Let this function of a module of Flower look again soon for objects that are under way.
+
+    A message is announced before its objects are there; who asks in between waits for a second, and
+    for twice as long each time after.
+    """
+    setattr(module, pull, partial(getattr(module, pull), initial_backoff=SHORTEST_WAIT))
 
 
 @final

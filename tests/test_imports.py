@@ -51,7 +51,7 @@ EXTRA_LIBRARIES = {
 # The rooms of each folder, its modules among them: one row may import those above it.
 ROOMS: dict[str, tuple[str, ...]] = {
     "common": (
-        "errors flower_waits memory pinning source text threads",
+        "errors memory pinning source text threads",
         "names files addresses processes tables ratings ranking",
         "models tls_files ids federated report_privacy",
         "vicinal",

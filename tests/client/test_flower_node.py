@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import flower_node
-from client.flower_node import LONGEST_WAIT, NodeClock, Patience
-from common.flower_waits import SHORTEST_WAIT, look_soon
+from client.flower_node import LONGEST_WAIT, SHORTEST_WAIT, NodeClock, Patience, look_soon
 
 ROOT = Path(__file__).resolve().parents[2]
 
