@@ -70,7 +70,7 @@ class SteadyGrid(Grid):
     """Another grid, with replies that can be relied on.
 
     under_way   messages at a time; 0: one for each node
-    broken_off  why everything was given up; None while somebody answers
+    broken_off  why everything of an exchange was given up, at last; None where nothing was
     """
 
     def __init__(self, grid: Grid, fleet: Fleet, *, under_way: int, accounts: Accounts) -> None:
@@ -134,6 +134,7 @@ class _Exchange:
         self._waiting: deque[Parcel] = deque()
         self._flights: dict[str, Flight] = {}
         self._progress = 0
+        self._broken_off = False
         self._looked = -LOOK_SECONDS
 
     def replies(self) -> Iterator[Message]:
@@ -355,14 +356,14 @@ class _Exchange:
         now = time.monotonic()
         if self._broken() and not self._under_way():
             worst = max(self._waiting, key=lambda parcel: parcel.breaks)
-            self._steady.broken_off = worst.why
+            self._broken_off, self._steady.broken_off = True, worst.why
             self._messages = None
             self._flights.clear()
         for parcel in list(self._waiting):
             alone = not self._fleet.takers(parcel.message)
             patience = 0.0 if parcel.final or parcel.waits >= WAITS else self._timeout
             given_up = (
-                self._steady.broken_off is not None
+                self._broken_off
                 or parcel.tries >= TRIES
                 or (parcel.breaks >= BREAKS and not parcel.expected)
                 or (parcel.waits >= WAITS and not self._untried(parcel))
