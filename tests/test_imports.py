@@ -267,6 +267,16 @@ def test_no_module_is_a_hall() -> None:
     assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
 
 
+def test_no_process_is_forked_to_begin_another() -> None:
+    """As a preexec_fn makes Python do: a fork of gRPC's threads may die before it is a program."""
+    assert [
+        path.relative_to(ROOT).as_posix()
+        for folder in (*ROOMS, "proto", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"\bpreexec_fn\s*=", path.read_text(encoding="utf-8"))
+    ] == []
+
+
 def loaded_by(modules: list[str]) -> set[str]:
     """Top-level names in sys.modules after importing `modules` in a fresh interpreter."""
     code = f"import {', '.join(modules)}, sys; print(*{{m.split('.')[0] for m in sys.modules}})"

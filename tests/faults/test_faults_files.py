@@ -25,24 +25,28 @@ from tests.support.serving import Endpoint, Scene, make_scene
 SERVE = ("--dataset", "synthetic:120x200", "--k", "20", "--workers", "1")
 
 
-def run(*arguments: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """`vicinal …` under umask 022; no file of it may be larger than `limit`."""
+# Under umask 022, and as on a full disk: EFBIG in place of ENOSPC. Not by a preexec_fn, which forks:
+# a fork of gRPC's threads may die.
+LIMITED = """
+import os, resource, signal, sys, vicinal
+os.umask(0o022)
+if (limit := int(sys.argv.pop(1))) >= 0:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+vicinal.main()
+"""
 
-    def prepare() -> None:
-        os.umask(0o022)
-        if limit is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # EFBIG then, as ENOSPC on a full disk
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+def run(*arguments: object, limit: int = -1) -> subprocess.CompletedProcess[str]:
+    """`vicinal …`; no file of it may be larger than `limit`, unless that is negative."""
     return subprocess.run(
-        [sys.executable, "-m", "vicinal", "--quiet", *map(str, arguments)],
+        [sys.executable, "-c", LIMITED, str(limit), "--quiet", *map(str, arguments)],
         cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
-        preexec_fn=prepare,
     )
 
 
