@@ -114,10 +114,10 @@ def remove_folder(folder: Path) -> bool:
     return not os.path.lexists(folder)
 
 
-def clear_parts(folder: Path, *, age: float = 0.0) -> None:
+def clear_parts(folder: Path, *, age: float = BROKEN_OFF_SECONDS) -> None:
     """Delete what writes into a folder left that were broken off, if they began `age` seconds ago.
 
-    Raises nothing: what cannot be deleted stays.
+    At any age only where nobody can be writing now. Raises nothing: what cannot be deleted stays.
     """
     with suppress(OSError):
         for part in folder.iterdir():

@@ -182,10 +182,12 @@ class ModelStore:
         return folder
 
     def _clear(self) -> None:
-        """With the lock, whatever else is here is of a process that was killed."""
+        """With the lock, whatever else of versions is here is of a process that was killed."""
         remove_folder(self.folder / SERVING)
-        kept = (self.folder / name for name in ("trained", "attacks"))
-        for folder in (self.folder, *kept, *self.folder.glob("versions/*")):
+        for folder in (self.folder / "trained", *self.folder.glob("versions/*")):
+            clear_parts(folder, age=0)
+        # Attacks are kept without the lock (sims.attacks.kept), which also makes their folder.
+        for folder in (self.folder, self.folder / "attacks"):
             clear_parts(folder)
 
     def save(self, trained: TrainedModel) -> StoredModel:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, final
 from google.protobuf.message import DecodeError
 
 from common.errors import InputError
-from common.files import BROKEN_OFF_SECONDS, clear_parts, read_file, write_file
+from common.files import clear_parts, read_file, write_file
 from common.wire import offload_pb2 as wire
 from common.wire.description import Description, description_from_wire, description_to_wire
 
@@ -163,7 +163,7 @@ class PackageStore:
         if self._unseen < self._cap // 16:
             return
         self._unseen = 0
-        clear_parts(self.folder, age=BROKEN_OFF_SECONDS)
+        clear_parts(self.folder)
         found = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
             # Whatever else has this suffix is not ours to delete.

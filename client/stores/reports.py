@@ -19,7 +19,7 @@ from typing import Final, final
 from google.protobuf.message import DecodeError
 
 from common.errors import InputError, VicinalError
-from common.files import BROKEN_OFF_SECONDS, clear_parts, read_file, write_file
+from common.files import clear_parts, read_file, write_file
 from common.wire import offload_pb2 as wire
 from common.wire.messages import counts_from_wire
 from common.wire.service import MAX_REPORT_AGE_SECONDS, MAX_REQUEST_BYTES
@@ -59,7 +59,7 @@ class PendingReports:
 
     def __iter__(self) -> Iterator[wire.ReportRequest]:
         """Reports that are owed; what is damaged or too old is deleted."""
-        clear_parts(self._folder, age=BROKEN_OFF_SECONDS)
+        clear_parts(self._folder)
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             # Another process may have sent and deleted it meanwhile.
             with suppress(OSError):

@@ -16,7 +16,6 @@ from typing import Final, final
 
 from common.errors import InputError, VicinalError
 from common.files import (
-    BROKEN_OFF_SECONDS,
     clear_parts,
     open_file,
     read_file,
@@ -113,7 +112,7 @@ class VersionStore:
                 "--encoding"
             )
         try:
-            clear_parts(self.folder, age=BROKEN_OFF_SECONDS)
+            clear_parts(self.folder)
             self._make_room(len(data), path)
             write_file(path, data)
         except OSError as error:

@@ -184,9 +184,9 @@ def test_what_was_broken_off_is_cleared(tmp_path: Path) -> None:
     (tmp_path / ".file.0123abcd.vicinal-part").write_bytes(b"half")
     (tmp_path / ".folder.0123abcd.vicinal-part").mkdir()
     (tmp_path / ".folder.0123abcd.vicinal-part" / MARK).write_bytes(b"")
-    clear_parts(tmp_path, age=60)
-    assert len(list(tmp_path.iterdir())) == 4
     clear_parts(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    clear_parts(tmp_path, age=0)
     assert {path.name for path in tmp_path.iterdir()} == {"kept", ".mine.part"}
 
 

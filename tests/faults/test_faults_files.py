@@ -1,8 +1,6 @@
 """What lies on disks: who can read it, what is deleted, where links lead, what a kill leaves."""
 
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,8 +23,8 @@ from tests.support.serving import Endpoint, Scene, make_scene
 SERVE = ("--dataset", "synthetic:120x200", "--k", "20", "--workers", "1")
 
 
-# Under umask 022, and as on a full disk: EFBIG in place of ENOSPC. Not by a preexec_fn, which forks:
-# a fork of gRPC's threads may die.
+# Under umask 022, and as on a full disk: EFBIG in place of ENOSPC. Not by a preexec_fn: that forks,
+# and a fork of gRPC's threads may die.
 LIMITED = """
 import os, resource, signal, sys, vicinal
 os.umask(0o022)

@@ -1,5 +1,6 @@
 """Fakes that are kept in a store: the same ones, made once, and made anew when anything differs."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
@@ -11,6 +12,7 @@ import pytest
 from common.errors import InputError
 from common.ratings import RatingMatrix
 from server.data.synthetic import synthetic
+from server.model_store import ModelStore
 from sims.attacks import ATTACKS, average, kept, make_profiles
 from sims.attacks.budget import ATTACK_SIZE
 from sims.attacks.kept import FOLDER, KeptAttacks
@@ -65,6 +67,32 @@ def test_an_attack_is_computed_once_for_the_same_store(made: list[str], tmp_path
     told, told_again = (found.to_json() for found in (first, again))
     assert told.pop("seconds") and told_again.pop("seconds")
     assert told == told_again and told["fakes"] == 6
+
+
+def test_who_opens_the_store_meanwhile_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratings, opened = synthetic(120, 160, seed=3), list[bool]()
+    replace_file, rename = os.replace, Path.rename
+
+    def open_store() -> None:
+        if not opened:
+            opened.append(True)
+            with ModelStore(tmp_path / "store"):
+                opened.clear()
+
+    def replacing(source: Path, target: Path) -> None:
+        open_store()
+        replace_file(source, target)
+
+    def renaming(source: Path, target: Path) -> Path:
+        open_store()
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    monkeypatch.setattr(Path, "rename", renaming)
+    KeptAttacks(tmp_path / "store").made("average", ratings, **ASKED)
+    assert len(list((tmp_path / "store" / FOLDER).iterdir())) == 1
 
 
 @pytest.mark.parametrize("other", OTHERS)
