@@ -46,28 +46,26 @@ def fleet(
     """
     from rich.console import Console
 
-    from common.files import write_output
+    from common.files import make_folder, write_output
     from common.report_privacy import ReportPrivacy
-    from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
     from sims.attacks.kept import KeptAttacks
+    from sims.commands.capping import told_settings
     from sims.evaluation.experiment import prepare
     from sims.fleet.deployed import counts_here, require_equal, run_deployed
     from sims.fleet.files import require_clients
     from sims.fleet.report import fleet_json, fleet_summary, fleet_table
     from sims.processes.lock import locked
     from sims.progress import shown
-    from sims.terminal import notes_wanted
+    from sims.recorded import recorded
 
     privacy = ReportPrivacy.parse(report_privacy).of_clients(nodes)
     cell = study.study(reading.options()).cell()
     with shown() as progress:
         prepared = prepare(cell.experiment, kept=KeptAttacks(store), progress=progress)
-    asked = cell.defense.settings(cell.settings)
-    settings = capped(asked, prepared.user_count)
-    if settings.neighbors != asked.neighbors and notes_wanted():
-        typer.echo(capped_note(asked, settings), err=True)
+    settings = told_settings(cell, prepared.user_count)
     require_clients(nodes, prepared.user_count)
+    make_folder(folder)
     with locked(folder, " or choose another --folder"), shown() as progress:
         with ModelStore(store) as opened:
             recommender = prepared.train(opened, robust=cell.defense.robust, progress=progress)
@@ -86,10 +84,8 @@ def fleet(
     for line in fleet_summary(prepared, result):
         typer.echo(line)
     if json_file is not None:
-        write_output(
-            json_file,
-            (json.dumps(fleet_json(prepared, result, cell.defense.name), indent=2) + "\n").encode(),
-        )
+        told = {**fleet_json(prepared, result, cell.defense.name), "run": recorded()}
+        write_output(json_file, (json.dumps(told, indent=2) + "\n").encode())
     if privacy.noisy:
         typer.echo("reports have noise: what one process counts is another number")
         return

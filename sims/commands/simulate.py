@@ -106,9 +106,9 @@ def simulate(
     from common.errors import InputError
     from common.files import make_folder
     from common.report_privacy import ReportPrivacy
-    from common.vicinal.settings import capped, capped_note
     from server.model_store import ModelStore
     from sims.attacks.kept import KeptAttacks
+    from sims.commands.capping import told_settings
     from sims.evaluation.experiment import prepare
     from sims.fleet.files import require_clients
     from sims.fleet.learning import trainer
@@ -116,7 +116,6 @@ def simulate(
     from sims.fleet.run import command_line, fleet_book, run_fleet, write_files
     from sims.processes.lock import locked
     from sims.progress import shown
-    from sims.terminal import notes_wanted
     from sims.tracking.places import tracked
 
     privacy = ReportPrivacy.parse(report_privacy).of_clients(clients)
@@ -127,6 +126,8 @@ def simulate(
     resources = Resources.of(processes, clients, cpus=cpus, gpus=num_gpus, cluster=ray_address)
     if track and prepare_only:
         raise InputError("--track is of results, and --prepare-only has none")
+    if not prepare_only:
+        resources.require()
     places = tracked(track)
     if scenario is not None:
         privacy.of_rounds(clients)
@@ -150,10 +151,7 @@ def simulate(
         return
     with shown() as progress:
         prepared = prepare(cell.experiment, kept=KeptAttacks(store), progress=progress)
-    asked = cell.defense.settings(cell.settings)
-    settings = capped(asked, prepared.user_count)
-    if settings.neighbors != asked.neighbors and notes_wanted():
-        typer.echo(capped_note(asked, settings), err=True)
+    settings = told_settings(cell, prepared.user_count)
     preset, defense = cell.preset, cell.defense
     require_clients(clients, prepared.user_count, min_replies=min_replies)
     make_folder(folder)

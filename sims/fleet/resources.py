@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final, Self
 
+from common.errors import InputError
 from common.processes import core_count
+from sims.processes.ray_session import ray_session, require_ray
 
 # Messages for each process, so that none waits for work: Flower hands out what is there ten times
 # a second.
@@ -42,6 +44,21 @@ class Resources:
         if cluster is not None:
             return cls(0, each, gpus, cluster)
         return cls(min(processes or max(1, core_count() // each), clients), each, gpus)
+
+    def require(self) -> None:
+        """Raises InputError for a cluster that does not answer, and for GPUs that Ray has not."""
+        if self.cluster is not None:
+            require_ray(self.cluster)
+        if not self.gpus:
+            return
+        with ray_session(processes=1, address=self.cluster, gpus=None) as ray:
+            found = ray.cluster_resources().get("GPU", 0)
+        if found < self.gpus:
+            where = "on this machine" if self.cluster is None else f"at {self.cluster}"
+            raise InputError(
+                f"no client fits: it is to have --num-gpus {self.gpus:g}, and Ray finds "
+                f"{found:g} GPUs {where}"
+            )
 
     @property
     def under_way(self) -> int:

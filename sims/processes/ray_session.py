@@ -57,8 +57,12 @@ def _imported() -> Any:
 
 
 @contextmanager
-def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
+def ray_session(
+    *, processes: int, address: str | None = None, gpus: int | None = 0
+) -> Iterator[Any]:
     """The module ray, connected: to `address`, or to a Ray of `processes` that is stopped again.
+
+    gpus  that a Ray of this machine may use; None: those that it finds
 
     Raises InputError where there is no Ray at the address, VicinalError when one does not start.
     """
@@ -83,7 +87,7 @@ def ray_session(*, processes: int, address: str | None = None) -> Iterator[Any]:
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
             own = {
                 "num_cpus": processes,
-                "num_gpus": 0,
+                "num_gpus": gpus,
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "_temp_dir": folder,

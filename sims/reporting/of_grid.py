@@ -1,6 +1,6 @@
 """A report of a folder that `vicinal grid` filled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -14,7 +14,7 @@ from sims.functions import label
 from sims.grid.config import GridConfig, Metric
 from sims.grid.overview import overview
 from sims.grid.page import LEGEND
-from sims.grid.results import CELLS, CellResult, GridRun, read_results, runs_in
+from sims.grid.results import CELLS, CellResult, GridRun, cell_path, read_results, runs_in
 from sims.grid.summary import Claim, claims
 from sims.grid.table import Page, failures, pages, value_of, warnings
 from sims.markdown_tables import tables_of
@@ -47,7 +47,10 @@ def grid_document(folder: Path, config: GridConfig | None, report: Report) -> Do
     title = asked.title or f"{', '.join(asked.datasets)} under {', '.join(asked.attacks)}"
     return Document(
         title=title,
-        summary=tuple(_summary(asked, results, measured, runs)),
+        summary=(
+            *_summary(asked, results, measured, runs),
+            *([] if config is None else _missing(folder, config)),
+        ),
         sections=(
             Section(
                 "What holds",
@@ -113,6 +116,16 @@ def _asked(results: list[CellResult], config: GridConfig) -> list[CellResult]:
     if not kept:
         raise InputError("the folder has no cell of this configuration")
     return kept
+
+
+def _missing(folder: Path, config: GridConfig) -> Iterator[str]:
+    cells = config.cells()
+    count = sum(not cell_path(folder, cell).exists() for cell in cells)
+    if count:
+        yield (
+            f"{count} of {len(cells)} cells of the configuration are not in the folder: means are "
+            "over those that are. `vicinal grid` goes on with them."
+        )
 
 
 def _summary(

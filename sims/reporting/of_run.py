@@ -36,6 +36,7 @@ COLUMNS: Final = {
 }
 # A defended hit ratio may be so much above the clean model's (docs/metrics.md).
 OVER_CLEAN: Final = 0.05
+_WHAT: Final = "name a grid's folder, a file of `vicinal evaluate --json`, or the folder of a demo"
 
 
 def run_document(path: Path) -> Document:
@@ -57,13 +58,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = read_file(path.resolve(), most=MOST_BYTES)
         told: Any = json.loads(text, parse_constant=_no_number)
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: {_WHAT}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(told, dict) or "hit_ratio" not in told or "accuracy" not in told:
-        raise InputError(
-            f"{path}: name a grid's folder, a file of `vicinal evaluate --json`, or the folder of "
-            "a demo"
-        )
+        raise InputError(f"{path}: {_WHAT}")
     return dict(printable(told))
 
 

@@ -59,6 +59,8 @@ def test_three_nodes_count_what_one_process_counts(
     assert out.endswith("the tally of 3 nodes is that of one process, to the last count\n")
     result = json.loads((tmp_path / "out.json").read_bytes())
     assert (result["clients"], result["users"]) == (3, 120)
+    assert result["run"]["command"].startswith("vicinal fleet ")
+    assert (tmp_path / "fleet").stat().st_mode & 0o077 == 0 and "look into" not in err
     # Each of them had a message of each kind.
     for node in range(3):
         log = (tmp_path / "fleet" / f"node-{node}.log").read_text()

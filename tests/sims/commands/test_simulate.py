@@ -278,6 +278,24 @@ def test_processes_are_of_this_machine_alone(tmp_path: Path) -> None:
     assert "--processes is for this machine" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--ray-address", "127.0.0.1:1"), "no Ray at 127.0.0.1:1: "),
+        # No machine has as many.
+        (("--num-gpus", "4096"), "it is to have --num-gpus 4096, and Ray finds "),
+    ],
+)
+def test_what_is_not_there_is_told_before_a_model_is_trained(
+    tmp_path: Path, options: tuple[str, str], told: str
+) -> None:
+    process = simulate(tmp_path, "UNUSED=1", "--clients", "7", "--k", "30", *options)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert told in err.splitlines()[-1] and err.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_folder_is_one_run_s_at_a_time(tmp_path: Path) -> None:
     with locked(tmp_path / "fleet"):
         process = simulate(tmp_path, "UNUSED=1", "--clients", "7", "--k", "30")

@@ -18,7 +18,7 @@ import pytest
 from sims.cli import run
 from sims.evaluation.study import Study, evaluate
 from sims.grid.config import GridConfig
-from sims.grid.results import CellResult, add_run, read_results, write_result
+from sims.grid.results import CellResult, add_run, cell_path, read_results, write_result
 from sims.grid.run import attack_profiles, run_group
 from sims.recorded import recorded
 from sims.reporting.document import Document
@@ -52,9 +52,10 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
             attacked = attack_profiles(part)
             for model in CONFIG.models:
                 group = [one for one in part if one.experiment.model == model]
-                for at, result in enumerate(run_group(group, folder / "stores", {}, attacked)):
-                    name = f"{attack}-{seed}-{model}-{at}.json"
-                    write_result(folder / "cells" / name, result)
+                found = run_group(group, folder / "stores", {}, attacked)
+                for cell, result in zip(group, found, strict=True):
+                    assert cell.defense.name == result.defense
+                    write_result(cell_path(folder, cell), result)
     add_run(folder, seconds=61, processes=2, command="vicinal grid 'my grid.toml'")
     return folder
 
@@ -147,6 +148,19 @@ def test_without_a_configuration_the_cells_say_what_was_asked(grid: Path) -> Non
     found = config_of(read_results(grid))
     assert (found.datasets, sorted(found.models)) == (CONFIG.datasets, CONFIG.models)
     assert (sorted(found.attacks), found.seeds) == (CONFIG.attacks, CONFIG.seeds)
+
+
+def test_what_a_grid_has_not_come_to_is_told(grid: Path, tmp_path: Path) -> None:
+    config, output = tmp_path / "grid.toml", tmp_path / "r.md"
+    asked = CONFIG.model_dump(exclude_defaults=True)
+    for seeds, missing in (([0, 1], 0), ([0, 1, 2], len(CONFIG.cells()) // 2)):
+        lines = [
+            f"{name} = {json.dumps(value)}" for name, value in {**asked, "seeds": seeds}.items()
+        ]
+        config.write_text("\n".join(lines))
+        assert run(["report", str(grid), "--config", str(config), "-o", str(output)]) == 0
+        told = f"{missing} of {3 * missing} cells of the configuration are not in the folder"
+        assert (told in output.read_text()) == bool(missing)
 
 
 def test_what_failed_is_on_the_page_and_hostile_names_are_text(grid: Path, tmp_path: Path) -> None:
@@ -261,9 +275,10 @@ def test_bad_requests_write_nothing(
     for words, told in (
         ([str(grid), "-o", str(tmp_path / "r.pdf")], "ends in .html, .md, .csv, .json"),
         ([str(tmp_path / "nothing"), "-o", str(tmp_path / "r.md")], "no such file"),
-        ([str(tmp_path), "-o", str(tmp_path / "r.md")], "results.json"),
+        ([str(tmp_path), "-o", str(tmp_path / "r.md")], "name a grid's folder"),
+        ([str(grid / "cells"), "-o", str(tmp_path / "r.md")], "name a grid's folder"),
     ):
-        assert run(["report", *words]) != 0
+        assert run(["report", *words]) == 2
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
