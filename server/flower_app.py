@@ -55,6 +55,7 @@ def main(grid: Grid, context: Context) -> None:
     limit_threads()
     with marked(context.run_config):
         config = RunConfig.of(dict(context.run_config))
+        require_writable(Path(config.result))
         result = measured(grid, config)
         write_result(config, result)
         if "error" in result:
@@ -78,6 +79,17 @@ def marked(run_config: Mapping[str, Any]) -> Iterator[None]:
         if not path.exists() and path.parent.is_dir():
             write_file(path, _as_json({"run": run, "error": failed}))
         raise
+
+
+def require_writable(result: Path) -> None:
+    """Raises InputError for a result that could not be written when all is done."""
+    try:
+        write_file(result, b"")
+        result.unlink()
+    except OSError as error:
+        raise InputError(
+            f"run config: result: {result} cannot be written ({error.strerror})"
+        ) from None
 
 
 def measured(grid: Grid, config: RunConfig) -> dict[str, Any]:

@@ -228,8 +228,10 @@ def _explain_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-        text = f"{where}: {first['msg']}"
+        # After the name of a field come those of the types that it can have.
+        field = first["loc"][:2]
+        told = dict.fromkeys(each["msg"] for each in error.errors() if each["loc"][:2] == field)
+        text = f"{'.'.join(map(str, field))}: {', or '.join(told)}"
         if first["type"] == "json_invalid":
             text = "the body is no JSON"
         elif first["loc"] == ("body",):

@@ -32,6 +32,10 @@ OPEN_TEXT: Final = (
     "other machines reach the gateway, and the server asks for no tokens: it would give anybody's "
     "recommendations to anybody; start `vicinal serve` with --token-secret, or leave out --host"
 )
+BOOK_TEXT: Final = (
+    "the server gives out a book and recommends nothing itself: `vicinal device` answers from it; "
+    "start `vicinal serve` with --release rows for a gateway"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +87,8 @@ async def serve_gateway(
     channel  to the server, made in this loop
 
     `listening` is told the port once requests are answered. Raises InputError for a port that is
-    taken, a map that does not fit and a server that would be open to everybody; VicinalError when
-    there is no server.
+    taken, a map that does not fit, a server that recommends nothing and one that would be open to
+    everybody; VicinalError when there is no server.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,6 +99,8 @@ async def serve_gateway(
         async with channel() as opened:
             upstream = Upstream(opened, NameBook(options.ids), seconds=options.call_seconds)
             await upstream.first()
+            if (await upstream.current()).description.book is not None:
+                raise InputError(BOOK_TEXT)
             public = not is_loopback(options.host)
             if public:
                 await _require_tokens(upstream)

@@ -19,8 +19,8 @@ def attack(
         str,
         typer.Argument(
             help="random average uniform aush pga tna mixrand mixinf vicinity hubclones covering "
-            "avgpop targets-only group split unattack gcoattack nuke, or one of your own: "
-            "PATH.py:FUNCTION.",
+            "avgpop targets-only group flood split unattack gcoattack nuke, or one of your "
+            "own: PATH.py:FUNCTION.",
             metavar="NAME",
         ),
     ],

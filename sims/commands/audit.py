@@ -66,7 +66,7 @@ def audit(
         int, typer.Option("--accounts", min=1, help="Spies, at most half as many as users.")
     ] = 200,
     queries: Annotated[
-        int, typer.Option("--queries", min=1, help="People who are asked about, at most.")
+        int, typer.Option("--queries", min=10, help="People who are asked about, at most.")
     ] = 400,
     seed: options.SeedOption = 0,
     max_linkage: Annotated[

@@ -68,8 +68,8 @@ AttackOption = Annotated[
     typer.Option(
         "--attack",
         help="random average uniform aush pga tna mixrand mixinf vicinity hubclones covering "
-        "avgpop targets-only group split unattack gcoattack nuke, none, file:PATH of profiles, or "
-        "an attack of your own: PATH.py:FUNCTION.",
+        "avgpop targets-only group flood split unattack gcoattack nuke, none, file:PATH of "
+        "profiles, or an attack of your own: PATH.py:FUNCTION.",
         metavar="NAME",
     ),
 ]

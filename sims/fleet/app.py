@@ -82,6 +82,8 @@ def run(grid: Grid, context: Context, folder: Path, result: Path) -> None:
     require_keys(run_config)
     preparation, scenario = Preparation.taken(run_config), Scenario.taken(run_config)
     config = checked(RunConfig, run_config)
+    if context.run_config.get("result"):
+        server.flower_app.require_writable(result)
     if config.learning:
         trained(grid, config)
         return

@@ -37,7 +37,7 @@ class Cluster:
     arguments  of `vicinal serve`, beside those that name files, ports and what is shared
     database   that runs already; None starts one
 
-    Raises VicinalError.
+    Raises VicinalError, InputError for a database that cannot be used.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class Cluster:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             make_folder(self.folder)
-            if not self.database:
+            if self.database:
+                # What is wrong with it is said once, and not by a server that does not start.
+                Database(self.database).close()
+            else:
                 self.postgresql = stack.enter_context(PostgreSQL())
                 self.database = self.postgresql.database()
                 stack.callback(_restored, os.environ.get("PGPASSWORD"))

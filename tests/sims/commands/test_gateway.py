@@ -53,6 +53,14 @@ def test_what_cannot_be_is_refused(
         assert text in refused([*given, *arguments], capsys)
 
 
+def test_a_server_that_gives_books_is_none_for_a_gateway(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with Endpoint(make_scene(tmp_path, release="book").service()) as server:
+        said = refused(["--port", "0", "--server", server.address], capsys)
+    assert "gives out a book" in said and "--release rows" in said
+
+
 def test_a_port_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

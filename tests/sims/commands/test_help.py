@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.core import TyperGroup
 
+from sims.attacks import ATTACKS
 from sims.cli import COMMANDS, run
 from sims.commands.help import command_of, declared, flowing
 
@@ -60,6 +61,11 @@ def test_everything_is_explained(name: str, command: Any) -> None:
     given = [parameter.name for parameter in command.params]
     assert [one.name for one in declared(command.callback)] == given
     assert all(parameter.help for parameter in command.params)
+
+
+@pytest.mark.parametrize("name", ["attack", "evaluate"])
+def test_every_attack_is_in_a_list(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(ATTACKS) <= set(re.findall(r"[a-z-]+", help_of(name, capsys)))
 
 
 def test_brackets_are_not_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,15 @@ def test_a_result_goes_where_it_is_asked_for(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "mine.json").read_bytes())["watched"] == [3, 17]
 
 
+def test_a_result_that_cannot_be_written_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sims.fleet.app.served", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"run config: result: .* cannot be written"):
+        run(2, result=str(tmp_path / "file" / "mine.json"))
+
+
 def test_what_fails_leaves_no_ratings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_call: object) -> None:
         raise VicinalError("no client is left")
