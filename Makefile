@@ -63,12 +63,12 @@ bench: install ## the short benchmarks; fails when one is below its floor
 soak: install ## faults under load for MINUTES=10, and all of tests/faults for longer; prints figures
 	@OMP_NUM_THREADS=1 $(RUN) -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
-check: install ## lint, format, types, generated stubs, import directions
+check: install ## lint, format, types, generated stubs, import directions, a small audit
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@$(RUN) proto/generate.py --check
-	@$(PYTEST) tests/test_imports.py
+	@$(PYTEST) -m "not slow" tests/test_imports.py tests/sims/commands/test_audit.py
 
 # Whole each time: a page that is not read again does not warn again.
 docs: install ## the documentation as a site: build/site/index.html; a warning is an error

@@ -19,7 +19,7 @@ from common.errors import VicinalError
 from server.fleet.accounts import Accounts
 from server.fleet.messages import byte_count, reason
 from server.fleet.parcels import Flight, Parcel
-from server.fleet.replies import Replies
+from server.fleet.replies import CLIENT_FAILED, Replies
 
 POLL_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 1.0
@@ -29,8 +29,7 @@ WAITS: Final = 2
 # Of a message that no client was seen to fail at, while nothing else is answered either.
 BREAKS: Final = 8
 MOST_PAUSE_SECONDS: Final = 2.0
-# Flower's error codes: the client's own code raised, could not be loaded, or its mods refused.
-_CLIENT_FAILED: Final = frozenset({1, 2, 6, 7})
+# Flower's error codes.
 _NODE_GONE: Final = 5
 _ABANDONED: Final = 0
 
@@ -99,10 +98,18 @@ class SteadyGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return self.grid.push_messages(messages)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+    def pull_messages(
+        self, message_ids: Iterable[str], *, apart: bool = False
+    ) -> Iterable[Message]:
+        """apart: lose no other reply with one that cannot be read (server.fleet.replies)."""
         if self._replies is not None:
-            return self._replies.pull(message_ids)
+            return self._replies.pull(message_ids, apart=apart)
         return self.grid.pull_messages(message_ids)
+
+    @property
+    def coming(self) -> set[str]:
+        """Messages whose replies may be there, and have only not been fetched yet."""
+        return set() if self._replies is None else self._replies.coming
 
     @property
     def run(self) -> Run:
@@ -279,8 +286,10 @@ class _Exchange:
                 if flight.parcel.expected:
                     yield reply
         # While replies come, others may be there that have only not been fetched.
-        for flight in self._under_way() if not replies else ():
-            if time.monotonic() > flight.due:
+        coming = self._steady.coming
+        for identity, flight in [] if replies else list(self._flights.items()):
+            late = time.monotonic() > flight.due and identity not in coming
+            if late and not flight.overdue:
                 flight.overdue = True
                 flight.parcel.waits += 1
                 flight.parcel.failed.add(flight.node)
@@ -330,7 +339,7 @@ class _Exchange:
             self._steady.known.discard(flight.node)
             self._again(parcel, "the client is gone")
             self._gone(flight.node, "left")
-        elif code in (*_CLIENT_FAILED, _NODE_GONE):  # a client may call itself gone
+        elif code in (*CLIENT_FAILED, _NODE_GONE):  # a client may call itself gone
             parcel.tries += 1
             parcel.failed.add(flight.node)
             self._again(parcel, reason(reply))

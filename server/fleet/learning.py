@@ -316,10 +316,13 @@ def arrays_of(reply: Message, name: str, kinds: Mapping[str, type[Any]]) -> dict
     found = {}
     for key, kind in kinds.items():
         try:
-            array = record[key].numpy()
+            array: Any = record[key].numpy()
         except Exception as error:  # whatever numpy's reader makes of what a client wrote
             raise InputError("update: the reply's arrays cannot be read") from error
-        if array.dtype != kind or array.ndim != (2 if key == "rows" else 1):
+        # An archive of arrays is none.
+        if not isinstance(array, np.ndarray) or array.dtype != kind:
+            raise InputError(f"update: {key} is of another kind")
+        if array.ndim != (2 if key == "rows" else 1):
             raise InputError(f"update: {key} is of another kind")
         found[key] = array
     return found

@@ -4,11 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import final
 
-from flwr.serverapp import Grid
-
 from common.errors import VicinalError
 from common.ranking import Counts
 from server.fleet.accounts import Accounts
+from server.fleet.delivery import SteadyGrid
 from server.fleet.ledger import Entry, Ledger
 from server.fleet.private_reports import PrivateReports
 from server.fleet.secure_sum import secure_sum
@@ -32,7 +31,7 @@ class MaskedCounts:
 
     def add_up(
         self,
-        grid: Grid,
+        grid: SteadyGrid,
         work: Mapping[str, Entry],
         *,
         server_round: int,

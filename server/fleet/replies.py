@@ -4,60 +4,114 @@ A reply is announced before its objects are there. Flower's grid waits for all o
 it looks at the next: who announces a reply and then dies, or sends nothing more, holds up everybody
 until Flower gives the reply up, three minutes later; and what cannot be read ends the run. Here a
 reply that is not whole yet is looked at again whenever replies are asked for, keeps what has come
-of it, and is nobody's but its client's failure. Whose it is, and what it answers, is what Flower's
-server checked when it was announced, and not what the client wrote into it.
+of it, and is nobody's but its client's failure.
+
+Whose a reply is, and what it answers, is what Flower's server checked when it was announced, and
+not what the client wrote into it. Which objects it has is read from the objects, whose names are
+their digests: the tree that is announced may be another client's.
 
 Written against Flower 1.41.0.
 """
 
+import json
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from typing import Any, Final, final
 
 import httpx
-from flwr.app import Error, Message, Metadata
+from flwr.app import Array, Error, Message, Metadata
 from flwr.app.message import make_message
-from flwr.common.constant import ErrorCode
+from flwr.app.message.arraychunk import ArrayChunk
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_body,
+    get_object_head_values_from_object_content,
+    get_object_id,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    inflatable_class_registry,
+    inflate_object_from_contents,
+)
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from common.errors import VicinalError
 from common.text import one_line
 
-# Of one reply.
+# Flower's error codes of what a client did; others are its server's to give.
+CLIENT_FAILED: Final = frozenset({1, 2, 6, 7})
+# Of one reply: its objects, the values of its arrays, and all else, which takes twelve times as
+# much memory once it is read.
 MOST_OBJECTS: Final = 4096
-MOST_BYTES: Final = 1 << 30
+MOST_BYTES: Final = 256 << 20
+MOST_BESIDE: Final = 16 << 20
 # Until a reply that is not whole is looked at again; it doubles up to the longest.
 SHORTEST_WAIT: Final = 0.02
 LONGEST_WAIT: Final = 2.0
-# That are spent on one reply, and on all of them, before others have their turn.
-SLICE_SECONDS: Final = 0.05
+# That are spent on all of them before others have their turn.
 PULL_SECONDS: Final = 0.2
+FETCHERS: Final = 4
+# Of the server at one reply.
+MOST_FAULTS: Final = 3
+# What makes the server fail takes along all that was asked for with it.
+APART_SECONDS: Final = 60.0
 
 
 @dataclass(eq=False)
 class _Announced:
     """A reply that is announced, and what has come of it.
 
-    asked    identity of the message that it answers
-    missing  identities of objects; the last is looked for next
-    due      when
+    asked     identity of the message that it answers
+    missing   identities of objects; the last is looked for next
+    beside    bytes of those that hold no values of arrays
+    starving  the one that was looked for last was not there
+    spent     seconds that looking for them took
+    due       when they are looked for again
     """
 
     identity: str
     asked: str
     node: int
     missing: list[str]
+    seen: set[str]
     contents: dict[str, bytes] = field(default_factory=dict)
     size: int = 0
+    beside: int = 0
+    starving: bool = False
+    faults: int = 0
+    spent: float = 0.0
     wait: float = SHORTEST_WAIT
     due: float = 0.0
+
+    def take(self, content: bytes) -> None:
+        """The object that was looked for. Raises VicinalError for one that cannot be taken."""
+        name = self.missing.pop()
+        kind, children = _head(content)
+        if get_object_id(content) != name or kind not in inflatable_class_registry:
+            raise VicinalError("no message of Flower's: it has an object of another kind")
+        self.contents[name] = content
+        self.size += len(content)
+        self.beside += len(content) * (kind != ArrayChunk.__qualname__)
+        self.missing += (fresh := [each for each in children if each not in self.seen])
+        self.seen.update(fresh)
+        if len(self.seen) > MOST_OBJECTS:
+            raise VicinalError(f"a reply of more than {MOST_OBJECTS} objects")
+        if self.size > MOST_BYTES or self.beside > MOST_BESIDE:
+            raise VicinalError(
+                f"a reply of more than {MOST_BYTES >> 20} MiB, or {MOST_BESIDE >> 20} beside arrays"
+            )
+        self.starving, self.wait = False, SHORTEST_WAIT
+
+    def starve(self) -> None:
+        """It was not there: look again later."""
+        self.starving, self.due = True, time.monotonic() + self.wait
+        self.wait = min(2 * self.wait, LONGEST_WAIT)
 
 
 @final
@@ -67,78 +121,100 @@ class Replies:
     def __init__(self, grid: HttpGrid) -> None:
         self._grid = grid
         self._announced: list[_Announced] = []
-        self._apart = False
+        self._apart_until = 0.0
+        # At what was announced to them alone, the server failed.
+        self._doubted: set[str] = set()
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "replies")
 
     @property
     def _client(self) -> Any:
         return self._grid._runtime_client
 
-    def pull(self, asked: Iterable[str]) -> list[Message]:
+    @property
+    def coming(self) -> set[str]:
+        """Messages whose replies may be there, and have only not been fetched yet."""
+        return {each.asked for each in self._announced if not each.starving}
+
+    def pull(self, asked: Iterable[str], *, apart: bool = False) -> list[Message]:
         """Replies that are whole, and errors for those that cannot be, to some messages.
+
+        apart  ask for each by itself: slower, but no other is lost with one that cannot be read
 
         What had been announced to others is dropped. Raises what Flower's grid raises where the
         server refuses to be asked.
         """
         wanted = set(asked)
-        self._announced = [each for each in self._announced if each.asked in wanted]
+        self._doubted &= wanted
+        for each in [each for each in self._announced if each.asked not in wanted]:
+            self._announced.remove(each)
+            self._confirm(each.identity)
         # Flower tells of a reply once, and calls it lost when it is asked again.
         fresh = sorted(wanted.difference(each.asked for each in self._announced))
-        found = list[Message]()
-        for group in [[each] for each in fresh] if self._apart else [fresh] * bool(fresh):
-            found += self._ask(group)
-        return [*found, *self._whole()]
+        if apart or time.monotonic() < self._apart_until:
+            for one in fresh:
+                self._ask([one])
+        elif fresh:
+            self._ask(fresh)
+        return list(self._whole())
 
-    def _ask(self, asked: Collection[str]) -> Iterator[Message]:
-        """Take what has been announced. Errors are of what cannot even be announced."""
+    def _ask(self, asked: Collection[str]) -> None:
+        """Take what has been announced."""
         try:
             told = self._client.PullMessages(PullAppMessagesRequest(message_ids=asked))
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            if status < httpx.codes.INTERNAL_SERVER_ERROR and (
-                status != httpx.codes.REQUEST_ENTITY_TOO_LARGE
-            ):
-                raise
-            # One of them made the server fail. Which it was shows when each is asked for alone.
-            if self._apart:
-                yield from (_error(each, 0, "what it announced cannot be read") for each in asked)
-            self._apart = True
-            return
-        for message, tree in zip(told.messages_list, told.message_object_trees, strict=True):
-            about = message.metadata
-            names = [each.object_id for each in islice(iterate_object_tree(tree), MOST_OBJECTS + 1)]
-            announced = _Announced(
-                about.message_id,
-                about.reply_to_message_id,
-                about.src_node_id,
-                list(dict.fromkeys(names)),
-            )
-            if len(names) > MOST_OBJECTS:
-                yield self._failed(announced, f"a reply of more than {MOST_OBJECTS} objects")
+        except (httpx.HTTPStatusError, ValueError) as error:
+            _require_fault(error)
+            if len(asked) == 1:
+                self._doubted.update(asked)
             else:
-                self._announced.append(announced)
+                self._apart_until = time.monotonic() + APART_SECONDS
+            return
+        for message in told.messages_list:
+            about = message.metadata
+            name = about.message_id
+            if about.reply_to_message_id in asked:
+                self._announced.append(
+                    _Announced(name, about.reply_to_message_id, about.src_node_id, [name], {name})
+                )
+            else:  # a client may send what nobody asked for
+                self._confirm(name)
 
     def _whole(self) -> Iterator[Message]:
         """Of those that are due, those that have become whole, and errors."""
-        begun = time.monotonic()
-        for each in sorted(self._announced, key=lambda each: each.due):
-            now = time.monotonic()
-            if each.due > now or now > begun + PULL_SECONDS:
-                break
-            try:
-                self._fetch(each, now + SLICE_SECONDS)
-                if each.missing:
-                    continue
-                found = _message(each)
-            except VicinalError as error:
-                found = self._failed(each, str(error))
-            else:
-                self._confirm(each)
+        now = time.monotonic()
+        due = [each for each in self._announced if each.due <= now]
+        # One after the other; what takes long lets others pass.
+        due.sort(key=lambda each: (each.starving, int(each.spent)))
+        fetch = partial(self._fetched, until=now + PULL_SECONDS)
+        for each, found in zip(due, self._fetchers.map(fetch, due), strict=True):
+            if found is None:
+                continue
             self._announced.remove(each)
+            self._confirm(each.identity)
+            if found.has_error() and each.asked in self._doubted:
+                found = _error(each, "what it announced cannot be read")
             yield found
+
+    def _fetched(self, reply: _Announced, until: float) -> Message | None:
+        """The reply, or an error for one that cannot be; None while it is not whole."""
+        begun = time.monotonic()
+        try:
+            self._fetch(reply, until)
+            return None if reply.missing else _message(reply)
+        except VicinalError as error:
+            return _error(reply, str(error))
+        except (httpx.HTTPStatusError, ValueError) as error:
+            _require_fault(error)
+            reply.faults += 1
+            if reply.faults >= MOST_FAULTS:
+                return _error(reply, "its objects cannot be had")
+            reply.starve()
+            return None
+        finally:
+            reply.spent += time.monotonic() - begun
 
     def _fetch(self, reply: _Announced, until: float) -> None:
         """What is there, until then. Raises VicinalError where the rest will not come."""
-        while reply.missing:
+        while reply.missing and time.monotonic() < until:
             told = self._client.PullObject(
                 PullObjectRequest(
                     node=self._grid.node,
@@ -148,57 +224,84 @@ class Replies:
             )
             if not told.object_found:
                 raise VicinalError("it announced a reply and did not send it")
-            now = time.monotonic()
             if not told.object_available:
-                reply.due = now + reply.wait
-                reply.wait = min(2 * reply.wait, LONGEST_WAIT)
+                reply.starve()
                 return
-            reply.contents[reply.missing.pop()] = told.object_content
-            reply.size += len(told.object_content)
-            if reply.size > MOST_BYTES:
-                raise VicinalError(f"a reply of more than {MOST_BYTES >> 20} MiB")
-            reply.wait, reply.due = SHORTEST_WAIT, now
-            if now > until:
-                return
+            reply.take(told.object_content)
 
-    def _failed(self, reply: _Announced, why: str) -> Message:
-        self._confirm(reply)
-        return _error(reply.asked, reply.node, why)
-
-    def _confirm(self, reply: _Announced) -> None:
-        """The server needs to keep it no longer."""
-        self._client.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(
-                node=self._grid.node,
-                run_id=self._grid.run.run_id,
-                message_object_id=reply.identity,
+    def _confirm(self, identity: str) -> None:
+        """The server needs to keep it no longer; whether it can let it go is nobody's failure."""
+        with suppress(httpx.HTTPStatusError, ValueError):
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self._grid.node,
+                    run_id=self._grid.run.run_id,
+                    message_object_id=identity,
+                )
             )
-        )
+
+
+def _require_fault(error: httpx.HTTPStatusError | ValueError) -> None:
+    """Raises it again, unless the server failed or what it said cannot be read."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        if status < httpx.codes.INTERNAL_SERVER_ERROR and (
+            status != httpx.codes.REQUEST_ENTITY_TOO_LARGE
+        ):
+            raise error
+
+
+def _head(content: bytes) -> tuple[str, list[str]]:
+    """What an object is, and the names of its children. Raises VicinalError."""
+    try:
+        kind, children, _ = get_object_head_values_from_object_content(content)
+    except ValueError:
+        raise VicinalError("no message of Flower's: it has an object without a head") from None
+    return kind, list(dict.fromkeys(children))
+
+
+def _array_bytes(contents: Mapping[str, bytes]) -> int:
+    """What arrays will take in memory: a part of one may be named any number of times."""
+    total = 0
+    for content in contents.values():
+        kind, children, _ = get_object_head_values_from_object_content(content)
+        if kind == Array.__qualname__:
+            places = json.loads(get_object_body(content, Array))["arraychunk_ids"]
+            total += sum(len(contents[children[place]]) for place in places)
+    return total
 
 
 def _message(reply: _Announced) -> Message:
     """Raises VicinalError for what is no message of Flower's."""
     try:
+        if _array_bytes(reply.contents) > MOST_BYTES:
+            raise VicinalError(f"a reply with arrays of more than {MOST_BYTES >> 20} MiB")
         found = inflate_object_from_contents(reply.identity, reply.contents)
+    except VicinalError:
+        raise
     except Exception as error:  # noqa: BLE001 - what a client sent may make it raise anything
         what = one_line(f"{type(error).__name__}: {str(error)[:200]}")
         raise VicinalError(f"no message of Flower's: {what}") from None
     if not isinstance(found, Message):
         raise VicinalError(f"no message of Flower's: {type(found).__name__}")
+    client = reply.node != SUPERLINK_NODE_ID
+    if client and found.has_error() and found.error.code not in CLIENT_FAILED:
+        # It may call itself gone, or its message lost: that is the server's to say.
+        return _error(reply, str(found.error.reason))
     found.metadata.__dict__.update(
         _message_id=reply.identity, _reply_to_message_id=reply.asked, _src_node_id=reply.node
     )
     return found
 
 
-def _error(asked: str, node: int, why: str) -> Message:
+def _error(reply: _Announced, why: str) -> Message:
     """As of a client that failed at a message."""
     about = Metadata(
         run_id=0,
         message_id="",
-        src_node_id=node,
+        src_node_id=reply.node,
         dst_node_id=0,
-        reply_to_message_id=asked,
+        reply_to_message_id=reply.asked,
         group_id="",
         created_at=time.time(),
         ttl=0,

@@ -28,6 +28,7 @@ from common.errors import VicinalError
 from common.report_privacy import LEAST_SUMMED
 from common.wire.fleet import RECEIPTS
 from server.fleet.accounts import Accounts
+from server.fleet.delivery import SteadyGrid
 from server.fleet.messages import byte_count
 
 # Clients that hold a share of each client's secrets, itself among them, and of whom 3 of 5 are
@@ -48,7 +49,7 @@ class Summed(NamedTuple):
 
 
 def secure_sum(
-    grid: Grid,
+    grid: SteadyGrid,
     groups: Mapping[int, Sequence[str]],
     *,
     most: int,
@@ -133,7 +134,7 @@ def _protocol(
 class _Prompt:
     """Of a grid, what Flower's workflow uses: replies as soon as they are there, and their cost."""
 
-    def __init__(self, grid: Grid, accounts: Accounts) -> None:
+    def __init__(self, grid: SteadyGrid, accounts: Accounts) -> None:
         self._grid, self._accounts = grid, accounts
 
     def send_and_receive(
@@ -146,15 +147,18 @@ class _Prompt:
             account.messages += 1
             account.down += byte_count(message)
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        waiting = set(self._grid.push_messages(sent))
+        accepted = set(self._grid.push_messages(sent))
+        about = [message.metadata for message in sent]
+        waiting = {one.message_id: one.dst_node_id for one in about if one.message_id in accepted}
         while waiting:
-            came = list(self._grid.pull_messages(waiting))
+            # What is lost here cannot be asked for again, but from the start.
+            came = list(self._grid.pull_messages(waiting, apart=True))
             for reply in came:
-                self._accounts.of(reply.metadata.src_node_id).up += byte_count(reply)
-                waiting.discard(reply.metadata.reply_to_message_id)
+                node = waiting.pop(reply.metadata.reply_to_message_id)
+                self._accounts.of(node).up += byte_count(reply)
             found += came
             if not came:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline and not self._grid.coming:
                     break
                 time.sleep(POLL_SECONDS)
         return found

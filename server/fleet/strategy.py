@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.ranking import Counts
 from common.report_privacy import LOCAL, SECAGG
 from common.wire import fleet_pb2 as wire
@@ -314,7 +315,10 @@ class VicinalStrategy(Strategy):
 
     def told(self, reply: Message) -> tuple[float, float, float] | None:
         """When the client began, and what its work took."""
-        return judging.times(reply) if METRICS in reply.content else None
+        if METRICS in reply.content.metric_records:
+            with suppress(InputError):
+                return judging.times(reply)
+        return None
 
     def greeting(self, node: int) -> Message | None:
         """The model version, for a client that came."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 from flwr.serverapp import Grid
 
 import client.flower_app
@@ -178,6 +178,20 @@ def test_one_bad_client_of_twelve_costs_its_own_users(
     assert any(re.search(says, reason) for reason in reasons), reasons
     assert 7 in [each["partition"] for each in result["failures"]]
     assert all("\n" not in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("record", [MetricRecord({"x": 1}), ConfigRecord({"x": 1})])
+def test_what_a_client_says_beside_is_not_read(
+    record: MetricRecord | ConfigRecord, fleet: Fleet, tmp_path: Path
+) -> None:
+    def say_more(message: Message, deliver: Deliver) -> Message | None:
+        reply = deliver(message)
+        if reply is not None and message.metadata.message_type == "train.install":
+            reply.content[METRICS] = record
+        return reply
+
+    _, result = run(write_files(tmp_path, fleet), {FAULTY: say_more})
+    assert result["answered"] == 48 and result["failures"] == []
 
 
 @pytest.mark.parametrize(

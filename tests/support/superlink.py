@@ -5,6 +5,7 @@ HTTP server. Nodes are played: they may do whatever the SuperLink lets them.
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from flwr.superlink.federation.noop_federation_manager import NoOpFederationMana
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.superlink.servicer.fleet import fleet_handlers
 from flwr.superlink.servicer.runtime import runtime_handlers
+from google.protobuf.message import DecodeError
 
 _HANDLERS: Final[dict[str, Any]] = {
     "PushMessages": runtime_handlers.push_messages,
@@ -47,7 +49,12 @@ _ONLINE_SECONDS: Final = 1e6
 
 @final
 class SuperLink:
-    """One run; `calls` counts what the grid asked."""
+    """One run.
+
+    calls    what the grid asked, counted
+    failing  how many of its next questions of a kind the server fails at
+    slow     seconds that each object takes
+    """
 
     def __init__(self) -> None:
         self.state = InMemoryLinkState(NoOpFederationManager(), InMemoryObjectStore())
@@ -61,6 +68,8 @@ class SuperLink:
         self.task: Any = SimpleNamespace(run_id=self.run_id, task_id=task_id, type="flwr-serverapp")
         self.state.task_store[task_id].status.status = "running"
         self.calls = Counter[str]()
+        self.failing = Counter[str]()
+        self.slow = 0.0
         self.grid = HttpGrid(token="token")
         client: Any = SimpleNamespace(**{name: self._call(name) for name in _HANDLERS})
         self.grid._client = client
@@ -69,16 +78,24 @@ class SuperLink:
     def _call(self, name: str) -> Any:
         def call(request: Any) -> Any:
             self.calls[name] += 1
+            time.sleep(self.slow * (name == "PullObject"))
             try:
+                if self.failing[name] > 0:
+                    self.failing[name] -= 1
+                    raise OSError("out of order")
                 given = _HANDLERS[name](
                     type(request).FromString(request.SerializeToString()), self.state, self.task
                 )
-                return type(given).FromString(given.SerializeToString())
+                sent = given.SerializeToString()
             except Exception as error:  # as the HTTP server says it
                 asked = httpx.Request("POST", f"http://superlink/{name}")
                 raise httpx.HTTPStatusError(
                     str(error), request=asked, response=httpx.Response(500, request=asked)
                 ) from error
+            try:
+                return type(given).FromString(sent)
+            except DecodeError as error:  # as Flower's client says it
+                raise ValueError("Invalid protobuf response payload") from error
 
         return call
 
@@ -99,11 +116,17 @@ class SuperLink:
         )
         return message_from_proto(told.messages_list[0]) if told.messages_list else None
 
-    def announce(self, node: int, reply: Message, tree: ObjectTree | None = None) -> str:
-        """A reply, and which objects it has; the session to push them in."""
+    def announce(
+        self, node: int, reply: Message, tree: ObjectTree | None = None, source: int | None = None
+    ) -> str:
+        """A reply, and which objects it has; the session to push them in.
+
+        source  whose it says that it is; by default the node's
+        """
         tree = get_object_tree(reply) if tree is None else tree
         told = message_to_proto(remove_content_from_message(reply))
-        told.metadata.message_id, told.metadata.src_node_id = tree.object_id, node
+        told.metadata.message_id = tree.object_id
+        told.metadata.src_node_id = node if source is None else source
         request = PushMessagesRequest(
             node=Node(node_id=node), messages_list=[told], message_object_trees=[tree]
         )
@@ -122,9 +145,9 @@ class SuperLink:
                 self.state,
             )
 
-    def answer(self, node: int, reply: Message) -> None:
+    def answer(self, node: int, reply: Message, source: int | None = None) -> None:
         """All at once."""
-        self.push(node, self.announce(node, reply), objects_of(reply))
+        self.push(node, self.announce(node, reply, source=source), objects_of(reply))
 
     def stored(self) -> set[str]:
         """Identities of objects that it keeps."""
@@ -158,7 +181,7 @@ def objects_of(reply: Message) -> list[tuple[str, bytes]]:
     return [(name, each.deflate()) for name, each in get_all_nested_objects(reply).items()]
 
 
-def raw_object(kind: str, body: bytes) -> tuple[str, bytes]:
+def raw_object(kind: str, body: bytes, children: Iterable[str] = ()) -> tuple[str, bytes]:
     """What claims to be an object of Flower's, as the SuperLink lets it pass."""
-    content = f"{kind}  {len(body)}".encode() + b"\0" + body
+    content = f"{kind} {','.join(children)} {len(body)}".encode() + b"\0" + body
     return get_object_id(content), content

@@ -1,5 +1,6 @@
 """mf learned by client apps over a grid, beside the training in one process: the same bits."""
 
+import io
 import json
 import tomllib
 from dataclasses import replace
@@ -151,19 +152,32 @@ def test_what_is_no_update_is_refused(
     assert len(result["lost"]) == 4 and all("update: " in line for line in result["lost"])
 
 
+def headed(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, items=np.zeros(1, dtype=np.int64))
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
-    "header",
+    ("data", "says"),
     [
-        # More than any memory, and what is no header.
-        b"{'descr': '<i8', 'fortran_order': False, 'shape': (288230376151711744,)}",
-        b"[[[[",
+        # More than any memory, what is no header, and what numpy reads and is no array.
+        (
+            headed(b"{'descr': '<i8', 'fortran_order': False, 'shape': (288230376151711744,)}"),
+            "cannot be read",
+        ),
+        (headed(b"[[[["), "cannot be read"),
+        (archive(), "items is of another kind"),
     ],
 )
 def test_an_array_that_cannot_be_read_is_refused(
-    header: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sims.fleet.app.SETTLED_SECONDS", 0.0)
-    data = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
 
     def lies(message: Message, deliver: Any) -> Message | None:
         reply = deliver(message)
@@ -173,7 +187,7 @@ def test_an_array_that_cannot_be_read_is_refused(
         return reply  # type: ignore[no-any-return]
 
     _, result, _ = over_flower(tmp_path, asked(), {1002: lies})
-    assert len(result["lost"]) == 4 and all("cannot be read" in line for line in result["lost"])
+    assert len(result["lost"]) == 4 and all(says in line for line in result["lost"])
 
 
 @pytest.mark.parametrize(
