@@ -2,22 +2,17 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
-from flwr.serverapp import Grid
 
 import client.flower_app
 from common.errors import VicinalError
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import METRICS, MODEL, PAYLOAD
-from server.fleet.run_config import RunConfig
-from server.fleet.strategy import VicinalStrategy
-from server.flower_app import job_of
-from server.versions.deployment import read_deployment
 from sims.fleet.files import FleetFiles
 from tests.support.fleets import (
     CLIENTS,
@@ -29,7 +24,6 @@ from tests.support.fleets import (
     run,
     run_config,
     serve,
-    task_identity,
     write_files,
 )
 from tests.support.in_process_grid import Deliver, Fault, InProcessGrid
@@ -350,43 +344,6 @@ def test_a_fleet_that_is_too_small_is_answered_as_far_as_it_goes(
     result = result_of(grid)
     assert result["counts"]["hits"] == expected_without(fleet, 3, 5)
     assert [each["partition"] for each in result["failures"]] == [3, 5]
-
-
-def test_a_share_of_the_clients_is_asked(fleet: Fleet, tmp_path: Path) -> None:
-    _, result = run(write_files(tmp_path, fleet), changes={"fraction": 0.5})
-    answered = [each["partition"] for each in result["partitions"] if each["answered"]]
-    assert len(answered) == 6 and result["failures"] == []
-    others = set(range(CLIENTS)) - set(answered)
-    assert result["counts"]["hits"] == expected_without(fleet, *others)
-    _, result = run(
-        write_files(tmp_path, fleet), changes={"fraction": 0.1, "min-clients": 4, "resume": False}
-    )
-    assert sum(each["answered"] > 0 for each in result["partitions"]) == 4
-
-
-def test_a_strategy_can_be_subclassed(fleet: Fleet, tmp_path: Path) -> None:
-    class TheFirst(VicinalStrategy):
-        def sample(self, grid: Grid) -> list[int]:
-            return self.wait_for_clients(grid)[: len(rounds)]
-
-        def aggregate_evaluate(
-            self, server_round: int, replies: Iterable[Message]
-        ) -> MetricRecord | None:
-            found = super().aggregate_evaluate(server_round, replies)
-            rounds.append(server_round)
-            return found
-
-    rounds: list[int] = [0]
-    files = write_files(tmp_path, fleet)
-    config = RunConfig.of({**run_config(files), "fraction": 0.5})
-    strategy = TheFirst(fleet.recommender, job_of(config, read_deployment(tmp_path / "deployment")))
-    grid = grid_of(files)
-    with task_identity():
-        result = strategy.start(grid, num_rounds=3)
-    answered = [result.evaluate_metrics_clientapp[r]["num-examples"] for r in (1, 2, 3)]
-    assert answered == [4, 8, 12]
-    # The model went to each client once.
-    assert sum(MODEL in m.content for m in grid.sent) == 3
 
 
 def swap_devices(folder: Path) -> None:
