@@ -9,6 +9,7 @@ from common.wire.fleet import MODEL, PAYLOAD
 
 _RAISED: Final = re.compile(r"^[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 _MAX_REASON: Final = 500
+_MAX_TRACEBACK: Final = 1 << 16
 
 
 def message_to(
@@ -54,7 +55,7 @@ def _value_bytes(value: Any) -> int:
 
 def reason(reply: Message) -> str:
     """Why a client failed, in one line."""
-    text = reply.error.reason or "no reason given"
+    text = (reply.error.reason or "no reason given")[-_MAX_TRACEBACK:]
     # Ray sends a traceback, in which Flower's own exception comes last and says nothing new.
     raised = [match for match in _RAISED.findall(text) if "ClientAppException" not in match]
     found = raised[-1] if raised else " ".join(text.split())

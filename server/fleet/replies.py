@@ -15,11 +15,10 @@ Written against Flower 1.41.0.
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from threading import Thread
 from typing import Any, Final, final
 
 import httpx
@@ -49,7 +48,7 @@ CLIENT_FAILED: Final = frozenset({1, 2, 6, 7})
 # Of one reply: its objects, the values of its arrays, and all else, which takes twelve times as
 # much memory once it is read.
 MOST_OBJECTS: Final = 4096
-MOST_BYTES: Final = 256 << 20
+MOST_BYTES: Final = 64 << 20
 MOST_BESIDE: Final = 16 << 20
 # Until a reply that is not whole is looked at again; it doubles up to the longest.
 SHORTEST_WAIT: Final = 0.02
@@ -124,7 +123,6 @@ class Replies:
         self._apart_until = 0.0
         # At what was announced to them alone, the server failed.
         self._doubted: set[str] = set()
-        self._fetchers = ThreadPoolExecutor(FETCHERS, "replies")
 
     @property
     def _client(self) -> Any:
@@ -168,12 +166,14 @@ class Replies:
             else:
                 self._apart_until = time.monotonic() + APART_SECONDS
             return
+        waiting = set(asked)
         for message in told.messages_list:
             about = message.metadata
-            name = about.message_id
-            if about.reply_to_message_id in asked:
+            name, answered = about.message_id, about.reply_to_message_id
+            if answered in waiting:
+                waiting.remove(answered)
                 self._announced.append(
-                    _Announced(name, about.reply_to_message_id, about.src_node_id, [name], {name})
+                    _Announced(name, answered, about.src_node_id, [name], {name})
                 )
             else:  # a client may send what nobody asked for
                 self._confirm(name)
@@ -184,15 +184,37 @@ class Replies:
         due = [each for each in self._announced if each.due <= now]
         # One after the other; what takes long lets others pass.
         due.sort(key=lambda each: (each.starving, int(each.spent)))
-        fetch = partial(self._fetched, until=now + PULL_SECONDS)
-        for each, found in zip(due, self._fetchers.map(fetch, due), strict=True):
+        for each, found in zip(due, self._fetch_all(due, now + PULL_SECONDS), strict=True):
             if found is None:
                 continue
             self._announced.remove(each)
             self._confirm(each.identity)
-            if found.has_error() and each.asked in self._doubted:
-                found = _error(each, "what it announced cannot be read")
-            yield found
+            if each.node == SUPERLINK_NODE_ID and each.asked in self._doubted:
+                yield _error(each, "what it announced cannot be read")
+            else:
+                yield found
+
+    def _fetch_all(self, due: Sequence[_Announced], until: float) -> list[Message | None]:
+        """What _fetched gives for each, by several threads; a process that ends waits for none."""
+        found: list[Message | None] = [None] * len(due)
+        places, failed = iter(range(len(due))), list[Exception]()
+
+        def work() -> None:
+            try:
+                for place in places:
+                    found[place] = self._fetched(due[place], until)
+            except Exception as error:  # noqa: BLE001 - raised again below
+                failed.append(error)
+
+        helpers = [Thread(target=work, daemon=True) for _ in range(min(FETCHERS, len(due)) - 1)]
+        for each in helpers:
+            each.start()
+        work()
+        for each in helpers:
+            each.join()
+        if failed:
+            raise failed[0]
+        return found
 
     def _fetched(self, reply: _Announced, until: float) -> Message | None:
         """The reply, or an error for one that cannot be; None while it is not whole."""
@@ -261,13 +283,18 @@ def _head(content: bytes) -> tuple[str, list[str]]:
 
 
 def _array_bytes(contents: Mapping[str, bytes]) -> int:
-    """What arrays will take in memory: a part of one may be named any number of times."""
+    """What arrays will take in memory: a part of one may be named any number of times.
+
+    Raises all sorts of errors for what is no array.
+    """
     total = 0
     for content in contents.values():
         kind, children, _ = get_object_head_values_from_object_content(content)
         if kind == Array.__qualname__:
+            # What is no chunk may be larger than it is here, as another array.
+            sizes = [len(get_object_body(contents[each], ArrayChunk)) for each in children]
             places = json.loads(get_object_body(content, Array))["arraychunk_ids"]
-            total += sum(len(contents[children[place]]) for place in places)
+            total += sum(sizes[place] for place in places)
     return total
 
 

@@ -154,9 +154,10 @@ class _Prompt:
             # What is lost here cannot be asked for again, but from the start.
             came = list(self._grid.pull_messages(waiting, apart=True))
             for reply in came:
-                node = waiting.pop(reply.metadata.reply_to_message_id)
-                self._accounts.of(node).up += byte_count(reply)
-            found += came
+                node = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if node is not None:
+                    self._accounts.of(node).up += byte_count(reply)
+                    found.append(reply)
             if not came:
                 if time.monotonic() > deadline and not self._grid.coming:
                     break

@@ -276,30 +276,38 @@ def test_who_is_there_to_be_fetched_is_not_late(link: SuperLink) -> None:
     assert grid.frozen == set()
 
 
+def of_array(places: list[int], parts: list[tuple[str, bytes]]) -> tuple[str, bytes]:
+    about = {"dtype": "u1", "shape": [1], "stype": "x", "arraychunk_ids": places}
+    return raw_object("Array", json.dumps(about).encode(), [name for name, _ in parts])
+
+
+MEBIBYTE = raw_object("ArrayChunk", b"x" * (1 << 20))
+TWENTY = of_array([0] * 20, [MEBIBYTE])
+
+
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("objects", "told"),
     [
-        ([b"x" * (1 << 20)], f"arrays of more than {MOST_BYTES >> 20} MiB"),
-        ([], "IndexError: list index out of range"),
+        # One mebibyte, named so often that all of it takes more than is allowed.
+        ([MEBIBYTE, of_array([0] * 65, [MEBIBYTE])], f"arrays of more than {MOST_BYTES >> 20} MiB"),
+        # An array in place of a part of one.
+        ([MEBIBYTE, TWENTY, of_array([0] * 20, [TWENTY])], "object type (Array) do not match"),
+        ([of_array([0], [])], "IndexError"),
     ],
 )
 def test_an_array_takes_no_more_than_it_may_whatever_it_names(
-    link: SuperLink, values: list[bytes], told: str
+    link: SuperLink, objects: list[tuple[str, bytes]], told: str
 ) -> None:
     hostile = link.node()
     asked, replies = link.ask(hostile), Replies(link.grid)
     reply = answer_of(link.take(hostile), 1)
-    chunks = [raw_object("ArrayChunk", each) for each in values]
-    # One mebibyte, named so often that all of it takes more than is allowed.
-    about = {"dtype": "u1", "shape": [1], "stype": "x", "arraychunk_ids": [0] * 300}
-    array = raw_object("Array", json.dumps(about).encode(), [name for name, _ in chunks])
-    record = raw_object("ArrayRecord", json.dumps({"a": array[0]}).encode(), [array[0]])
-    content = raw_object("RecordDict", json.dumps({"r": record[0]}).encode(), [record[0]])
-    root = raw_object("Message", b"", [content[0]])
-    objects, tree = [*chunks, array, record, content, root], None
-    for name, _ in objects:
+    sent, tree = list(objects), None
+    for kind, name in (("ArrayRecord", "a"), ("RecordDict", "r"), ("Message", "")):
+        below, _ = sent[-1]
+        sent.append(raw_object(kind, json.dumps({name: below}).encode(), [below]))
+    for name, _ in sent:
         tree = ObjectTree(object_id=name, children=[] if tree is None else [tree])
-    link.push(hostile, link.announce(hostile, reply, tree), objects)
+    link.push(hostile, link.announce(hostile, reply, tree), sent)
     (error,) = until(lambda: replies.pull(asked))
     assert told in (error.error.reason or "")
 
@@ -309,7 +317,7 @@ def test_an_array_takes_no_more_than_it_may_whatever_it_names(
     [
         ("MOST_OBJECTS", "a reply of more than 3 objects"),
         ("MOST_BYTES", "a reply of more than 0 MiB, or 16 beside arrays"),
-        ("MOST_BESIDE", "a reply of more than 256 MiB, or 0 beside arrays"),
+        ("MOST_BESIDE", "a reply of more than 64 MiB, or 0 beside arrays"),
     ],
 )
 def test_a_reply_has_limits(
