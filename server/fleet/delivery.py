@@ -8,6 +8,7 @@ Each is answered once: the first reply counts, whoever it is from.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from random import SystemRandom
 from typing import Final, Protocol, final
 
 from flwr.app import Error, Message, RecordDict
@@ -32,6 +33,9 @@ MOST_PAUSE_SECONDS: Final = 2.0
 # Flower's error codes.
 _NODE_GONE: Final = 5
 _ABANDONED: Final = 0
+
+
+_chance: Final = SystemRandom()
 
 
 class Fleet(Protocol):
@@ -96,7 +100,11 @@ class SteadyGrid(Grid):
         return self.grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self.grid.push_messages(messages)
+        """Its digest is a message's name, and who knows it can answer: chance is in each."""
+        sent = list(messages)
+        for message in sent:
+            message.metadata.ttl += _chance.random()
+        return self.grid.push_messages(sent)
 
     def pull_messages(
         self, message_ids: Iterable[str], *, apart: bool = False

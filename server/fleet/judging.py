@@ -1,8 +1,10 @@
 """What a client's reply is worth: whether it can be true, and is of what was asked."""
 
+import math
+
 from flwr.app import Message, MetricRecord
 
-from common.errors import VicinalError
+from common.errors import InputError, VicinalError
 from common.report_privacy import LOCAL, SECAGG
 from common.wire import fleet_pb2 as wire
 from common.wire.fleet import (
@@ -73,6 +75,8 @@ def times(reply: Message) -> tuple[float, float, float]:
     """When the client began, and what its work took. Raises InputError for what is no time."""
     metrics = reply.content.metric_records[METRICS]
     begun = parse(wire.Answered, payload_of(reply)).begun
+    if not math.isfinite(begun):
+        raise InputError("fleet message: begun is no time")
     return begun, milliseconds(metrics, COMPUTED), milliseconds(metrics, PROCESSOR)
 
 

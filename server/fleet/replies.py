@@ -6,9 +6,10 @@ until Flower gives the reply up, three minutes later; and what cannot be read en
 reply that is not whole yet is looked at again whenever replies are asked for, keeps what has come
 of it, and is nobody's but its client's failure.
 
-Whose a reply is, and what it answers, is what Flower's server checked when it was announced, and
-not what the client wrote into it. Which objects it has is read from the objects, whose names are
-their digests: the tree that is announced may be another client's.
+What a reply answers is what was announced, and not what the client wrote into it: a client has to
+know the name of a message to answer it, and names cannot be guessed (SteadyGrid.push_messages).
+Which objects a reply has is read from the objects, whose names are their digests: the tree that is
+announced may be another client's.
 
 Written against Flower 1.41.0.
 """
@@ -28,9 +29,10 @@ from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest
-from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
+from flwr.supercore.constant import HEAD_BODY_DIVIDER, SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable.inflatable_object import (
     get_object_body,
+    get_object_children_ids_from_object_content,
     get_object_head_values_from_object_content,
     get_object_id,
 )
@@ -45,21 +47,24 @@ from common.text import one_line
 
 # Flower's error codes of what a client did; others are its server's to give.
 CLIENT_FAILED: Final = frozenset({1, 2, 6, 7})
-# Of one reply: its objects, the values of its arrays, and all else, which takes twelve times as
-# much memory once it is read.
+# Of one reply: its objects, the values of its arrays, and all else, which takes up to forty times
+# as much memory once it is read.
 MOST_OBJECTS: Final = 4096
 MOST_BYTES: Final = 64 << 20
-MOST_BESIDE: Final = 16 << 20
+MOST_BESIDE: Final = 4 << 20
+# Of an object's names of others, before its body.
+MOST_HEAD: Final = MOST_OBJECTS << 7
 # Until a reply that is not whole is looked at again; it doubles up to the longest.
 SHORTEST_WAIT: Final = 0.02
 LONGEST_WAIT: Final = 2.0
 # That are spent on all of them before others have their turn.
 PULL_SECONDS: Final = 0.2
 FETCHERS: Final = 4
-# Of the server at one reply.
-MOST_FAULTS: Final = 3
+# That the server may fail at one reply.
+FAULTY_SECONDS: Final = 30.0
 # What makes the server fail takes along all that was asked for with it.
 APART_SECONDS: Final = 60.0
+_KINDS: Final = frozenset(inflatable_class_registry)
 
 
 @dataclass(eq=False)
@@ -68,10 +73,13 @@ class _Announced:
 
     asked     identity of the message that it answers
     missing   identities of objects; the last is looked for next
+    rooted    it is a message: another object, which may be of somebody else, is not ours to delete
     beside    bytes of those that hold no values of arrays
     starving  the one that was looked for last was not there
+    faulty    since when the server fails at it
     spent     seconds that looking for them took
     due       when they are looked for again
+    found     the reply, or an error for one that cannot be
     """
 
     identity: str
@@ -82,30 +90,34 @@ class _Announced:
     contents: dict[str, bytes] = field(default_factory=dict)
     size: int = 0
     beside: int = 0
+    rooted: bool = False
     starving: bool = False
-    faults: int = 0
+    faulty: float | None = None
     spent: float = 0.0
     wait: float = SHORTEST_WAIT
     due: float = 0.0
+    found: Message | None = None
 
     def take(self, content: bytes) -> None:
         """The object that was looked for. Raises VicinalError for one that cannot be taken."""
         name = self.missing.pop()
-        kind, children = _head(content)
-        if get_object_id(content) != name or kind not in inflatable_class_registry:
-            raise VicinalError("no message of Flower's: it has an object of another kind")
-        self.contents[name] = content
         self.size += len(content)
-        self.beside += len(content) * (kind != ArrayChunk.__qualname__)
-        self.missing += (fresh := [each for each in children if each not in self.seen])
-        self.seen.update(fresh)
-        if len(self.seen) > MOST_OBJECTS:
-            raise VicinalError(f"a reply of more than {MOST_OBJECTS} objects")
+        head = content[: MOST_HEAD + 1].partition(HEAD_BODY_DIVIDER)[0]
+        kind = head.partition(b" ")[0].decode(errors="replace")
+        self.beside += len(head) if kind == ArrayChunk.__qualname__ else len(content)
         if self.size > MOST_BYTES or self.beside > MOST_BESIDE:
             raise VicinalError(
                 f"a reply of more than {MOST_BYTES >> 20} MiB, or {MOST_BESIDE >> 20} beside arrays"
             )
-        self.starving, self.wait = False, SHORTEST_WAIT
+        right = kind == Message.__qualname__ if name == self.identity else kind in _KINDS
+        if len(head) > MOST_HEAD or get_object_id(content) != name or not right:
+            raise VicinalError("no message of Flower's: it has an object of another kind")
+        self.contents[name], self.rooted = content, True
+        self.missing += (fresh := [each for each in _children(content) if each not in self.seen])
+        self.seen.update(fresh)
+        if len(self.seen) > MOST_OBJECTS:
+            raise VicinalError(f"a reply of more than {MOST_OBJECTS} objects")
+        self.starving, self.faulty, self.wait = False, None, SHORTEST_WAIT
 
     def starve(self) -> None:
         """It was not there: look again later."""
@@ -131,7 +143,8 @@ class Replies:
     @property
     def coming(self) -> set[str]:
         """Messages whose replies may be there, and have only not been fetched yet."""
-        return {each.asked for each in self._announced if not each.starving}
+        now = time.monotonic()
+        return {each.asked for each in self._announced if not each.starving or each.due < now}
 
     def pull(self, asked: Iterable[str], *, apart: bool = False) -> list[Message]:
         """Replies that are whole, and errors for those that cannot be, to some messages.
@@ -143,9 +156,7 @@ class Replies:
         """
         wanted = set(asked)
         self._doubted &= wanted
-        for each in [each for each in self._announced if each.asked not in wanted]:
-            self._announced.remove(each)
-            self._confirm(each.identity)
+        self._announced = [each for each in self._announced if each.asked in wanted]
         # Flower tells of a reply once, and calls it lost when it is asked again.
         fresh = sorted(wanted.difference(each.asked for each in self._announced))
         if apart or time.monotonic() < self._apart_until:
@@ -175,8 +186,8 @@ class Replies:
                 self._announced.append(
                     _Announced(name, answered, about.src_node_id, [name], {name})
                 )
-            else:  # a client may send what nobody asked for
-                self._confirm(name)
+        # Of the others there is nothing yet, nor was anything lost.
+        self._doubted -= waiting
 
     def _whole(self) -> Iterator[Message]:
         """Of those that are due, those that have become whole, and errors."""
@@ -184,25 +195,27 @@ class Replies:
         due = [each for each in self._announced if each.due <= now]
         # One after the other; what takes long lets others pass.
         due.sort(key=lambda each: (each.starving, int(each.spent)))
-        for each, found in zip(due, self._fetch_all(due, now + PULL_SECONDS), strict=True):
-            if found is None:
+        self._fetch_all(due, now + PULL_SECONDS)
+        for each in due:
+            if each.found is None:
                 continue
             self._announced.remove(each)
-            self._confirm(each.identity)
-            if each.node == SUPERLINK_NODE_ID and each.asked in self._doubted:
+            if each.rooted:
+                self._confirm(each.identity)
+            if each.asked in self._doubted and _is_lost(each.found):
                 yield _error(each, "what it announced cannot be read")
             else:
-                yield found
+                yield each.found
 
-    def _fetch_all(self, due: Sequence[_Announced], until: float) -> list[Message | None]:
-        """What _fetched gives for each, by several threads; a process that ends waits for none."""
-        found: list[Message | None] = [None] * len(due)
-        places, failed = iter(range(len(due))), list[Exception]()
+    def _fetch_all(self, due: Sequence[_Announced], until: float) -> None:
+        """By several threads, for none of which a process waits that ends."""
+        waiting, failed = iter(due), list[Exception]()
 
         def work() -> None:
             try:
-                for place in places:
-                    found[place] = self._fetched(due[place], until)
+                for each in waiting:
+                    if each.found is None:
+                        each.found = self._fetched(each, until)
             except Exception as error:  # noqa: BLE001 - raised again below
                 failed.append(error)
 
@@ -214,7 +227,6 @@ class Replies:
             each.join()
         if failed:
             raise failed[0]
-        return found
 
     def _fetched(self, reply: _Announced, until: float) -> Message | None:
         """The reply, or an error for one that cannot be; None while it is not whole."""
@@ -226,8 +238,8 @@ class Replies:
             return _error(reply, str(error))
         except (httpx.HTTPStatusError, ValueError) as error:
             _require_fault(error)
-            reply.faults += 1
-            if reply.faults >= MOST_FAULTS:
+            reply.faulty = reply.faulty or begun
+            if begun > reply.faulty + FAULTY_SECONDS:
                 return _error(reply, "its objects cannot be had")
             reply.starve()
             return None
@@ -273,13 +285,17 @@ def _require_fault(error: httpx.HTTPStatusError | ValueError) -> None:
             raise error
 
 
-def _head(content: bytes) -> tuple[str, list[str]]:
-    """What an object is, and the names of its children. Raises VicinalError."""
+def _children(content: bytes) -> list[str]:
+    """The names of an object's children. Raises VicinalError."""
     try:
-        kind, children, _ = get_object_head_values_from_object_content(content)
+        return list(dict.fromkeys(get_object_children_ids_from_object_content(content)))
     except ValueError:
         raise VicinalError("no message of Flower's: it has an object without a head") from None
-    return kind, list(dict.fromkeys(children))
+
+
+def _is_lost(reply: Message) -> bool:
+    """Whether Flower's server says so."""
+    return reply.has_error() and reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
 
 
 def _array_bytes(contents: Mapping[str, bytes]) -> int:

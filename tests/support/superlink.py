@@ -4,10 +4,12 @@ State, object store and what answers requests are Flower's; between them and the
 HTTP server. Nodes are played: they may do whatever the SuperLink lets them.
 """
 
+import hashlib
 import os
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Final, final
@@ -185,3 +187,34 @@ def raw_object(kind: str, body: bytes, children: Iterable[str] = ()) -> tuple[st
     """What claims to be an object of Flower's, as the SuperLink lets it pass."""
     content = f"{kind} {','.join(children)} {len(body)}".encode() + b"\0" + body
     return get_object_id(content), content
+
+
+def numbers(replies: Iterable[Message]) -> list[object]:
+    return [each.content.config_records["at"]["number"] for each in replies]
+
+
+def until(find: Callable[[], list[Message]]) -> list[Message]:
+    deadline = time.monotonic() + 60
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def playing(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def records(many: int, first: int = 0) -> RecordDict:
+    return RecordDict({str(each): ConfigRecord({"n": first + each}) for each in range(many)})
+
+
+def hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def wait_for(link: SuperLink, node: int) -> Message | None:
+    """What a node is asked next, when it is."""
+    while (asked := link.take(node)) is None:
+        time.sleep(0.005)
+    return asked
