@@ -117,7 +117,8 @@ def remove_folder(folder: Path) -> bool:
 def clear_parts(folder: Path, *, age: float = BROKEN_OFF_SECONDS) -> None:
     """Delete what writes into a folder left that were broken off, if they began `age` seconds ago.
 
-    At any age only where nobody can be writing now. Raises nothing: what cannot be deleted stays.
+    At any age only where nobody can be writing now. A folder that was being made has to be as old
+    as usual, since no lock is needed to make one. Raises nothing: what cannot be deleted stays.
     """
     with suppress(OSError):
         for part in folder.iterdir():
@@ -125,7 +126,8 @@ def clear_parts(folder: Path, *, age: float = BROKEN_OFF_SECONDS) -> None:
                 continue
             with suppress(OSError):
                 found = os.lstat(part)
-                if time.time() - found.st_mtime < age or found.st_uid != os.geteuid():
+                least = BROKEN_OFF_SECONDS if stat.S_ISDIR(found.st_mode) else age
+                if time.time() - found.st_mtime < least or found.st_uid != os.geteuid():
                     continue
                 if stat.S_ISREG(found.st_mode):
                     part.unlink()

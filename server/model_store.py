@@ -182,13 +182,12 @@ class ModelStore:
         return folder
 
     def _clear(self) -> None:
-        """With the lock, whatever else of versions is here is of a process that was killed."""
+        """With the lock, whatever else is here is of a process that was killed."""
         remove_folder(self.folder / SERVING)
-        for folder in (self.folder / "trained", *self.folder.glob("versions/*")):
+        for folder in (self.folder, self.folder / "trained", *self.folder.glob("versions/*")):
             clear_parts(folder, age=0)
-        # Attacks are kept without the lock (sims.attacks.kept), which also makes their folder.
-        for folder in (self.folder, self.folder / "attacks"):
-            clear_parts(folder)
+        # Where attacks are kept without the lock (sims.attacks.kept).
+        clear_parts(self.folder / "attacks")
 
     def save(self, trained: TrainedModel) -> StoredModel:
         """Store a trained model. Raises OSError, as for a full disk; `find` finds nothing then."""

@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import InputError
 from common.files import (
+    BROKEN_OFF_SECONDS,
     MARK,
     clear_parts,
     make_folder,
@@ -187,6 +188,11 @@ def test_what_was_broken_off_is_cleared(tmp_path: Path) -> None:
     clear_parts(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
     clear_parts(tmp_path, age=0)
+    left = {"kept", ".mine.part", ".folder.0123abcd.vicinal-part"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    old = time.time() - BROKEN_OFF_SECONDS - 60
+    os.utime(tmp_path / ".folder.0123abcd.vicinal-part", (old, old))
+    clear_parts(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"kept", ".mine.part"}
 
 

@@ -1,4 +1,4 @@
-"""Where servers keep things: in files of their own, or in a PostgreSQL that they share."""
+"""Where servers keep things, and fleets: in files of their own, or in a PostgreSQL, or played."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from sims.processes.postgresql import PostgreSQL
+from tests.support.fleets import Fleet, make_fleet
 from tests.support.places import Place, new_schema
+from tests.support.superlink import SuperLink, superlink
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Place(tmp_path, None)
     running: PostgreSQL = request.getfixturevalue("postgresql")
     return Place(tmp_path, running.database(new_schema()))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    return make_fleet(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def link() -> Iterator[SuperLink]:
+    with superlink() as found:
+        yield found

@@ -4,10 +4,7 @@ import pytest
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from server.fleet.accounts import Accounts
-from server.fleet.delivery import SteadyGrid
-from server.fleet.learning import Addressed
-from tests.support.fleets import task_identity
+from tests.support.fleets import steady, task_identity
 from tests.support.in_process_grid import Deliver, InProcessGrid
 
 NODES = (1000, 1001)
@@ -32,15 +29,14 @@ def test_a_round_that_was_given_up_takes_no_patience_from_the_next(
         assert reply is not None
         return reply
 
-    grid = InProcessGrid(app, len(NODES), {}, dict.fromkeys(NODES, perhaps))
-    steady = SteadyGrid(grid, Addressed(), under_way=0, accounts=Accounts())
+    grid = steady(InProcessGrid(app, len(NODES), {}, dict.fromkeys(NODES, perhaps)))
 
     def exchange() -> list[bool]:
         asked = [Message(RecordDict(), node, "query") for node in NODES]
-        return [reply.has_error() for reply in steady.send_and_receive(asked, timeout=60)]
+        return [reply.has_error() for reply in grid.send_and_receive(asked, timeout=60)]
 
     with task_identity():
         assert exchange() == [True, True]
-        assert steady.broken_off == "error 0: The actor died"
+        assert grid.broken_off == "error 0: The actor died"
         deaths.update(dict.fromkeys(NODES, 2))
         assert exchange() == [False, False]

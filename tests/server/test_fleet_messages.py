@@ -2,16 +2,10 @@
 
 from pathlib import Path
 
-import pytest
 from flwr.app import ConfigRecord, Message
 
-from tests.support.fleets import Fleet, make_fleet, run, write_files
+from tests.support.fleets import Fleet, run, write_files
 from tests.support.in_process_grid import Deliver
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return make_fleet(tmp_path_factory.mktemp("store"))
 
 
 def test_a_reply_with_nothing_in_its_records_is_measured(fleet: Fleet, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import pytest
 from flwr.app import Message, MetricRecord
 from flwr.serverapp import Grid
 
@@ -18,18 +17,12 @@ from tests.support.fleets import (
     SETTINGS,
     Fleet,
     in_process,
-    make_fleet,
     run,
     run_config,
     task_identity,
     write_files,
 )
 from tests.support.in_process_grid import InProcessGrid
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return make_fleet(tmp_path_factory.mktemp("store"))
 
 
 def hits_of(fleet: Fleet, partitions: Collection[int]) -> list[int]:

@@ -26,7 +26,6 @@ from tests.support.fleets import (
     SETTINGS,
     Fleet,
     in_process,
-    make_fleet,
     payload,
     run,
     run_config,
@@ -36,11 +35,6 @@ from tests.support.fleets import (
 from tests.support.in_process_grid import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return make_fleet(tmp_path_factory.mktemp("store"))
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))

@@ -14,15 +14,10 @@ from common.wire.fleet import BOOK
 from server.fleet import work
 from server.recommending.book import BookRecommender
 from server.versions.deployment import BOOK_FILE
-from tests.support.fleets import CLIENTS, SETTINGS, Fleet, make_fleet, payload, run, write_files
+from tests.support.fleets import CLIENTS, SETTINGS, Fleet, payload, run, write_files
 
 HOW = SETTINGS["vicinal"]
 KEY = b"secret"
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return make_fleet(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

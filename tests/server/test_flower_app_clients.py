@@ -19,7 +19,6 @@ from tests.support.fleets import (
     SETTINGS,
     Fleet,
     in_process,
-    make_fleet,
     payload,
     run,
     run_config,
@@ -29,11 +28,6 @@ from tests.support.fleets import (
 from tests.support.in_process_grid import Deliver, Fault, InProcessGrid
 
 FAULTY = 1007
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return make_fleet(tmp_path_factory.mktemp("store"))
 
 
 def grid_of(
@@ -113,6 +107,15 @@ def take_no_time(message: Message, deliver: Deliver) -> Message | None:
     return reply
 
 
+def begin_never(message: Message, deliver: Deliver) -> Message | None:
+    reply = deliver(message)
+    if reply is not None and message.metadata.message_type == "query.recommend":
+        answered = wire.Answered.FromString(payload(reply))
+        answered.begun = float("nan")
+        reply.content.config_records[PAYLOAD][PAYLOAD] = answered.SerializeToString()
+    return reply
+
+
 def play_nobody(message: Message, deliver: Deliver) -> Message | None:
     reply = deliver(message)
     if reply is not None and message.metadata.message_type == "train.install":
@@ -156,6 +159,7 @@ def expected_without(fleet: Fleet, *partitions: int) -> list[int]:
         (count_too_many, "answered something that it was not asked"),
         (count_words, "eligible is no count"),
         (take_no_time, "computed-ms is no time"),
+        (begin_never, "begun is no time"),
         (reply_with_noise, "not a Installed"),
         (play_nobody, "set partition-id and num-partitions"),
         (play_another, "no client plays it"),

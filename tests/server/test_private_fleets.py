@@ -16,7 +16,6 @@ from tests.support.fleets import (
     SETTINGS,
     Fleet,
     in_process,
-    make_fleet,
     run,
     run_config,
     serve,
@@ -25,11 +24,6 @@ from tests.support.fleets import (
 from tests.support.in_process_grid import Deliver, Fault, InProcessGrid
 
 TIMES = {"num-examples", "computed-ms", "processor-ms"}
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return make_fleet(tmp_path_factory.mktemp("store"))
 
 
 def metrics_of(grid: InProcessGrid) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
@@ -11,10 +10,10 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 
 from server.fleet.accounts import Accounts
-from server.fleet.delivery import TRIES, SteadyGrid
-from server.fleet.learning import Addressed
+from server.fleet.delivery import TRIES
 from server.fleet.replies import Replies
 from server.fleet.secure_sum import _Prompt
+from tests.support.fleets import steady
 from tests.support.superlink import (
     SuperLink,
     answer_of,
@@ -24,20 +23,9 @@ from tests.support.superlink import (
     playing,
     question,
     records,
-    superlink,
     until,
     wait_for,
 )
-
-
-@pytest.fixture
-def link() -> Iterator[SuperLink]:
-    with superlink() as found:
-        yield found
-
-
-def steady(link: SuperLink) -> SteadyGrid:
-    return SteadyGrid(link.grid, Addressed(), under_way=0, accounts=Accounts())
 
 
 def test_who_announces_and_sends_nothing_holds_up_nobody(link: SuperLink) -> None:
@@ -85,7 +73,7 @@ def test_slow_senders_are_asked_once_and_all_counted(link: SuperLink) -> None:
 
     for node in nodes:
         threading.Thread(target=work, args=(node,), daemon=True).start()
-    grid = steady(link)
+    grid = steady(link.grid)
     found = list(grid.send_and_receive(map(question, nodes), timeout=60))
     done.set()
     assert sorted(map(str, numbers(found))) == ["1", "2", "3"]
@@ -160,7 +148,7 @@ def test_what_the_server_cannot_tell_costs_its_sender_alone(link: SuperLink, dep
             time.sleep(0.005)
 
     playing(work)
-    grid = steady(link)
+    grid = steady(link.grid)
     found = list(grid.send_and_receive(map(question, (hostile, honest)), timeout=4))
     done.set()
     assert sorted(each.has_content() for each in found) == [False, True]
@@ -192,7 +180,7 @@ def test_a_server_that_cannot_give_a_reply_is_asked_for_the_others(
 
 def test_who_is_there_to_be_fetched_is_not_late(link: SuperLink) -> None:
     nodes, taken, done = [link.node() for _ in range(12)], Counter[int](), threading.Event()
-    link.slow = 0.1
+    link.slow = 0.2
 
     def work() -> None:
         while not done.is_set():
@@ -203,12 +191,12 @@ def test_who_is_there_to_be_fetched_is_not_late(link: SuperLink) -> None:
             time.sleep(0.005)
 
     playing(work)
-    grid = steady(link)
+    grid = steady(link.grid)
     # To fetch them all takes longer than each may take.
-    found = list(grid.send_and_receive(map(question, nodes), timeout=1.5))
+    found = list(grid.send_and_receive(map(question, nodes), timeout=3))
     done.set()
     assert len(found) == len(nodes) and all(each.has_content() for each in found)
-    assert grid.frozen == set()
+    assert grid.frozen == set() and set(taken.values()) == {1}
 
 
 def test_what_nobody_asked_for_is_no_reply(link: SuperLink) -> None:
@@ -221,7 +209,7 @@ def test_what_nobody_asked_for_is_no_reply(link: SuperLink) -> None:
         link.answer(honest, answer_of(wait_for(link, honest), 2))
 
     playing(work)
-    prompt = _Prompt(steady(link), Accounts())
+    prompt = _Prompt(steady(link.grid), Accounts())
     found = prompt.send_and_receive([question(honest)], timeout=60)
     assert numbers(found) == [2]
 
@@ -255,7 +243,7 @@ def test_who_claims_an_error_of_the_servers_is_asked_no_more_than_others(
             time.sleep(0.005)
 
     playing(work)
-    grid = steady(link)
+    grid = steady(link.grid)
     (found,) = grid.send_and_receive([question(node)], timeout=60)
     done.set()
     assert found.has_error() and len(taken) == TRIES and grid.broken_off is None
@@ -269,6 +257,6 @@ def test_a_sum_under_masks_waits_for_no_silent_node(link: SuperLink) -> None:
         link.answer(honest, answer_of(wait_for(link, honest), 2))
 
     playing(work)
-    prompt = _Prompt(steady(link), Accounts())
+    prompt = _Prompt(steady(link.grid), Accounts())
     found = prompt.send_and_receive(map(question, (silent, honest)), timeout=5)
     assert numbers(found) == [2]

@@ -2,17 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 from flwr.app import ConfigRecord, Message, Metadata, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
 
-from server.fleet.accounts import Accounts
-from server.fleet.delivery import SteadyGrid
-from server.fleet.learning import Addressed
 from server.fleet.messages import byte_count
 from server.fleet.replies import MOST_BYTES, Replies
+from tests.support.fleets import steady
 from tests.support.superlink import (
     SuperLink,
     answer_of,
@@ -22,15 +19,8 @@ from tests.support.superlink import (
     question,
     raw_object,
     records,
-    superlink,
     until,
 )
-
-
-@pytest.fixture
-def link() -> Iterator[SuperLink]:
-    with superlink() as found:
-        yield found
 
 
 @pytest.mark.parametrize(
@@ -145,7 +135,7 @@ def test_a_message_has_a_name_that_cannot_be_guessed(
 ) -> None:
     monkeypatch.setattr(Metadata, "created_at", time.time())
     node = link.node()
-    grid = SteadyGrid(link.grid, Addressed(), under_way=0, accounts=Accounts())
+    grid = steady(link.grid)
     first, second = grid.push_messages([question(node), question(node)])
     assert first != second
 

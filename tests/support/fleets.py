@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
+from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
 import client.flower_app
@@ -20,6 +20,9 @@ from common.ranking import Counts
 from common.vicinal.book import ItemBook
 from common.vicinal.settings import VicinalSettings, capped, preset
 from common.wire.fleet import PAYLOAD
+from server.fleet.accounts import Accounts
+from server.fleet.delivery import SteadyGrid
+from server.fleet.learning import Addressed
 from server.model_store import ModelStore
 from server.recommending.recommender import Recommender
 from sims.evaluation.experiment import Experiment, Prepared, prepare
@@ -79,6 +82,11 @@ def serve(
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     with task_identity():
         app(grid, context)
+
+
+def steady(grid: Grid) -> SteadyGrid:
+    """Whose messages are for their addressees alone, and all go at once."""
+    return SteadyGrid(grid, Addressed(), under_way=0, accounts=Accounts())
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def test_processes_find_what_one_finds_and_keep_their_models(tmp_path: Path) -> 
         (["--model", "popularity"], "popularity"),
         (["--dataset", "synthetic:20x30"], "too few to audit"),
         (["--max-auc", "2"], "--max-auc"),
+        (["--queries", "9"], "--queries"),
     ],
 )
 def test_mistakes_are_one_line(

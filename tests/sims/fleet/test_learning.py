@@ -3,6 +3,7 @@
 import io
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def asked(attack: str = "none", *, beside: bool = False, **changes: Any) -> Aske
 
 
 def over_flower(
-    folder: Path, what: Asked, faults: dict[int, Fault] | None = None
+    folder: Path, what: Asked, faults: dict[int, Fault] | None = None, *, more: Sequence[int] = ()
 ) -> tuple[Trained, dict[str, Any], InProcessGrid]:
     files = write_learning(folder, what, CLIENTS)
     defaults = tomllib.loads(
@@ -54,6 +55,8 @@ def over_flower(
     written = tomllib.loads(files.run_config.read_text(encoding="utf-8"))
     config = {**defaults, **written, "reply-timeout": 0.3}
     grid = InProcessGrid(client.flower_app.app, CLIENTS, config, faults)
+    for node in more:
+        grid.add(node, 2)
     serve(grid, config, sims.fleet.app.app)
     result = json.loads(files.result.read_bytes())
     assert result["run"] == files.run
@@ -116,6 +119,27 @@ def test_a_round_goes_on_without_who_does_not_answer(
     found, result, _ = over_flower(tmp_path, asked(), {1002: fails})
     assert not same(found, trained_here(asked(), quiet)) and len(result["lost"]) == 4
     assert "they are not of user 1" in result["lost"][0]
+
+
+def test_who_runs_other_code_ends_nothing_where_another_plays_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sims.fleet.app.SETTLED_SECONDS", 0.0)
+
+    def lies(message: Message, deliver: Any) -> Message | None:
+        reply = deliver(message)
+        if message.metadata.message_type == "query.partition":
+            reply.content.config_records[CONFIG]["source"] = "0" * 64
+        return reply  # type: ignore[no-any-return]
+
+    told = "client 999 runs other code: start Flower from an empty folder"
+    found, result, _ = over_flower(tmp_path / "a", asked(), {999: lies}, more=[999])
+    assert same(found, trained_here(asked(), quiet))
+    assert len(result["lost"]) == 1 and told in result["lost"][0]
+    with pytest.raises(
+        VicinalError, match=f"no client plays partition 2 of {CLIENTS}: client 1002 "
+    ):
+        over_flower(tmp_path / "b", asked(), {1002: lies})
 
 
 @pytest.mark.parametrize(
